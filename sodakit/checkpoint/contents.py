@@ -1,0 +1,96 @@
+"""What a checkpoint is: one folder with everything needed to go on training, or to speak.
+
+    step_00001234/
+      contents.json            format version; every other file with its size
+      model.safetensors        weights, by the names of `Transformer.state_dict`
+      optimizer.safetensors    what the optimiser remembers, by names of its own      (optional)
+      state.json               step, tokens seen, data and random state, counters
+      config.json              {"model": ModelConfig, "run": the resolved config}
+      vocabulary/              written and read by `tokens`                           (optional)
+      codec.json               the CodecSpec of the codes it was trained on           (optional)
+
+A checkpoint is complete or absent: it is written under another name and renamed.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sodakit.errors import CheckpointError
+from sodakit.model.config import ModelConfig
+from sodakit.model.transformer import Transformer
+
+FORMAT_VERSION = 1
+CONTENTS = "contents.json"
+WEIGHTS = "model.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+STATE = "state.json"
+CONFIG = "config.json"
+VOCABULARY = "vocabulary"
+CODEC = "codec.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """An opened checkpoint. Its small parts are in memory; tensors are read when asked for."""
+
+    folder: Path
+    """Where it lies."""
+    model_config: ModelConfig
+    """The model's shape."""
+    config: dict[str, Any] = field(repr=False)
+    """The resolved config of the run, plain."""
+    state: dict[str, Any] = field(repr=False)
+    """Step, tokens seen, data and random state: whatever the trainer put there."""
+    codec: dict[str, Any] | None = field(default=None, repr=False)
+    """The plain CodecSpec of its codes; None if it was saved without."""
+
+    @property
+    def vocabulary_folder(self) -> Path | None:
+        """Where `tokens` finds the vocabulary; None if it was saved without."""
+        folder = self.folder / VOCABULARY
+        return folder if folder.is_dir() else None
+
+    def weights(self, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+        """Every weight by name, as stored."""
+        return load_file(self.folder / WEIGHTS, device=str(device))
+
+    def optimizer_state(self, device: torch.device | str = "cpu") -> dict[str, Tensor] | None:
+        """What the optimiser remembered, by its own names; None if it was saved without."""
+        path = self.folder / OPTIMIZER
+        return load_file(path, device=str(device)) if path.exists() else None
+
+    def model(self, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Transformer:
+        """The model with its weights, in the stored dtype or in `dtype`.
+
+        Raises:
+            CheckpointError: the weights are not those of the config.
+        """
+        weights = self.weights(device)
+        if dtype is not None:
+            weights = {name: weight.to(dtype) for name, weight in weights.items()}
+        return model_from_weights(self.model_config, weights, str(self.folder))
+
+
+def model_from_weights(config: ModelConfig, weights: dict[str, Tensor], origin: str) -> Transformer:
+    """A model that owns these tensors; nothing is initialised first, and nothing copied.
+
+    Raises:
+        CheckpointError: names or shapes that are not those of the config.
+    """
+    with torch.device("meta"):
+        model = Transformer(config)
+    needed = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+    given = {name: tuple(weight.shape) for name, weight in weights.items()}
+    for name in sorted(needed.keys() | given.keys()):
+        if needed.get(name) != given.get(name):
+            raise CheckpointError(
+                f"{origin}: weight {name!r} has shape {given.get(name, 'none')}; its config asks for "
+                f"{needed.get(name, 'no such weight')}. The weights belong to another config."
+            )
+    model.load_state_dict(weights, assign=True)
+    return model

@@ -1,0 +1,104 @@
+"""Opening a checkpoint, with its damage found before anything is computed from it."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from sodakit.checkpoint.contents import CODEC, CONFIG, CONTENTS, FORMAT_VERSION, STATE, WEIGHTS, Checkpoint
+from sodakit.config import from_plain
+from sodakit.errors import CheckpointError, ConfigError
+from sodakit.files import read_json
+from sodakit.model.config import ModelConfig
+
+_STEP_NAME = re.compile(r"step_(\d+)")
+
+
+def load_checkpoint(folder: Path | str) -> Checkpoint:
+    """The checkpoint in `folder`, or the newest one in a run's folder.
+
+    Raises:
+        CheckpointError: none there, made by a later version, or a part missing or damaged; the message names it.
+    """
+    folder = Path(folder)
+    if not (folder / CONTENTS).exists():
+        folder = _newest_in(folder)
+    _check_files(folder)
+    plain = _read_object(folder / CONFIG)
+    if "model" not in plain:
+        raise CheckpointError(f"{folder / CONFIG} has no 'model'. {_REMEDY}")
+    try:
+        model_config = from_plain(ModelConfig, plain["model"], "model")
+    except (ConfigError, TypeError) as error:
+        raise CheckpointError(f"{folder / CONFIG} describes no model: {error}") from error
+    return Checkpoint(
+        folder=folder,
+        model_config=model_config,
+        config=plain.get("run", {}),
+        state=_read_object(folder / STATE),
+        codec=_read_object(folder / CODEC) if (folder / CODEC).exists() else None,
+    )
+
+
+def latest_checkpoint(run_folder: Path | str) -> Path | None:
+    """The folder of the highest step in a run (`step_00001234`); None if there is no finished one."""
+    found = {
+        int(match[1]): path
+        for path in (Path(run_folder).iterdir() if Path(run_folder).is_dir() else ())
+        if (match := _STEP_NAME.fullmatch(path.name)) and (path / CONTENTS).exists()
+    }
+    return found[max(found)] if found else None
+
+
+_REMEDY = "The checkpoint is damaged: copy it again, or delete the folder to go on from an earlier one."
+
+
+def _newest_in(folder: Path) -> Path:
+    newest = latest_checkpoint(folder)
+    if newest is None:
+        what = "is no checkpoint, and holds none named step_..." if folder.is_dir() else "does not exist"
+        raise CheckpointError(
+            f"{folder} {what}. Needed: a folder written by `sodakit train`, with {CONTENTS} and {WEIGHTS}."
+        )
+    return newest
+
+
+def _check_files(folder: Path) -> None:
+    contents = _read_object(folder / CONTENTS)
+    if contents.get("format") != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{folder} has format {contents.get('format')!r}; this sodakit reads {FORMAT_VERSION}. Update sodakit."
+        )
+    for name, size in contents.get("files", {}).items():
+        path = folder / name
+        if not path.exists():
+            raise CheckpointError(f"{folder} has lost {name}. {_REMEDY}")
+        # Text may be edited by hand, and says itself when it is broken.
+        if path.suffix != ".json" and path.stat().st_size != size:
+            raise CheckpointError(
+                f"{folder / name} has {path.stat().st_size} bytes; it was written with {size}. {_REMEDY}"
+            )
+        if path.suffix == ".safetensors":
+            _check_tensors(path)
+
+
+def _check_tensors(path: Path) -> None:
+    try:
+        with safe_open(path, framework="pt"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}). {_REMEDY}") from error
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = read_json(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing. {_REMEDY}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is not JSON ({error}). {_REMEDY}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds a {type(value).__name__}; needed: an object. {_REMEDY}")
+    return value

@@ -1,0 +1,67 @@
+"""Verbs to commands: the only place that reads argv."""
+
+import difflib
+import importlib
+import os
+import sys
+
+from sodakit import __version__
+from sodakit.errors import SodakitError
+from sodakit.log import say
+
+VERBS = {
+    "demo": "the whole way in minutes: speech, store, model, report",
+    "prepare": "recordings to a store of codes",
+    "describe": "what a store holds: hours, tokens, speakers",
+    "codec": "train, measure and use codecs",
+    "train": "train a model by a recipe",
+    "eval": "score a model on pairs and likelihood, build benchmarks, compare",
+    "transcribe": "speech to text",
+    "speak": "text to speech, in a given voice",
+    "continue": "go on with speech",
+    "serve": "the model behind HTTP, with a page to try it",
+    "scale": "which models to train, and what they taught us",
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run `sodakit VERB …`; a user's mistake ends with one line and status 2."""
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return
+    if words[0] in ("-V", "--version"):
+        print(f"sodakit {__version__}")
+        return
+    verb = words[0]
+    if verb not in VERBS:
+        close = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else f" Verbs: {', '.join(VERBS)}."
+        raise SystemExit(_complain(f"No verb {verb!r}.{hint}"))
+    # Threads that wait spin for microseconds, not milliseconds, and then sleep: nearly as fast on idle cores, and several
+    # times faster on cores shared with other programs (LOG.md). It must be set before torch is loaded.
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    # A module cannot be called `continue`, and loading only the verb's own keeps `--help` quick.
+    module = importlib.import_module(f"sodakit.commands.{'continue_' if verb == 'continue' else verb}")
+    try:
+        module.main(words[1:])
+    except SodakitError as error:
+        raise SystemExit(_complain(str(error))) from error
+    except KeyboardInterrupt:
+        say("Stopped. The same command goes on from the last checkpoint.")
+        raise SystemExit(130) from None
+
+
+def usage() -> str:
+    """The list of verbs."""
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:<{width}}  {what}" for verb, what in VERBS.items())
+    return (
+        f"sodakit {__version__}: discrete audio foundation models\n\nUsage: sodakit VERB [options]\n\n{verbs}\n\n"
+        "Try `sodakit demo`, and `sodakit VERB --help` for the options of one."
+    )
+
+
+def _complain(message: str) -> int:
+    say(f"sodakit: {message}")
+    return 2

@@ -1,0 +1,101 @@
+"""What every codec promises: sound to codes and back.
+
+A codec is a frame clock, K codebooks of equal size, and two functions. The token layout, the store and the
+model follow from `CodecSpec` alone; nothing above this floor asks which codec it is.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sodakit.errors import CodecError
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodecSpec:
+    """Everything later stages must know of a codec."""
+
+    name: str
+    """How it was asked for: `mini`, `toy`, `kyutai/mimi` or a folder's name."""
+    sample_rate_hz: int
+    """Rate of the sound it takes and gives."""
+    frame_samples: int
+    """Samples per frame."""
+    num_codebooks: int
+    """K: codes per frame."""
+    codebook_size: int
+    """Entries in each codebook."""
+    semantic_codebooks: tuple[int, ...] = (0,)
+    """Codebooks that carry what is said rather than how it sounds."""
+    fingerprint: str
+    """Digest of weights, config and revision. Codes of different fingerprints are not comparable."""
+
+    @property
+    def frame_rate_hz(self) -> float:
+        """Frames per second."""
+        return self.sample_rate_hz / self.frame_samples
+
+    @property
+    def bitrate_bps(self) -> float:
+        """Bits per second of the codes."""
+        return self.frame_rate_hz * self.num_codebooks * float(np.log2(self.codebook_size))
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames that `num_samples` samples give: the last one may be part filled."""
+        return -(-num_samples // self.frame_samples)
+
+    def check_codes(self, codes_KF: np.ndarray) -> None:
+        """Raise unless the codes have this codec's shape and range.
+
+        Raises:
+            CodecError: wrong number of codebooks, not integers, or a code out of range.
+        """
+        if codes_KF.ndim != 2 or codes_KF.shape[0] != self.num_codebooks:
+            raise CodecError(
+                f"Codes of shape {codes_KF.shape}; {self.name} needs (K={self.num_codebooks}, F). "
+                "Were they made by another codec?"
+            )
+        if not np.issubdtype(codes_KF.dtype, np.integer):
+            raise CodecError(f"Codes are {codes_KF.dtype}; needed: integers.")
+        if codes_KF.size and (int(codes_KF.min()) < 0 or int(codes_KF.max()) >= self.codebook_size):
+            raise CodecError(
+                f"Codes from {codes_KF.min()} to {codes_KF.max()}; {self.name} has entries 0 to {self.codebook_size - 1}."
+            )
+
+
+class StreamingDecoder(ABC):
+    """Codes in as they come, sound out at once. Its output, joined, equals `Codec.decode` of all codes."""
+
+    @abstractmethod
+    def push(self, codes_KF: np.ndarray) -> np.ndarray:
+        """The samples these frames release: float32 `S = F * frame_samples` (all codecs here are causal)."""
+
+
+class Codec(ABC):
+    """Sound to codes and back."""
+
+    spec: CodecSpec
+
+    @abstractmethod
+    def encode_batch(self, waves_S: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The codes of each mono sound at the codec's rate, equal to those of encoding it alone.
+
+        Args:
+            waves_S: float32 samples, any lengths.
+        Returns:
+            uint16 codes_KF for each, with `F = ceil(S / frame_samples)`.
+        """
+
+    @abstractmethod
+    def decode(self, codes_KF: np.ndarray) -> np.ndarray:
+        """The sound of the codes: float32 samples, `S = F * frame_samples`."""
+
+    @abstractmethod
+    def stream(self) -> StreamingDecoder:
+        """A fresh decoder for one stream of frames."""
+
+    def encode(self, wave_S: np.ndarray) -> np.ndarray:
+        """The codes_KF (uint16) of one mono sound at the codec's rate."""
+        return self.encode_batch([wave_S])[0]

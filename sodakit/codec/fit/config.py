@@ -1,0 +1,65 @@
+"""The settings of a codec training run."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sodakit.codec.network import MiniConfig
+from sodakit.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """One training run of the mini codec."""
+
+    out: Path
+    """Folder for the checkpoint, the metrics and the trained codec."""
+    minutes: float = 40.0
+    """Training time on this machine; the learning rate falls over it. Time before an interruption counts."""
+    network: MiniConfig = field(default_factory=MiniConfig)
+    """Shape of the codec."""
+    voices_hours: float = 3.0
+    """Hours of synthetic speech to train on; 0 for none."""
+    text: tuple[Path, ...] = ()
+    """Files of sentences to speak besides the household ones: .txt, .jsonl (field `text`), either with .gz."""
+    data: tuple[Path, ...] = ()
+    """Folders of recordings to train on besides the synthetic speech."""
+    real_fraction: float = 0.25
+    """Share of each batch cut from recordings, where there are any."""
+    batch_rows: int = 8
+    """Sounds in a batch."""
+    segment_frames: int = 20
+    """Codec frames cut from each sound."""
+    peak_lr: float = 1.2e-3
+    """Learning rate after warm-up."""
+    warmup_steps: int = 200
+    """Steps of linear warm-up."""
+    mel_weight: float = 1.0
+    """Weight of the log-mel distance."""
+    stft_weight: float = 0.5
+    """Weight of the log-magnitude distance."""
+    commitment_weight: float = 0.1
+    """Weight of the distance of latents to their entries."""
+    pitch_weight: float = 1.0
+    """Weight of the pitch error, in octaves."""
+    phone_weight: float = 0.8
+    """Weight of the phone loss of codebook 0."""
+    semantic_gradient: float = 0.1
+    """Share of the decoder's gradient that reaches codebook 0's branch. At 1 it drifts from phones to timbre."""
+    full_depth_fraction: float = 0.5
+    """Share of rows that keep all codebooks; the others keep a random number of acoustic ones, or none."""
+    bypass_fraction: float = 0.25
+    """Share of full-depth rows decoded from unquantised acoustic latents at first; falls to 0 by 60% of the time."""
+    seed: int = 0
+    """Of weights, voices, crops and dropout."""
+    threads: int = 2
+    """CPU threads."""
+    save_every_s: float = 120.0
+    """Seconds between checkpoints."""
+
+    def __post_init__(self) -> None:
+        if self.minutes <= 0 or self.batch_rows < 1 or self.segment_frames < 2:
+            raise ConfigError(
+                "minutes, batch_rows and segment_frames must be positive (segment_frames at least 2)."
+            )
+        if self.voices_hours <= 0 and not self.data:
+            raise ConfigError("Nothing to train on: voices_hours=0 and no data folder. Give one of them.")

@@ -1,0 +1,213 @@
+"""What the codec learns from: a pool of sounds in memory, with the phone of every hop where it is known."""
+
+import gzip
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sodakit.audio.files import AUDIO_SUFFIXES, read_wave, resample
+from sodakit.audio.wave import Wave
+from sodakit.codec.fit.config import FitConfig
+from sodakit.codec.fit.speakers import speakers
+from sodakit.codec.pitch import track_pitch
+from sodakit.errors import AudioError, ConfigError
+from sodakit.log import say
+from sodakit.voices.espeak import Speech, Synthesizer, Voice
+from sodakit.voices.household import sentences
+
+UNKNOWN = -100
+"""The label of a hop whose phone nobody knows; cross-entropy leaves it out."""
+
+_HOUSEHOLD_FRACTION = 0.35
+_REAL_VERSIONS = 4
+
+
+@dataclass(frozen=True)
+class Sound:
+    """One clip to cut from."""
+
+    samples_S: np.ndarray
+    """int16 at the codec's rate; int16 because hours of it stay in memory."""
+    phones_T: np.ndarray
+    """int16 index of the phone at each hop, or UNKNOWN."""
+    pitch_hz_T: np.ndarray
+    """float16 pitch at the end of what each hop adds to the decoder's sound, 0 where unvoiced."""
+
+
+def plain_phone(phone: str) -> str:
+    """A phone without stress marks and length of pause: `'i:` is `i:`, every pause is `_`."""
+    bare = phone.lstrip("',%=|;")
+    return "_" if not bare or bare.startswith("_") else bare
+
+
+def read_sentences(path: Path) -> list[str]:
+    """The sentences of a .txt (one a line) or .jsonl (field `text`) file, either with .gz; 3 to 40 words each.
+
+    Raises:
+        ConfigError: no such file, or no sentence in it.
+    """
+    if not path.exists():
+        raise ConfigError(f"{path} does not exist. --text needs a .txt or .jsonl file, plain or .gz.")
+    with (
+        gzip.open(path, "rt", encoding="utf-8")
+        if path.suffix == ".gz"
+        else open(path, encoding="utf-8") as file
+    ):
+        lines = [line.strip() for line in file]
+    as_json = ".jsonl" in path.suffixes
+    texts = [json.loads(line).get("text") or "" if as_json else line for line in lines if line]
+    kept = [text for text in texts if 3 <= len(text.split()) <= 40]
+    if not kept:
+        raise ConfigError(f"{path} holds no sentence of 3 to 40 words. A .jsonl file needs the field `text`.")
+    return kept
+
+
+def synthetic(config: FitConfig) -> tuple[list[Sound], tuple[str, ...]]:
+    """`voices_hours` of espeak-ng speech with phones, and the phone inventory; the same for the same config.
+
+    Half the clips are played faster or slower by up to 12%, which moves formants as other heads would.
+    """
+    draw = random.Random(config.seed + 1)
+    rate_hz = config.network.sample_rate_hz
+    inventory: dict[str, int] = {}
+    sounds: list[Sound] = []
+    left_s = config.voices_hours * 3600
+    with Synthesizer() as synthesizer:
+        for speech in synthesizer.speak_many(_script(config)):
+            ratio = draw.uniform(0.88, 1.12) if draw.random() < 0.5 else 1.0
+            sounds.append(_label(speech, ratio, config, inventory))
+            left_s -= len(sounds[-1].samples_S) / rate_hz
+            if left_s <= 0:
+                break
+    return sounds, tuple(inventory)
+
+
+def recordings(config: FitConfig) -> list[Sound]:
+    """The sounds in the data folders, each at several speeds, their phones unknown."""
+    draw = random.Random(config.seed + 2)
+    rate_hz, hop = config.network.sample_rate_hz, config.network.hop_samples
+    sounds = []
+    for path in audio_files(config.data):
+        try:
+            wave = read_wave(path)
+        except AudioError as error:
+            say(f"Left out: {error}")
+            continue
+        for version in range(_REAL_VERSIONS):
+            ratio = draw.uniform(0.85, 1.15) if version else 1.0
+            samples_S = resample(Wave(wave.samples_S, round(wave.sample_rate_hz * ratio)), rate_hz).samples_S
+            unknown_T = np.full(-(-len(samples_S) // hop), UNKNOWN, np.int16)
+            sounds.append(_sound(samples_S, unknown_T, config))
+    return sounds
+
+
+class Batches:
+    """An endless draw of training rows."""
+
+    def __init__(self, config: FitConfig, spoken: list[Sound], recorded: list[Sound]) -> None:
+        self._config = config
+        needed = (config.segment_frames + 1) * config.network.frame_samples
+        self._spoken = [sound for sound in spoken if len(sound.samples_S) > needed]
+        self._recorded = [sound for sound in recorded if len(sound.samples_S) > needed]
+        if not self._spoken and not self._recorded:
+            raise ConfigError(
+                f"No sound is longer than {needed} samples. Lower segment_frames or give longer sounds."
+            )
+
+    def draw(self, random: np.random.Generator) -> "Batch":
+        """`batch_rows` random cuts."""
+        rows = [self._row(random) for _ in range(self._config.batch_rows)]
+        waves, phones, pitches = zip(*rows, strict=True)
+        return Batch(*(torch.from_numpy(np.stack(part)) for part in (waves, phones, pitches)))
+
+    def _row(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        network = self._config.network
+        use_real = bool(self._recorded) and (not self._spoken or random.random() < self._config.real_fraction)
+        pool = self._recorded if use_real else self._spoken
+        sound = pool[random.integers(len(pool))]
+        hops = self._config.segment_frames * network.hops_per_frame
+        length = hops * network.hop_samples + network.lookahead_samples
+        start = int(random.integers((len(sound.samples_S) - length) // network.hop_samples + 1))
+        first = start * network.hop_samples
+        wave_S = sound.samples_S[first : first + length].astype(np.float32) / 32768
+        cut = slice(start, start + hops)
+        return (
+            _change_level(wave_S, random),
+            sound.phones_T[cut].astype(np.int64),
+            sound.pitch_hz_T[cut].astype(np.float32),
+        )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Cuts of sounds."""
+
+    wave_BS: Tensor
+    """float32, with the encoder's lookahead at the end."""
+    phones_BT: Tensor
+    """int64 phone at each hop, or UNKNOWN."""
+    pitch_hz_BT: Tensor
+    """float32, 0 where unvoiced."""
+
+
+def _change_level(wave_S: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Peak between -10 and +2 dB (where that takes less than 18 dB), now and then with faint noise."""
+    gain = 10 ** (random.uniform(-10, 2) / 20) / max(0.05, float(np.abs(wave_S).max()))
+    wave_S = wave_S * min(gain, 8.0)
+    if random.random() < 0.1:
+        noise_S = random.standard_normal(len(wave_S)).astype(np.float32)
+        wave_S = wave_S + noise_S * 10 ** (random.uniform(-70, -40) / 20)
+    return wave_S.astype(np.float32)
+
+
+def _script(config: FitConfig) -> Iterator[tuple[str, Voice]]:
+    draw = random.Random(config.seed)
+    general = [text for path in config.text for text in read_sentences(path)]
+    household = sentences(20_000, config.seed)
+    for voice in speakers(config.seed):
+        if general and draw.random() > _HOUSEHOLD_FRACTION:
+            yield draw.choice(general), voice
+        else:
+            # Two in a row: one alone is shorter than some segments, and sentences follow each other in speech.
+            yield " ".join(draw.sample(household, 2)), voice
+
+
+def _label(speech: Speech, ratio: float, config: FitConfig, inventory: dict[str, int]) -> Sound:
+    rate_hz, hop = config.network.sample_rate_hz, config.network.hop_samples
+    source_hz = round(speech.wave.sample_rate_hz * ratio)
+    samples_S = resample(Wave(speech.wave.samples_S, source_hz), rate_hz).samples_S
+    # Played at source_hz, every time shrinks by the true ratio of the two rates.
+    shrink = speech.wave.sample_rate_hz / source_hz
+    ends_s = np.array([span.end_s for span in speech.phones]) * shrink
+    phones = [inventory.setdefault(plain_phone(span.phone), len(inventory)) for span in speech.phones]
+    # The middle of the hop decides whose it is.
+    middles_s = (np.arange(-(-len(samples_S) // hop)) + 0.5) * hop / rate_hz
+    which = np.searchsorted(ends_s, middles_s, side="right").clip(max=len(phones) - 1)
+    return _sound(samples_S, np.array(phones, np.int16)[which], config)
+
+
+def _sound(samples_S: np.ndarray, phones_T: np.ndarray, config: FitConfig) -> Sound:
+    network = config.network
+    hop_s = network.hop_samples / network.sample_rate_hz
+    pitch_hz_T = track_pitch(Wave(samples_S, network.sample_rate_hz), hop_s, 4 * hop_s)
+    # The excitation that hop t adds ends three hops on (SourceFilter); the tracker's window is centred after two.
+    ahead_T = np.append(pitch_hz_T[1:], 0).astype(np.float16)
+    return Sound((samples_S.clip(-1, 1) * 32767).astype(np.int16), phones_T, ahead_T)
+
+
+def audio_files(folders: tuple[Path, ...]) -> list[Path]:
+    """The sound files under the folders, sorted.
+
+    Raises:
+        ConfigError: one of them is not a folder.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"{folder} is not a folder. --data needs folders of recordings.")
+    return sorted(p for folder in folders for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)

@@ -1,0 +1,233 @@
+"""Training the mini codec, on a CPU, within a given time. Killed at any moment, it resumes from its checkpoint."""
+
+import json
+import math
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sodakit.codec.fit.config import FitConfig
+from sodakit.codec.fit.ema import EntryAverages
+from sodakit.codec.fit.losses import RESOLUTIONS, spectral_distances
+from sodakit.codec.fit.sounds import UNKNOWN, Batch, Batches, recordings, synthetic
+from sodakit.codec.mini import MiniCodec
+from sodakit.codec.network import PITCH_RANGE, MiniNetwork
+from sodakit.config import config_digest, to_plain
+from sodakit.errors import CheckpointError
+from sodakit.files import atomic_path, write_json
+from sodakit.log import say
+from sodakit.units import format_count, format_duration
+
+_LOG_EVERY_STEPS = 25  # odd, so that logged steps alternate between resolutions
+
+
+class Fit:
+    """A training run: its network, optimiser, entry averages and clock."""
+
+    def __init__(self, config: FitConfig, batches: Batches) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self._batches = config, batches
+        self.network = MiniNetwork(config.network)
+        self.averages = EntryAverages(self.network.quantizer)
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=config.peak_lr, betas=(0.8, 0.98), weight_decay=0.01, fused=True
+        )
+        self.step, self.elapsed_s = 0, 0.0
+
+    @property
+    def progress(self) -> float:
+        """From 0 to 1, by time."""
+        return min(1.0, self.elapsed_s / (60 * self.config.minutes))
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then a cosine down to 3% of the peak."""
+        warm = min(1.0, (self.step + 1) / self.config.warmup_steps)
+        return self.config.peak_lr * warm * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * self.progress)))
+
+    def train_step(self) -> dict[str, float]:
+        """One step; the losses."""
+        # Drawn from the step's own seed, so a resumed run sees what an uninterrupted one would.
+        random = np.random.default_rng((self.config.seed, self.step))
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)
+        losses = self._losses(self._batches.draw(random), random)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        self.optimizer.zero_grad(set_to_none=True)
+        losses["total"].backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        return {name: float(value.detach()) for name, value in losses.items()} | {
+            "gradient_norm": float(norm)
+        }
+
+    def _losses(self, batch: Batch, random: np.random.Generator) -> dict[str, Tensor]:
+        config, network = self.config, self.network
+        depth_B, bypass_B = (torch.from_numpy(drawn) for drawn in _draw_depths(config, self.progress, random))
+        with torch.autocast("cpu", torch.bfloat16):
+            latent = network.latents(batch.wave_BS)
+        with torch.autocast("cpu", enabled=False):
+            quantized = network.quantizer(
+                latent.float(), depth_B, bypass_B, config.semantic_gradient, self.averages.observe
+            )
+            log_pitch = network.log_pitch(quantized.entries_BFD)
+        pitch_hz_BT, pitch = _pitch_loss(log_pitch, batch.pitch_hz_BT)
+        with torch.autocast("cpu", torch.bfloat16):
+            decoded_BS = network.decode_latents(quantized.latent_BFD, quantized.acoustic_BFD, pitch_hz_BT)
+        original_BS = batch.wave_BS[:, : decoded_BS.shape[1]]
+        # Two of the four a step, a long window and a short one: spectra are half the cost.
+        some = RESOLUTIONS[self.step % 2 :: 2]
+        mel, stft = spectral_distances(decoded_BS.float(), original_BS, config.network.sample_rate_hz, some)
+        phone, accuracy = self._phone_loss(quantized.semantic_BFD, batch.phones_BT)
+        total = config.mel_weight * mel + config.stft_weight * stft
+        total = total + config.commitment_weight * quantized.commitment + config.phone_weight * phone
+        total = total + config.pitch_weight * pitch
+        return {
+            "total": total,
+            "mel": mel,
+            "stft": stft,
+            "commitment": quantized.commitment,
+            "pitch": pitch,
+            "phone": phone,
+            "phone_accuracy": accuracy,
+        }
+
+    def _phone_loss(self, semantic_BFD: Tensor, phones_BT: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.config.network.phones or not bool((phones_BT != UNKNOWN).any()):
+            return torch.zeros(()), torch.full((), math.nan)
+        logits = self.network.phone_logits(semantic_BFD)
+        loss = functional.cross_entropy(logits.flatten(0, 1), phones_BT.flatten(), ignore_index=UNKNOWN)
+        known = phones_BT != UNKNOWN
+        return loss, (logits.argmax(-1) == phones_BT)[known].float().mean()
+
+    def save(self) -> None:
+        """Write the checkpoint, and the codec as it is now."""
+        state = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "averages": self.averages.state(),
+            "step": self.step,
+            "elapsed_s": self.elapsed_s,
+            "config": config_digest(self.config.network),
+        }
+        with atomic_path(self.config.out / "checkpoint.pt") as temporary:
+            torch.save(state, temporary)
+        self.codec().save(self.config.out)
+
+    def codec(self) -> MiniCodec:
+        """A copy of the network as a codec, rounded to float16 as it will be shipped."""
+        copy = MiniNetwork(self.config.network)
+        copy.load_state_dict(
+            {name: value.half().float() for name, value in self.network.state_dict().items()}
+        )
+        return MiniCodec(copy)
+
+    def resume(self) -> bool:
+        """Load the checkpoint if there is one; whether there was.
+
+        Raises:
+            CheckpointError: it belongs to a codec of another shape.
+        """
+        path = self.config.out / "checkpoint.pt"
+        if not path.exists():
+            return False
+        state = torch.load(path, weights_only=True)
+        if state["config"] != config_digest(self.config.network):
+            raise CheckpointError(
+                f"{path} belongs to a codec of another shape or other phones. Use another --out, or the settings it began with."
+            )
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.averages.load(state["averages"])
+        self.step, self.elapsed_s = state["step"], state["elapsed_s"]
+        return True
+
+
+def train(config: FitConfig) -> MiniCodec:
+    """Train a codec for `config.minutes` and save it in `config.out`; a run that was killed is continued."""
+    torch.set_num_threads(config.threads)
+    config.out.mkdir(parents=True, exist_ok=True)
+    config, batches = _prepare(config)
+    fit = Fit(config, batches)
+    resumed = fit.resume()
+    say(f"{'Resuming at' if resumed else 'Starting at'} step {fit.step}: {_describe(fit)}")
+    write_json(config.out / "config.json", to_plain(config))
+    _run(fit)
+    fit.save()
+    return fit.codec()
+
+
+def _prepare(config: FitConfig) -> tuple[FitConfig, Batches]:
+    started_s = time.monotonic()
+    spoken, phones = synthetic(config) if config.voices_hours > 0 else ([], ())
+    recorded = recordings(config)
+    rate_hz = config.network.sample_rate_hz
+    hours = [sum(len(sound.samples_S) for sound in pool) / rate_hz / 3600 for pool in (spoken, recorded)]
+    took = format_duration(time.monotonic() - started_s)
+    say(f"{hours[0]:.2f} h of voices, {hours[1]:.2f} h of recordings, {len(phones)} phones, in {took}.")
+    config = replace(config, network=replace(config.network, phones=phones))
+    return config, Batches(config, spoken, recorded)
+
+
+def _run(fit: Fit) -> None:
+    last_s = saved_s = time.monotonic()
+    with open(fit.config.out / "metrics.jsonl", "a", encoding="utf-8") as metrics:
+        while fit.progress < 1:
+            losses = fit.train_step()
+            now_s = time.monotonic()
+            fit.elapsed_s += now_s - last_s
+            last_s = now_s
+            if fit.step % _LOG_EVERY_STEPS == 0:
+                _report(fit, losses, metrics)
+            if now_s - saved_s > fit.config.save_every_s:
+                fit.save()
+                saved_s = now_s
+
+
+def _report(fit: Fit, losses: dict[str, float], metrics: Any) -> None:
+    row: dict[str, Any] = {"step": fit.step, "elapsed_s": round(fit.elapsed_s, 1), "lr": fit.learning_rate()}
+    row |= {name: round(value, 4) for name, value in losses.items()}
+    metrics.write(json.dumps(row) + "\n")
+    metrics.flush()
+    left = format_duration(60 * fit.config.minutes - fit.elapsed_s)
+    shown = "  ".join(
+        f"{name} {losses[name]:.3f}"
+        for name in ("mel", "stft", "pitch", "phone", "phone_accuracy", "commitment")
+    )
+    say(f"step {fit.step}  {shown}  left {left}")
+
+
+def _describe(fit: Fit) -> str:
+    shape = fit.config.network
+    seconds = fit.config.batch_rows * fit.config.segment_frames * shape.frame_samples / shape.sample_rate_hz
+    count = format_count(fit.network.num_parameters())
+    left = format_duration(60 * fit.config.minutes - fit.elapsed_s)
+    return f"{count} parameters, {seconds:.0f} s of sound a step, {left} to go."
+
+
+def _pitch_loss(log_pitch_BT: Tensor, pitch_hz_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """The pitch to sound in training, in Hz, and the mean error of the predicted one, in octaves.
+
+    The true pitch where there is one: harmonics in the wrong place would teach the envelopes to hide them.
+    """
+    voiced = pitch_hz_BT > 0
+    target = torch.where(voiced, pitch_hz_BT, 100.0).div(100).log2()
+    error = ((log_pitch_BT - target).abs() * voiced).sum() / voiced.sum().clamp_min(1)
+    used = torch.where(voiced, target, log_pitch_BT.detach()).clamp(*PITCH_RANGE)
+    return 100 * 2**used, error
+
+
+def _draw_depths(
+    config: FitConfig, progress: float, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Acoustic levels each row keeps, and which rows are not quantised at all."""
+    most = config.network.num_codebooks - 1
+    shallow_B = random.integers(0, most + 1, config.batch_rows)
+    depth_B = np.where(random.random(config.batch_rows) < config.full_depth_fraction, most, shallow_B)
+    share = config.bypass_fraction * max(0.0, 1 - progress / 0.6)
+    return depth_B, (depth_B == most) & (random.random(config.batch_rows) < share)

@@ -1,0 +1,139 @@
+"""The project's own codec: small enough to ship in the package and to run on a laptop.
+
+24 kHz, 12.5 frames a second, 8 codebooks of 1024, 1.0 kbit/s. Codebook 0 was taught phones.
+Trained by `sodakit codec train`; what it was trained on and how well it does is in LOG.md.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+
+from sodakit.codec.blocks import Memory
+from sodakit.codec.contract import Codec, CodecSpec, StreamingDecoder
+from sodakit.codec.network import MiniConfig, MiniNetwork
+from sodakit.config import from_plain, to_plain
+from sodakit.errors import CodecError
+from sodakit.files import atomic_path, digest, read_json, write_json
+
+SHIPPED = Path(__file__).parent / "weights"
+"""The folder of the weights that come with the package."""
+
+_CHUNK_FRAMES = 100
+"""Frames per pass: 8 s, which stays in a CPU's cache. Bounds memory on long sounds; the layers' memory makes pieces equal to the whole."""
+
+
+class MiniCodec(Codec):
+    """A `MiniNetwork` behind the codec contract."""
+
+    def __init__(self, network: MiniNetwork, name: str = "mini", num_codebooks: int | None = None) -> None:
+        config = network.config
+        kept = num_codebooks or config.num_codebooks
+        if not 1 <= kept <= config.num_codebooks:
+            raise CodecError(
+                f"num_codebooks={kept}; {name} has {config.num_codebooks}. Use 1 to {config.num_codebooks}."
+            )
+        self.network = network.eval().requires_grad_(False)
+        self.spec = CodecSpec(
+            name=name,
+            sample_rate_hz=config.sample_rate_hz,
+            frame_samples=config.frame_samples,
+            num_codebooks=kept,
+            codebook_size=config.codebook_size,
+            fingerprint=_fingerprint(network, kept),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.network.encoder_norm.weight.device
+
+    def encode_batch(self, waves_S: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The codes of each sound, each encoded alone: matrix products of another shape round differently, and a
+        code on the border between two entries would then depend on its neighbours in the batch."""
+        return [self._encode_one(wave_S) for wave_S in waves_S]
+
+    @torch.inference_mode()
+    def _encode_one(self, wave_S: np.ndarray) -> np.ndarray:
+        if wave_S.ndim != 1:
+            raise CodecError(f"A sound of shape {wave_S.shape}; needed: mono samples, one axis S.")
+        frame, config = self.spec.frame_samples, self.network.config
+        frames = self.spec.num_frames(len(wave_S))
+        padded = np.zeros(frames * frame + config.lookahead_samples, np.float32)
+        padded[: len(wave_S)] = wave_S
+        wave_BS = torch.from_numpy(padded)[None].to(self.device)
+        memory: Memory = {}
+        pieces = [np.zeros((self.spec.num_codebooks, 0), np.uint16)]
+        for start in range(0, frames, _CHUNK_FRAMES):
+            end = min(start + _CHUNK_FRAMES, frames)
+            codes_BKF = self.network.encode(
+                wave_BS[:, start * frame : end * frame + config.lookahead_samples], memory
+            )
+            pieces.append(codes_BKF[0, : self.spec.num_codebooks].cpu().numpy().astype(np.uint16))
+        return np.concatenate(pieces, axis=1)
+
+    def decode(self, codes_KF: np.ndarray) -> np.ndarray:
+        return self.stream().push(codes_KF)
+
+    def stream(self) -> "MiniStream":
+        return MiniStream(self)
+
+    def save(self, folder: Path | str) -> None:
+        """Write `mini.json` and `mini.safetensors` (float16) into `folder`; `load_mini` reads them back."""
+        folder = Path(folder)
+        tensors = {name: tensor.half().contiguous() for name, tensor in self.network.state_dict().items()}
+        with atomic_path(folder / "mini.safetensors") as temporary:
+            temporary.write_bytes(save(tensors))
+        write_json(folder / "mini.json", to_plain(self.network.config))
+
+
+class MiniStream(StreamingDecoder):
+    """Codes to sound in pieces."""
+
+    def __init__(self, codec: MiniCodec) -> None:
+        self._codec = codec
+        self._memory: Memory = {}
+
+    @torch.inference_mode()
+    def push(self, codes_KF: np.ndarray) -> np.ndarray:
+        self._codec.spec.check_codes(codes_KF)
+        pieces = [np.zeros(0, np.float32)]
+        for start in range(0, codes_KF.shape[1], _CHUNK_FRAMES):
+            piece_KF = codes_KF[:, start : start + _CHUNK_FRAMES].astype(np.int64)
+            codes_BKF = torch.from_numpy(piece_KF)[None].to(self._codec.device)
+            pieces.append(self._codec.network.decode(codes_BKF, self._memory)[0].cpu().numpy())
+        return np.concatenate(pieces)
+
+
+def load_mini(
+    folder: Path | str = SHIPPED, name: str = "mini", num_codebooks: int | None = None, device: str = "cpu"
+) -> MiniCodec:
+    """The codec that `MiniCodec.save` wrote into `folder` (default: the one that comes with the package).
+
+    Raises:
+        CodecError: no codec in the folder, or weights that do not fit its config.
+    """
+    folder = Path(folder)
+    weights = folder / "mini.safetensors"
+    if not weights.exists() or not (folder / "mini.json").exists():
+        raise CodecError(
+            f"{folder} holds no mini codec; needed: mini.json and mini.safetensors. Train one: sodakit codec train."
+        )
+    network = MiniNetwork(from_plain(MiniConfig, read_json(folder / "mini.json"), "mini.json"))
+    try:
+        network.load_state_dict({key: tensor.float() for key, tensor in load_file(weights).items()})
+    except RuntimeError as error:
+        raise CodecError(
+            f"{weights} does not fit {folder / 'mini.json'}: {str(error).splitlines()[-1].strip()}"
+        ) from error
+    return MiniCodec(network.to(device), name, num_codebooks)
+
+
+def _fingerprint(network: MiniNetwork, num_codebooks: int) -> str:
+    # As float16: a codec in memory and the one it saves then have the same fingerprint.
+    tensors = sorted(network.state_dict().items())
+    parts = [part for key, value in tensors for part in (key, value.detach().half().cpu().numpy().tobytes())]
+    return digest(json.dumps(to_plain(network.config), sort_keys=True), str(num_codebooks), *parts)

@@ -1,0 +1,253 @@
+"""The mini codec's network: sound to a latent per frame, a split quantiser, and back to sound.
+
+    wave_BS → log-mel, 100 Hz → 50 Hz → 12.5 Hz → codes_BKF → pitch
+                                                            → 12.5 Hz → 50 Hz → 100 Hz → envelopes → wave_BS
+
+Causal but for one STFT window: a frame's codes look 40 ms past its end, and the decoder releases its sound 20 ms after
+the middle of that last window. The two cancel, so what comes out is aligned with what went in.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sodakit.codec import spectra
+from sodakit.codec.blocks import ConvNextBlock, Downsample, Memory, Upsample
+from sodakit.codec.quantizer import SplitQuantizer
+from sodakit.codec.source import SourceFilter
+from sodakit.errors import ConfigError
+
+PITCH_RANGE = (-0.74, 2.33)
+"""log2 of the pitch over 100 Hz that the decoder sounds: 60 to 500 Hz."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MiniConfig:
+    """Shape of the mini codec. The defaults are the shipped one: 12.5 Hz, 8 x 1024, 1.0 kbit/s."""
+
+    sample_rate_hz: int = 24_000
+    """Rate of the sound."""
+    hop_samples: int = 240
+    """Samples in a hop, the fastest clock of the network: an STFT window, a pitch, two envelopes."""
+    window_samples: int = 960
+    """Samples in an STFT window of the encoder."""
+    num_mels: int = 100
+    """Mel bands the encoder sees."""
+    factors: tuple[int, ...] = (2, 4)
+    """By how much each stage slows the clock, from hops to frames; the decoder takes them backwards."""
+    encoder_widths: tuple[int, ...] = (192, 256, 304)
+    """Width of each encoder stage, fastest clock first; one more than `factors`."""
+    encoder_blocks: tuple[int, ...] = (2, 1, 1)
+    """ConvNeXt blocks in each encoder stage."""
+    decoder_widths: tuple[int, ...] = (304, 256, 256)
+    """Width of each decoder stage, slowest clock first."""
+    decoder_blocks: tuple[int, ...] = (1, 1, 3)
+    """ConvNeXt blocks in each decoder stage."""
+    outline_grid: tuple[int, int] = (4, 25)
+    """Times and bands that a frame's log-mel is averaged into: its outline, which the acoustic codes carry."""
+    outline_terms: tuple[int, int] = (4, 14)
+    """Cosine terms over time and bands of the outline, each one of the `code_width` numbers quantised."""
+    num_bands: int = 100
+    """Points of the decoder's two envelopes, evenly spaced in mel."""
+    pitch_width: int = 96
+    """Width of the pitch head."""
+    kernel: int = 7
+    """Steps a block's convolution sees."""
+    expansion: int = 3
+    """Widening inside a block."""
+    num_codebooks: int = 8
+    """K: the semantic codebook and the acoustic chain."""
+    codebook_size: int = 1024
+    """Entries in each codebook."""
+    code_width: int = 64
+    """Width of an entry."""
+    phones: tuple[str, ...] = ()
+    """Phones that codebook 0 was taught, in the order of the phone head's outputs. Empty: no phone head."""
+
+    def __post_init__(self) -> None:
+        stages = len(self.factors) + 1
+        for name in ("encoder_widths", "encoder_blocks", "decoder_widths", "decoder_blocks"):
+            if len(getattr(self, name)) != stages:
+                raise ConfigError(
+                    f"{name}={getattr(self, name)} needs {stages} numbers, one more than factors."
+                )
+        for name, parts, whole in (
+            ("times", self.outline_grid[0], self.hops_per_frame),
+            ("bands", self.outline_grid[1], self.num_mels),
+        ):
+            if whole % parts:
+                raise ConfigError(f"outline_grid={self.outline_grid}: {parts} {name} do not divide {whole}.")
+        if self.outline_terms[0] * self.outline_terms[1] > self.code_width:
+            raise ConfigError(
+                f"outline_terms={self.outline_terms} are more than code_width={self.code_width}."
+            )
+        if self.window_samples < self.hop_samples:
+            raise ConfigError(
+                f"window_samples={self.window_samples} is shorter than hop_samples={self.hop_samples}: "
+                "some samples would go unseen."
+            )
+
+    @property
+    def hops_per_frame(self) -> int:
+        """STFT hops in a codec frame."""
+        product = 1
+        for factor in self.factors:
+            product *= factor
+        return product
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples per codec frame."""
+        return self.hop_samples * self.hops_per_frame
+
+    @property
+    def lookahead_samples(self) -> int:
+        """Samples past the end of a frame that its codes depend on."""
+        return self.window_samples
+
+
+class MiniNetwork(nn.Module):
+    """Encoder, quantiser, decoder, and the phone head of codebook 0."""
+
+    def __init__(self, config: MiniConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = nn.ModuleList(_encoder_layers(config))
+        self.encoder_norm = nn.LayerNorm(config.encoder_widths[-1])
+        outline_size = config.outline_grid[0] * config.outline_grid[1]
+        self.quantizer = SplitQuantizer(
+            config.encoder_widths[-1] + outline_size,
+            config.encoder_widths[-1],
+            config.code_width,
+            config.num_codebooks,
+            config.codebook_size,
+        )
+        self.outline = nn.Linear(config.code_width, config.hops_per_frame * config.num_bands, bias=False)
+        start_as_cepstrum(self.quantizer.acoustic_in, self.outline, config)
+        self.decoder_in = nn.Linear(config.encoder_widths[-1], config.decoder_widths[0])
+        self.decoder = nn.ModuleList(_decoder_layers(config))
+        self.pitch_in = nn.Linear(2 * config.code_width, config.pitch_width)
+        self.pitch_out = nn.Linear(config.pitch_width, config.hops_per_frame)
+        self.voice = SourceFilter(
+            config.decoder_widths[-1], config.hop_samples, config.sample_rate_hz, config.num_bands
+        )
+        # One phone for each hop of the frame, read from the semantic entry alone.
+        self.phone_head = nn.Linear(config.code_width, config.hops_per_frame * len(config.phones))
+
+    def latents(self, wave_BS: Tensor, memory: Memory | None = None) -> Tensor:
+        """What is quantised, (B, F, width + outline), for `S = F * frame_samples + lookahead_samples`.
+
+        The encoder's output beside the outline of the frame's log-mel. The outline needs no learning: with it, the
+        codec is a cepstral vocoder from the first step, and the network learns what that leaves out.
+        """
+        # The first hop is skipped: the window of hop t starts a hop later, to see what the decoder releases last.
+        magnitude = spectra.magnitudes(
+            wave_BS[:, self.config.hop_samples :], self.config.window_samples, self.config.hop_samples
+        )
+        x = spectra.log_mel(magnitude, self.config.sample_rate_hz, self.config.num_mels)
+        x = x / 2 + 2  # the floor of -9.2 to about -2.6, full scale to about 2.5
+        outline = self._outline(x)
+        for layer in self.encoder:
+            x = layer(x, memory) if not isinstance(layer, nn.Linear) else layer(x)
+        return torch.cat([self.encoder_norm(x), outline.to(x.dtype)], dim=-1)
+
+    def _outline(self, mel_BTD: Tensor) -> Tensor:
+        times, bands = self.config.outline_grid
+        hops, mels = self.config.hops_per_frame // times, self.config.num_mels // bands
+        return mel_BTD.unflatten(2, (bands, mels)).unflatten(1, (-1, times, hops)).mean((3, 5)).flatten(2)
+
+    def encode(self, wave_BS: Tensor, memory: Memory | None = None) -> Tensor:
+        """The codes_BKF (int64) of whole frames plus the lookahead."""
+        return self.quantizer.encode(self.latents(wave_BS, memory))
+
+    def log_pitch(self, entries_BFD: Tensor) -> Tensor:
+        """log2 of the pitch over 100 Hz at each hop, (B, F * hops_per_frame), from entries of the frame alone."""
+        hidden = functional.gelu(functional.linear(entries_BFD, *_like(self.pitch_in, entries_BFD)))
+        return functional.linear(hidden, *_like(self.pitch_out, entries_BFD)).flatten(1)
+
+    def decode_latents(
+        self, latent_BFD: Tensor, acoustic_BFD: Tensor, pitch_hz_BT: Tensor, memory: Memory | None = None
+    ) -> Tensor:
+        """The wave_BS of latents, acoustic entries and a pitch at each hop, `S = F * frame_samples`."""
+        x = self.decoder_in(latent_BFD)
+        for layer in self.decoder:
+            x = layer(x, memory)
+        outline = self.outline(acoustic_BFD).unflatten(2, (self.config.hops_per_frame, -1)).flatten(1, 2)
+        return self.voice(x, outline, pitch_hz_BT, memory)
+
+    def decode(self, codes_BKF: Tensor, memory: Memory | None = None) -> Tensor:
+        """The wave_BS of codes, `S = F * frame_samples`."""
+        semantic, acoustic = self.quantizer.entries(codes_BKF)
+        # In float64: phase adds up pitch for minutes, and pieces must give what the whole gives.
+        log_pitch = self.log_pitch(torch.cat([semantic, acoustic], dim=-1).double()).clamp(*PITCH_RANGE)
+        deep_B = torch.full(codes_BKF.shape[:1], codes_BKF.shape[1] > 1, device=codes_BKF.device)
+        latent = self.quantizer.merge(semantic, acoustic, deep_B)
+        return self.decode_latents(latent, acoustic, 100 * 2**log_pitch, memory)
+
+    def phone_logits(self, semantic_BFD: Tensor) -> Tensor:
+        """Scores (B, F * hops_per_frame, phones) of the phone at each hop, from semantic entries."""
+        logits = self.phone_head(semantic_BFD)
+        return logits.unflatten(-1, (self.config.hops_per_frame, -1)).flatten(1, 2)
+
+    def num_parameters(self) -> int:
+        """Weights that are shipped, codebooks included."""
+        return sum(tensor.numel() for tensor in self.state_dict().values())
+
+
+def _blocks(width: int, count: int, config: MiniConfig) -> list[nn.Module]:
+    return [ConvNextBlock(width, config.kernel, config.expansion) for _ in range(count)]
+
+
+def _encoder_layers(config: MiniConfig) -> list[nn.Module]:
+    widths = config.encoder_widths
+    layers: list[nn.Module] = [nn.Linear(config.num_mels, widths[0])]
+    layers += _blocks(widths[0], config.encoder_blocks[0], config)
+    for stage, (before, after) in enumerate(pairwise(widths)):
+        layers.append(Downsample(before, after, config.factors[stage]))
+        layers += _blocks(after, config.encoder_blocks[stage + 1], config)
+    return layers
+
+
+def _decoder_layers(config: MiniConfig) -> list[nn.Module]:
+    widths = config.decoder_widths
+    layers = _blocks(widths[0], config.decoder_blocks[0], config)
+    for stage, (before, after) in enumerate(pairwise(widths)):
+        layers.append(Upsample(before, after, config.factors[-1 - stage]))
+        layers += _blocks(after, config.decoder_blocks[stage + 1], config)
+    return layers
+
+
+@torch.no_grad()
+def start_as_cepstrum(acoustic_in: nn.Linear, outline: nn.Linear, config: MiniConfig) -> None:
+    """Set the way from the outline to the entries to a cosine transform, and the way to the envelopes to its inverse.
+
+    The rest of `acoustic_in` starts small: what the encoder adds should earn its place in the codes.
+    """
+    (times, bands), (time_terms, band_terms) = config.outline_grid, config.outline_terms
+    terms = time_terms * band_terms
+    forward = torch.einsum("it,jb->ijtb", _cosines(time_terms, times), _cosines(band_terms, bands))
+    acoustic_in.weight.mul_(0.1)
+    acoustic_in.weight[:terms, -times * bands :] = forward.reshape(terms, -1)
+    # A hop's envelope is centred one hop before the encoder's window of that hop, in units of the grid.
+    at_time = (torch.arange(config.hops_per_frame) - 0.5) * times / config.hops_per_frame
+    at_band = (torch.linspace(0, config.num_mels, config.num_bands) + 0.5) * bands / config.num_mels
+    times_back = _cosines(time_terms, times, at_time)
+    bands_back = _cosines(band_terms, bands, at_band.clamp(0, bands))
+    backward = 2 * torch.einsum("it,jb->tbij", times_back, bands_back)  # 2: `latents` halves log-mel
+    outline.weight.mul_(0.1)
+    outline.weight[:, :terms] = backward.reshape(-1, terms)
+
+
+def _cosines(terms: int, points: int, at: Tensor | None = None) -> Tensor:
+    """The first orthonormal cosine terms over `points`, (terms, points), or at other positions within [0, points]."""
+    at = torch.arange(points) + 0.5 if at is None else at
+    waves = torch.cos(math.pi / points * torch.arange(terms)[:, None] * at[None])
+    return waves * torch.where(torch.arange(terms) == 0, 1.0, math.sqrt(2.0))[:, None] / math.sqrt(points)
+
+
+def _like(layer: nn.Linear, x: Tensor) -> tuple[Tensor, Tensor]:
+    return layer.weight.to(x.dtype), layer.bias.to(x.dtype)

@@ -1,0 +1,148 @@
+"""Latents to codes and back: one semantic codebook beside a chain of residual acoustic ones.
+
+The split is Mimi's (arXiv:2410.00037): were the semantic codebook the first level of the chain, the acoustic levels
+would spend themselves on what it leaves out; side by side, it can carry phones and nothing else.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Observer = Callable[[int, Tensor, Tensor], None]
+"""Called in training with (codebook k, latents_ND, codes_N) of each level; learns the entries."""
+
+
+class Codebook(nn.Module):
+    """`size` entries; a vector's code is the nearest one."""
+
+    entries: Tensor
+
+    def __init__(self, size: int, width: int) -> None:
+        super().__init__()
+        # Not a parameter: entries follow the mean of what they attract (codec/fit/ema.py), not a gradient.
+        self.register_buffer("entries", torch.randn(size, width))
+
+    def nearest(self, x_ND: Tensor) -> Tensor:
+        """Codes (N,): the entry of least squared distance."""
+        return (x_ND @ self.entries.T - 0.5 * self.entries.square().sum(-1)).argmax(-1)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """The entries of the codes, with one more axis of their width."""
+        return functional.embedding(codes, self.entries)
+
+
+class Quantized:
+    """What the quantiser gives in training."""
+
+    def __init__(self) -> None:
+        self.codes: list[Tensor] = []
+        """codes_BF of each codebook."""
+        self.commitment = torch.zeros(())
+        """Mean squared distance of latents to their entries, summed over codebooks."""
+        self.semantic_BFD = torch.zeros(())
+        """The semantic entries, straight-through."""
+        self.latent_BFD = torch.zeros(())
+        """What the decoder gets."""
+        self.acoustic_BFD = torch.zeros(())
+        """The sums of the acoustic entries, straight-through."""
+        self.entries_BFD = torch.zeros(())
+        """What the pitch head gets: the semantic entries without gradient beside the acoustic sums."""
+
+
+class SplitQuantizer(nn.Module):
+    """Codebook 0 on one projection of the latent, the others a residual chain on another."""
+
+    def __init__(
+        self, width_in: int, width_out: int, code_width: int, num_codebooks: int, codebook_size: int
+    ) -> None:
+        super().__init__()
+        self.semantic_in = nn.Linear(width_in, code_width)
+        self.semantic_out = nn.Linear(code_width, width_out)
+        self.acoustic_in = nn.Linear(width_in, code_width)
+        self.acoustic_out = nn.Linear(code_width, width_out)
+        self.codebooks = nn.ModuleList(Codebook(codebook_size, code_width) for _ in range(num_codebooks))
+
+    def book(self, k: int) -> Codebook:
+        """Codebook k; 0 is the semantic one."""
+        codebook = self.codebooks[k]
+        assert isinstance(codebook, Codebook)
+        return codebook
+
+    def encode(self, latent_BFD: Tensor) -> Tensor:
+        """The codes_BKF."""
+        codes = [self.book(0).nearest(self.semantic_in(latent_BFD))]
+        residual = self.acoustic_in(latent_BFD)
+        for k in range(1, len(self.codebooks)):
+            codes.append(self.book(k).nearest(residual))
+            residual = residual - self.book(k)(codes[-1])
+        return torch.stack(codes, dim=1)
+
+    def entries(self, codes_BKF: Tensor) -> tuple[Tensor, Tensor]:
+        """The semantic entries and the sums of the acoustic ones, each (B, F, code_width).
+
+        Fewer than K codebooks (the first ones) are allowed, and are coarser.
+        """
+        semantic = self.book(0)(codes_BKF[:, 0])
+        acoustic = torch.zeros_like(semantic)
+        for k in range(1, codes_BKF.shape[1]):
+            acoustic = acoustic + self.book(k)(codes_BKF[:, k])
+        return semantic, acoustic
+
+    def merge(self, semantic_BFD: Tensor, acoustic_BFD: Tensor, deep_B: Tensor) -> Tensor:
+        """The decoder's latent_BFD; rows that are not `deep` have no acoustic codes."""
+        return self.semantic_out(semantic_BFD) + _mask(deep_B) * self.acoustic_out(acoustic_BFD)
+
+    def forward(
+        self,
+        latent_BFD: Tensor,
+        depth_B: Tensor,
+        bypass_B: Tensor,
+        semantic_gradient: float,
+        observe: Observer | None = None,
+    ) -> Quantized:
+        """Quantise in training, straight-through.
+
+        Args:
+            depth_B: acoustic levels each row keeps, 0 to K - 1 (quantiser dropout).
+            bypass_B: rows whose acoustic latent goes to the decoder as it is, so that it learns to carry more than
+                the chain can yet say.
+            semantic_gradient: fraction of the decoder's gradient that reaches the semantic branch.
+            observe: told what each codebook saw.
+        """
+        result = Quantized()
+        semantic = self.semantic_in(latent_BFD).float()
+        result.semantic_BFD = _straight_through(semantic, self._level(0, semantic, result, observe))
+        held_back = result.semantic_BFD.detach()
+        lessened = held_back + semantic_gradient * (result.semantic_BFD - held_back)
+        acoustic = residual = self.acoustic_in(latent_BFD).float()
+        total = torch.zeros_like(acoustic)
+        for k in range(1, len(self.codebooks)):
+            entries = self._level(k, residual, result, observe)
+            residual = residual - entries
+            total = total + _mask(depth_B >= k) * entries
+        through = _straight_through(acoustic, torch.where(bypass_B[:, None, None], acoustic, total))
+        result.acoustic_BFD = _mask(depth_B >= 1) * through
+        result.latent_BFD = self.merge(lessened, through, depth_B >= 1)
+        result.entries_BFD = torch.cat([held_back, result.acoustic_BFD], dim=-1)
+        return result
+
+    def _level(self, k: int, x_BFD: Tensor, result: Quantized, observe: Observer | None) -> Tensor:
+        """The nearest entries of codebook k, without gradient; codes and commitment go to `result`."""
+        flat = x_BFD.detach().flatten(0, 1)
+        codes = self.book(k).nearest(flat)
+        entries = self.book(k)(codes).view_as(x_BFD)
+        if observe is not None:
+            observe(k, flat, codes)
+        result.codes.append(codes.view(x_BFD.shape[:2]))
+        result.commitment = result.commitment + functional.mse_loss(x_BFD, entries)
+        return entries
+
+
+def _straight_through(x_BFD: Tensor, entries_BFD: Tensor) -> Tensor:
+    return x_BFD + (entries_BFD - x_BFD).detach()
+
+
+def _mask(rows_B: Tensor) -> Tensor:
+    return rows_B.float()[:, None, None]

@@ -1,0 +1,134 @@
+"""`sodakit codec`: train a codec, measure it, and turn sound into codes and back."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from sodakit.errors import CodecError
+from sodakit.files import atomic_path
+from sodakit.log import say
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train the mini codec on this machine's CPU; run it again after an interruption and it continues."""
+
+    out: Path
+    """Folder for the checkpoint and the codec; `load_codec(OUT)` loads it."""
+    minutes: float = 40.0
+    """Training time."""
+    voices_hours: float = 3.0
+    """Hours of synthetic speech to train on; 0 for none."""
+    text: tuple[Path, ...] = ()
+    """Files of sentences to speak: .txt or .jsonl (field `text`), either with .gz."""
+    data: tuple[Path, ...] = ()
+    """Folders of recordings to train on."""
+    threads: int = 2
+    """CPU threads."""
+    set: tuple[str, ...] = field(default=())
+    """Other settings of the run, as name=value: batch_rows=16, network.code_width=32."""
+
+    def run(self) -> None:
+        from sodakit.codec.fit.config import FitConfig
+        from sodakit.codec.fit.trainer import train
+        from sodakit.config import override, parse_overrides
+
+        config = FitConfig(
+            out=self.out,
+            minutes=self.minutes,
+            voices_hours=self.voices_hours,
+            text=self.text,
+            data=self.data,
+            threads=self.threads,
+        )
+        codec = train(override(config, parse_overrides(list(self.set))))
+        say(f"{self.out}: {codec.spec.bitrate_bps / 1000:.2f} kbit/s, fingerprint {codec.spec.fingerprint}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval:
+    """Measure a codec: on recordings in DATA, and on synthetic voices that no codec has heard."""
+
+    codec: str = "mini"
+    """Name or folder of the codec."""
+    data: tuple[Path, ...] = ()
+    """Folders of recordings."""
+    clips: int = 20
+    """Clips from each folder and from the voices."""
+    out: Path | None = None
+    """A .json file for the numbers."""
+
+    def run(self) -> None:
+        from sodakit.codec.fit.report import measure
+        from sodakit.codec.load import load_codec
+        from sodakit.files import write_json
+
+        report = measure(load_codec(self.codec), self.data, self.clips)
+        print(json.dumps(report, indent=2))
+        if self.out is not None:
+            write_json(self.out, report)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encode:
+    """Write the codes of a sound file as a numpy array (K, F)."""
+
+    sound: Annotated[Path, tyro.conf.Positional]
+    """A sound file of any rate."""
+    out: Path
+    """Where the codes go: a .npy file."""
+    codec: str = "mini"
+    """Name or folder of the codec."""
+
+    def run(self) -> None:
+        from sodakit.audio.files import read_wave
+        from sodakit.codec.load import load_codec
+
+        codec = load_codec(self.codec)
+        codes_KF = codec.encode(read_wave(self.sound, codec.spec.sample_rate_hz).samples_S)
+        with atomic_path(self.out) as temporary, open(temporary, "wb") as file:
+            np.save(file, codes_KF)
+        say(f"{self.out}: {codes_KF.shape[0]} codebooks, {codes_KF.shape[1]} frames.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decode:
+    """Write the sound of a numpy array of codes (K, F)."""
+
+    codes: Annotated[Path, tyro.conf.Positional]
+    """A .npy file that `sodakit codec encode` wrote."""
+    out: Path
+    """Where the sound goes: .wav or .flac."""
+    codec: str = "mini"
+    """Name or folder of the codec that made the codes."""
+
+    def run(self) -> None:
+        from sodakit.audio.files import write_wave
+        from sodakit.audio.wave import Wave
+        from sodakit.codec.load import load_codec
+
+        codec = load_codec(self.codec)
+        try:
+            codes_KF = np.load(self.codes, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise CodecError(
+                f"{self.codes} holds no codes ({error}). Make it with: sodakit codec encode."
+            ) from error
+        wave = Wave(codec.decode(codes_KF), codec.spec.sample_rate_hz)
+        write_wave(self.out, wave)
+        say(f"{self.out}: {wave.duration_s:.2f} s.")
+
+
+def main(argv: list[str]) -> None:
+    """Run `sodakit codec` with these arguments."""
+    tyro.extras.subcommand_cli_from_dict(
+        {"train": Train, "eval": Eval, "encode": Encode, "decode": Decode},
+        prog="sodakit codec",
+        description="Train a codec, measure it, and turn sound into codes and back.\n\n"
+        "Example: sodakit codec eval --data recordings/",
+        args=argv,
+    ).run()

@@ -1,0 +1,62 @@
+"""`sodakit demo`: the whole way in minutes."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from sodakit.commands.options import read_options
+from sodakit.log import say
+
+
+@dataclass(frozen=True)
+class Options:
+    """Speech, store, model, report: train a small model that listens and speaks, on two CPU cores.
+
+    Without --data, speech is made on the spot by the voices of espeak-ng. Stopped at any time, the same command goes on.
+
+    Example: sodakit demo --data recordings/ --out runs/mine
+    """
+
+    data: Path | None = None
+    """Folder of recordings with transcripts: manifest.jsonl, metadata.csv, Kaldi files, or name.wav + name.txt."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("runs/demo")
+    """Folder for everything that is made."""
+    codec: str = "mini"
+    """mini, toy, kyutai/mimi, or a folder."""
+    steps: int | None = None
+    """Training steps; default: 950, fewer for little data."""
+    sentences: int | None = None
+    """Sentences of built-in speech to train on; default: 4000."""
+    seed: int = 0
+    """Another seed, another draw of sentences, splits and weights."""
+    hourly_cost: float = 0.10
+    """What an hour of this machine costs, in dollars, for the cost column."""
+
+
+def main(argv: list[str]) -> None:
+    """Run the demo."""
+    options = read_options(Options, "demo", argv)
+    from sodakit.codec.load import load_codec
+    from sodakit.recipes import demo, street
+    from sodakit.recipes.street_report import write_report
+
+    size = demo.DemoConfig(seed=options.seed)
+    if options.sentences:
+        size = replace(size, train_sentences=options.sentences)
+    stopwatch = street.Stopwatch(options.out / "stages.json")
+    with stopwatch.stage("Open the recordings" if options.data else "Make speech"):
+        source = demo.recordings(options.data, options.seed) if options.data else demo.household(size)
+    walk = street.Street(
+        options.out, source.items, source.unseen_speakers, load_codec(options.codec), stopwatch
+    )
+    reader = street.build_store(walk, source.options)
+    street.teach_judge(walk, reader)
+    config = demo.demo(walk.store, steps=options.steps, seed=options.seed)
+    street.train_model(walk, config)
+    street.measure(walk, reader)
+    with stopwatch.stage("Write the report"):
+        write_report(walk, source.title, source.describe(reader), demo.notes(config), options.hourly_cost)
+    street.say_scores(walk)
+    say(f'Try: sodakit speak "{source.example}" --model {walk.run}')

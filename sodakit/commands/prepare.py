@@ -1,0 +1,109 @@
+"""`sodakit prepare`: folders of recordings to a store of codes and text."""
+
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from sodakit.commands.options import read_options
+
+if TYPE_CHECKING:
+    from sodakit.prepare.options import PrepareOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Recordings to a store of codes and text.
+
+    Folders may hold manifest.jsonl, metadata.csv (LJSpeech), wav.scp (Kaldi), sound files with .txt
+    beside them, or text alone. Killed at any moment, the same command makes only what is missing.
+
+    Example: sodakit prepare recordings/ --out stores/mine --codec mini --workers 2
+    """
+
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    """Where the recordings are."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """The store's folder."""
+    codec: str = "mini"
+    """Codec: `mini`, `toy`, `mimi`, a folder or a Hugging Face id."""
+    num_codebooks: int | None = None
+    """Codebooks to keep; default: the codec's own choice."""
+    device: str = "cpu"
+    """Where the codec runs: cpu, cuda, …"""
+    tokenizer: str | None = None
+    """Folder or hub id of a text tokenizer; default: one is trained on the transcripts."""
+    text_vocab_size: int = 512
+    """Ids of the tokenizer that is trained."""
+    split_by: Literal["recording", "speaker"] = "recording"
+    """What a split never divides. `speaker` tests speakers never heard in training."""
+    validation: float = 0.02
+    """Share of recordings (or speakers) for validation."""
+    test: float = 0.02
+    """Share of recordings (or speakers) for test."""
+    stratify: bool = False
+    """Hold out recordings of every speaker; for small sets."""
+    split_field: str = ""
+    """Field of the manifest that names the split (train, validation or test), instead of drawing."""
+    min_duration_s: float = 0.1
+    """Shorter utterances are left out."""
+    max_duration_s: float = 120.0
+    """Longer utterances are left out."""
+    shard_duration_s: float = 3600.0
+    """Sound in one shard; what a killed job loses."""
+    workers: int = 1
+    """Processes that encode."""
+    max_failed_fraction: float = 0.2
+    """Stop when more than this share of the items cannot be used."""
+    dry_run: bool = False
+    """Print what would be made, and stop."""
+    fresh: bool = False
+    """Delete what an earlier run left in the store's folder, and start over."""
+
+
+def main(argv: list[str]) -> None:
+    """Prepare as argv says."""
+    options = read_options(Options, "prepare", argv)
+    from sodakit.codec.load import load_codec
+    from sodakit.prepare.plan import make_plan, request
+    from sodakit.prepare.sources.detect import open_folder
+    from sodakit.prepare.stages import prepare
+    from sodakit.tokens.text import TextTokenizer
+
+    codec = load_codec(options.codec, num_codebooks=options.num_codebooks, device=options.device)
+    tokenizer = TextTokenizer.load(options.tokenizer) if options.tokenizer else None
+    items = list(chain.from_iterable(open_folder(folder) for folder in options.folders))
+    chosen = prepare_options(options)
+    if options.dry_run:
+        fingerprint = tokenizer.fingerprint if tokenizer else None
+        plan = make_plan(items, request(items, codec.spec, fingerprint, chosen), chosen)
+        Console().print(plan.table(codec.spec))
+        print("\n".join(plan.examples()))
+        return
+    prepare(items, options.out, codec, chosen, tokenizer)
+
+
+def prepare_options(options: Options) -> "PrepareOptions":
+    """The options of the stages from those of the command line."""
+    from sodakit.prepare.checks import Limits
+    from sodakit.prepare.options import PrepareOptions
+    from sodakit.prepare.splits import SplitRule
+
+    return PrepareOptions(
+        limits=Limits(min_duration_s=options.min_duration_s, max_duration_s=options.max_duration_s),
+        split=SplitRule(
+            by=options.split_by,
+            validation_fraction=options.validation,
+            test_fraction=options.test,
+            stratify=options.stratify,
+            by_field=options.split_field,
+        ),
+        text_vocab_size=options.text_vocab_size,
+        shard_duration_s=options.shard_duration_s,
+        workers=options.workers,
+        max_failed_fraction=options.max_failed_fraction,
+        fresh=options.fresh,
+    )

@@ -1,0 +1,107 @@
+"""`sodakit serve`: the model behind HTTP, with a page to try it."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from sodakit.commands.options import read_options
+from sodakit.errors import ConfigError, MissingExtra
+from sodakit.log import say
+
+
+@dataclass(frozen=True)
+class Options:
+    """Serve a model: OpenAI-compatible speech and transcription, a WebSocket, and a page to try it in a browser.
+
+    A key that clients must send is read from the environment variable SODAKIT_API_KEY.
+
+    Example: sodakit serve runs/demo/model --port 8000
+    """
+
+    model: tyro.conf.Positional[Path] = Path("runs/demo/model")
+    """Checkpoint, or run folder."""
+    host: str = "127.0.0.1"
+    """Address to listen at. Any other than a loopback address needs a key."""
+    port: int = 8000
+    """Port to listen at."""
+    name: str | None = None
+    """What clients call the model; default: the name of its run."""
+    concurrent: int = 8
+    """Requests answered at once."""
+    queue: int = 32
+    """Requests that may wait for a place."""
+    recording_s: float = 600.0
+    """Longest recording taken, in seconds."""
+    speech_s: float = 120.0
+    """Longest speech made for one request, in seconds."""
+    piece_s: float | None = None
+    """Cut recordings into pieces of at most this length; default: what the context holds. Shorter pieces suit models
+    that were trained on short ones."""
+    voices: Path | None = None
+    """Folder in which uploaded voices are kept; default: in memory."""
+    allow_host: tuple[str, ...] = ()
+    """Further names by which the server may be called."""
+    codec: str | None = None
+    """Codec by name, hub id or folder; default: the one the model was trained with."""
+    device: str | None = None
+    """cpu, cuda, …"""
+
+
+def main(argv: list[str]) -> None:
+    """Serve as argv says, until interrupted."""
+    options = read_options(Options, "serve", argv)
+    try:
+        import uvicorn
+
+        from sodakit.serve.app import build_app
+        from sodakit.serve.guard import LOOPBACK, Access
+        from sodakit.serve.limits import Limits
+    except ModuleNotFoundError as error:
+        if (error.name or "sodakit").startswith("sodakit"):
+            raise
+        raise MissingExtra(str(error.name), "serve", "Serving") from error
+    from sodakit.generate.speech_model import SpeechModel
+
+    key = os.environ.get("SODAKIT_API_KEY") or None
+    if options.host not in LOOPBACK and key is None:
+        raise ConfigError(
+            f"host={options.host} can be reached from other machines, and there is no key. "
+            "Set SODAKIT_API_KEY, or listen at 127.0.0.1."
+        )
+    limits = Limits(
+        concurrent=options.concurrent,
+        queue=options.queue,
+        recording_s=options.recording_s,
+        speech_s=options.speech_s,
+    )
+    hosts: tuple[str, ...] | None = LOOPBACK
+    if options.host in ("0.0.0.0", "::") and not options.allow_host:
+        hosts = None
+    else:
+        hosts = (*LOOPBACK, options.host, *options.allow_host)
+    app = build_app(
+        SpeechModel.load(options.model, codec=options.codec, device=options.device),
+        name=options.name or _run_name(options.model.resolve()),
+        limits=limits,
+        access=Access(key, hosts),
+        voices_folder=options.voices,
+        piece_s=options.piece_s,
+    )
+    say(f"Open http://{options.host}:{options.port}/ in a browser; the API is at /v1. Stop with Ctrl-C.")
+    uvicorn.run(
+        app,
+        host=options.host,
+        port=options.port,
+        log_level="warning",
+        # Far above what is answered: who comes too many is told so in JSON, by the queue.
+        limit_concurrency=8 * (options.concurrent + options.queue),
+        ws_max_size=1 << 20,
+        timeout_graceful_shutdown=5,
+    )
+
+
+def _run_name(folder: Path) -> str:
+    # runs/demo/model is the model of the run `demo`.
+    return folder.parent.name if folder.name == "model" else folder.name

@@ -1,0 +1,150 @@
+"""Configs are frozen dataclasses: resolve once, print, hash, store, never edit.
+
+`override(config, {"schedule.peak_lr": "3e-5"})` answers an unknown name with the nearest known one.
+"""
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+from sodakit.errors import ConfigError
+from sodakit.files import digest
+
+T = TypeVar("T")
+
+
+def to_plain(value: Any) -> Any:
+    """The config as JSON-ready dicts, lists and scalars."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(k): to_plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def from_plain(kind: Any, value: Any, name: str = "config") -> Any:
+    """The inverse of `to_plain` for the type `kind`.
+
+    Raises:
+        ConfigError: a field is unknown, missing or of the wrong type; the message names it.
+    """
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ConfigError(f"{name} is {value!r}; needed: an object with the fields of {kind.__name__}.")  # type: ignore[union-attr]
+        hints = typing.get_type_hints(kind)
+        fields = {f.name: f for f in dataclasses.fields(kind)}
+        for key in value:
+            if key not in fields:
+                raise ConfigError(f"{name} has no field {key!r}.{_suggest(key, fields)}")
+        return kind(**{k: from_plain(hints[k], v, f"{name}.{k}") for k, v in value.items()})  # type: ignore[operator]
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        problems = []
+        for option in (a for a in arguments if a is not type(None)):
+            try:
+                return from_plain(option, value, name)
+            except ConfigError as error:
+                problems.append(str(error))
+        raise ConfigError(problems[0])
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise ConfigError(f"{name}={value!r} is not one of {', '.join(map(repr, arguments))}.")
+        return value
+    if origin in (list, tuple):
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{name}={value!r} needs a list.")
+        if origin is tuple and not (len(arguments) == 2 and arguments[1] is Ellipsis):
+            return tuple(from_plain(a, v, name) for a, v in zip(arguments, value, strict=True))
+        return origin(from_plain(arguments[0], v, f"{name}[{i}]") for i, v in enumerate(value))
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"{name}={value!r} needs an object.")
+        return {
+            from_plain(arguments[0], k, name): from_plain(arguments[1], v, f"{name}.{k}")
+            for k, v in value.items()
+        }
+    return _scalar(kind, value, name)
+
+
+def _scalar(kind: Any, value: Any, name: str) -> Any:
+    if kind is Any:
+        return value
+    if kind is Path:
+        return Path(value)
+    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, float) and value == int(value):
+        return int(value)
+    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    raise ConfigError(f"{name}={value!r} is a {type(value).__name__}; needed: {kind.__name__}.")
+
+
+def override(config: T, settings: dict[str, str]) -> T:
+    """The config with dotted names replaced: `{"model.layers": "4", "data.seed": "7"}`.
+
+    Values are read as JSON where they are JSON (numbers, true, null, lists), else as text.
+
+    Raises:
+        ConfigError: an unknown name (with the nearest known one) or a value of the wrong type.
+    """
+    plain = to_plain(config)
+    for dotted, text in settings.items():
+        node = plain
+        *parents, leaf = dotted.split(".")
+        for parent in parents:
+            if not isinstance(node, dict) or parent not in node:
+                raise ConfigError(f"No setting {dotted!r}.{_suggest(dotted, _leaves(plain))}")
+            node = node[parent]
+        if not isinstance(node, dict) or leaf not in node:
+            raise ConfigError(f"No setting {dotted!r}.{_suggest(dotted, _leaves(plain))}")
+        try:
+            node[leaf] = json.loads(text)
+        except json.JSONDecodeError:
+            node[leaf] = text
+    return from_plain(type(config), plain, type(config).__name__)
+
+
+def parse_overrides(words: list[str]) -> dict[str, str]:
+    """`["schedule.peak_lr=3e-5"]` as a dict.
+
+    Raises:
+        ConfigError: a word without `=`.
+    """
+    settings = {}
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not sign:
+            raise ConfigError(
+                f"{word!r} is not a setting. Write it as name=value, for example schedule.peak_lr=3e-5."
+            )
+        settings[name.lstrip("-")] = value
+    return settings
+
+
+def config_digest(config: Any) -> str:
+    """A fingerprint of every setting: equal configs, equal digest."""
+    return digest(json.dumps(to_plain(config), sort_keys=True))
+
+
+def _leaves(plain: Any, prefix: str = "") -> list[str]:
+    if not isinstance(plain, dict):
+        return [prefix]
+    return [
+        leaf for key, value in plain.items() for leaf in _leaves(value, f"{prefix}.{key}" if prefix else key)
+    ]
+
+
+def _suggest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(sorted(known))}."

@@ -1,0 +1,50 @@
+"""Everything sodakit raises on purpose.
+
+    SodakitError
+    ├── ConfigError        a setting, option or override that cannot work
+    ├── AudioError         a sound file that cannot be read or is not sound
+    ├── CodecError         a codec that is missing, unknown or does not fit the codes
+    ├── VocabularyError    ids, codes or characters outside the vocabulary
+    ├── StoreError         a store that is damaged or made by another codec or tokenizer
+    ├── CheckpointError    a checkpoint that is damaged or belongs to another run
+    └── MissingExtra       an optional package that this command needs
+
+A message says what came in, what is needed, and what to do.
+"""
+
+
+class SodakitError(Exception):
+    """The root: `except SodakitError` catches a user's mistakes and no programming error."""
+
+
+class ConfigError(SodakitError, ValueError):
+    """A setting, option or override that cannot work."""
+
+
+class AudioError(SodakitError, ValueError):
+    """A sound file that cannot be read, or is not sound."""
+
+
+class CodecError(SodakitError, ValueError):
+    """A codec that is missing, unknown or does not fit the codes."""
+
+
+class VocabularyError(SodakitError, ValueError):
+    """Ids, codes or characters outside the vocabulary."""
+
+
+class StoreError(SodakitError, RuntimeError):
+    """A store that is damaged, or was made by another codec or tokenizer."""
+
+
+class CheckpointError(SodakitError, RuntimeError):
+    """A checkpoint that is damaged, or belongs to another run."""
+
+
+class MissingExtra(SodakitError, ImportError):
+    """An optional package that this command needs."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs the package {package!r}. Install it: pip install 'sodakit[{extra}]'"
+        )

@@ -1,0 +1,74 @@
+"""Trivial cues: how often the answer follows from length, loudness or size alone, with no model at all."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile
+
+from sodakit.audio.wave import Wave
+from sodakit.eval.policies import Question
+from sodakit.eval.results import Estimate, accuracy
+
+CUES = ("duration_s", "loudness_db", "peak_db", "file_bytes", "flac_bytes")
+"""Length; RMS level; highest sample; size as 16-bit WAV; size as FLAC, which tells busy sound from plain."""
+
+GUARDED = ("duration_s", "loudness_db", "file_bytes")
+"""Cues that a benchmark built here must not give the answer away by. Peaks are reported only: the highest of two
+halves tells something of whether they belong together, crossed or not."""
+
+_TIES = {"duration_s": 1e-3, "loudness_db": 0.1, "peak_db": 0.1, "file_bytes": 0.0, "flac_bytes": 0.0}
+"""Differences up to this are none: a sample of rounding, a tenth of a decibel."""
+
+_QUIETEST = 1e-5
+
+
+@dataclass(frozen=True)
+class Cue:
+    """What choosing the larger side achieves."""
+
+    larger_is_right: Estimate
+    num_ties: int
+
+    @property
+    def gives_away(self) -> bool:
+        """Whether always choosing the larger, or always the smaller, side beats chance beyond the interval."""
+        return self.larger_is_right.excludes_chance
+
+
+def measure(wave: Wave) -> dict[str, float]:
+    """The value of every cue for one sound."""
+    samples_S = wave.samples_S
+    level = float(np.sqrt(np.mean(np.square(samples_S, dtype=np.float64)))) if len(samples_S) else 0.0
+    peak = float(np.abs(samples_S).max(initial=0))
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.clip(samples_S, -1, 1), wave.sample_rate_hz, "PCM_16", format="FLAC")
+    return {
+        "duration_s": wave.duration_s,
+        "loudness_db": 20 * np.log10(max(level, _QUIETEST)),
+        "peak_db": 20 * np.log10(max(peak, _QUIETEST)),
+        "file_bytes": 44.0 + 2 * len(samples_S),
+        "flac_bytes": float(len(buffer.getvalue())),
+    }
+
+
+def cue_accuracies(
+    questions: Sequence[Question], sides: Sequence[Sequence[dict[str, float]]]
+) -> dict[str, Cue]:
+    """For each cue, how often the right side has more of it than every wrong one; equal is half.
+
+    Args:
+        questions: the pairs.
+        sides: for each, what `measure` says of its sides, the right one first.
+    """
+    found = {}
+    for cue in CUES:
+        answers = [_larger([side[cue] for side in pair], _TIES[cue]) for pair in sides]
+        found[cue] = Cue(accuracy(questions, answers), sum(value == 0.5 for value in answers))
+    return found
+
+
+def _larger(values: Sequence[float], tie: float) -> float:
+    difference = values[0] - max(values[1:])
+    return 0.5 if abs(difference) <= tie else float(difference > 0)

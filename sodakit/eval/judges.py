@@ -1,0 +1,323 @@
+"""Judges: recognisers that listen to what the model says, and are not the model.
+
+`train_judge` makes one in a minute from the original recordings alone: log-mels, convolutions, CTC over
+characters (Graves et al. 2006), and a search that writes only words it was taught. `HubJudge` is a Whisper or
+Wav2Vec2 model by name and revision.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sodakit.audio.files import resample
+from sodakit.audio.wave import Wave
+from sodakit.errors import CheckpointError, ConfigError
+from sodakit.eval.recogniser import (
+    RATE_HZ,
+    SUBSAMPLING,
+    Lexicon,
+    Recogniser,
+    all_log_mels,
+    greedy,
+    pad_mels,
+    vary,
+)
+from sodakit.eval.words import normalise
+from sodakit.files import atomic_path, digest
+from sodakit.hardware import has_fast_bfloat16
+from sodakit.units import format_count
+
+MIN_STEPS = 200
+"""Training steps before time may run out: on a starved machine a judge comes late rather than deaf."""
+
+Decoding = Literal["lexicon", "greedy"]
+
+
+class Judge(Protocol):
+    """Whatever writes down what it hears."""
+
+    @property
+    def name(self) -> str:
+        """What a table calls it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of everything its transcripts depend on. Scores by different judges are not comparable."""
+
+    def transcribe(self, waves: Sequence[Wave]) -> list[str]:
+        """What is said in each sound; '' where nothing was heard."""
+
+
+# --------------------------------------------------------------------------------------------------- judge
+
+
+@dataclass(frozen=True, eq=False)
+class CtcJudge:
+    """A small recogniser that has heard original recordings only, never a codec and never the model."""
+
+    recogniser: Recogniser
+    alphabet: str
+    """Characters it writes; entry i of it is output i + 1."""
+    words: tuple[str, ...]
+    """Words it was taught, sorted. With `lexicon` decoding it writes no others."""
+    decoding: Decoding = "lexicon"
+    """`lexicon`: the likeliest sequence of known words. `greedy`: letter by letter."""
+
+    @property
+    def name(self) -> str:
+        """For example `CTC judge (1.8M parameters, 72 words, lexicon)`."""
+        count = sum(parameter.numel() for parameter in self.recogniser.parameters())
+        return f"CTC judge ({format_count(count)} parameters, {len(self.words)} words, {self.decoding})"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of weights, alphabet, words and decoding."""
+        weights = [value.numpy().tobytes() for value in self.recogniser.state_dict().values()]
+        return digest(json.dumps(self._settings(), sort_keys=True), *weights)
+
+    def transcribe(self, waves: Sequence[Wave]) -> list[str]:
+        """What is said in each sound, normalised; '' where nothing was heard."""
+        decode = (
+            self._lexicon.search if self.decoding == "lexicon" else lambda x_FV: greedy(x_FV, self.alphabet)
+        )
+        return [decode(log_probs_FV) for log_probs_FV in self._listen(waves)]
+
+    def unknown_words(self, texts: Sequence[str]) -> list[str]:
+        """Words of `texts` it was not taught, sorted: with `lexicon` decoding each is an error when said."""
+        return sorted({word for text in texts for word in normalise(text).split()} - set(self.words))
+
+    def save(self, path: Path | str) -> None:
+        """One safetensors file with weights, alphabet and words."""
+        metadata = {"sodakit_judge": json.dumps(self._settings())}
+        with atomic_path(path) as temporary:
+            save_file(self.recogniser.state_dict(), str(temporary), metadata)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "CtcJudge":
+        """The judge that `save` wrote.
+
+        Raises:
+            CheckpointError: missing, damaged, or not a judge.
+        """
+        try:
+            with safe_open(str(path), "pt") as file:
+                settings = json.loads((file.metadata() or {})["sodakit_judge"])
+                weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            recogniser = Recogniser(len(settings["alphabet"]))
+            recogniser.load_state_dict(weights)
+        except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{path} is not a readable judge ({str(error).splitlines()[0]}). "
+                "Needed: a file that CtcJudge.save wrote. Train one with train_judge."
+            ) from error
+        return cls(recogniser.eval(), settings["alphabet"], tuple(settings["words"]), settings["decoding"])
+
+    @cached_property
+    def _lexicon(self) -> Lexicon:
+        return Lexicon(self.words, self.alphabet)
+
+    def _settings(self) -> dict[str, Any]:
+        return {"alphabet": self.alphabet, "words": list(self.words), "decoding": self.decoding}
+
+    @torch.inference_mode()
+    def _listen(self, waves: Sequence[Wave]) -> Iterator[np.ndarray]:
+        """log-probabilities_FV of each sound, in order."""
+        for start in range(0, len(waves), 16):
+            mel_BFM, lengths_B = pad_mels(all_log_mels(waves[start : start + 16]))
+            rows_BFV = self.recogniser(mel_BFM, lengths_B).numpy()
+            yield from (
+                row_FV[: length // SUBSAMPLING] for row_FV, length in zip(rows_BFV, lengths_B, strict=True)
+            )
+
+
+# ------------------------------------------------------------------------------------------------ training
+
+
+def train_judge(
+    waves: Sequence[Wave],
+    texts: Sequence[str],
+    *,
+    seed: int = 0,
+    epochs: int = 14,
+    max_seconds_s: float = 75.0,
+    progress: Callable[[float, float], None] | None = None,
+) -> CtcJudge:
+    """A recogniser trained on original recordings.
+
+    The learning rate falls with the epochs done or the time spent, whichever is further along, so a slow
+    machine gets a finished judge in time; where time is no limit, the same seed gives the same judge.
+
+    Args:
+        waves: original recordings at any rate, never codec output.
+        texts: what is said in them.
+        seed: of weights, order and augmentation.
+        epochs: passes over the recordings.
+        max_seconds_s: end by then, wall clock, but not before `MIN_STEPS`.
+        progress: called after each step with (fraction done, CTC loss per character).
+    Raises:
+        ConfigError: nothing to train on, or a recording without words.
+    """
+    normalised = [normalise(text) for text in texts]
+    if len(waves) != len(texts) or not waves or not all(normalised):
+        raise ConfigError(
+            f"{len(waves)} recordings and {len(texts)} texts, {sum(not text for text in normalised)} of them "
+            "without words; a judge needs at least one recording and the words of each."
+        )
+    start_s = time.monotonic()
+    alphabet = "".join(sorted({" ", *"".join(normalised)}))
+    letter = {character: i for i, character in enumerate(alphabet, start=1)}
+    targets = [torch.tensor([letter[character] for character in text]) for text in normalised]
+    random = np.random.default_rng(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        recogniser = Recogniser(len(alphabet))
+    mels = all_log_mels(waves)
+    optimiser = torch.optim.AdamW(recogniser.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01)
+    batches = [batch for _ in range(epochs) for batch in _batches([len(mel) for mel in mels], random)]
+    for step, batch in enumerate(batches):
+        spent_fraction = (time.monotonic() - start_s) / max_seconds_s
+        done = max(step / len(batches), min(spent_fraction, step / MIN_STEPS))
+        if done >= 1:
+            break
+        loss = _train_step(
+            recogniser, optimiser, _peak_lr_fraction(step, done) * 2e-3,
+            [vary(mels[i], random) for i in batch], [targets[i] for i in batch],
+        )  # fmt: skip
+        if progress:
+            progress(done, loss)
+    return CtcJudge(
+        recogniser.eval(), alphabet, tuple(sorted({word for text in normalised for word in text.split()}))
+    )
+
+
+def _peak_lr_fraction(step: int, done: float) -> float:
+    return min(1.0, (step + 1) / 40) * min(1.0, (1 - done) / 0.6)
+
+
+def _train_step(
+    recogniser: Recogniser,
+    optimiser: torch.optim.Optimizer,
+    lr: float,
+    mels: list[Tensor],
+    targets: list[Tensor],
+) -> float:
+    mel_BFM, lengths_B = pad_mels(mels)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_fast_bfloat16()):
+        log_probs_BFV = recogniser(mel_BFM, lengths_B)
+    characters_B = torch.tensor([len(target) for target in targets])
+    loss = functional.ctc_loss(
+        log_probs_BFV.transpose(0, 1), torch.cat(targets), lengths_B // SUBSAMPLING, characters_B,
+        reduction="sum", zero_infinity=True,
+    ) / characters_B.sum()  # fmt: skip
+    optimiser.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(recogniser.parameters(), 1.0)
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+    optimiser.step()
+    return loss.item()
+
+
+def _batches(lengths: Sequence[int], random: np.random.Generator, rows: int = 16) -> list[np.ndarray]:
+    """Indices in batches of similar length, in random order; ties and near-ties shuffled anew each time."""
+    order = np.argsort(np.array(lengths) * random.uniform(0.9, 1.1, len(lengths)))
+    batches = [order[start : start + rows] for start in range(0, len(order), rows)]
+    return [batches[i] for i in random.permutation(len(batches))]
+
+
+# -------------------------------------------------------------------------------------------- from the hub
+
+
+@dataclass(frozen=True, eq=False)
+class HubJudge:
+    """A Whisper- or Wav2Vec2-like model from the Hugging Face hub or a folder."""
+
+    model_id: str
+    """Hub id or folder."""
+    revision: str
+    """Commit on the hub, or a digest of the folder's weights."""
+    language: str | None
+    """Language it is told to expect, for models that listen in many; None lets it guess."""
+    model: Any
+    processor: Any
+    writes: bool
+    """Whether it writes token by token (Whisper) or labels frames (Wav2Vec2)."""
+
+    @classmethod
+    def load(
+        cls, model_id: str, *, revision: str | None = None, language: str | None = None, device: str = "cpu"
+    ) -> "HubJudge":
+        """The model, ready to listen.
+
+        Args:
+            revision: branch, tag or commit on the hub; a score should name a commit.
+            language: for multilingual Whisper, for example `en`.
+        Raises:
+            ConfigError: no such model, or not a speech recogniser.
+        """
+        # Half a second of import that nobody pays who brings no hub model.
+        from transformers import AutoConfig, AutoModelForCTC, AutoModelForSpeechSeq2Seq, AutoProcessor
+
+        try:
+            config = AutoConfig.from_pretrained(model_id, revision=revision)
+            writes = bool(config.is_encoder_decoder)
+            kind = AutoModelForSpeechSeq2Seq if writes else AutoModelForCTC
+            model = kind.from_pretrained(model_id, revision=revision)
+            processor = AutoProcessor.from_pretrained(model_id, revision=revision)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"{model_id!r} does not load as a speech recogniser ({str(error).splitlines()[0]}). "
+                "Needed: the hub id or folder of a Whisper- or Wav2Vec2-like model with its processor."
+            ) from error
+        commit = getattr(config, "_commit_hash", None) or digest(
+            *(v.float().numpy().tobytes() for v in model.state_dict().values())
+        )
+        return cls(model_id, commit, language, model.eval().to(device), processor, writes)
+
+    @property
+    def name(self) -> str:
+        """For example `openai/whisper-large-v3@06f233fe06e7`."""
+        # A folder is named, not located: a report holds nothing of the machine it was made on.
+        shown = Path(self.model_id).name if Path(self.model_id).exists() else self.model_id
+        return f"{shown}@{self.revision[:12]}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the revision and the language it was told to expect."""
+        return digest(self.revision, self.language or "")
+
+    def transcribe(self, waves: Sequence[Wave]) -> list[str]:
+        """What is said in each sound, normalised; decoded greedily, one by one, so neighbours do not matter.
+
+        Raises:
+            ConfigError: a sound longer than a Whisper-like model hears at once, usually 30 s.
+        """
+        return [normalise(self._transcribe(resample(wave, RATE_HZ))) for wave in waves]
+
+    @torch.inference_mode()
+    def _transcribe(self, wave: Wave) -> str:
+        limit_s = getattr(self.processor.feature_extractor, "chunk_length", None)
+        if limit_s and wave.duration_s > limit_s:
+            raise ConfigError(
+                f"A sound of {wave.duration_s:.1f} s; {self.name} hears {limit_s} s at once. Cut it into pieces."
+            )
+        inputs = self.processor(wave.samples_S, sampling_rate=RATE_HZ, return_tensors="pt").to(
+            self.model.device
+        )
+        if self.writes:
+            told = {"language": self.language, "task": "transcribe"} if self.language else {}
+            ids_BT = self.model.generate(**inputs, do_sample=False, num_beams=1, **told)
+        else:
+            ids_BT = self.model(**inputs).logits.argmax(-1)
+        return self.processor.batch_decode(ids_BT, skip_special_tokens=True)[0]

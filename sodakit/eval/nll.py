@@ -1,0 +1,238 @@
+"""Validation negative log-likelihood in the six variants of the paper, and bits per second of audio.
+
+    1 asr           all tokens of audio_start A audio_end text_start T text_end
+    2 tts_audio     audio tokens of the transcript-first order
+    3 tts_semantic  semantic tokens of the transcript-first order
+    4 audio_only    audio tokens without a transcript
+    5 asr_text      text tokens of the audio-first order
+    6 text_only     text tokens without audio
+
+Every utterance is scored by itself, after BOS. Its opening marker is given: which of the two orders comes is a coin
+toss that says nothing about the model. So variant 1 counts three markers an utterance, as the published figures do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sodakit.errors import ConfigError, StoreError
+from sodakit.eval.logprobs import TokenItem, model_fingerprint, score_folder
+from sodakit.eval.results import DRAWS, Estimate, estimate, plain_estimate, provenance
+from sodakit.eval.token_table import AUDIO, EDGE, TEXT, TokenTable
+from sodakit.model.transformer import Transformer
+from sodakit.store.reader import StoreReader
+from sodakit.store.schema import Utterance
+from sodakit.tokens.documents import Span, Speech, Template, Text
+from sodakit.tokens.vocabulary import Vocabulary
+
+VIEWS = ("audio_first", "text_first", "audio_only", "text_only")
+"""The four ways an utterance is written; one forward pass each."""
+
+VARIANTS = {
+    "asr": ("audio_first", "all"),
+    "tts_audio": ("text_first", "audio"),
+    "tts_semantic": ("text_first", "semantic"),
+    "audio_only": ("audio_only", "audio"),
+    "asr_text": ("audio_first", "text"),
+    "text_only": ("text_only", "text"),
+}
+"""The paper's six, 1 to 6: which view, and which of its tokens."""
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How well a model predicts an evaluation set."""
+
+    variants: dict[str, Estimate]
+    """Nats per token of the six variants, with intervals over recordings."""
+    kinds: dict[str, dict[str, float]]
+    """By view: mean nats of text, markers, semantic, acoustic_1, …"""
+    bits_per_audio_s: dict[str, float]
+    """By view with audio: bits that a second of audio costs, all codebooks together."""
+    num_tokens: dict[str, int]
+    """By variant."""
+    num_utterances: int
+    audio_s: float
+    """Seconds of audio scored in each view."""
+
+
+def store_likelihood(
+    model: Transformer,
+    vocabulary: Vocabulary,
+    store: StoreReader,
+    split: str,
+    folder: Path | str,
+    *,
+    limit: int | None = None,
+    num_codebooks: int | None = None,
+    part_items: int = 64,
+    row_tokens: int = 2048,
+    draws: int = DRAWS,
+) -> tuple[Likelihood, dict[str, Any]]:
+    """The likelihood of the utterances of a split that have both speech and a transcript, and the JSON result.
+
+    Utterances longer than the context are left out and counted as `num_too_long`.
+
+    Args:
+        folder: log-probabilities are kept here; the same call goes on after an interruption.
+        limit: take this many utterances, evenly spaced over the split; None for all.
+        num_codebooks: the first codebooks of the store; None for those of the vocabulary.
+    Raises:
+        StoreError: another tokenizer or codec shape than the model's, or no such utterance in the split.
+    """
+    _check_store(store, vocabulary)
+    num_codebooks = num_codebooks or min(vocabulary.num_codebooks, store.codec_spec.num_codebooks)
+    chosen, num_too_long = _utterances(store, split, limit, num_codebooks, model.config.context)
+    template = Template(vocabulary, num_codebooks)
+    settings = {
+        "task": "nll",
+        "split": split,
+        "store": {"codec": store.codec_spec.fingerprint, "tokenizer": store.tokenizer_fingerprint},
+        "utterances": [u.id for u in chosen] if limit else len(chosen),
+        "num_too_long": num_too_long,
+        "num_codebooks": num_codebooks,
+        "shards": [info.sha256 for info in store.shards(split)],
+        "model": model_fingerprint(model),
+        "precision": str(next(model.parameters()).dtype).removeprefix("torch."),
+    }
+    table = score_folder(
+        model,
+        vocabulary,
+        len(chosen),
+        partial(_items, chosen, template),
+        folder,
+        settings,
+        part_items=part_items,
+        row_tokens=row_tokens,
+    )
+    found = likelihood(table, vocabulary, chosen, store.codec_spec.frame_rate_hz, num_codebooks, draws=draws)
+    return found, settings | {"versions": provenance()} | _plain(found)
+
+
+def likelihood(
+    table: TokenTable,
+    vocabulary: Vocabulary,
+    utterances: Sequence[Utterance],
+    frame_rate_hz: float,
+    num_codebooks: int,
+    *,
+    draws: int = DRAWS,
+) -> Likelihood:
+    """The numbers that follow from a table whose items are named `number#view`."""
+    number_I = np.array([int(name.split("#")[0]) for name in table.items], np.int64)
+    view_I = np.array([VIEWS.index(name.split("#")[1]) for name in table.items], np.int64)
+    view_P, utterance_P = view_I[table.item_P], number_I[table.item_P]
+    given_P = (table.position_P == 1) | (table.kind_P == EDGE)
+    recordings = [u.recording for u in utterances]
+    variants, num_tokens = {}, {}
+    for name, (view, tokens) in VARIANTS.items():
+        rows_P = (view_P == VIEWS.index(view)) & ~given_P & _wanted(table, vocabulary, tokens)
+        variants[name] = _mean_nats(table, rows_P, utterance_P, recordings, draws)
+        num_tokens[name] = int(rows_P.sum())
+    kinds = {
+        view: _kind_means(table, (view_P == n) & ~given_P, vocabulary, num_codebooks)
+        for n, view in enumerate(VIEWS)
+    }
+    names = vocabulary.kind_names[2 : 2 + num_codebooks]
+    bits = {
+        view: sum(means[name] for name in names) / np.log(2) * frame_rate_hz
+        for view, means in kinds.items()
+        if view != "text_only"
+    }
+    audio_s = sum(u.codes_KF.shape[1] for u in utterances) / frame_rate_hz
+    return Likelihood(variants, kinds, bits, num_tokens, len(utterances), audio_s)
+
+
+def _utterances(
+    store: StoreReader, split: str, limit: int | None, num_codebooks: int, context: int
+) -> tuple[list[Utterance], int]:
+    """Those with speech and transcript that fit the context, and how many do not fit."""
+    every, columns = store.utterances(split), store.columns(split)
+    frames_N, text_N = np.diff(columns.frame_offsets), np.diff(columns.text_offsets)
+    both_N = (frames_N > 0) & (text_N > 0)
+    fits_N = frames_N * num_codebooks + text_N + 5 <= context  # BOS and four markers
+    found = np.flatnonzero(both_N & fits_N)
+    if not len(found):
+        raise StoreError(
+            f"{store.folder}, split {split!r}: of {len(every)} utterances {both_N.sum()} have both speech and a "
+            f"transcript, which the six variants need, and none of these fits the model's context of {context} "
+            "tokens. Choose another split or store, or a model with a longer context."
+        )
+    if limit is not None and limit < len(found):
+        found = found[np.linspace(0, len(found) - 1, limit).round().astype(int)]
+    return [every[int(n)] for n in found], int((both_N & ~fits_N).sum())
+
+
+def _check_store(store: StoreReader, vocabulary: Vocabulary) -> None:
+    if vocabulary.tokenizer_fingerprint and vocabulary.tokenizer_fingerprint != store.tokenizer_fingerprint:
+        raise StoreError(
+            f"{store.folder} has text of tokenizer {store.tokenizer_fingerprint}; the model's is "
+            f"{vocabulary.tokenizer_fingerprint}. Prepare the recordings with the model's tokenizer."
+        )
+    if store.codec_spec.codebook_size != vocabulary.codebook_size:
+        raise StoreError(
+            f"{store.folder} has codebooks of {store.codec_spec.codebook_size} entries; the model's have "
+            f"{vocabulary.codebook_size}. Prepare the recordings with the model's codec."
+        )
+
+
+def _items(utterances: Sequence[Utterance], template: Template, part: range) -> list[TokenItem]:
+    items = []
+    for number in part:
+        speech, text = Speech(utterances[number].codes_KF), Text(utterances[number].text_ids_T)
+        spans: dict[str, list[Span]] = {
+            "audio_first": [speech, text],
+            "text_first": [text, speech],
+            "audio_only": [speech],
+            "text_only": [text],
+        }
+        for view in VIEWS:
+            ids_T = np.concatenate([[template.vocabulary.bos], *(template.span(s) for s in spans[view])])
+            items.append(TokenItem(f"{number}#{view}", ids_T.astype(np.int32)))
+    return items
+
+
+def _wanted(table: TokenTable, vocabulary: Vocabulary, tokens: str) -> np.ndarray:
+    if tokens == "all":
+        return np.ones(len(table), bool)
+    if tokens == "semantic":
+        return np.isin(table.codebook_P, vocabulary.semantic_codebooks)
+    return table.kind_P == (AUDIO if tokens == "audio" else TEXT)
+
+
+def _mean_nats(
+    table: TokenTable, rows_P: np.ndarray, utterance_P: np.ndarray, recordings: Sequence[str], draws: int
+) -> Estimate:
+    # Sums per utterance: what is resampled is recordings, and a token mean is a ratio of two sums.
+    nats_U = np.bincount(utterance_P[rows_P], -table.logprob_P[rows_P].astype(np.float64), len(recordings))
+    tokens_U = np.bincount(utterance_P[rows_P], minlength=len(recordings))
+    there = tokens_U > 0
+    clusters = [r for r, t in zip(recordings, there, strict=True) if t]
+    if not clusters:
+        raise ConfigError("Not one token of a variant was scored. Are the utterances without text or audio?")
+    return estimate(nats_U[there] / tokens_U[there], clusters, weights=tokens_U[there], draws=draws)
+
+
+def _kind_means(
+    table: TokenTable, rows_P: np.ndarray, vocabulary: Vocabulary, num_codebooks: int
+) -> dict[str, float]:
+    kind_P = np.where(table.kind_P == AUDIO, 2 + table.codebook_P, np.where(table.kind_P == TEXT, 0, 1))
+    nats = np.bincount(kind_P[rows_P], -table.logprob_P[rows_P].astype(np.float64), 2 + num_codebooks)
+    counts = np.bincount(kind_P[rows_P], minlength=2 + num_codebooks)
+    names = vocabulary.kind_names[: 2 + num_codebooks]
+    return {n: float(s / c) for n, s, c in zip(names, nats, counts, strict=True) if c}
+
+
+def _plain(found: Likelihood) -> dict[str, Any]:
+    return {
+        "nll": {name: plain_estimate(value) for name, value in found.variants.items()},
+        "num_tokens": found.num_tokens,
+        "kinds": found.kinds,
+        "bits_per_audio_s": found.bits_per_audio_s,
+        "num_utterances": found.num_utterances,
+        "audio_s": found.audio_s,
+    }

@@ -1,0 +1,240 @@
+"""Scores with intervals and with what they depend on: one JSON file per task, tables of several, and paired tests."""
+
+import platform
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sodakit import __version__
+from sodakit.errors import ConfigError
+from sodakit.eval.policies import Group, Question
+from sodakit.files import read_json, write_json
+
+DRAWS = 2000
+"""Bootstrap draws behind an interval."""
+_DRAWS_AT_ONCE = 100
+_PACKAGES = ("torch", "numpy", "scipy", "transformers", "tokenizers", "pyarrow", "soundfile", "soxr")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+    num_items: int
+    """What it is the mean of."""
+    num_clusters: int
+    """Independent sources among them: what is resampled."""
+
+    def __str__(self) -> str:
+        return f"{self.value:.1%} ({self.low:.1%} to {self.high:.1%}, {self.num_items} items)"
+
+    @property
+    def excludes_chance(self) -> bool:
+        """Whether the interval leaves 50 % out."""
+        return not self.low <= 0.5 <= self.high
+
+
+def accuracy(
+    questions: Sequence[Question],
+    answers: Sequence[float | None],
+    group: Group = "pair",
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Estimate:
+    """The mean answer in the order of averages that `group` names; questions of one source are resampled together.
+
+    Raises:
+        ConfigError: nothing was answered.
+    """
+    values, clusters, types = _units(questions, answers, group)
+    if not len(values):
+        raise ConfigError("Not one pair was answered, so there is no accuracy. Are the clips readable?")
+    return estimate(values, clusters, types, draws=draws, seed=seed)
+
+
+def estimate(
+    values: Sequence[float] | np.ndarray,
+    clusters: Sequence[str],
+    types: Sequence[str] | None = None,
+    weights: Sequence[float] | np.ndarray | None = None,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Estimate:
+    """The mean over types of the (weighted) mean of values, with an interval over clusters.
+
+    Args:
+        values: one for each item.
+        clusters: the source of each item.
+        types: the type of each; None for one type: the plain mean.
+        weights: of each item; None for 1.
+    """
+    value_I = np.asarray(values, np.float64)
+    weight_I = np.ones(len(value_I)) if weights is None else np.asarray(weights, np.float64)
+    cluster_I, num_clusters = _numbers(clusters)
+    type_I, num_types = _numbers(types if types is not None else [""] * len(value_I))
+    place_I = cluster_I * num_types + type_I
+    sums, counts = (
+        np.bincount(place_I, w, num_clusters * num_types).reshape(num_clusters, num_types)
+        for w in (value_I * weight_I, weight_I)
+    )
+    low, high = np.quantile(_draw(sums, counts, draws, seed), [0.025, 0.975])
+    return Estimate(
+        _mean_of_means(sums.sum(0)[None], counts.sum(0)[None])[0].item(),
+        float(low),
+        float(high),
+        len(value_I),
+        num_clusters,
+    )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One set of answers against another to the same questions."""
+
+    value: Estimate
+    """Accuracy of the first minus that of the second."""
+    p_value: float
+    """Two-sided, by flipping the sign of whole clusters."""
+
+
+def compare(first: Mapping[str, Any], second: Mapping[str, Any], policy: str, *, seed: int = 0) -> Difference:
+    """The paired difference of two result files under one policy.
+
+    Raises:
+        ConfigError: other tasks or data, no such policy, or no question in common.
+    """
+    for field in ("task", "data_digest"):
+        if first[field] != second[field]:
+            raise ConfigError(
+                f"The results are of {field} {first[field]!r} and {second[field]!r}; a paired test needs the same. "
+                "Score both models on one benchmark."
+            )
+    differences, clusters = [], []
+    for a, b in zip(first["questions"], second["questions"], strict=True):
+        x, y = a["answers"].get(policy), b["answers"].get(policy)
+        if x is not None and y is not None:
+            differences.append(x - y)
+            clusters.append(a["cluster"])
+    if not differences:
+        raise ConfigError(
+            f"The two results share no answer under {policy!r}; they have {', '.join(first['scores'])} and "
+            f"{', '.join(second['scores'])}."
+        )
+    return Difference(estimate(differences, clusters, seed=seed), _sign_flips(differences, clusters, seed))
+
+
+def provenance() -> dict[str, Any]:
+    """Versions of what computes scores: sodakit, Python, and the packages with numbers in them."""
+    found: dict[str, str | None] = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return {"sodakit": __version__, "python": platform.python_version(), **found}
+
+
+def save_result(path: Path | str, result: Mapping[str, Any]) -> None:
+    """Write a result as JSON. It holds no time and no path, so the same run gives the same bytes."""
+    write_json(path, result)
+
+
+def load_result(path: Path | str) -> dict[str, Any]:
+    """Read a result.
+
+    Raises:
+        ConfigError: no such file, or no result.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist. Needed: a result that `sodakit eval` wrote.")
+    result = read_json(path)
+    if not isinstance(result, dict) or not {"task", "scores", "questions"} <= result.keys():
+        raise ConfigError(f"{path} is no result of pairs. Needed: a file that `sodakit eval pairs` wrote.")
+    return result
+
+
+def table(results: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown: one line per task and policy; the parts below it, indented."""
+    lines = [
+        "| task | policy | accuracy | 95 % interval | pairs | ties | missing |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        for name, score in result["scores"].items():
+            counts = f"{score['num_ties']} | {score['num_missing']}"
+            lines.append(_line(result["task"], name, score["accuracy"], counts))
+            if len(score["parts"]) > 1:
+                lines += [_line(f"· {part}", name, value, "|") for part, value in score["parts"].items()]
+    return "\n".join(lines)
+
+
+def plain_estimate(value: Estimate) -> dict[str, Any]:
+    """JSON-ready."""
+    return asdict(value)
+
+
+def _line(task: str, policy: str, value: Mapping[str, Any], counts: str) -> str:
+    interval = f"{value['low']:.1%} to {value['high']:.1%}"
+    return f"| {task} | {policy} | {value['value']:.1%} | {interval} | {value['num_items']} | {counts} |"
+
+
+def _units(
+    questions: Sequence[Question], answers: Sequence[float | None], group: Group
+) -> tuple[list[float], list[str], list[str]]:
+    """What is averaged: answers, or pairs with their voices averaged; with cluster and type of each."""
+    pairs: dict[tuple[str, ...], list[tuple[float, Question]]] = defaultdict(list)
+    for number, (question, value) in enumerate(zip(questions, answers, strict=True)):
+        if value is not None:
+            alone = (str(number),) if group == "pair" else ()
+            key = (question.part, question.type, question.subtype, question.id, *alone)
+            pairs[key].append((value, question))
+    values = [float(np.mean([value for value, _ in members])) for members in pairs.values()]
+    firsts = [members[0][1] for members in pairs.values()]
+    types = [q.type if group == "subtype_then_type" else "" for q in firsts]
+    return values, [q.cluster for q in firsts], types
+
+
+def _numbers(names: Sequence[str]) -> tuple[np.ndarray, int]:
+    known: dict[str, int] = {}
+    numbers = np.array([known.setdefault(name, len(known)) for name in names], np.int64)
+    return numbers, len(known)
+
+
+def _draw(sums: np.ndarray, counts: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    # How often each cluster is drawn is all that matters, so a draw is one row of multinomial counts.
+    rng = np.random.default_rng(seed)
+    clusters = len(sums)
+    values = []
+    for first in range(0, draws, _DRAWS_AT_ONCE):
+        drawn = rng.multinomial(
+            clusters, np.full(clusters, 1 / clusters), size=min(_DRAWS_AT_ONCE, draws - first)
+        )
+        values.append(_mean_of_means(drawn @ sums, drawn @ counts))
+    return np.concatenate(values)
+
+
+def _mean_of_means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    means = np.divide(sums, counts, out=np.full_like(sums, np.nan, dtype=np.float64), where=counts > 0)
+    return np.nanmean(means, axis=1)
+
+
+def _sign_flips(differences: Sequence[float], clusters: Sequence[str], seed: int) -> float:
+    cluster_I, num_clusters = _numbers(clusters)
+    sums = np.bincount(cluster_I, np.asarray(differences, np.float64), num_clusters)
+    rng = np.random.default_rng(seed)
+    flipped = np.concatenate(
+        [np.abs(rng.choice([-1.0, 1.0], (100, num_clusters)) @ sums) for _ in range(100)]
+    )
+    # The observed signs are one of the possible ones.
+    return float((1 + (flipped >= abs(sums.sum()) - 1e-9).sum()) / (1 + len(flipped)))

@@ -1,0 +1,54 @@
+"""Logits to choices: pure functions, one uniform number per choice, so a row's result never depends on its neighbours."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sodakit.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How to choose among the legal ids of one kind of token."""
+
+    temperature: float = 1.0
+    """0 takes the most likely id."""
+    top_p: float = 1.0
+    """Keep the smallest set of ids with at least this probability."""
+    top_k: int = 0
+    """Keep this many of the most likely ids; 0 keeps all."""
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
+            raise ConfigError(f"{self}; needed: temperature ≥ 0, 0 < top_p ≤ 1, top_k ≥ 0.")
+
+
+GREEDY = Sampling(temperature=0.0)
+
+
+def choose(logits_BR: Tensor, uniform_B: Tensor, sampling: Sampling) -> Tensor:
+    """The chosen column of each row: int64 (B,).
+
+    Args:
+        logits_BR: scores of R candidates in each row.
+        uniform_B: one number in [0, 1) per row.
+        sampling: how.
+    """
+    if sampling.temperature == 0:
+        return logits_BR.argmax(dim=1)
+    logits_BR = logits_BR.float() / sampling.temperature
+    sorted_BR, order_BR = torch.sort(logits_BR, dim=1, descending=True, stable=True)
+    if sampling.top_k:
+        sorted_BR[:, sampling.top_k :] = -torch.inf
+    probabilities_BR = sorted_BR.softmax(dim=1)
+    cumulative_BR = probabilities_BR.cumsum(dim=1)
+    if sampling.top_p < 1:
+        # An id stays if the ids before it have not reached top_p yet: the first always does.
+        probabilities_BR = probabilities_BR * (cumulative_BR - probabilities_BR < sampling.top_p)
+        cumulative_BR = probabilities_BR.cumsum(dim=1)
+    target_B1 = uniform_B[:, None].to(cumulative_BR) * cumulative_BR[:, -1:]
+    ranks_B1 = torch.searchsorted(cumulative_BR, target_B1, right=True)
+    # Rounding may land one past the last id that has probability.
+    last_B1 = (probabilities_BR > 0).sum(dim=1, keepdim=True) - 1
+    return order_BR.gather(1, torch.minimum(ranks_B1, last_B1))[:, 0]

@@ -1,0 +1,150 @@
+"""Ids to sound as they arrive, and the end of speech that does not end by itself.
+
+Models of flattened frames often miss their ending: they go on in silence, or say the same thing again and again, until
+a limit stops them. `SpeechStream` notices both.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from sodakit.codec.contract import Codec
+from sodakit.errors import ConfigError
+from sodakit.generate.engine import Batch, Request
+from sodakit.generate.speech_model import SpeechModel
+from sodakit.tokens.frames import ids_to_codes
+from sodakit.tokens.vocabulary import Vocabulary
+
+Stop = Literal["silence", "loop"]
+
+FIRST_CHUNK_FRAMES = 1
+"""Sound of the first chunk: what one waits for."""
+LARGEST_CHUNK_FRAMES = 8
+"""Chunks grow up to this: a call to the codec costs nearly the same for one frame as for several. They grow by half,
+so that a listener who hears one out is not kept waiting for the next."""
+LONGEST_PERIOD_S = 2.5
+"""Loops with a longer period are not looked for."""
+LOOP_AGREEMENT = 0.95
+"""Share of the semantic codes that must come again for a loop: acoustic codes, being sampled, rarely repeat exactly."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endings:
+    """When speech is taken to be over although the model goes on."""
+
+    silence_s: float | None = 2.5
+    """So much silence ends it; None never does."""
+    silence_db: float = -40.0
+    """Silent is what lies this far below the loudest frame so far, or below -70 dB of full scale."""
+    loop_s: float | None = 4.0
+    """So much repetition ends it; None never does."""
+
+    def __post_init__(self) -> None:
+        for name in ("silence_s", "loop_s"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name}={value}; needed: more than 0 s, or None for no such limit.")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A little more speech."""
+
+    codes_KF: np.ndarray
+    samples_S: np.ndarray
+    """The sound of these frames: `S = F * frame_samples`."""
+
+
+class SpeechStream:
+    """Ids in, one by one; sound out, in chunks whose samples, joined, are those of decoding all codes at once."""
+
+    def __init__(
+        self, codec: Codec, vocabulary: Vocabulary, num_codebooks: int, endings: Endings | None = None
+    ) -> None:
+        self.codec, self.vocabulary, self.num_codebooks = codec, vocabulary, num_codebooks
+        self.endings = endings or Endings()
+        self._decoder = codec.stream()
+        self._loudest_db = -np.inf
+        self.begin()
+
+    def begin(self) -> None:
+        """Start the next piece of the same sound: the codec goes on, the search for endings starts anew."""
+        self.stopped: Stop | None = None
+        """Why this piece should end now."""
+        self._ids: list[int] = []
+        self._semantic: list[int] = []
+        self._silent_frames = 0
+        self._chunk_frames = FIRST_CHUNK_FRAMES
+
+    def push(self, token: int) -> Chunk | None:
+        """The chunk that this id completes, if it completes one. Other ids than codes give nothing."""
+        if not self.vocabulary.is_audio(np.array(token)):
+            return None
+        self._ids.append(token)
+        return self.flush() if len(self._ids) == self._chunk_frames * self.num_codebooks else None
+
+    def flush(self) -> Chunk | None:
+        """Whatever whole frames are waiting."""
+        whole = len(self._ids) // self.num_codebooks * self.num_codebooks
+        if not whole:
+            return None
+        codes_KF = ids_to_codes(np.array(self._ids[:whole]), self.vocabulary, self.num_codebooks)
+        self._ids = self._ids[whole:]
+        self._chunk_frames = min(self._chunk_frames + max(1, self._chunk_frames // 2), LARGEST_CHUNK_FRAMES)
+        chunk = Chunk(codes_KF, self._decoder.push(codes_KF))
+        self._watch(chunk)
+        return chunk
+
+    def _watch(self, chunk: Chunk) -> None:
+        spec, endings = self.codec.spec, self.endings
+        for frame_S in chunk.samples_S.reshape(-1, spec.frame_samples):
+            level_db = 10 * np.log10(np.mean(np.square(frame_S, dtype=np.float64)) + 1e-12)
+            self._loudest_db = max(self._loudest_db, level_db)
+            silent = level_db < max(self._loudest_db + endings.silence_db, -70.0)
+            self._silent_frames = self._silent_frames + 1 if silent else 0
+        self._semantic.extend(chunk.codes_KF[0].tolist())
+        if endings.silence_s is not None and self._silent_frames >= endings.silence_s * spec.frame_rate_hz:
+            self.stopped = "silence"
+        elif endings.loop_s is not None and is_loop(
+            self._semantic,
+            round(endings.loop_s * spec.frame_rate_hz),
+            round(LONGEST_PERIOD_S * spec.frame_rate_hz),
+        ):
+            self.stopped = "loop"
+
+
+def is_loop(ids: Sequence[int], length: int, longest_period: int, agreement: float = LOOP_AGREEMENT) -> bool:
+    """Whether the last `length` ids, nearly all, are those that came one period before them.
+
+    Args:
+        ids: what came so far.
+        length: how much repetition makes a loop.
+        longest_period: the longest thing repeated; at most half of `length` is looked for.
+        agreement: share of the ids that must agree.
+    """
+    tail = np.asarray(ids[-(length + longest_period) :])
+    for period in range(1, min(longest_period, length // 2) + 1):
+        if len(tail) < length + period:
+            return False
+        if np.mean(tail[-length:] == tail[-length - period : -period]) >= agreement:
+            return True
+    return False
+
+
+def stream_speech(model: SpeechModel, request: Request, endings: Endings | None = None) -> Iterator[Chunk]:
+    """The answer to a request for speech, as sound that comes while it is being made.
+
+    Raises:
+        ConfigError: the prompt does not fit the context.
+    """
+    batch = Batch(model.engine, capacity=1, prefixes=0)
+    stream = SpeechStream(model.codec, model.vocabulary, model.template.num_codebooks, endings)
+    batch.admit(request)
+    while batch.rows and not stream.stopped:
+        for _, token in batch.step():
+            if chunk := stream.push(token):
+                yield chunk
+    if last := None if stream.stopped else stream.flush():
+        yield last

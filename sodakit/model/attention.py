@@ -1,0 +1,187 @@
+"""Grouped-query attention with QK-norm, for rows that hold several documents."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sodakit.errors import ConfigError
+from sodakit.model.block_attention import block_attention, weights_bytes
+from sodakit.model.config import ModelConfig
+from sodakit.model.layers import Linear, RMSNorm
+
+LARGEST_WEIGHTS_BYTES = 128 * 2**20
+"""Above this a layer's attention weights are recomputed rather than kept: slower, but long documents fit."""
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(q_BTNH, k_BTGH, v_BTGH) to out_BTNH: who may look at whom."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where documents begin and end in a batch of rows read as one sequence of B * T positions."""
+
+    cu_seqlens_U: Tensor
+    """int32 (U + 1,): 0, then the end of each document; on the device of the batch."""
+    lengths: tuple[int, ...]
+    """The same on the host, as lengths: kernels need them before the device is asked."""
+
+    @classmethod
+    def from_lengths(
+        cls, lengths: tuple[int, ...] | list[int], device: torch.device | str = "cpu"
+    ) -> "Packing":
+        """Documents of these lengths, one after another.
+
+        Raises:
+            ConfigError: no documents, or an empty one.
+        """
+        if not lengths or min(lengths) < 1:
+            raise ConfigError(
+                f"Document lengths {list(lengths)[:8]}; needed: at least one, each of 1 token or more."
+            )
+        ends = torch.tensor([0, *lengths]).cumsum(0)
+        return cls(ends.to(device, torch.int32), tuple(lengths))
+
+    @classmethod
+    def from_rows(cls, batch: int, tokens: int, device: torch.device | str = "cpu") -> "Packing":
+        """One document per row."""
+        return cls.from_lengths((tokens,) * batch, device)
+
+    @classmethod
+    def from_document_ids(cls, document_ids_BT: Tensor) -> "Packing":
+        """A document per stretch of equal ids; a row always begins a new one. Padding (-1) is one too.
+
+        Call it where the ids are on the host: lengths are read back.
+        """
+        starts_BT = torch.ones_like(document_ids_BT, dtype=torch.bool)
+        starts_BT[:, 1:] = document_ids_BT[:, 1:] != document_ids_BT[:, :-1]
+        first = starts_BT.flatten().nonzero().flatten().tolist()
+        ends = [*first[1:], document_ids_BT.numel()]
+        lengths = tuple(end - start for start, end in zip(first, ends, strict=True))
+        return cls.from_lengths(lengths, document_ids_BT.device)
+
+    @property
+    def num_positions(self) -> int:
+        """B * T."""
+        return sum(self.lengths)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest document."""
+        return max(self.lengths)
+
+    @property
+    def attended_tokens(self) -> float:
+        """T_eff: the row length at which unpacked rows would cost as much attention."""
+        return sum(length * length for length in self.lengths) / self.num_positions
+
+    def to(self, device: torch.device | str) -> "Packing":
+        """The same packing with its offsets on `device`."""
+        return Packing(self.cu_seqlens_U.to(device, non_blocking=True), self.lengths)
+
+
+class Attention(nn.Module):
+    """Queries, keys and values per head; queries and keys normed, then turned by their position."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.head_width = config.head_width
+        self.query = Linear(config.width, config.query_width)
+        self.key = Linear(config.width, config.key_width)
+        self.value = Linear(config.width, config.key_width)
+        self.out = Linear(config.query_width, config.width)
+        self.query_norm = RMSNorm(config.head_width, config.norm_eps)
+        self.key_norm = RMSNorm(config.head_width, config.norm_eps)
+
+    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+        heads = (-1, self.head_width)
+        q_BTNH = self.query_norm(self.query(x_BTD).unflatten(-1, heads), cos, sin)
+        k_BTGH = self.key_norm(self.key(x_BTD).unflatten(-1, heads), cos, sin)
+        v_BTGH = self.value(x_BTD).unflatten(-1, heads)
+        return self.out(attend(q_BTNH, k_BTGH, v_BTGH).flatten(2))
+
+
+@torch.compiler.disable
+def attend_packed(q_BTNH: Tensor, k_BTGH: Tensor, v_BTGH: Tensor, packing: Packing) -> Tensor:
+    """Causal attention that never crosses from one document into another: out_BTNH.
+
+    The route is chosen by what runs: the fused variable-length kernel on a recent GPU in 16 bits, blocks of
+    matrix products for training on a CPU, torch's attention document by document elsewhere.
+    """
+    q_PNH, k_PGH, v_PGH = (x.flatten(0, 1) for x in (q_BTNH, k_BTGH, v_BTGH))
+    if has_varlen_kernel(q_PNH):
+        out_PNH = _varlen_attention(q_PNH, k_PGH, v_PGH, packing)
+    elif _blocks_pay(q_PNH, packing):
+        out_PNH = block_attention(q_PNH, k_PGH, v_PGH, packing.lengths)
+    else:
+        out_PNH = document_attention(q_PNH, k_PGH, v_PGH, packing.lengths)
+    return out_PNH.view(q_BTNH.shape)
+
+
+def document_attention(q_PNH: Tensor, k_PGH: Tensor, v_PGH: Tensor, lengths: tuple[int, ...]) -> Tensor:
+    """torch's attention, one call for each document: right on every device, and light on memory."""
+    outs = []
+    for q, k, v in zip(q_PNH.split(lengths), k_PGH.split(lengths), v_PGH.split(lengths), strict=True):
+        q_1NTH, k_1GTH, v_1GTH = (x.transpose(0, 1)[None] for x in (q, k, v))
+        grouped = q_PNH.shape[1] != k_PGH.shape[1]
+        out = F.scaled_dot_product_attention(q_1NTH, k_1GTH, v_1GTH, is_causal=True, enable_gqa=grouped)
+        outs.append(out[0].transpose(0, 1))
+    return torch.cat(outs)
+
+
+def reference_attention(q_PNH: Tensor, k_PGH: Tensor, v_PGH: Tensor, lengths: tuple[int, ...]) -> Tensor:
+    """The definition, with a dense mask and nothing clever. Tests hold the other routes against it."""
+    shared = q_PNH.shape[1] // k_PGH.shape[1]
+    k_PNH, v_PNH = (x.repeat_interleave(shared, dim=1) for x in (k_PGH, v_PGH))
+    document_P = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)).to(q_PNH.device)
+    seen_PP = (document_P[:, None] == document_P[None, :]).tril()
+    scores_NPP = torch.einsum("qnh,knh->nqk", q_PNH, k_PNH) * q_PNH.shape[-1] ** -0.5
+    weights_NPP = scores_NPP.masked_fill(~seen_PP, float("-inf")).softmax(-1)
+    return torch.einsum("nqk,knh->qnh", weights_NPP, v_PNH)
+
+
+def has_varlen_kernel(q_PNH: Tensor) -> bool:
+    """Whether torch's fused variable-length kernel takes these queries (FlashAttention 2's conditions)."""
+    width = q_PNH.shape[-1]
+    return (
+        q_PNH.is_cuda
+        and q_PNH.dtype in (torch.bfloat16, torch.float16)
+        and width % 8 == 0
+        and width <= 256
+        and torch.cuda.get_device_capability(q_PNH.device) >= (8, 0)
+    )
+
+
+def _varlen_attention(q_PNH: Tensor, k_PGH: Tensor, v_PGH: Tensor, packing: Packing) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    more = {}
+    if q_PNH.shape[1] != k_PGH.shape[1]:
+        if _varlen_takes_groups():
+            more["enable_gqa"] = True
+        else:
+            shared = q_PNH.shape[1] // k_PGH.shape[1]
+            k_PGH, v_PGH = (x.repeat_interleave(shared, dim=1) for x in (k_PGH, v_PGH))
+    ends, longest = packing.cu_seqlens_U, packing.longest
+    # A window of everything to the left and nothing to the right is causal attention.
+    return varlen_attn(q_PNH, k_PGH, v_PGH, ends, ends, longest, longest, window_size=(-1, 0), **more)  # type: ignore[return-value,arg-type]
+
+
+@lru_cache(maxsize=1)
+def _varlen_takes_groups() -> bool:
+    """torch 2.11 has the kernel but not its `enable_gqa`, which came with 2.12."""
+    import inspect
+
+    from torch.nn.attention.varlen import varlen_attn
+
+    return "enable_gqa" in inspect.signature(varlen_attn).parameters
+
+
+def _blocks_pay(q_PNH: Tensor, packing: Packing) -> bool:
+    """Whether to keep attention weights: only for a backward pass, on a CPU, and where they fit."""
+    if q_PNH.device.type != "cpu" or not q_PNH.requires_grad:
+        return False
+    return weights_bytes(packing.lengths, q_PNH.shape[1], q_PNH.element_size()) <= LARGEST_WEIGHTS_BYTES

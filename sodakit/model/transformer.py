@@ -1,0 +1,132 @@
+"""The model: integers to logits. It knows ids and positions; what they mean is the business of `tokens`."""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sodakit.errors import ConfigError
+from sodakit.model.attention import Attend, Attention, Packing, attend_packed
+from sodakit.model.config import ModelConfig
+from sodakit.model.init import initialise
+from sodakit.model.kv_cache import KVCache, attend_cached
+from sodakit.model.layers import FeedForward, Linear, RMSNorm, rotary_table
+
+
+class Block(nn.Module):
+    """Attention, then a feed-forward, each on a normed copy and added to the stream."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(config.width, config.norm_eps)
+        self.attention = Attention(config)
+        self.feed_forward_norm = RMSNorm(config.width, config.norm_eps)
+        self.feed_forward = FeedForward(config)
+
+    def forward(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+        x_BTD = x_BTD + self.attention(self.attention_norm(x_BTD), cos, sin, attend)
+        return x_BTD + self.feed_forward(self.feed_forward_norm(x_BTD))
+
+
+class Transformer(nn.Module):
+    """A Qwen3-style decoder, equal to transformers' `Qwen3ForCausalLM` on the same weights.
+
+    Args:
+        config: its shape.
+        seed: of the weights at the start. Built under `torch.device("meta")` it has none, for loading.
+    """
+
+    def __init__(self, config: ModelConfig, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(
+            config.vocab_size, config.width, _weight=torch.empty(config.vocab_size, config.width)
+        )
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.final_norm = RMSNorm(config.width, config.norm_eps)
+        self.head = None if config.tied_embeddings else Linear(config.width, config.vocab_size)
+        self._rotary: tuple[Tensor, Tensor] | None = None
+        initialise(self, std=config.init_std, seed=seed)
+
+    @property
+    def head_VD(self) -> Tensor:
+        """The weight that turns states into logits: the head's, or the embedding's where they are tied."""
+        return self.embedding.weight if self.head is None else self.head.weight
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.embedding.weight.device
+
+    def forward(self, ids_BT: Tensor, packing: Packing | None = None, cache: KVCache | None = None) -> Tensor:
+        """The final states, normed: x_BTD. `logits` turns them into scores.
+
+        Args:
+            ids_BT: integers below V.
+            packing: documents in the rows; default: each row is one. Positions run on through a row.
+            cache: earlier tokens of each row, to which these are added. Not together with `packing`.
+        Raises:
+            ConfigError: rows longer than the context, a packing of other rows, or packing with a cache.
+        """
+        batch, tokens = ids_BT.shape
+        if cache is not None:
+            if packing is not None:
+                raise ConfigError("A packing and a cache in one call; decoding takes one document per row.")
+            return self._decode(ids_BT, cache)
+        self._check_tokens(tokens)
+        packing = packing or Packing.from_rows(batch, tokens, ids_BT.device)
+        if packing.num_positions != batch * tokens:
+            raise ConfigError(
+                f"A packing of {packing.num_positions} positions for ids of shape {batch} x {tokens}."
+            )
+        cos, sin = (table[:tokens] for table in self._rotary_tables())
+        attend = partial(attend_packed, packing=packing)
+        x_BTD = self.embedding(ids_BT)
+        for block in self.blocks:
+            x_BTD = block(x_BTD, cos, sin, attend)
+        return self.final_norm(x_BTD)
+
+    def logits(self, x_BTD: Tensor, rows: slice | Tensor | None = None) -> Tensor:
+        """Scores of the next id: logits_BTV, or only the columns of some ids.
+
+        Args:
+            x_BTD: what `forward` returned, or some positions of it.
+            rows: the ids wanted, as a slice (no copy) or an integer tensor. Inside a codec frame only one
+                codebook's ids are legal, and the head is the largest matrix of a small model.
+        """
+        head_VD = self.head_VD if rows is None else self.head_VD[rows]
+        return F.linear(x_BTD, head_VD)
+
+    def _decode(self, ids_BT: Tensor, cache: KVCache) -> Tensor:
+        batch, tokens = ids_BT.shape
+        if batch != cache.batch:
+            raise ConfigError(f"ids of {batch} rows for a cache of {cache.batch}.")
+        step = cache.plan(tokens)
+        cos, sin = (
+            table[_places(step.start, step.span, step.positions_BT)] for table in self._rotary_tables()
+        )
+        x_BTD = self.embedding(ids_BT)
+        for layer, block in enumerate(self.blocks):
+            x_BTD = block(x_BTD, cos, sin, partial(attend_cached, cache=cache, layer=layer, step=step))
+        cache.advance(tokens)
+        return self.final_norm(x_BTD)
+
+    def _check_tokens(self, tokens: int) -> None:
+        if tokens > self.config.context:
+            raise ConfigError(
+                f"Rows of {tokens} tokens; the model's context is {self.config.context}. "
+                "Cut the rows, or set model.context."
+            )
+
+    def _rotary_tables(self) -> tuple[Tensor, Tensor]:
+        # Not a buffer: it belongs to no checkpoint, and must survive `to(bfloat16)` in float32.
+        if self._rotary is None or self._rotary[0].device != self.device:
+            # A tensor made in inference mode could never be used in training afterwards.
+            with torch.inference_mode(False):
+                self._rotary = rotary_table(self.config, self.config.context, self.device)
+        return self._rotary
+
+
+def _places(start: int | None, span: int, positions_BT: Tensor) -> slice | Tensor:
+    return positions_BT if start is None else slice(start, span)

@@ -1,0 +1,133 @@
+"""Which items are left out, and why: each gets one row in `quarantine.jsonl`."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sodakit.audio.wave import Wave
+from sodakit.errors import AudioError, ConfigError
+from sodakit.prepare.recording import Item
+
+SILENCE_PEAK = 1e-4
+"""A sound whose loudest sample (after removing its mean) is below this, -80 dBFS, is silent."""
+
+OVERRUN_S = 0.5
+"""A segment may end this much after its file: transcribers round."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What an utterance may be."""
+
+    min_duration_s: float = 0.1
+    """Shorter ones are left out."""
+    max_duration_s: float = 120.0
+    """Longer ones are left out: give start and end times to cut them."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_duration_s < self.max_duration_s:
+            raise ConfigError(
+                f"min_duration_s={self.min_duration_s} and max_duration_s={self.max_duration_s}; "
+                "needed: 0 <= min < max. Swap or widen them."
+            )
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why an item is left out."""
+
+    reason: str
+    """A few words, equal for equal causes."""
+    detail: str
+    """What exactly, for the person who looks at it."""
+
+    def row(self, item: Item) -> dict[str, Any]:
+        """The item's row in `quarantine.jsonl`."""
+        return {
+            "id": item.id,
+            "reason": self.reason,
+            "detail": self.detail,
+            "audio": item.place,
+            "source": item.source,
+        }
+
+
+def check_item(item: Item, limits: Limits) -> tuple[float, Rejection | None]:
+    """The seconds the item will give as its header says, and why it is left out (None: it is not)."""
+    if item.problem is not None:
+        return 0.0, Rejection("bad row", item.problem)
+    if item.is_text:
+        empty = Rejection("no sound and no text", "neither an audio file nor a transcript")
+        return 0.0, None if (item.text or "").strip() else empty
+    if item.audio is not None:
+        if not item.audio.is_file():
+            return 0.0, Rejection("missing file", f"{item.audio} does not exist.")
+        if item.audio.stat().st_size == 0:
+            return 0.0, Rejection("empty file", f"{item.audio} has 0 bytes.")
+    try:
+        sound_s = item.sound_duration_s()
+    except AudioError as error:
+        # A header that opens and counts no samples is another cause than one that does not open.
+        return 0.0, Rejection(
+            "zero length" if "holds no samples" in str(error) else "undecodable", str(error)
+        )
+    return _check_times(item, sound_s, limits)
+
+
+def check_wave(wave: Wave, limits: Limits) -> Rejection | None:
+    """Why the decoded sound is left out (None: it is not)."""
+    samples_S = wave.samples_S
+    if len(samples_S) == 0:
+        return Rejection("zero length", "no samples")
+    if not np.isfinite(samples_S).all():
+        count = int(np.count_nonzero(~np.isfinite(samples_S)))
+        return Rejection("NaN or infinite samples", f"{count} of {len(samples_S)} samples")
+    peak = float(np.abs(samples_S - samples_S.mean()).max())
+    if peak < SILENCE_PEAK:
+        return Rejection("silent", f"peak {peak:.1e}, needed at least {SILENCE_PEAK:.0e}")
+    return _check_duration(wave.duration_s, limits)
+
+
+def most_frequent(rows: Iterable[dict[str, Any]]) -> list[tuple[str, int]]:
+    """Reasons and how often each occurs, most frequent first."""
+    return sorted(Counter(row["reason"] for row in rows).items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def check_failures(rows: list[dict[str, Any]], total: int, max_failed_fraction: float, where: str) -> None:
+    """Stop a job of which too much fails.
+
+    Raises:
+        AudioError: more than `max_failed_fraction` of `total` items are rejected.
+    """
+    if total and len(rows) > max_failed_fraction * total:
+        reason, count = most_frequent(rows)[0]
+        example = next(row for row in rows if row["reason"] == reason)
+        detail = example["detail"].rstrip(".")
+        raise AudioError(
+            f"{len(rows)} of {total} items cannot be used; allowed share: {max_failed_fraction:g}. "
+            f"Most frequent reason: {reason} ({count}), for example {example['id']}: {detail}. "
+            f"All of them: {where}. Mend the input, or raise max_failed_fraction."
+        )
+
+
+def _check_times(item: Item, sound_s: float, limits: Limits) -> tuple[float, Rejection | None]:
+    start_s = item.start_s or 0.0
+    end_s = sound_s if item.end_s is None else item.end_s
+    if not (0 <= start_s <= end_s <= sound_s + OVERRUN_S):
+        where = f"from {start_s:g} s to {end_s:g} s of a sound of {sound_s:.3f} s"
+        return 0.0, Rejection("times outside the sound", where)
+    duration_s = min(end_s, sound_s) - min(start_s, sound_s)
+    return duration_s, _check_duration(duration_s, limits)
+
+
+def _check_duration(duration_s: float, limits: Limits) -> Rejection | None:
+    if duration_s <= 0:
+        return Rejection("zero length", "begins where it ends")
+    if duration_s < limits.min_duration_s:
+        return Rejection("too short", f"{duration_s:.3f} s, needed at least {limits.min_duration_s:g} s")
+    if duration_s > limits.max_duration_s:
+        return Rejection("too long", f"{duration_s:.1f} s, allowed at most {limits.max_duration_s:g} s")
+    return None

@@ -1,0 +1,51 @@
+"""How items become a store."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sodakit.config import to_plain
+from sodakit.errors import ConfigError
+from sodakit.prepare.checks import Limits
+from sodakit.prepare.splits import SplitRule
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """How items become a store. Only `workers`, `max_failed_fraction` and `fresh` may differ between two
+    runs into the same folder."""
+
+    limits: Limits = field(default_factory=Limits)
+    """What an utterance may be."""
+    split: SplitRule = field(default_factory=SplitRule)
+    """Which recordings are held out."""
+    text_vocab_size: int = 512
+    """Ids of the tokenizer trained on the transcripts, where none is given."""
+    shard_duration_s: float = 3600.0
+    """Sound in one shard; what a killed job loses."""
+    batch_duration_s: float = 120.0
+    """Sound in one batch of the codec, padding included."""
+    workers: int = 1
+    """Processes that encode. 1 encodes in this one. The result is the same."""
+    max_failed_fraction: float = 0.2
+    """Stop when more than this share of the items cannot be used."""
+    fresh: bool = False
+    """Delete what an earlier run left in the folder, and start over."""
+
+    def __post_init__(self) -> None:
+        for name in ("shard_duration_s", "batch_duration_s", "workers"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(
+                    f"{name}={getattr(self, name)}; needed: more than 0. The default is a fair start."
+                )
+        if not 0 <= self.max_failed_fraction <= 1:
+            raise ConfigError(f"max_failed_fraction={self.max_failed_fraction}; needed: a share from 0 to 1.")
+
+    def describe(self) -> dict[str, Any]:
+        """The options that decide the result, as JSON."""
+        return {
+            **to_plain(self.limits),
+            **{f"split.{name}": value for name, value in self.split.describe().items()},
+            "text_vocab_size": self.text_vocab_size,
+            "shard_duration_s": self.shard_duration_s,
+            "batch_duration_s": self.batch_duration_s,
+        }

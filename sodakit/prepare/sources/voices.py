@@ -1,0 +1,54 @@
+"""Speech made on the spot: sentences spoken by the built-in synthesiser, as items with the sound in memory."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from sodakit.prepare.recording import Item
+from sodakit.voices.espeak import Speech, Synthesizer, Voice
+
+SOURCE = "espeak-ng"
+SYNTHESIZERS = 2
+"""Processes that speak at once; the sound is the same for any number."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Sentences read by one voice in one sitting: they become one recording, so one document."""
+
+    voice: Voice
+    sentences: tuple[str, ...]
+    split: str
+
+
+def speak_readings(readings: Sequence[Reading]) -> Iterator[Item]:
+    """The items of each reading, in order; `fields["split"]` names the split.
+
+    Raises:
+        MissingExtra: the package that brings espeak-ng is not installed.
+    """
+    lines = [(sentence, reading.voice) for reading in readings for sentence in reading.sentences]
+    with ExitStack() as stack:
+        spoken = _in_turns([stack.enter_context(Synthesizer()) for _ in range(SYNTHESIZERS)], lines)
+        for number, reading in enumerate(readings):
+            recording = f"{reading.split}-{number:05d}-{reading.voice.name}"
+            for place, sentence in enumerate(reading.sentences):
+                yield Item(
+                    id=f"{recording}-{place}",
+                    recording=recording,
+                    wave=next(spoken).wave,
+                    text=sentence,
+                    speaker=reading.voice.name,
+                    language="en",
+                    source=SOURCE,
+                    licence="synthetic",
+                    fields={"split": reading.split},
+                )
+
+
+def _in_turns(synthesizers: list[Synthesizer], lines: list[tuple[str, Voice]]) -> Iterator[Speech]:
+    # While one answer is read, the other processes speak theirs.
+    count = len(synthesizers)
+    streams = [s.speak_many(lines[place::count]) for place, s in enumerate(synthesizers)]
+    for number in range(len(lines)):
+        yield next(streams[number % count])

@@ -1,0 +1,203 @@
+"""Sound to store in four stages: plan, tokenizer, encode, seal. Killed at any moment, it continues."""
+
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sodakit.codec.contract import Codec
+from sodakit.errors import AudioError, ConfigError
+from sodakit.files import atomic_folder, write_json_lines
+from sodakit.log import console, progress_bar, say
+from sodakit.prepare.checks import check_failures, most_frequent
+from sodakit.prepare.encode import ShardEncoder
+from sodakit.prepare.options import PrepareOptions
+from sodakit.prepare.plan import Plan, PlannedShard, make_plan, request
+from sodakit.prepare.recording import Item
+from sodakit.prepare.workers import encode_shards
+from sodakit.store.reader import StoreReader
+from sodakit.store.schema import SPLITS
+from sodakit.store.writer import StoreWriter
+from sodakit.tokens.text import TextTokenizer, train_bpe
+from sodakit.units import format_duration
+
+DEFAULT_OPTIONS = PrepareOptions()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareReport:
+    """What a run did, and what the store holds now."""
+
+    folder: Path
+    """The store."""
+    utterances: dict[str, int]
+    """In each split."""
+    hours: dict[str, float]
+    """Of sound in each split."""
+    shards_made: int
+    """By this run."""
+    shards_kept: int
+    """From earlier runs."""
+    rejected: list[dict[str, Any]] = field(repr=False)
+    """The rows of `quarantine.jsonl`."""
+    elapsed_s: float
+    """Time this run took."""
+
+    def __str__(self) -> str:
+        parts = [f"{name} {count} ({self.hours[name]:.2f} h)" for name, count in self.utterances.items()]
+        left_out = ", ".join(f"{reason}: {count}" for reason, count in most_frequent(self.rejected))
+        return (
+            f"{self.folder}: {', '.join(parts)}; {self.shards_made} shards made, {self.shards_kept} kept; "
+            f"left out: {left_out or 'none'}; {format_duration(self.elapsed_s)}"
+        )
+
+
+def prepare(
+    items: Iterable[Item],
+    out: Path | str,
+    codec: Codec,
+    options: PrepareOptions = DEFAULT_OPTIONS,
+    tokenizer: TextTokenizer | None = None,
+) -> PrepareReport:
+    """Make a store of the items, or finish one that an earlier run began.
+
+    A killed run loses the shards in flight; the next one makes only what is missing.
+
+    Args:
+        items: what to prepare, in the same order every time.
+        out: the store's folder.
+        codec: sound to codes.
+        options: limits, splits, shards, workers.
+        tokenizer: text to ids; default: a byte-level BPE trained on the train split.
+    Returns:
+        PrepareReport: counts, hours and what was left out.
+    Raises:
+        ConfigError: the folder was begun with another codec, tokenizer, items or options; it says which.
+        AudioError: more than `options.max_failed_fraction` of the items cannot be used.
+    """
+    begun_s = time.monotonic()
+    items, out = list(items), Path(out)
+    plan = plan_or_continue(items, out, codec, options, tokenizer)
+    tokenizer = open_tokenizer(items, out, plan, options, tokenizer)
+    writer = StoreWriter(out, codec.spec, tokenizer.fingerprint)
+    missing = [shard for shard in plan.shards if not writer.has_shard(shard.split, shard.index)]
+    encoder = ShardEncoder(codec, tokenizer, writer, options.limits, options.batch_duration_s)
+    encode_missing(encoder, plan, missing, items, options)
+    if missing or not (out / "store.json").exists():
+        writer.seal(plan.rejected)
+    report = _report(out, plan, writer, len(missing), time.monotonic() - begun_s)
+    say(str(report))
+    return report
+
+
+def plan_or_continue(
+    items: Sequence[Item], out: Path, codec: Codec, options: PrepareOptions, tokenizer: TextTokenizer | None
+) -> Plan:
+    """The plan in `out/plan.json` if it is for the same request, else a new one, written there.
+
+    Raises:
+        ConfigError: nothing to prepare, or the folder belongs to another request.
+        AudioError: too many items cannot be used.
+    """
+    if not items:
+        raise ConfigError(
+            "No items to prepare; needed: at least one. Does the folder hold what its name says?"
+        )
+    asked = request(items, codec.spec, tokenizer.fingerprint if tokenizer else None, options)
+    path = out / "plan.json"
+    _clear(out, everything=options.fresh)
+    if path.exists():
+        plan = Plan.load(path)
+        plan.check_asked(asked, path)
+        say(f"Continuing {out}")
+        return plan
+    if (out / "store.json").exists():
+        raise ConfigError(
+            f"{out} holds a store without plan.json; needed: a folder of prepare, or a new one. "
+            "Choose another folder, or use --fresh to replace it."
+        )
+    plan = make_plan(items, asked, options)
+    _check_rejected(plan.rejected, plan, out, options)
+    console.print(plan.table(codec.spec))
+    plan.save(path)
+    return plan
+
+
+def open_tokenizer(
+    items: Sequence[Item], out: Path, plan: Plan, options: PrepareOptions, tokenizer: TextTokenizer | None
+) -> TextTokenizer:
+    """The tokenizer of the store: the one there, the one given, or one trained on the train split."""
+    folder = out / "tokenizer"
+    if not folder.exists():
+        if tokenizer is None:
+            rows = (row for shard in plan.shards if shard.split == "train" for row in shard.rows)
+            tokenizer = train_bpe((items[row].text or "" for row in rows), options.text_vocab_size)
+        with atomic_folder(folder) as temporary:
+            tokenizer.save(temporary)
+    return TextTokenizer.load(folder)
+
+
+def encode_missing(
+    encoder: ShardEncoder,
+    plan: Plan,
+    missing: Sequence[PlannedShard],
+    items: Sequence[Item],
+    options: PrepareOptions,
+) -> None:
+    """Make the missing shards.
+
+    Raises:
+        AudioError: too many items cannot be used.
+    """
+    writer = encoder.writer
+    absent = {(shard.split, shard.index) for shard in missing}
+    rejected = list(plan.rejected)
+    for shard in plan.shards:
+        if (shard.split, shard.index) not in absent:
+            rejected += writer.shard_rejected(shard.split, shard.index)
+    with progress_bar() as bar:
+        total = sum(len(shard.rows) for shard in plan.shards)
+        task = bar.add_task("encode", total=total, note="")
+        bar.advance(task, total - sum(len(shard.rows) for shard in missing))
+        advance = lambda count: bar.advance(task, count)  # noqa: E731
+        for shard in encode_shards(encoder, missing, items, options.workers, advance):
+            rejected += writer.shard_rejected(shard.split, shard.index)
+            bar.update(task, note=f"{shard.name}, {len(rejected)} left out")
+            _check_rejected(rejected, plan, writer.folder, options)
+
+
+def _check_rejected(rejected: list[dict[str, Any]], plan: Plan, out: Path, options: PrepareOptions) -> None:
+    path = out / "quarantine.jsonl"
+    try:
+        check_failures(rejected, plan.num_items, options.max_failed_fraction, str(path))
+    except AudioError:
+        write_json_lines(path, rejected)
+        raise
+
+
+def _clear(out: Path, everything: bool) -> None:
+    """Remove what a killed run was writing; on request everything prepare writes, and nothing else."""
+    for split in SPLITS:
+        for path in (out / split).glob("shard-*.arrow" if everything else ".shard-*.arrow.*.tmp"):
+            path.unlink(missing_ok=True)
+    if everything:
+        shutil.rmtree(out / "tokenizer", ignore_errors=True)
+        for name in ("plan.json", "store.json", "quarantine.jsonl"):
+            (out / name).unlink(missing_ok=True)
+
+
+def _report(out: Path, plan: Plan, writer: StoreWriter, made: int, elapsed_s: float) -> PrepareReport:
+    store = StoreReader(out)
+    splits = store.description["splits"]
+    rejected = [row for shard in plan.shards for row in writer.shard_rejected(shard.split, shard.index)]
+    return PrepareReport(
+        folder=out,
+        utterances={name: split["rows"] for name, split in splits.items()},
+        hours={name: split["hours"] for name, split in splits.items()},
+        shards_made=made,
+        shards_kept=len(plan.shards) - made,
+        rejected=plan.rejected + rejected,
+        elapsed_s=elapsed_s,
+    )

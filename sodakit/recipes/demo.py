@@ -1,0 +1,162 @@
+"""Minutes on a CPU: a small model of one store, trained from scratch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sodakit.data.language import open_language
+from sodakit.data.loader import DataConfig, SourceConfig
+from sodakit.data.views import DocumentView, ViewConfig
+from sodakit.hardware import has_fast_bfloat16
+from sodakit.log import track
+from sodakit.model.config import model_size
+from sodakit.prepare.options import PrepareOptions
+from sodakit.prepare.recording import Item
+from sodakit.prepare.sources.detect import open_folder
+from sodakit.prepare.sources.voices import Reading, speak_readings
+from sodakit.prepare.splits import SplitRule
+from sodakit.store.reader import StoreReader
+from sodakit.train.config import LossConfig, OptimConfig, ScheduleConfig, TrainConfig
+from sodakit.voices.catalogue import SEEN_VOICES, UNSEEN_VOICES
+from sodakit.voices.household import sentences
+
+CONTEXT = 2048
+"""Tokens of a row, about 20 seconds of speech."""
+MAX_STEPS = 950
+"""About ten minutes on two cores."""
+MAX_PASSES = 8
+"""More passes over a small set teach it by heart."""
+
+SHARES = (
+    (ViewConfig(order="audio_first"), 0.25),
+    (ViewConfig(order="text_first"), 0.40),
+    (ViewConfig(order="audio_first", num_codebooks=1), 0.10),
+    (ViewConfig(order="text_first", num_codebooks=1), 0.25),
+)
+"""How the one store is seen, and the share of the tokens for each view."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig:
+    """How large the default demo is."""
+
+    train_sentences: int = 4000
+    """Sentences to train on, each spoken once by one of the seen voices."""
+    validation_sentences: int = 60
+    """Sentences for the validation loss."""
+    test_sentences: int = 100
+    """Held-out sentences by seen voices."""
+    unseen_voice_sentences: int = 60
+    """Held-out sentences by voices never trained on."""
+    sentences_per_reading: int = 2
+    """Sentences one voice reads in a row: one document, so that a voice sample can be followed."""
+    seed: int = 0
+    """Keys sentences, weights and data order."""
+
+
+def household_readings(config: DemoConfig) -> list[Reading]:
+    """Who says what: no sentence is in two splits, and the unseen voices are only in the test split."""
+    parts = (
+        ("train", SEEN_VOICES, config.train_sentences),
+        ("validation", SEEN_VOICES, config.validation_sentences),
+        ("test", SEEN_VOICES, config.test_sentences),
+        ("test", UNSEEN_VOICES, config.unseen_voice_sentences),
+    )
+    texts = iter(sentences(sum(count for _, _, count in parts), config.seed))
+    readings = []
+    for split, voices, count in parts:
+        taken = [next(texts) for _ in range(count)]
+        for number, first in enumerate(range(0, count, config.sentences_per_reading)):
+            together = tuple(taken[first : first + config.sentences_per_reading])
+            readings.append(Reading(voices[number % len(voices)], together, split))
+    return readings
+
+
+def demo(store: Path, *, steps: int | None = None, seed: int = 0) -> TrainConfig:
+    """A 4M-parameter body on one store, both orders, with the demo's departures from the SODA recipe.
+
+    They buy learning per minute on two cores and are named in the report: a third of the tokens are documents with
+    the semantic codebook alone, eight times as much speech per token; two thirds put the text first, because speaking
+    is learnt later than listening; text and semantic tokens weigh more in the loss; the softmax is restricted to the
+    ids that the grammar allows; the learning rate suits small batches.
+
+    Args:
+        store: made by `sodakit prepare`.
+        steps: default: at most `MAX_STEPS`, fewer where that would be more than `MAX_PASSES` over the store.
+        seed: keys weights and order.
+    """
+    reader, vocabulary = open_language(store)
+    sources = tuple(SourceConfig(store=str(store), weight=weight, view=view) for view, weight in SHARES)
+    tokens = [int(DocumentView(reader, "train", view, vocabulary).lengths_U.sum()) for view, _ in SHARES]
+    # A handful of recordings, seen through one codebook, may be shorter than a row.
+    data = DataConfig(sources=sources, context=min(CONTEXT, *tokens), batch_rows=2, seed=seed)
+    steps = steps or max(1, min(MAX_STEPS, round(MAX_PASSES * (tokens[0] + tokens[1]) / data.batch_tokens)))
+    return TrainConfig(
+        model=model_size("demo", vocabulary.size, context=CONTEXT),
+        data=data,
+        steps=steps,
+        precision="bfloat16" if has_fast_bfloat16() else "float32",
+        optim=OptimConfig(beta1=0.95, beta2=0.98, weight_decay=0.1),
+        schedule=ScheduleConfig(peak_lr=3e-3, warmup_fraction=0.05, decay_fraction=0.3),
+        loss=LossConfig(z_loss=1e-4, slot_softmax=True, kind_weights={"text": 4.0, "semantic": 6.0}),
+        seed=seed,
+        validation=(SourceConfig(store=str(store), split="validation"),)
+        if "validation" in reader.splits
+        else (),
+        validate_every_steps=max(steps // 15, 1),
+        listen_every_steps=max(steps // 3, 1),
+        save_every_steps=max(steps // 6, 1),
+        keep_checkpoints=1,
+    )
+
+
+@dataclass(frozen=True)
+class DemoSource:
+    """Where the recordings of a demo come from, and how they are held out."""
+
+    title: str
+    items: list[Item]
+    options: PrepareOptions
+    unseen_speakers: frozenset[str] = frozenset()
+
+    @property
+    def example(self) -> str:
+        """A text to try."""
+        return next((i.text for i in self.items if i.text), "")
+
+    def describe(self, reader: StoreReader) -> str:
+        """One line on what was trained on."""
+        parts = reader.description["splits"]
+        speakers = {i.speaker for i in self.items if i.speaker} - self.unseen_speakers
+        return (
+            f"{parts['train']['rows']} utterances, {parts['train']['hours']:.2f} hours, {len(speakers)} voices; "
+            f"{parts['test']['rows']} utterances held out for the test."
+        )
+
+
+def household(config: DemoConfig) -> DemoSource:
+    """The default: household sentences by the voices of espeak-ng, made on the spot."""
+    return DemoSource(
+        "A model that listens and speaks",
+        list(track(speak_readings(household_readings(config)), "speech")),
+        PrepareOptions(split=SplitRule(by_field="split")),
+        frozenset(voice.name for voice in UNSEEN_VOICES),
+    )
+
+
+def recordings(folder: Path, seed: int = 0) -> DemoSource:
+    """Real recordings: a tenth of each speaker's is held out for the test."""
+    split = SplitRule(stratify=True, validation_fraction=0.03, test_fraction=0.1, seed=seed)
+    return DemoSource(f"A model of {folder.name}", list(open_folder(folder)), PrepareOptions(split=split))
+
+
+def notes(config: TrainConfig) -> list[str]:
+    """What the report says of the training."""
+    weights = ", ".join(f"{kind} ×{weight:g}" for kind, weight in config.loss.kind_weights.items())
+    return [
+        f"{config.model.layers} layers of width {config.model.width}, {config.steps} steps of {config.data.batch_tokens} tokens, "
+        f"cautious AdamW, peak learning rate {config.schedule.peak_lr:g}, Warmup-Stable-Decay.",
+        "Departures from the SODA recipe, to learn in minutes: a third of the tokens are documents with the semantic "
+        f"codebook alone, two thirds put the text first; loss weights ({weights or 'none'}); "
+        f"softmax {'over the ids the grammar allows' if config.loss.slot_softmax else 'over all ids'}. "
+        "Losses shown are unweighted nats per token.",
+    ]

@@ -1,0 +1,238 @@
+"""The whole way: recordings → store → judge → model → scores → one page to read and hear. `sodakit demo` walks it.
+
+Every stage leaves its result in the run folder, and a second run goes on after the last finished one.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from sodakit.audio.files import write_wave
+from sodakit.codec.contract import Codec
+from sodakit.errors import ConfigError
+from sodakit.eval.judges import CtcJudge, train_judge
+from sodakit.eval.speech import Case, SpeakingScores, guess_errors, score_speaking, score_transcription
+from sodakit.eval.words import WordErrors, word_errors
+from sodakit.files import read_json, write_json
+from sodakit.generate.speech_model import SpeechModel, VoiceSample
+from sodakit.log import progress_bar, say
+from sodakit.prepare.options import PrepareOptions
+from sodakit.prepare.recording import Item
+from sodakit.prepare.stages import prepare
+from sodakit.store.reader import StoreReader
+from sodakit.tokens.text import TextTokenizer
+from sodakit.tokens.vocabulary import Vocabulary
+from sodakit.train.config import TrainConfig
+from sodakit.train.trainer import Listen, train
+from sodakit.units import format_duration
+
+JUDGE_RECORDINGS = 1500
+"""Most training recordings the judge is taught with."""
+LISTEN_CASES = 2
+"""Validation utterances the model transcribes and speaks while it trains."""
+
+
+class Stopwatch:
+    """How long each stage took, over all runs into one folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.seconds: dict[str, float] = read_json(path) if path.exists() else {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage; a stage that is only confirmed (under a second) keeps its earlier time."""
+        say(f"— {name}")
+        start_s = time.perf_counter()
+        yield
+        elapsed_s = time.perf_counter() - start_s
+        if elapsed_s >= 1 or name not in self.seconds:
+            self.seconds[name] = self.seconds.get(name, 0.0) + elapsed_s
+        write_json(self._path, self.seconds)
+
+
+@dataclass
+class Street:
+    """What the stages hand on."""
+
+    folder: Path
+    items: list[Item]
+    unseen_speakers: frozenset[str]
+    """Speakers of the test split that training never hears."""
+    codec: Codec
+    stopwatch: Stopwatch
+    judge: CtcJudge | None = None
+    model: SpeechModel | None = None
+    scores: dict[str, "SetScores"] = field(default_factory=dict)
+
+    @property
+    def store(self) -> Path:
+        """Where the codes are."""
+        return self.folder / "store"
+
+    @property
+    def run(self) -> Path:
+        """Where the model is trained."""
+        return self.folder / "model"
+
+    def originals(self) -> dict[str, Item]:
+        """The items by id, to hear what was encoded."""
+        return {item.id: item for item in self.items}
+
+
+@dataclass(frozen=True)
+class SetScores:
+    """Everything measured on one test set."""
+
+    cases: list[Case]
+    transcription: WordErrors
+    guess: WordErrors
+    speaking: SpeakingScores
+
+
+def build_store(street: Street, options: PrepareOptions) -> StoreReader:
+    """Sound to codes and text."""
+    with street.stopwatch.stage("Encode"):
+        prepare(street.items, street.store, street.codec, options)
+    reader = StoreReader(street.store, expect_codec=street.codec.spec.fingerprint)
+    for split in ("train", "test"):
+        if split not in reader.splits:
+            raise ConfigError(
+                f"No recording fell to the {split} split; the data is too small. Add recordings."
+            )
+    return reader
+
+
+def teach_judge(street: Street, reader: StoreReader) -> CtcJudge:
+    """A recogniser taught with original training recordings only."""
+    path = street.folder / "judge.safetensors"
+    with street.stopwatch.stage("Teach the judge"):
+        if not path.exists():
+            originals = street.originals()
+            taught = [u for u in reader.utterances("train") if u.text][:JUDGE_RECORDINGS]
+            if not taught:
+                raise ConfigError(
+                    "No training recording has a transcript, so there is nothing to learn to read or to judge by."
+                )
+            waves = [originals[u.id].read(16_000) for u in taught]
+            with progress_bar() as bar:
+                task = bar.add_task("judge", total=1.0, note="")
+                judge = train_judge(
+                    waves,
+                    [u.text or "" for u in taught],
+                    progress=lambda done, loss: bar.update(task, completed=done, note=f"loss {loss:.2f}"),
+                )
+            judge.save(path)
+        street.judge = CtcJudge.load(path)
+    return street.judge
+
+
+def train_model(street: Street, config: TrainConfig) -> SpeechModel:
+    """The language model, from scratch or from where it was stopped."""
+    with street.stopwatch.stage("Train"):
+        train(config, street.run, listen=listener(street))
+        street.model = SpeechModel.load(street.run, codec=street.codec)
+    return street.model
+
+
+def listener(street: Street) -> Listen:
+    """Transcripts and speech for a few validation utterances, made while the model trains."""
+    reader = StoreReader(street.store)
+    split = "validation" if "validation" in reader.splits else "test"
+    cases = [u for u in reader.utterances(split)[: 8 * LISTEN_CASES] if u.text][:LISTEN_CASES]
+
+    def listen(model: torch.nn.Module, step: int, folder: Path) -> dict[str, float]:
+        speech_model = SpeechModel(
+            model,  # type: ignore[arg-type]
+            Vocabulary.load(street.run / "vocabulary"),
+            TextTokenizer.load(street.run / "vocabulary"),
+            street.codec,
+        )
+        texts = [u.text or "" for u in cases]
+        heard = speech_model.transcribe_codes([u.codes_KF for u in cases])
+        for number, spoken in enumerate(speech_model.speak_many(texts, max_s=8.0)):
+            if len(spoken.wave.samples_S):
+                write_wave(folder / f"speech_{number}.wav", spoken.wave)
+        write_json(
+            folder / "samples.json", [{"text": t, "heard": h} for t, h in zip(texts, heard, strict=True)]
+        )
+        return {"samples/wer": word_errors(texts, heard).wer}
+
+    return listen
+
+
+def test_cases(street: Street, reader: StoreReader) -> dict[str, list[Case]]:
+    """The test utterances with transcripts: by speakers heard in training, and by others."""
+    originals = street.originals()
+    rate_hz = street.codec.spec.sample_rate_hz
+    sets: dict[str, list[Case]] = {}
+    for u in reader.utterances("test"):
+        if u.text:
+            name = "unseen voices" if u.speaker in street.unseen_speakers else "seen voices"
+            sets.setdefault(name, []).append(
+                Case(u.id, u.text, u.speaker, originals[u.id].read(rate_hz), u.codes_KF)
+            )
+    return sets
+
+
+def measure(street: Street, reader: StoreReader, max_cases: int = 150) -> dict[str, SetScores]:
+    """Transcribe and speak the test sets."""
+    assert street.model is not None and street.judge is not None
+    train_texts = [u.text for u in reader.utterances("train") if u.text]
+    with street.stopwatch.stage("Listen and speak"):
+        for name, cases in test_cases(street, reader).items():
+            cases = _spread(cases, max_cases)
+            street.scores[name] = SetScores(
+                cases=cases,
+                transcription=score_transcription(street.model, cases),
+                guess=guess_errors(train_texts, [c.text for c in cases]),
+                speaking=score_speaking(street.model, cases, street.judge),
+            )
+    write_json(street.folder / "scores.json", {name: _plain(s) for name, s in street.scores.items()})
+    return street.scores
+
+
+def voice_of(case: Case, cases: Sequence[Case]) -> VoiceSample | None:
+    """Another recording by the same speaker, to imitate."""
+    for other in cases:
+        if other.speaker == case.speaker and other.id != case.id:
+            return VoiceSample(other.original, other.text)
+    return None
+
+
+def _spread(cases: list[Case], most: int) -> list[Case]:
+    # Evenly over the list, so that every speaker stays in.
+    step = max(1.0, len(cases) / most)
+    return [cases[int(i * step)] for i in range(min(len(cases), most))]
+
+
+def _plain(scores: SetScores) -> dict[str, object]:
+    speaking = scores.speaking
+    return {
+        "cases": len(scores.cases),
+        "transcription_wer": scores.transcription.wer,
+        "transcription_interval": scores.transcription.interval,
+        "guess_wer": scores.guess.wer,
+        "speaking_wer": speaking.heard.wer,
+        "speaking_interval": speaking.heard.interval,
+        "speaking_unended": speaking.num_unended,
+        "judge": speaking.judge,
+        "judge_on_originals_wer": speaking.heard_original.wer,
+        "judge_on_codec_wer": speaking.heard_codec.wer,
+    }
+
+
+def say_scores(street: Street) -> None:
+    """The result in a few lines."""
+    for name, s in street.scores.items():
+        say(f"{name}: transcription {s.transcription} (a guess without listening: {s.guess.wer:.0%})")
+        say(
+            f"{name}: speech judged {s.speaking.heard}; {s.speaking.judge}: originals {s.speaking.heard_original.wer:.1%}, "
+            f"codec copies {s.speaking.heard_codec.wer:.1%}"
+        )
+    total_s = sum(street.stopwatch.seconds.values())
+    say(f"{format_duration(total_s)} in all; {street.folder / 'report.html'}")

@@ -1,0 +1,271 @@
+"""What could be wrong with a fit: held-out budgets, single runs that carry it, conventions, and a diagnosis in words."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sodakit.errors import ConfigError
+from sodakit.scaling.fit import Fit, fit_law
+from sodakit.scaling.intervals import Profile, refit
+from sodakit.scaling.laws import LAWS
+from sodakit.scaling.records import RunTable
+from sodakit.scaling.residuals import MISFITS, Misfit
+from sodakit.scaling.sweeps import SweepFit, expected_bias, fit_parabolas
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """A law fitted to the smaller budgets and scored on the largest."""
+
+    law: str
+    misfit: str
+    num_fitted: int
+    num_held_out: int
+    error: float
+    """Mean absolute relative error of the loss on the held-out runs."""
+    bias: float
+    """Mean relative error: above zero where the law predicts too much loss."""
+    spread: float
+    """Mean absolute relative error when the held-out runs' own mean is predicted: what a law must beat."""
+
+
+def rollout(
+    values: Mapping[str, np.ndarray],
+    loss_R: np.ndarray,
+    budget_R: np.ndarray,
+    *,
+    hold_out: int = 1,
+    laws: Sequence[str] = ("chinchilla", "tied", "interaction", "over_training"),
+    misfits: Sequence[str] = ("huber", "mse"),
+) -> list[Rollout]:
+    """Every law by every misfit on all but the `hold_out` largest budgets, the best first.
+
+    Raises:
+        ConfigError: too few budgets to hold any out.
+    """
+    levels = np.unique(budget_R)
+    if len(levels) <= hold_out:
+        raise ConfigError(f"{len(levels)} budgets; needed: more than the {hold_out} to hold out.")
+    late_R = budget_R >= levels[-hold_out]
+    found = []
+    for name in laws:
+        law = LAWS[name]
+        if not set(law.variables) <= set(values) or (~late_R).sum() <= law.num_free:
+            continue
+        for misfit in misfits:
+            fit = fit_law(
+                law, {k: v[~late_R] for k, v in values.items()}, loss_R[~late_R], misfit=MISFITS[misfit]
+            )
+            wrong = fit.predict(**{k: values[k][late_R] for k in law.variables}) / loss_R[late_R] - 1
+            found.append(
+                Rollout(
+                    law=name,
+                    misfit=misfit,
+                    num_fitted=int((~late_R).sum()),
+                    num_held_out=int(late_R.sum()),
+                    error=float(np.abs(wrong).mean()),
+                    bias=float(wrong.mean()),
+                    spread=float(np.abs(loss_R[late_R].mean() / loss_R[late_R] - 1).mean()),
+                )
+            )
+    return sorted(found, key=lambda r: r.error)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Influence:
+    """How far one run, or one budget, moves the answer."""
+
+    left_out: str
+    parameters: Mapping[str, float]
+    a: float
+    """nan where the law has none."""
+    shift: float
+    """Of a (or of the first exponent), in units of the spread over all single leave-outs."""
+
+
+def influence(fit: Fit, names: Sequence[str], groups: Sequence[object] | None = None) -> list[Influence]:
+    """The fit without each run, or without each group of runs (budgets), the most influential first."""
+    keys = [str(k) for k in (names if groups is None else groups)]
+    labels = list(dict.fromkeys(keys))
+    weights_SR = np.array(
+        [[w * (k != label) for k, w in zip(keys, fit.weights_R, strict=True)] for label in labels]
+    )
+    natural_SP = fit.natural(refit(fit, weights_SR).solutions_SP)
+    rows = [dict(zip(fit.names, row.tolist(), strict=True)) for row in natural_SP]
+    beta_of = [(p.get("beta", p.get("alpha", np.nan)), p.get("alpha", np.nan)) for p in rows]
+    exponent_S = np.array([b / (a + b) for b, a in beta_of])
+    if not np.isfinite(exponent_S).all() or np.ptp(exponent_S) == 0:
+        watched_S, here = natural_SP[:, len(fit.law.terms)], fit.parameters[fit.law.exponents[0]]
+    else:
+        watched_S, here = exponent_S, fit.optimum_exponents.get("a", float(np.median(exponent_S)))
+    spread = max(1.4826 * float(np.median(np.abs(watched_S - here))), 1e-12)
+    found = [
+        Influence(left_out=label, parameters=p, a=float(a), shift=float((w - here) / spread))
+        for label, p, a, w in zip(labels, rows, exponent_S, watched_S, strict=True)
+    ]
+    return sorted(found, key=lambda i: -abs(i.shift))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConventionRow:
+    """The exponents under one way to count parameters and FLOPs."""
+
+    size: str
+    flops: str
+    surface: tuple[float, float] | None
+    """a and b of the surface's optimum along each budget's own runs."""
+    parabolas: tuple[float, float] | None
+    """a and b of approach 2."""
+    ratio: tuple[float, float]
+    """Lowest and highest 6ND/C."""
+
+    @property
+    def data_over_model(self) -> float | None:
+        """b / a: how many times faster data grows than the model."""
+        return None if self.surface is None else self.surface[1] / self.surface[0]
+
+
+def convention_table(
+    table: RunTable, *, loss: str = "all", misfit: Misfit = MISFITS["huber"]
+) -> list[ConventionRow]:
+    """Every convention for N with every one for C on the same runs.
+
+    The paper's "data grows 1.6 times faster than the model" depends on both; a table with one convention cannot know.
+    """
+    sizes, flops = table.conventions()
+    # What the table gives is often one of the named conventions: said once, under its name.
+    sizes = [
+        s
+        for s in sizes
+        if s != "total" or not any(_same(table.sizes(s), table.sizes(o)) for o in sizes if o != s)
+    ]
+    flops = [
+        f
+        for f in flops
+        if f != "given" or not any(_same(table.flops(f), table.flops(o)) for o in flops if o != f)
+    ]
+    rows = []
+    tokens, losses = table.tokens(), table.loss(loss)
+    for size in sizes:
+        n = table.sizes(size)
+        try:
+            surface = fit_law(LAWS["chinchilla"], {"N": n, "D": tokens}, losses, misfit=misfit)
+        except ConfigError:
+            surface = None
+        for convention in flops:
+            c = table.flops(convention, size)
+            budgets = (
+                table.columns["budget"].astype(float)
+                if "budget" in table.columns and np.isfinite(table.columns["budget"].astype(float)).all()
+                else table.budgets(convention, size)
+            )
+            ratio = 6 * n * tokens / c
+            rows.append(
+                ConventionRow(
+                    size=size,
+                    flops=convention,
+                    surface=_surface_exponents(surface, c, n, tokens, budgets),
+                    parabolas=_parabola_exponents(c, n, tokens, losses, budgets),
+                    ratio=(float(ratio.min()), float(ratio.max())),
+                )
+            )
+    return rows
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    return bool(np.allclose(one, other, rtol=1e-6))
+
+
+def _surface_exponents(
+    surface: Fit | None, c: np.ndarray, n: np.ndarray, d: np.ndarray, budgets: np.ndarray
+) -> tuple[float, float] | None:
+    if surface is None or surface.unidentified:
+        return None
+    try:
+        bias = expected_bias(surface, c, n, d, budgets)
+    except ConfigError:
+        return None
+    return (bias["true_a"], bias["true_b"]) if "true_a" in bias else None
+
+
+def _parabola_exponents(
+    c: np.ndarray, n: np.ndarray, d: np.ndarray, losses: np.ndarray, budgets: np.ndarray
+) -> tuple[float, float] | None:
+    try:
+        found = fit_parabolas(c, n, d, losses, budgets)
+    except ConfigError:
+        return None
+    return found.a, found.b
+
+
+def diagnose(
+    fit: Fit,
+    sweep: SweepFit | None = None,
+    *,
+    profiles: Sequence[Profile] = (),
+    ratio: tuple[float, float] | None = None,
+    bias: Mapping[str, float] | None = None,
+    influences: Sequence[Influence] = (),
+    lr_R: np.ndarray | None = None,
+) -> list[str]:
+    """What a careful reader would object to, one sentence each; empty where nothing was found."""
+    said = []
+    if not fit.certificate.holds:
+        said.append(f"The minimum is not certified: {fit.certificate}.")
+    said += [f"{name} is not identified: {why}." for name, why in fit.unidentified.items()]
+    said += [f"{p}: the interval has no end." for p in profiles if not p.identified]
+    if ratio is not None and not 0.9 <= ratio[0] <= ratio[1] <= 1.1:
+        said.append(
+            f"6ND/C runs from {ratio[0]:.2f} to {ratio[1]:.2f} over these runs, so C is not 6ND and the exponents depend on the convention."
+        )
+    if sweep is not None:
+        problems = [v.problem for v in sweep.valleys if v.problem]
+        if problems:
+            counted = ", ".join(f"{problems.count(p)} × {p}" for p in dict.fromkeys(problems))
+            said.append(
+                f"{len(problems)} of {len(sweep.valleys)} budgets have no minimum of their own ({counted})."
+            )
+        centres = [v.off_centre for v in sweep.valleys if not v.problem]
+        if len(centres) > 2 and np.ptp(centres) > np.log(2):
+            said.append(
+                f"The optimum wanders off the middle of the runs by a factor of {np.exp(np.ptp(centres)):.1f} between budgets, which "
+                "biases the parabolas' exponent."
+            )
+    if sweep is not None and bias and fit.optimum_exponents:
+        gap = sweep.a - bias.get("true_a", fit.optimum_exponents["a"])
+        said.append(
+            f"Parabolas give a = {sweep.a:.3f}, the surface {bias.get('true_a', fit.optimum_exponents['a']):.3f}; "
+            f"of the difference of {gap:+.3f} the grid alone explains {bias['a']:+.3f}."
+        )
+    heavy = [i for i in influences if abs(i.shift) > 8]
+    said += [
+        f"Without {i.left_out} a would be {i.a:.3f}, {abs(i.shift):.0f} times the usual shift."
+        for i in heavy[:3]
+    ]
+    residual_R = fit.residual_R
+    outliers = np.flatnonzero(np.abs(residual_R - np.median(residual_R)) > 5 * max(fit.noise, 1e-9))
+    if len(outliers):
+        said.append(f"{len(outliers)} runs lie more than 5 standard deviations from the law.")
+    if lr_R is not None and len(np.unique(lr_R)) > 2:
+        said += _lr_at_edge(fit, lr_R)
+    return said
+
+
+def _lr_at_edge(fit: Fit, lr_R: np.ndarray) -> list[str]:
+    """Where the same N and D were run at several learning rates and the best is the largest or smallest tried."""
+    keys = [
+        (round(float(n), -3), round(float(d), -3))
+        for n, d in zip(fit.values["N"], fit.values["D"], strict=True)
+    ]
+    edges = 0
+    for key in set(keys):
+        rows = [i for i, k in enumerate(keys) if k == key]
+        tried = sorted({float(lr_R[i]) for i in rows})
+        if len(tried) > 2 and float(lr_R[min(rows, key=lambda i: fit.loss_R[i])]) in (tried[0], tried[-1]):
+            edges += 1
+    if not edges:
+        return []
+    return [
+        f"At {edges} sizes the best learning rate is the largest or smallest tried; the optimum may lie outside."
+    ]

@@ -1,0 +1,320 @@
+"""Which models to train on how many tokens: SODA's sweep exactly as it was made, and plain IsoFLOP grids.
+
+soda_design()                                    # the 59 configurations of the rule and the 7 listed targets
+isoflop_grid([1e13, 1e14], [64, 96, 128], rule=GridRule(vocab_size=1100, context=512, reference_steps=1000))
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from sodakit.config import from_plain
+from sodakit.errors import ConfigError
+from sodakit.files import read_json_lines, write_json_lines
+from sodakit.model.accounting import (
+    ParameterCount,
+    count_parameters,
+    levanter_forward_flops_per_token,
+    palm_flops_per_token,
+    training_flops_per_token,
+)
+from sodakit.model.config import SODA_VOCAB_SIZE, ModelConfig, soda_grid_shape
+
+SODA_FORWARD_BUDGETS = (1e18, 3e18, 6e18, 1e19, 3e19, 6e19, 1e20)
+"""As the sweep script states them. They count the forward pass alone; the paper's are three times as large."""
+SODA_TARGETS = (
+    (3e19, 2048), (6e19, 2048), (6e19, 2304), (1e20, 2048), (1e20, 2304), (1e20, 2816), (1e20, 3072),
+)  # fmt: skip
+"""Larger points added by hand: forward budget and width. The paper reports 64 of the 66 points."""
+
+FlopsConvention = Literal["soda", "exact", "palm", "6nd"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridRule:
+    """How a budget and a width become a run."""
+
+    vocab_size: int = SODA_VOCAB_SIZE
+    """V."""
+    context: int = 4096
+    """Tokens in a row."""
+    tied_embeddings: bool = False
+    """Whether head and embedding are the same."""
+    reference_steps: int = 65_536
+    """The batch is the power of two, rounded up, with which a run takes at most about this many steps."""
+    min_batch_rows: int = 8
+    """Points whose batch would be smaller are left out."""
+    max_steps: int = 400_000
+    """Points that would take as many steps or more are left out."""
+    lr_scale: float = 0.33
+    """Peak learning rate = lr_scale · √batch_rows / width."""
+    max_lr: float = 0.01
+    """The batch is halved until the learning rate is no larger."""
+    beta2_reference_rows: int = 128
+    """beta2 = 0.98^(batch_rows / beta2_reference_rows)."""
+    tolerance: float = 0.01
+    """Points that miss their budget by a larger share are left out."""
+    flops: FlopsConvention = "soda"
+    """How a budget is counted: the paper's training FLOPs, exact ones, PaLM's, or 6ND with N of matrix products."""
+
+    def shape(self, width: int) -> ModelConfig:
+        """The model of a width."""
+        return soda_grid_shape(
+            width, self.vocab_size, context=self.context, tied_embeddings=self.tied_embeddings
+        )
+
+    def flops_per_token(self, model: ModelConfig) -> float:
+        """Training FLOPs of one token by this rule's convention."""
+        return flops_per_token(model, self.flops, self.context)
+
+
+SODA_RULE = GridRule()
+"""The published sweep's."""
+
+
+def flops_per_token(model: ModelConfig, convention: FlopsConvention, context: int) -> float:
+    """Training FLOPs of one token by a convention."""
+    if convention == "soda":
+        return 3 * levanter_forward_flops_per_token(model, context)
+    if convention == "exact":
+        return training_flops_per_token(model, context)
+    if convention == "palm":
+        return palm_flops_per_token(model, context)
+    return 6.0 * count_parameters(model).matmul
+
+
+@dataclass(frozen=True, kw_only=True)
+class DesignPoint:
+    """One run to train."""
+
+    budget_flops: float
+    """The training budget it was made for."""
+    model: ModelConfig
+    """Its shape."""
+    batch_rows: int
+    """Rows in a step."""
+    steps: int
+    """Optimizer steps."""
+    peak_lr: float
+    """Learning rate of the stable phase."""
+    beta2: float
+    """Decay of Adam's second moment."""
+    context: int
+    """Tokens in a row."""
+    flops: FlopsConvention = "soda"
+    """How the budget is counted."""
+    source: str = "grid"
+    """`sweep`, `target`, `grid` or `optimal`."""
+    seed: int = 0
+    """Seed of weights and order."""
+    size: ParameterCount = field(init=False, repr=False)
+    """Its parameters, by every convention."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", count_parameters(self.model))
+
+    @property
+    def name(self) -> str:
+        """Unique in a design: `1.8e19_d1408_s0`."""
+        return f"{self.budget_flops:.4g}_d{self.model.width}_s{self.seed}".replace("+", "")
+
+    @property
+    def tokens(self) -> int:
+        """D."""
+        return self.steps * self.batch_rows * self.context
+
+    @property
+    def training_flops(self) -> float:
+        """C as trained, by the design's convention."""
+        return flops_per_token(self.model, self.flops, self.context) * self.tokens
+
+    @property
+    def forward_flops(self) -> float:
+        """A third of `training_flops`: the unit of the published sweep script."""
+        return self.training_flops / 3
+
+    @property
+    def hyper_parameters(self) -> tuple[int, int, float, float]:
+        """batch_rows, steps, peak_lr and beta2."""
+        return self.batch_rows, self.steps, self.peak_lr, self.beta2
+
+    def row(self) -> dict[str, float | int | str]:
+        """The point as one line of a table, in plain units."""
+        return {
+            "run": self.name,
+            "budget": self.budget_flops,
+            "width": self.model.width,
+            "layers": self.model.layers,
+            "heads": self.model.heads,
+            "batch": self.batch_rows,
+            "steps": self.steps,
+            "peak_lr": self.peak_lr,
+            "beta2": self.beta2,
+            "n_two_embeddings": self.size.two_embeddings,
+            "n_non_embedding": self.size.non_embedding,
+            "tokens": self.tokens,
+            "c_train": self.training_flops,
+            "c_forward": self.forward_flops,
+            "6nd_over_c": 6 * self.size.two_embeddings * self.tokens / self.training_flops,
+            "source": self.source,
+        }
+
+
+def point_at(
+    budget_flops: float, width: int, rule: GridRule = SODA_RULE, *, source: str = "grid", seed: int = 0
+) -> DesignPoint | None:
+    """The run of a width at a training budget by the rule, or None where the rule leaves it out.
+
+    Batch: the power of two at or above budget / (FLOPs per token · reference_steps · context), then halved until the
+    learning rate is allowed.
+    """
+    model = rule.shape(width)
+    tokens = budget_flops / rule.flops_per_token(model)
+    batch = 2 ** math.ceil(math.log2(tokens / (rule.reference_steps * rule.context)))
+    while rule.lr_scale * math.sqrt(batch) / width > rule.max_lr:
+        batch /= 2
+    if batch < rule.min_batch_rows:
+        return None
+    steps = round(tokens / (batch * rule.context))
+    if not 1 <= steps < rule.max_steps or abs(steps * batch * rule.context / tokens - 1) > rule.tolerance:
+        return None
+    return _point(budget_flops, model, int(batch), steps, rule, source, seed)
+
+
+def point_of_tokens(
+    width: int, tokens: float, rule: GridRule = SODA_RULE, *, source: str = "optimal", seed: int = 0
+) -> DesignPoint | None:
+    """The run of a width over (about) so many tokens, its budget being what that costs."""
+    budget = tokens * rule.flops_per_token(rule.shape(width))
+    return point_at(budget, width, rule, source=source, seed=seed)
+
+
+def _point(
+    budget: float, model: ModelConfig, batch: int, steps: int, rule: GridRule, source: str, seed: int
+) -> DesignPoint:
+    return DesignPoint(
+        budget_flops=budget,
+        model=model,
+        batch_rows=batch,
+        steps=steps,
+        peak_lr=rule.lr_scale * math.sqrt(batch) / model.width,
+        beta2=0.98 ** (batch / rule.beta2_reference_rows),
+        context=rule.context,
+        flops=rule.flops,
+        source=source,
+        seed=seed,
+    )
+
+
+def soda_design(*, targets: bool = True, rule: GridRule = SODA_RULE) -> list[DesignPoint]:
+    """SODA's sweep: 59 points by the published rule, then 7 listed larger ones (66; the paper trained 64 of them).
+
+    Widths go from 128 in steps of 128 up to a forward budget of 9e18 and of 256 above, to 2048.
+    """
+    points = []
+    for forward in SODA_FORWARD_BUDGETS:
+        step = 128 if forward <= 9e18 else 256
+        for width in range(128, 2049, step):
+            point = point_at(3 * forward, width, rule, source="sweep")
+            if point is not None:
+                points.append(point)
+    if targets:
+        for forward, width in SODA_TARGETS:
+            point = point_at(3 * forward, width, rule, source="target")
+            if point is not None:
+                points.append(point)
+    return points
+
+
+def isoflop_grid(
+    budgets_flops: Sequence[float],
+    widths: Sequence[int],
+    *,
+    rule: GridRule = SODA_RULE,
+    seeds: Sequence[int] = (0,),
+) -> list[DesignPoint]:
+    """Every width at every training budget that the rule allows, for each seed.
+
+    Raises:
+        ConfigError: nothing is left.
+    """
+    points = [
+        point
+        for budget in budgets_flops
+        for width in widths
+        for seed in seeds
+        if (point := point_at(budget, width, rule, seed=seed)) is not None
+    ]
+    if not points:
+        raise ConfigError(
+            f"No point is left of {len(budgets_flops)} budgets × {len(widths)} widths: batches below {rule.min_batch_rows} rows or "
+            f"{rule.max_steps} steps and more are left out. Lower min_batch_rows or reference_steps, or raise the budgets."
+        )
+    return points
+
+
+def buildable_widths(rule: GridRule, low: int = 64, high: int = 4096) -> list[int]:
+    """Widths the shape rule can build: even below 256 (one head), multiples of 128 above."""
+    narrow = list(range(max(low, 64), min(high, 255) + 1, 16))
+    return narrow + list(range(max(256, math.ceil(low / 128) * 128), high + 1, 128))
+
+
+def nearest_buildable(
+    size: float, rule: GridRule = SODA_RULE, convention: str = "two_embeddings"
+) -> ModelConfig:
+    """The model of the rule whose parameters, by a convention, are nearest to `size` in ratio."""
+    widths = buildable_widths(rule, 64, 16_384)
+    return min(
+        (rule.shape(width) for width in widths),
+        key=lambda m: abs(math.log(getattr(count_parameters(m), convention) / size)),
+    )
+
+
+def design_hours(points: Sequence[DesignPoint], flops_per_s: float) -> float:
+    """Hours of one device that computes `flops_per_s` (the design's convention) for all points."""
+    return sum(p.training_flops for p in points) / flops_per_s / 3600
+
+
+def write_design(path: Path | str, points: Sequence[DesignPoint]) -> None:
+    """The design as JSON lines, to be read by `read_design` and by people."""
+    write_json_lines(path, (_plain(p) for p in points))
+
+
+def read_design(path: Path | str) -> list[DesignPoint]:
+    """The points of a design file.
+
+    Raises:
+        ConfigError: no such file, or a line that is no point.
+    """
+    if not Path(path).exists():
+        raise ConfigError(f"{path} does not exist. Make a design with `sodakit scale design --out {path}`.")
+    return [
+        from_plain(_Stored, {k: v for k, v in row.items() if k != "_"}, str(path)).point()
+        for row in read_json_lines(path)
+    ]
+
+
+def _plain(point: DesignPoint) -> dict[str, Any]:
+    plain: Mapping[str, Any] = asdict(point)
+    return {k: v for k, v in plain.items() if k != "size"} | {"_": point.row()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """A point as it stands in a file; what can be counted is counted again."""
+
+    budget_flops: float
+    model: ModelConfig
+    batch_rows: int
+    steps: int
+    peak_lr: float
+    beta2: float
+    context: int
+    flops: FlopsConvention
+    source: str
+    seed: int
+
+    def point(self) -> DesignPoint:
+        return DesignPoint(**{name: getattr(self, name) for name in self.__dataclass_fields__})

@@ -1,0 +1,138 @@
+"""Laws of loss: sums of power terms, so that every one of them is fitted by the same solver.
+
+Axes of this package: R runs, J terms, X exponents, S solutions refined side by side.
+
+    loss_R = Σ_J exp(log_coefficient_J − Σ_X exponent_X · powers_XRJ)
+
+With the exponents held, the loss is linear in its coefficients; with logs taken it is smooth in everything.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sodakit.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Law:
+    """A law by name: its terms, and what each exponent multiplies in them."""
+
+    name: str
+    """As in `LAWS`."""
+    terms: Mapping[str, Mapping[str, Mapping[str, float]]]
+    """Coefficient → exponent → variable → power: `{"A": {"alpha": {"N": 1}}}` is A / N^alpha."""
+    fixed: Mapping[str, float] = field(default_factory=dict)
+    """Coefficients that are given, by name, for example an irreducible loss E."""
+
+    @property
+    def coefficients(self) -> tuple[str, ...]:
+        """Names of the terms."""
+        return tuple(self.terms)
+
+    @property
+    def exponents(self) -> tuple[str, ...]:
+        """Names of the exponents, in order of first use."""
+        return tuple(dict.fromkeys(x for term in self.terms.values() for x in term))
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """What a run must tell: some of N, D and C."""
+        named = (v for term in self.terms.values() for powers in term.values() for v in powers)
+        return tuple(dict.fromkeys(named))
+
+    @property
+    def num_free(self) -> int:
+        """Parameters to be found."""
+        return len(self.terms) - len(self.fixed) + len(self.exponents)
+
+    def powers(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
+        """powers_XRJ: what each exponent multiplies in the log of each term, for the runs in `values`.
+
+        Raises:
+            ConfigError: a variable is missing, or not positive and finite in some run.
+        """
+        logs = {}
+        for name in self.variables:
+            if name not in values:
+                raise ConfigError(
+                    f"The law {self.name!r} needs {name} for every run; given: {', '.join(values)}."
+                )
+            given = np.atleast_1d(np.asarray(values[name], float))
+            if not (np.isfinite(given).all() and (given > 0).all()):
+                raise ConfigError(
+                    f"{name} of some runs is not a positive number. Leave those runs out of the fit."
+                )
+            logs[name] = np.log(given)
+        runs = max((len(v) for v in logs.values()), default=1)
+        powers_XRJ = np.zeros((len(self.exponents), runs, len(self.terms)))
+        for j, term in enumerate(self.terms.values()):
+            for exponent, powers in term.items():
+                x = self.exponents.index(exponent)
+                powers_XRJ[x, :, j] = sum(power * logs[v] for v, power in powers.items())
+        return powers_XRJ
+
+    def loss(self, parameters: Mapping[str, float], **values: np.ndarray | float) -> np.ndarray:
+        """loss_R of runs with these N, D (and C), under named parameters."""
+        powers_XRJ = self.powers({k: np.atleast_1d(np.asarray(v, float)) for k, v in values.items()})
+        exponents_X = np.array([parameters[x] for x in self.exponents])
+        coefficients_J = np.array([parameters[c] for c in self.coefficients])
+        return np.exp(-np.tensordot(exponents_X, powers_XRJ, 1)) @ coefficients_J
+
+    def given(self, **fixed: float) -> "Law":
+        """The same law with some coefficients held: `LAWS["chinchilla"].given(E=1.69)`.
+
+        Raises:
+            ConfigError: a name that is no coefficient, or a value that is not positive.
+        """
+        for name, value in fixed.items():
+            if name not in self.terms or not value > 0:
+                raise ConfigError(
+                    f"{name}={value}; needed: a positive value for one of {', '.join(self.coefficients)}."
+                )
+        return Law(self.name, self.terms, {**self.fixed, **fixed})
+
+
+LAWS: dict[str, Law] = {
+    law.name: law
+    for law in (
+        # Hoffmann et al. 2022: E + A/N^α + B/D^β.
+        Law("chinchilla", {"E": {}, "A": {"alpha": {"N": 1}}, "B": {"beta": {"D": 1}}}),
+        # One exponent for both: optima move at equal pace.
+        Law("tied", {"E": {}, "A": {"alpha": {"N": 1}}, "B": {"alpha": {"D": 1}}}),
+        # Size and data interact: a further term G / (N^α · D^β).
+        Law(
+            "interaction",
+            {
+                "E": {},
+                "A": {"alpha": {"N": 1}},
+                "B": {"beta": {"D": 1}},
+                "G": {"alpha": {"N": 1}, "beta": {"D": 1}},
+            },
+        ),
+        # Gadre et al. 2024: E + (A·M^η + B·M^-η) · C^-η with M = D/N, for runs far from the optimum.
+        Law(
+            "over_training",
+            {
+                "E": {},
+                "A": {"eta": {"C": 1, "D": -1, "N": 1}},
+                "B": {"eta": {"C": 1, "D": 1, "N": -1}},
+            },
+        ),
+        # One sweep of equally shaped optima: E + K / C^γ.
+        Law("compute", {"E": {}, "K": {"gamma": {"C": 1}}}),
+    )
+}
+"""Laws by name."""
+
+
+def named_law(name: str) -> Law:
+    """A law by its name.
+
+    Raises:
+        ConfigError: no such law.
+    """
+    if name not in LAWS:
+        raise ConfigError(f"No law {name!r}. Laws: {', '.join(LAWS)}.")
+    return LAWS[name]

@@ -1,0 +1,437 @@
+"""Sweeps that answer a stated question with the least compute: Elfving's bound, designs near it, and what to run next.
+
+The information of a run on the law's parameters is J Jᵀ / noise², J being the derivative of its log loss. The least
+standard error of any quantity g under a budget is a linear programme (Elfving 1952); every sweep has an efficiency
+against it. The optimum believes the law, so it is mixed with a plain grid that can contradict it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize
+
+from sodakit.errors import ConfigError
+from sodakit.scaling.design import DesignPoint, GridRule, point_at
+from sodakit.scaling.intervals import Quantity, log_optimal_size
+from sodakit.scaling.laws import LAWS, Law
+from sodakit.scaling.residuals import Misfit
+from sodakit.scaling.solve import Problem
+
+NOISE = 0.005
+"""Standard deviation of log loss expected between equal runs until a sweep has seeds (0.003–0.009 in published ones)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """Runs that exist or might: sizes, tokens and what each costs."""
+
+    size_R: np.ndarray
+    tokens_R: np.ndarray
+    cost_R: np.ndarray
+    """Training FLOPs."""
+    points: Sequence[DesignPoint] = ()
+    """The buildable run behind each, where there is one."""
+
+    def __len__(self) -> int:
+        return len(self.size_R)
+
+    def take(self, indices: Sequence[int] | np.ndarray) -> "Runs":
+        """Some of them, repeats allowed."""
+        chosen = np.asarray(indices, int)
+        points = [self.points[i] for i in chosen] if self.points else ()
+        return Runs(
+            size_R=self.size_R[chosen],
+            tokens_R=self.tokens_R[chosen],
+            cost_R=self.cost_R[chosen],
+            points=points,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surface:
+    """A law believed for now: what it expects of runs, and how quantities depend on its parameters."""
+
+    parameters: Mapping[str, float]
+    law: Law = LAWS["chinchilla"]
+
+    def slopes(self, runs: Runs) -> np.ndarray:
+        """J_RP: the derivative of each run's log loss by log coefficients and exponents."""
+        powers_XRJ = self.law.powers({"N": runs.size_R, "D": runs.tokens_R, "C": runs.cost_R})
+        problem = Problem(powers_XRJ, np.ones(len(runs)), Misfit(delta=None))
+        return problem.slopes(self._solution_P[None])[1][0]
+
+    def gradient(self, quantity: Quantity) -> np.ndarray:
+        """g_P: the derivative of a quantity by log coefficients and exponents."""
+        J = len(self.law.terms)
+        names = self.law.coefficients + self.law.exponents
+        slope_P = np.zeros(len(names))
+        for p in range(len(names)):
+            read = []
+            for sign in (1, -1):
+                at = self._solution_P.copy()
+                at[p] += sign * 1e-6
+                read.append(quantity(dict(zip(names, np.concatenate([np.exp(at[:J]), at[J:]]), strict=True))))
+            slope_P[p] = (read[0] - read[1]) / 2e-6
+        return slope_P
+
+    def optimal_size(self, flops: float | np.ndarray) -> np.ndarray:
+        """N* with C = 6ND."""
+        flops = np.atleast_1d(np.asarray(flops, float))
+        return np.exp([log_optimal_size(c)(self.parameters) for c in flops])
+
+    @property
+    def _solution_P(self) -> np.ndarray:
+        p = self.parameters
+        return np.array(
+            [np.log(p[c]) for c in self.law.coefficients] + [p[x] for x in self.law.exponents], float
+        )
+
+
+def exponent_a(p: Mapping[str, float]) -> float:
+    """The question most sweeps ask: how fast the best size grows with compute."""
+    return p["beta"] / (p["alpha"] + p["beta"])
+
+
+def standard_error(
+    surface: Surface,
+    runs: Runs,
+    quantity: Quantity,
+    *,
+    noise: float = NOISE,
+    counts_R: np.ndarray | None = None,
+) -> float:
+    """The standard error of a quantity that these runs will give, by the law's own information; inf where they cannot
+    determine it."""
+    slopes_RP = surface.slopes(runs)
+    counts_R = np.ones(len(runs)) if counts_R is None else counts_R
+    # Scaling columns first: coefficients and exponents differ by orders of magnitude.
+    scale_P = np.sqrt((slopes_RP**2).sum(0)) + 1e-300
+    scaled_RP = slopes_RP / scale_P * np.sqrt(counts_R)[:, None]
+    gradient_P = surface.gradient(quantity) / scale_P
+    _, singular, basis = np.linalg.svd(scaled_RP, full_matrices=False)
+    if len(singular) < len(gradient_P) or singular[-1] < 1e-11 * singular[0]:
+        return float("inf")
+    return float(noise * np.linalg.norm((basis @ gradient_P) / singular))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """The least standard error any sweep of these candidates can reach."""
+
+    error: float
+    """At the noise asked for."""
+    counts_R: np.ndarray
+    """How often each candidate is run, not rounded; zero for all but a few."""
+
+
+def elfving_bound(
+    surface: Surface,
+    candidates: Runs,
+    quantity: Quantity,
+    *,
+    budget_flops: float,
+    max_runs: int,
+    noise: float = NOISE,
+) -> Bound:
+    """The best real-valued design under a compute budget and a number of runs, by a linear programme for each price.
+
+    Both limits are one cost, (1 − μ)·C/budget + μ/max_runs; the largest optimum over μ is the bound for both.
+    """
+    slopes_RP = surface.slopes(candidates)
+    scale_P = np.sqrt((slopes_RP**2).sum(0))
+    design_PR = (slopes_RP / scale_P).T
+    target_P = surface.gradient(quantity) / scale_P
+    best = Bound(error=0.0, counts_R=np.zeros(len(candidates)))
+
+    def solve(mu: float) -> Bound:
+        cost_R = (1 - mu) * candidates.cost_R / budget_flops + mu / max_runs
+        root_R = np.sqrt(cost_R)
+        found = optimize.linprog(
+            np.concatenate([root_R, root_R]),
+            A_eq=np.concatenate([design_PR, -design_PR], axis=1),
+            b_eq=target_P,
+            bounds=(0, None),
+            method="highs",
+        )
+        if not found.success:
+            raise ConfigError(
+                f"No sweep of these {len(candidates)} candidates determines the quantity ({found.message}). Widen the sizes or budgets."
+            )
+        z_R = found.x[: len(candidates)] + found.x[len(candidates) :]
+        counts_R = z_R / root_R / max(found.fun, 1e-300)
+        return Bound(error=float(noise * found.fun), counts_R=counts_R)
+
+    for mu in (0.02, 0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 0.95):
+        bound = solve(mu)
+        if bound.error > best.error:
+            best = bound
+    return best
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A design with what it promises."""
+
+    runs: Runs
+    errors: Mapping[str, float]
+    """Expected standard error by quantity."""
+    bounds: Mapping[str, float]
+    """The least any sweep of the same candidates and limits could reach."""
+
+    @property
+    def efficiency(self) -> dict[str, float]:
+        """(bound / error)²: the share of the compute that was needed."""
+        return {name: (self.bounds[name] / self.errors[name]) ** 2 for name in self.errors}
+
+    @property
+    def cost_flops(self) -> float:
+        """Training FLOPs of all runs."""
+        return float(self.runs.cost_R.sum())
+
+    @property
+    def distinct(self) -> int:
+        """Different runs; the others are repeats with another seed."""
+        pairs = np.stack([self.runs.size_R, self.runs.tokens_R], axis=1)
+        return len(np.unique(pairs, axis=0))
+
+
+def compound_design(
+    surface: Surface,
+    candidates: Runs,
+    quantities: Mapping[str, Quantity],
+    *,
+    budget_flops: float,
+    max_runs: int,
+    noise: float = NOISE,
+    grid_share: float = 0.5,
+    max_repeats: int = 3,
+) -> Sweep:
+    """A sweep for several questions at once, part Elfving's optimum for each and part a plain grid.
+
+    Args:
+        candidates: runs to choose from.
+        quantities: the questions by name, for example a and ln N* at a target.
+        grid_share: share of the compute and runs for the plain grid that can contradict the law.
+        max_repeats: equal runs at most; what is over goes to the nearest other candidates.
+    Raises:
+        ConfigError: the candidates cannot answer a question.
+    """
+    grid = _plain_grid(candidates, budget_flops * grid_share, round(max_runs * grid_share))
+    bounds, wanted_R = {}, np.zeros(len(candidates))
+    for name, quantity in quantities.items():
+        bound = elfving_bound(
+            surface, candidates, quantity, budget_flops=budget_flops, max_runs=max_runs, noise=noise
+        )
+        bounds[name] = bound.error
+        wanted_R += (1 - grid_share) * bound.counts_R / len(quantities)
+    spread_R = _spread(candidates, wanted_R, max_repeats)
+    left_flops = budget_flops - float(candidates.cost_R[grid].sum())
+    chosen = _round(candidates, spread_R, left_flops, max_runs - len(grid))
+    chosen = _fill(
+        surface, candidates, list(quantities.values()), [*grid, *chosen], budget_flops, max_runs, max_repeats
+    )
+    runs = candidates.take(chosen)
+    errors = {name: standard_error(surface, runs, q, noise=noise) for name, q in quantities.items()}
+    return Sweep(runs=runs, errors=errors, bounds=bounds)
+
+
+def next_runs(
+    surfaces: Sequence[Surface],
+    done: Runs,
+    candidates: Runs,
+    quantity: Quantity,
+    *,
+    count: int,
+    budget_flops: float = float("inf"),
+    cost_power: float = 0.5,
+    noise: float = NOISE,
+) -> tuple[Runs, list[float]]:
+    """The next runs to do, one after the other, each the most informative for its price; the standard error expected
+    after each.
+
+    Args:
+        surfaces: the fitted law and some refits: the gain is averaged over them, so that no single surface is believed.
+        cost_power: 1 asks for information per FLOP, 0 for information alone.
+    Raises:
+        ConfigError: no candidate is affordable.
+    """
+    states = []
+    for surface in surfaces:
+        scale_P = np.sqrt((surface.slopes(candidates) ** 2).sum(0)) + 1e-300
+        slopes_RP = surface.slopes(candidates) / scale_P
+        known_RP = surface.slopes(done) / scale_P
+        # A trace of prior information, so that a pilot too small to determine the law can still be added to.
+        information = known_RP.T @ known_RP + 1e-9 * np.eye(len(scale_P))
+        states.append([np.linalg.inv(information), slopes_RP, surface.gradient(quantity) / scale_P])
+    chosen: list[int] = []
+    errors, spent = [], 0.0
+    for _ in range(count):
+        affordable = candidates.cost_R <= budget_flops - spent
+        if not affordable.any():
+            break
+        gain_R = np.zeros(len(candidates))
+        for inverse, slopes_RP, gradient_P in states:
+            along_RP = slopes_RP @ inverse
+            variance = max(float(gradient_P @ inverse @ gradient_P), 1e-300)
+            drop_R = (along_RP @ gradient_P) ** 2 / (1 + (along_RP * slopes_RP).sum(1))
+            gain_R += -np.log1p(-np.minimum(drop_R / variance, 1 - 1e-9)) / len(states)
+        score_R = np.where(affordable, gain_R / candidates.cost_R**cost_power, -np.inf)
+        best = int(np.argmax(score_R))
+        chosen.append(best)
+        spent += float(candidates.cost_R[best])
+        for state in states:
+            inverse, slopes_RP, _ = state
+            along_P = inverse @ slopes_RP[best]
+            state[0] = inverse - np.outer(along_P, along_P) / (1 + slopes_RP[best] @ along_P)
+        errors.append(
+            noise * float(np.mean([np.sqrt(max(g @ inverse @ g, 0.0)) for inverse, _, g in states]))
+        )
+    if not chosen:
+        raise ConfigError(
+            f"No candidate costs less than {budget_flops:.3g} FLOPs; the cheapest takes {candidates.cost_R.min():.3g}."
+        )
+    return candidates.take(chosen), errors
+
+
+def ideal_candidates(
+    surface: Surface,
+    *,
+    budgets: tuple[float, float],
+    window: float,
+    num_budgets: int = 25,
+    num_sizes: int = 25,
+) -> Runs:
+    """Runs with C = 6ND on an even grid of log C and log N, within `window` times N* at each budget."""
+    flops = np.geomspace(*budgets, num_budgets)
+    around = np.geomspace(1 / window, window, num_sizes)
+    size = surface.optimal_size(flops)[:, None] * around
+    cost = np.repeat(flops, num_sizes)
+    return Runs(size_R=size.reshape(-1), tokens_R=cost / 6 / size.reshape(-1), cost_R=cost)
+
+
+def buildable_candidates(
+    surface: Surface,
+    rule: GridRule,
+    budgets_flops: Sequence[float],
+    widths: Sequence[int],
+    *,
+    window: float = 8.0,
+    size: str = "two_embeddings",
+) -> Runs:
+    """Every run the rule allows at these budgets and widths, within `window` times the surface's own N*.
+
+    Raises:
+        ConfigError: none is left.
+    """
+    points: list[DesignPoint] = []
+    for budget in budgets_flops:
+        row = [p for w in widths if (p := point_at(budget, w, rule, source="optimal")) is not None]
+        if not row:
+            continue
+        sizes = np.array([getattr(p.size, size) for p in row], float)
+        tokens = np.array([p.tokens for p in row], float)
+        best = int(np.argmin(surface.law.loss(surface.parameters, N=sizes, D=tokens)))
+        points += [p for p, n in zip(row, sizes, strict=True) if 1 / window <= n / sizes[best] <= window]
+    if not points:
+        raise ConfigError(
+            "No run is buildable at these budgets and widths. Lower min_batch_rows, or widen both."
+        )
+    return runs_of(points, size)
+
+
+def runs_of(points: Sequence[DesignPoint], size: str = "two_embeddings") -> Runs:
+    """Design points as runs."""
+    return Runs(
+        size_R=np.array([getattr(p.size, size) for p in points], float),
+        tokens_R=np.array([p.tokens for p in points], float),
+        cost_R=np.array([p.training_flops for p in points]),
+        points=list(points),
+    )
+
+
+def _plain_grid(candidates: Runs, budget_flops: float, max_runs: int) -> list[int]:
+    """Candidates of an even grid: four budgets (three where runs are few), evenly apart up to what is affordable,
+    with sizes evenly apart from edge to edge in each."""
+    num_budgets = 4 if max_runs >= 20 else 3
+    num_sizes = max_runs // num_budgets
+    if num_sizes < 3:
+        return []
+    logs = np.log(candidates.cost_R)
+    for top in np.unique(logs.round(2))[::-1]:
+        chosen: list[int] = []
+        for level in np.linspace(logs.min(), top, num_budgets):
+            near = logs[np.argmin(np.abs(logs - level))]
+            row = np.flatnonzero(np.abs(logs - near) < 0.02)
+            row = row[np.argsort(candidates.size_R[row])]
+            places = np.linspace(0, len(row) - 1, min(num_sizes, len(row))).round().astype(int)
+            chosen += row[np.unique(places)].tolist()
+        if candidates.cost_R[chosen].sum() <= budget_flops and len(set(chosen)) == len(chosen):
+            return chosen
+    return []
+
+
+def _fill(
+    surface: Surface,
+    candidates: Runs,
+    quantities: Sequence[Quantity],
+    chosen: list[int],
+    budget_flops: float,
+    max_runs: int,
+    max_repeats: int,
+) -> list[int]:
+    """Spend what rounding left over, each time on the run that helps the questions most for its share of both limits."""
+    slopes_RP = surface.slopes(candidates)
+    scale_P = np.sqrt((slopes_RP**2).sum(0)) + 1e-300
+    slopes_RP = slopes_RP / scale_P
+    goals = [surface.gradient(q) / scale_P for q in quantities]
+    chosen, spent = list(chosen), float(candidates.cost_R[chosen].sum())
+    while len(chosen) < max_runs:
+        room_R = candidates.cost_R <= budget_flops - spent
+        room_R &= np.bincount(chosen, minlength=len(candidates)) < max_repeats
+        if not room_R.any():
+            break
+        inverse = np.linalg.inv(slopes_RP[chosen].T @ slopes_RP[chosen] + 1e-12 * np.eye(len(scale_P)))
+        along_RP = slopes_RP @ inverse
+        shrink_R = 1 + (along_RP * slopes_RP).sum(1)
+        gain_R = sum(-np.log1p(-((along_RP @ g) ** 2) / shrink_R / (g @ inverse @ g)) for g in goals)
+        price_R = candidates.cost_R / (budget_flops - spent) + 1 / (max_runs - len(chosen))
+        best = int(np.argmax(np.where(room_R, gain_R / price_R, -np.inf)))
+        chosen.append(best)
+        spent += float(candidates.cost_R[best])
+    return chosen
+
+
+def _spread(candidates: Runs, wanted_R: np.ndarray, max_repeats: int) -> np.ndarray:
+    """No candidate more than `max_repeats` times: what is over goes to neighbours in log size and log cost."""
+    counts = wanted_R.copy()
+    places = np.stack([np.log(candidates.size_R), np.log(candidates.cost_R)], axis=1)
+    for i in np.argsort(-wanted_R):
+        over = counts[i] - max_repeats
+        if over <= 0:
+            continue
+        counts[i] = max_repeats
+        for j in np.argsort(np.linalg.norm(places - places[i], axis=1))[1:]:
+            room = min(max(max_repeats - counts[j], 0.0), over)
+            counts[j] += room
+            over -= room
+            if over <= 1e-12:
+                break
+    return counts
+
+
+def _round(candidates: Runs, counts_R: np.ndarray, budget_flops: float, max_runs: int) -> list[int]:
+    """Whole runs: the integer parts, then the largest remainders that both limits allow."""
+    whole = np.floor(counts_R).astype(int)
+    chosen = np.repeat(np.arange(len(candidates)), whole).tolist()
+    spent = float(candidates.cost_R[chosen].sum()) if chosen else 0.0
+    while chosen and (spent > budget_flops or len(chosen) > max_runs):
+        dropped = chosen.pop(int(np.argmax(candidates.cost_R[chosen])))
+        spent -= float(candidates.cost_R[dropped])
+    for i in np.argsort(-(counts_R - whole)):
+        if counts_R[i] - whole[i] <= 1e-9 or len(chosen) >= max_runs:
+            break
+        if spent + candidates.cost_R[i] <= budget_flops:
+            chosen.append(int(i))
+            spent += float(candidates.cost_R[i])
+    return sorted(chosen)

@@ -1,0 +1,254 @@
+"""From a budget to a run: the best size and tokens, how flat the optimum is, and what leaving it costs.
+
+Sizes and FLOPs follow the conventions of the law: a law of N with two embeddings plans N with two embeddings.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sodakit.errors import ConfigError
+from sodakit.model.accounting import count_parameters
+from sodakit.model.config import ModelConfig
+from sodakit.scaling.costs import FlopsPerToken, six_n
+from sodakit.scaling.design import SODA_RULE, GridRule, buildable_widths
+from sodakit.scaling.laws import LAWS, Law
+from sodakit.scaling.sweeps import PowerLaw
+
+SODA_TOKENS_PER_S = 100.0
+"""Audio tokens of a second: 12.5 frames of 8 codebooks."""
+REPEAT_HALF_LIFE = 15.39
+"""R*: repetitions after which repeated data is worth little (Muennighoff et al. 2023, for text; not measured for audio)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The best run at a budget, by a law."""
+
+    flops: float
+    """Training FLOPs."""
+    size: float
+    """N*."""
+    tokens: float
+    """D*."""
+    loss: float
+    """Expected, in nats per token."""
+    within: Mapping[float, tuple[float, float]]
+    """Share of the loss → the sizes that lose no more: {0.001: (low, high)}."""
+    size_interval: tuple[float, float] | None = None
+    """95 % of the refits."""
+    tokens_interval: tuple[float, float] | None = None
+    loss_interval: tuple[float, float] | None = None
+    unique_tokens: float | None = None
+    """Data there is, where the plan repeats it."""
+
+    @property
+    def tokens_per_parameter(self) -> float:
+        """D*/N*."""
+        return self.tokens / self.size
+
+    @property
+    def passes(self) -> float | None:
+        """Over the unique data."""
+        return None if self.unique_tokens is None else self.tokens / self.unique_tokens
+
+    def audio_hours(self, audio_share: float = 0.95, tokens_per_s: float = SODA_TOKENS_PER_S) -> float:
+        """Hours of audio in the tokens; with both orders every second counts twice."""
+        return self.tokens * audio_share / tokens_per_s / 3600
+
+
+def plan_budget(
+    parameters: Mapping[str, float],
+    flops: float,
+    *,
+    law: Law = LAWS["chinchilla"],
+    flops_per_token: FlopsPerToken = six_n,
+    draws: Sequence[Mapping[str, float]] = (),
+    unique_tokens: float | None = None,
+    repeat_half_life: float = REPEAT_HALF_LIFE,
+    within: Sequence[float] = (0.001, 0.005),
+) -> Plan:
+    """The size and tokens of the least expected loss at a budget.
+
+    Args:
+        parameters: of the law, by name.
+        draws: the same of refits, for intervals.
+        unique_tokens: data there is; beyond it tokens are repeated and worth less and less.
+    Raises:
+        ConfigError: the law knows no trade of size for data.
+    """
+    if not {"N", "D"} <= set(law.variables):
+        raise ConfigError(
+            f"The law {law.name!r} does not trade size for data; plan with 'chinchilla' or 'tied'."
+        )
+    grid_N = np.geomspace(1e4, 1e14, 8001)
+    tokens_N = flops / flops_per_token(grid_N)
+    effective_N = effective_tokens(tokens_N, unique_tokens, repeat_half_life)
+    given = {"N": grid_N, "D": effective_N, "C": np.full_like(grid_N, flops)}
+    values = {k: v for k, v in given.items() if k in law.variables}
+
+    def best(p: Mapping[str, float]) -> tuple[float, float, float]:
+        loss_N = law.loss(p, **values)
+        i = int(np.argmin(loss_N))
+        return float(grid_N[i]), float(tokens_N[i]), float(loss_N[i])
+
+    size, tokens, loss = best(parameters)
+    loss_N = law.loss(parameters, **values)
+    ranges = {}
+    for share in within:
+        inside = np.flatnonzero(loss_N <= loss * (1 + share))
+        ranges[share] = (float(grid_N[inside[0]]), float(grid_N[inside[-1]]))
+    intervals: list[tuple[float, float] | None] = [None, None, None]
+    if draws:
+        found = np.array([best(p) for p in draws])
+        ends = np.quantile(found, [0.025, 0.975], axis=0)
+        intervals = [(float(ends[0, i]), float(ends[1, i])) for i in range(3)]
+    return Plan(
+        flops=flops,
+        size=size,
+        tokens=tokens,
+        loss=loss,
+        within=ranges,
+        size_interval=intervals[0],
+        tokens_interval=intervals[1],
+        loss_interval=intervals[2],
+        unique_tokens=unique_tokens,
+    )
+
+
+def effective_tokens(
+    tokens: np.ndarray, unique_tokens: float | None, half_life: float = REPEAT_HALF_LIFE
+) -> np.ndarray:
+    """What repeated tokens are worth in fresh ones: U + U·R*·(1 − exp(−R/R*)), R the repetitions."""
+    tokens = np.asarray(tokens, float)
+    if unique_tokens is None:
+        return tokens
+    repeats = np.maximum(tokens / unique_tokens - 1, 0)
+    return np.minimum(tokens, unique_tokens) + unique_tokens * half_life * -np.expm1(-repeats / half_life)
+
+
+def optimal_tokens(
+    parameters: Mapping[str, float], size: float, *, flops_per_token: FlopsPerToken = six_n
+) -> float:
+    """D*(N): the tokens for which a size is the compute-optimal one."""
+    p = _two_terms(parameters)
+    step = 1e-4
+    ends = flops_per_token(np.array([size * np.exp(-step), size * np.exp(step)]))
+    elasticity = float(np.log(ends[1] / ends[0]) / (2 * step))
+    ratio = elasticity * p["beta"] * p["B"] / (p["alpha"] * p["A"])
+    return float((ratio * size ** p["alpha"]) ** (1 / p["beta"]))
+
+
+def over_training_factor(
+    parameters: Mapping[str, float], size: float, tokens: float, *, flops_per_token: FlopsPerToken = six_n
+) -> float:
+    """How many times more tokens than are optimal for a size."""
+    return tokens / optimal_tokens(parameters, size, flops_per_token=flops_per_token)
+
+
+def tokens_for_loss(parameters: Mapping[str, float], size: float, loss: float) -> float:
+    """The tokens with which a size reaches a loss; inf where it never does."""
+    p = _two_terms(parameters)
+    left = loss - p["E"] - p["A"] / size ** p["alpha"]
+    return float((p["B"] / left) ** (1 / p["beta"])) if left > 0 else float("inf")
+
+
+def overhead(
+    parameters: Mapping[str, float], flops: float, share: float, *, flops_per_token: FlopsPerToken = six_n
+) -> float:
+    """Extra training compute, as a share, to reach the loss of the optimum at `flops` with `share` times its size."""
+    plan = plan_budget(parameters, flops, flops_per_token=flops_per_token)
+    size = plan.size * share
+    tokens = tokens_for_loss(parameters, size, plan.loss)
+    return float(flops_per_token(np.array([size]))[0] * tokens / flops - 1)
+
+
+def plan_with_inference(
+    parameters: Mapping[str, float],
+    flops: float,
+    inference_tokens: float,
+    *,
+    flops_per_token: FlopsPerToken = six_n,
+) -> tuple[float, float, float]:
+    """Size, tokens and total FLOPs of the cheapest model as good as the optimum at `flops`, once it also has to serve
+    `inference_tokens` (a third of the training FLOPs per token each)."""
+    loss = plan_budget(parameters, flops, flops_per_token=flops_per_token).loss
+    sizes = np.geomspace(1e5, 1e14, 6001)
+    tokens = np.array([tokens_for_loss(parameters, n, loss) for n in sizes])
+    cost = flops_per_token(sizes)
+    total = cost * tokens + cost / 3 * inference_tokens
+    best = int(np.argmin(total))
+    return float(sizes[best]), float(tokens[best]), float(total[best])
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedLaw:
+    """N* and D* as power laws of C, where no surface is known."""
+
+    size: PowerLaw
+    tokens: PowerLaw
+    source: str
+
+    def optimum(self, flops: float) -> tuple[float, float]:
+        """N* and D* at a budget."""
+        return float(self.size(flops)), float(self.tokens(flops))
+
+    def over_training_factor(self, size: float, tokens: float) -> float:
+        """How many times more tokens than at the budget for which the size is optimal."""
+        return tokens / float(self.tokens(self.size.inverse(size)))
+
+
+SODA_LAW = PublishedLaw(
+    size=PowerLaw(factor=52.3, exponent=0.367),
+    tokens=PowerLaw(factor=0.0392, exponent=0.579),
+    source="arXiv 2602.16687, approach 2; exponents as published, factors read back from its tokens per parameter",
+)
+"""SODA's law: C in training FLOPs as the paper counts, N with two embeddings, D with both orders."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Buildable:
+    """A shape near the plan, with what it really costs."""
+
+    model: ModelConfig
+    size: float
+    """By the law's convention."""
+    tokens: float
+    """What the budget pays for."""
+    loss: float
+    excess: float
+    """Share of the loss above the optimum."""
+
+
+def buildable_plans(
+    parameters: Mapping[str, float],
+    flops: float,
+    rule: GridRule = SODA_RULE,
+    *,
+    size: str = "two_embeddings",
+    count: int = 3,
+    law: Law = LAWS["chinchilla"],
+) -> list[Buildable]:
+    """The shapes with the least expected loss at a budget, by their own FLOPs, the best first."""
+    found = []
+    for width in buildable_widths(rule, 64, 16_384):
+        model = rule.shape(width)
+        params, tokens = float(getattr(count_parameters(model), size)), flops / rule.flops_per_token(model)
+        values = {"N": params, "D": tokens, "C": flops}
+        found.append(
+            (float(law.loss(parameters, **{k: values[k] for k in law.variables})[0]), model, params, tokens)
+        )
+    found.sort(key=lambda row: row[0])
+    return [
+        Buildable(model=m, size=n, tokens=d, loss=loss, excess=loss / found[0][0] - 1)
+        for loss, m, n, d in found[:count]
+    ]
+
+
+def _two_terms(parameters: Mapping[str, float]) -> dict[str, float]:
+    if not {"E", "A", "B", "alpha"} <= set(parameters):
+        raise ConfigError(
+            f"Needed: E, A, B, alpha (and beta) of a Chinchilla law; given: {', '.join(parameters)}."
+        )
+    return {"beta": parameters["alpha"], **parameters}

@@ -1,0 +1,186 @@
+"""Figures of a scaling study, for print and screen: colours that colour-blind readers tell apart, markers that differ too.
+
+Each function returns a matplotlib `Figure`; `svg_text` and `save` turn one into SVG or PNG.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from sodakit.files import atomic_path
+from sodakit.scaling.fit import Fit
+from sodakit.scaling.intervals import Profile
+from sodakit.scaling.optimal import Runs
+from sodakit.scaling.plan import Plan
+from sodakit.scaling.sweeps import SweepFit
+from sodakit.units import format_count
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's."""
+_MARKERS = "osD^vP*"
+
+
+def isoflop_figure(
+    size_R: np.ndarray,
+    tokens_R: np.ndarray,
+    loss_R: np.ndarray,
+    budget_R: np.ndarray,
+    *,
+    fit: Fit | None = None,
+    sweep: SweepFit | None = None,
+    loss_name: str = "loss (nats per token)",
+) -> Figure:
+    """Loss over size, one curve a budget: runs as points, the surface as a line, its parabola dashed."""
+    figure, axes = _canvas()
+    for i, budget in enumerate(np.unique(budget_R)):
+        rows = np.flatnonzero(budget_R == budget)
+        rows = rows[np.argsort(size_R[rows])]
+        colour, marker = _COLOURS[i % 7], _MARKERS[i % 7]
+        axes.plot(
+            size_R[rows],
+            loss_R[rows],
+            marker,
+            color=colour,
+            markersize=5,
+            label=f"{budget:.2g} FLOPs",
+            zorder=3,
+        )
+        fine = np.geomspace(size_R[rows[0]], size_R[rows[-1]], 100)
+        if fit is not None and len(rows) > 1:
+            tokens = np.exp(np.interp(np.log(fine), np.log(size_R[rows]), np.log(tokens_R[rows])))
+            values = {"N": fine, "D": tokens, "C": np.full_like(fine, budget)}
+            axes.plot(
+                fine, fit.predict(**{k: values[k] for k in fit.law.variables}), color=colour, linewidth=1.3
+            )
+        valley = next((v for v in sweep.valleys if np.isclose(v.budget, budget)), None) if sweep else None
+        if valley is not None and np.isfinite(valley.coefficients[0]):
+            axes.plot(fine, np.polyval(valley.coefficients, np.log(fine)), "--", color=colour, linewidth=0.9)
+    axes.set(xscale="log", xlabel="parameters N", ylabel=loss_name)
+    axes.legend(fontsize=8, frameon=False, ncols=2)
+    return figure
+
+
+def frontier_figure(plans: Sequence[Plan], sweep: SweepFit | None = None) -> Figure:
+    """N* and D* over budget, with 95 % bands, and the parabolas' minima as points."""
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    flops = np.array([p.flops for p in plans])
+    left, right = figure.subplots(1, 2)
+    for axes, name, colour in ((left, "size", _COLOURS[0]), (right, "tokens", _COLOURS[1])):
+        axes.plot(flops, [getattr(p, name) for p in plans], color=colour, label="surface")
+        bands = [getattr(p, f"{name}_interval") for p in plans]
+        if all(bands):
+            axes.fill_between(flops, *np.array(bands).T, color=colour, alpha=0.2, linewidth=0, label="95 %")
+        if sweep is not None:
+            valleys = sweep.valleys if name == "size" else sweep.token_valleys
+            good = [v for v in valleys if np.isfinite(v.optimum)]
+            axes.plot(
+                [v.budget for v in good],
+                [v.optimum for v in good],
+                "o",
+                color="black",
+                label="parabola minima",
+            )
+            axes.plot(
+                flops,
+                getattr(sweep, name)(flops),
+                "--",
+                color="black",
+                linewidth=0.9,
+                label="line through them",
+            )
+        axes.set(xscale="log", yscale="log", xlabel="training compute C (FLOPs)")
+        axes.set_ylabel("parameters N*" if name == "size" else "training tokens D*")
+        _tidy(axes)
+        axes.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def residual_figure(fit: Fit) -> Figure:
+    """Residuals over every variable: a pattern says that the law is wrong."""
+    names = list(fit.values)
+    figure = Figure(figsize=(3.2 * len(names), 3.2), layout="constrained")
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names), sharey=True)), names, strict=True):
+        axes.axhline(0, color="grey", linewidth=0.8)
+        axes.axhspan(-2 * 100 * fit.noise, 2 * 100 * fit.noise, color="grey", alpha=0.12, linewidth=0)
+        axes.plot(fit.values[name], 100 * fit.residual_R, "o", color=_COLOURS[0], markersize=4)
+        axes.set(xscale="log", xlabel=name)
+        _tidy(axes)
+    figure.axes[0].set_ylabel("predicted / observed loss − 1 (%)")
+    return figure
+
+
+def profile_figure(profiles: Sequence[Profile]) -> Figure:
+    """How fast the misfit rises on both sides of each parameter; 4 is about the 95 % level."""
+    figure = Figure(figsize=(3.2 * len(profiles), 3.0), layout="constrained")
+    for axes, one in zip(
+        np.atleast_1d(figure.subplots(1, len(profiles), sharey=True)), profiles, strict=True
+    ):
+        axes.plot(one.values_S, one.rise_S, color=_COLOURS[0])
+        axes.axhline(4, color="grey", linewidth=0.8, linestyle="--")
+        for end in (one.low, one.high):
+            if end is not None:
+                axes.axvline(end, color=_COLOURS[1], linewidth=0.9)
+        axes.set(xlabel=one.name, ylim=(0, 16))
+        _tidy(axes)
+    figure.axes[0].set_ylabel("rise of the misfit (standard errors²)")
+    return figure
+
+
+def design_figure(runs: Runs, *, optimum: tuple[np.ndarray, np.ndarray] | None = None) -> Figure:
+    """The runs of a design by compute and size, their area as often as they are repeated, and the expected optimum."""
+    figure, axes = _canvas()
+    places, counts = np.unique(np.stack([runs.cost_R, runs.size_R], 1), axis=0, return_counts=True)
+    axes.scatter(places[:, 0], places[:, 1], s=30 * counts, color=_COLOURS[0], alpha=0.7)
+    if optimum is not None:
+        axes.plot(*optimum, "--", color=_COLOURS[1], label="expected optimum")
+        axes.legend(fontsize=8, frameon=False)
+    axes.set(xscale="log", yscale="log", xlabel="training compute C (FLOPs)", ylabel="parameters N")
+    return figure
+
+
+def describe_isoflop(budget_R: np.ndarray, loss_R: np.ndarray) -> str:
+    """The IsoFLOP figure in words."""
+    lowest: Mapping[float, float] = {
+        float(b): float(loss_R[budget_R == b].min()) for b in np.unique(budget_R)
+    }
+    said = "; ".join(f"{b:.2g} FLOPs {v:.3f}" for b, v in lowest.items())
+    return f"Loss over model size at {len(lowest)} budgets, {format_count(len(loss_R))} runs. Lowest loss: {said}."
+
+
+def svg_text(figure: Figure) -> str:
+    """The figure as SVG, with text as text."""
+    buffer = io.StringIO()
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sodakit"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: Path | str) -> None:
+    """Write the figure, atomically: SVG or PNG by the ending of the name."""
+    with atomic_path(path) as temporary:
+        if Path(path).suffix == ".svg":
+            temporary.write_text(svg_text(figure), encoding="utf-8")
+        else:
+            FigureCanvasAgg(figure)
+            figure.savefig(temporary, format="png", dpi=160)
+
+
+def _canvas() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    axes = figure.subplots()
+    _tidy(axes)
+    return figure, axes
+
+
+def _tidy(axes: Axes) -> None:
+    axes.grid(True, which="major", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)

@@ -1,0 +1,90 @@
+"""What a misfit costs: squares, Huber, and costs that differ above and below, on loss or on its logarithm."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from sodakit.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Misfit:
+    """The cost of residual = predicted − observed, summed (never averaged) over runs."""
+
+    space: Literal["log", "linear"] = "log"
+    """Whether residuals are of log loss (relative) or of the loss itself (nats)."""
+    delta: float | None = 1e-3
+    """Where Huber's cost turns from squared to linear; None for squares throughout."""
+    over: float = 1.0
+    """Factor on predictions above the observation."""
+    under: float = 1.0
+    """Factor on predictions below it."""
+
+    def __post_init__(self) -> None:
+        if self.delta is not None and not self.delta > 0:
+            raise ConfigError(f"delta={self.delta}; needed: a positive number, or null for squares.")
+        if not (self.over > 0 and self.under > 0):
+            raise ConfigError(f"over={self.over}, under={self.under}; needed: both positive.")
+
+    @property
+    def smoothed(self) -> "Misfit | None":
+        """The same cost with a delta ten times as large: an easier road to the same valley."""
+        if self.delta is None:
+            return None
+        return Misfit(space=self.space, delta=10 * self.delta, over=self.over, under=self.under)
+
+    def cost(self, residual: np.ndarray) -> np.ndarray:
+        """Cost of each residual."""
+        size = np.abs(residual)
+        value: np.ndarray
+        if self.delta is None:
+            value = 0.5 * residual**2
+        else:
+            value = np.where(size <= self.delta, 0.5 * residual**2, self.delta * (size - 0.5 * self.delta))
+        return value * self._side(residual)
+
+    def slope(self, residual: np.ndarray) -> np.ndarray:
+        """Derivative of the cost."""
+        bounded = residual if self.delta is None else np.clip(residual, -self.delta, self.delta)
+        return bounded * self._side(residual)
+
+    def curvature(self, residual: np.ndarray) -> np.ndarray:
+        """Second derivative of the cost (0 on the linear arms)."""
+        limit = np.inf if self.delta is None else self.delta
+        return (np.abs(residual) <= limit) * self._side(residual)
+
+    def weight(self, residual: np.ndarray) -> np.ndarray:
+        """slope / residual: the weights with which squares would pull as hard."""
+        side = self._side(residual)
+        if self.delta is None:
+            return side * np.ones_like(residual)
+        return side * self.delta / np.maximum(np.abs(residual), self.delta)
+
+    def _side(self, residual: np.ndarray) -> np.ndarray:
+        if self.over == self.under == 1.0:
+            return np.ones(1)
+        return np.where(residual > 0, self.over, self.under)
+
+
+def quantile(fraction: float, delta: float = 1e-4) -> Misfit:
+    """The cost whose minimum leaves `fraction` of the runs below the curve, smoothed within ±delta of log loss.
+
+    Raises:
+        ConfigError: a fraction outside (0, 1).
+    """
+    if not 0 < fraction < 1:
+        raise ConfigError(f"quantile={fraction}; needed: between 0 and 1.")
+    return Misfit(delta=delta, over=1 - fraction, under=fraction)
+
+
+MISFITS: dict[str, Misfit] = {
+    "huber": Misfit(),
+    "huber-linear": Misfit(space="linear", delta=1e-3),
+    "mse": Misfit(space="linear", delta=None),
+    "mse-log": Misfit(delta=None),
+    "asymmetric": Misfit(over=10.0),
+    "median": quantile(0.5),
+    "lower-decile": quantile(0.1),
+}
+"""Costs by name. `huber` is Hoffmann's and Besiroglu's; `asymmetric` counts predictions that are too high ten times."""

@@ -1,0 +1,177 @@
+"""The queue that trains a design: finished runs are skipped, killed ones go on, diverged ones are marked and left.
+
+Every point has a folder of its own, and a point is somebody's while its lock is held, so several processes, machines
+with one file system, or GPUs work through one queue together.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from sodakit.errors import CheckpointError, ConfigError
+from sodakit.files import read_json, read_json_lines, write_json
+from sodakit.log import say
+from sodakit.scaling.design import DesignPoint, read_design, write_design
+from sodakit.train.config import TrainConfig
+
+State = Literal["waiting", "running", "finished", "diverged"]
+MakeConfig = Callable[[DesignPoint], TrainConfig]
+Train = Callable[[TrainConfig, Path], Path]
+
+DIVERGED_RISE = 1.5
+"""Nats that the validation loss may end above a uniform guess before a run counts as diverged."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a queue is."""
+
+    states: dict[str, State]
+    """By point."""
+
+    def __str__(self) -> str:
+        counts = {
+            s: list(self.states.values()).count(s) for s in ("finished", "running", "waiting", "diverged")
+        }
+        return ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+
+
+def state_of(folder: Path, point: DesignPoint) -> State:
+    """Where a point's run stands, read from its folder."""
+    if (folder / "diverged.json").exists():
+        return "diverged"
+    if (folder / "finished.json").exists():
+        return "finished"
+    return "running" if _holder(folder) else "waiting"
+
+
+def progress(root: Path, points: Sequence[DesignPoint]) -> Progress:
+    """How far the queue under `root` is."""
+    return Progress({p.name: state_of(root / p.name, p) for p in points})
+
+
+def run_design(
+    points: Sequence[DesignPoint],
+    root: Path,
+    make_config: MakeConfig,
+    train: Train,
+    *,
+    cheapest_first: bool = True,
+) -> Progress:
+    """Train every point that is left, one after the other; start it once for each GPU to use several.
+
+    Args:
+        points: the design; it is written to `root/design.jsonl`, and another design there is refused.
+        make_config: a point as a complete config, for example `recipes.isoflop.isoflop` with its stores.
+        train: the trainer; it goes on where a run was killed.
+        cheapest_first: small runs first, so that a mistake shows early.
+    Raises:
+        ConfigError: `root` holds another design, or two points have the same name.
+    """
+    _claim_design(root, points)
+    for point in sorted(points, key=lambda p: p.training_flops) if cheapest_first else points:
+        folder = root / point.name
+        if state_of(folder, point) in ("finished", "diverged"):
+            continue
+        with _lock(folder) as ours:
+            if not ours or state_of(folder, point) in ("finished", "diverged"):
+                continue
+            say(f"{point.name}: {point.training_flops:.2g} FLOPs, {progress(root, points)}")
+            _run_point(point, folder, make_config, train)
+    return progress(root, points)
+
+
+def _run_point(point: DesignPoint, folder: Path, make_config: MakeConfig, train: Train) -> None:
+    write_json(folder / "design.json", point.row() | {"budget_flops": point.budget_flops})
+    start_s = time.perf_counter()
+    try:
+        train(make_config(point), folder)
+    except CheckpointError as error:
+        # The trainer stops by itself when gradients are no longer finite; another error is a mistake of ours.
+        if "finite" not in str(error):
+            raise
+        write_json(folder / "diverged.json", {"why": str(error)})
+        say(f"{point.name} diverged: {error}")
+        return
+    loss = last_loss(folder)
+    if loss is None or not np.isfinite(loss) or loss > np.log(point.model.vocab_size) + DIVERGED_RISE:
+        write_json(folder / "diverged.json", {"why": f"ended at a loss of {loss}"})
+        say(f"{point.name} diverged: it ended at a loss of {loss}.")
+        return
+    write_json(folder / "finished.json", {"loss": loss, "elapsed_s": time.perf_counter() - start_s})
+
+
+def last_loss(folder: Path) -> float | None:
+    """The last validation loss of a run, else its last training loss; None where it has neither."""
+    path = folder / "metrics.jsonl"
+    rows = read_json_lines(path) if path.exists() else []
+    for name in ("validation/loss/all", "loss/all"):
+        values = [row[name] for row in rows if name in row]
+        if values:
+            return float(values[-1])
+    return None
+
+
+def _claim_design(root: Path, points: Sequence[DesignPoint]) -> None:
+    names = [p.name for p in points]
+    if len(set(names)) < len(names):
+        twice = next(n for n in names if names.count(n) > 1)
+        raise ConfigError(f"Two points of the design are named {twice!r}. Give repeats different seeds.")
+    path = root / "design.jsonl"
+    if not path.exists():
+        write_design(path, points)
+        return
+    there = {p.name for p in read_design(path)}
+    if not there <= set(names):
+        raise ConfigError(
+            f"{root} holds a design with {len(there - set(names))} points that this one lacks. Add points to it, or choose another folder."
+        )
+    if there != set(names):
+        write_design(path, points)
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[bool]:
+    """Whether this process now holds the point; a lock of a process that is gone is taken over."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "lock.json"
+    if _holder(folder) is None:
+        path.unlink(missing_ok=True)
+    try:
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+    except FileExistsError:
+        yield False
+        return
+    with os.fdopen(handle, "w") as file:
+        file.write(f'{{"pid": {os.getpid()}, "host": "{socket.gethostname()}"}}\n')
+    try:
+        yield True
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _holder(folder: Path) -> str | None:
+    """Who trains this point now, or None."""
+    path = folder / "lock.json"
+    if not path.exists():
+        return None
+    try:
+        lock = read_json(path)
+    except ValueError:
+        return "somebody"
+    if lock["host"] != socket.gethostname():
+        return str(lock["host"])
+    try:
+        os.kill(lock["pid"], 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return f"process {lock['pid']}"

@@ -1,0 +1,266 @@
+"""The optimum read off a sweep budget by budget: the envelope (approach 1) and parabolas (approach 2)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sodakit.errors import ConfigError
+from sodakit.scaling.costs import flops_of_runs
+from sodakit.scaling.fit import Fit
+from sodakit.scaling.intervals import resampling_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerLaw:
+    """value = factor · C^exponent."""
+
+    factor: float
+    exponent: float
+
+    def __call__(self, flops: np.ndarray | float) -> np.ndarray:
+        """The value at budgets."""
+        return self.factor * np.asarray(flops, float) ** self.exponent
+
+    def inverse(self, value: float) -> float:
+        """The budget at which it has this value."""
+        return float((value / self.factor) ** (1 / self.exponent))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Valley:
+    """The parabola of one budget: loss over log size (or log tokens)."""
+
+    budget: float
+    optimum: float
+    """Where it is lowest; nan where it bends the wrong way."""
+    lowest_loss: float
+    coefficients: tuple[float, float, float]
+    """Of (log x)², log x and 1."""
+    problem: str = ""
+    """`bends down`, `minimum outside the runs` or `too few runs`; empty where all is well."""
+    off_centre: float = 0.0
+    """Natural log of the optimum over the middle of the runs: a drift of it with C biases the exponent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepFit:
+    """N* and D* as power laws of C, read off a sweep. a + b need not be 1."""
+
+    method: str
+    size: PowerLaw
+    tokens: PowerLaw
+    valleys: Sequence[Valley] = ()
+    """For N, one a budget; none for the envelope."""
+    token_valleys: Sequence[Valley] = ()
+
+    @property
+    def a(self) -> float:
+        """The exponent of N*."""
+        return self.size.exponent
+
+    @property
+    def b(self) -> float:
+        """The exponent of D*."""
+        return self.tokens.exponent
+
+
+def fit_parabolas(
+    flops_R: np.ndarray,
+    size_R: np.ndarray,
+    tokens_R: np.ndarray,
+    loss_R: np.ndarray,
+    budget_R: np.ndarray,
+    *,
+    weights_R: np.ndarray | None = None,
+    keep_edges: bool = True,
+) -> SweepFit:
+    """Approach 2: a parabola in log N and one in log D for each budget, then a line through the minima.
+
+    Args:
+        budget_R: which runs share a budget.
+        keep_edges: use minima that lie outside the runs of their budget (they are marked either way).
+    Raises:
+        ConfigError: fewer than two budgets have a minimum.
+    """
+    weights_R = np.ones(len(loss_R)) if weights_R is None else weights_R
+    laws, valleys = [], []
+    for values_R in (size_R, tokens_R):
+        found = [
+            _valley(float(b), values_R[m], loss_R[m], weights_R[m])
+            for b in np.unique(budget_R)
+            if (m := (budget_R == b) & (weights_R > 0)).any()
+        ]
+        good = [v for v in found if np.isfinite(v.optimum) and (keep_edges or not v.problem)]
+        if len(good) < 2:
+            reasons = "; ".join(f"{v.budget:.2g}: {v.problem}" for v in found)
+            raise ConfigError(
+                f"{len(good)} of {len(found)} budgets have a minimum ({reasons}); needed: 2. Fit the surface, or widen the sweep."
+            )
+        # Runs of a budget may differ a little in C: the middle of each budget is what its minimum belongs to.
+        middle = [np.exp(np.mean(np.log(flops_R[budget_R == v.budget]))) for v in good]
+        laws.append(_line(np.array(middle), np.array([v.optimum for v in good])))
+        valleys.append(found)
+    return SweepFit(
+        method="parabolas", size=laws[0], tokens=laws[1], valleys=valleys[0], token_valleys=valleys[1]
+    )
+
+
+def fit_envelope(
+    flops_R: np.ndarray,
+    size_R: np.ndarray,
+    tokens_R: np.ndarray,
+    loss_R: np.ndarray,
+    *,
+    curves: Sequence[object],
+    points: int = 200,
+) -> SweepFit:
+    """Approach 1: the run that is best at each of many budgets, along the training curves.
+
+    Args:
+        curves: which rows are checkpoints of one training run (the model size is the same in all).
+        points: budgets, evenly in log C.
+    Raises:
+        ConfigError: fewer than two models are ever best.
+    """
+    names = np.array([str(c) for c in curves])
+    grid = np.linspace(np.log(flops_R.min()), np.log(flops_R.max()), points)
+    best, winner, tokens = np.full(points, np.inf), np.zeros(points), np.zeros(points)
+    for name in np.unique(names):
+        rows = np.flatnonzero(names == name)
+        rows = rows[np.argsort(flops_R[rows])]
+        logs = np.log(flops_R[rows])
+        # A single checkpoint covers only its own budget: the grid point next to it.
+        inside = (grid >= logs[0] - (grid[1] - grid[0]) / 2) & (grid <= logs[-1] + (grid[1] - grid[0]) / 2)
+        loss = np.interp(grid, logs, loss_R[rows])
+        better = inside & (loss < best)
+        best[better], winner[better] = loss[better], size_R[rows[0]]
+        tokens[better] = np.exp(np.interp(grid, logs, np.log(tokens_R[rows])))[better]
+    # A run that got further down with less compute stays the best until someone beats it.
+    lowest = np.minimum.accumulate(best)
+    on = np.isfinite(best) & (best <= lowest)
+    if len(np.unique(winner[on])) < 2:
+        raise ConfigError(
+            f"{len(np.unique(winner[on]))} model is ever the best; needed: 2 sizes on the envelope. Give checkpoints along the runs."
+        )
+    at = np.exp(grid[on])
+    return SweepFit(method="envelope", size=_line(at, winner[on]), tokens=_line(at, tokens[on]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepBootstrap:
+    """Approach 2 on resampled runs."""
+
+    a: tuple[float, float]
+    """Percentile interval of a."""
+    b: tuple[float, float]
+    num_failed: int
+    """Resamples without two minima."""
+    dropped_share: float
+    """Share of all parabolas left out: bending down, or their minimum outside the runs."""
+
+
+def bootstrap_parabolas(
+    flops_R: np.ndarray,
+    size_R: np.ndarray,
+    tokens_R: np.ndarray,
+    loss_R: np.ndarray,
+    budget_R: np.ndarray,
+    *,
+    draws: int = 500,
+    seed: int = 0,
+    level: float = 0.95,
+) -> SweepBootstrap:
+    """Resample runs within budgets. Degenerate parabolas are dropped and counted, and percentiles are reported:
+    the standard deviation would be that of a few wild ones."""
+    weights_SR = resampling_weights(len(loss_R), draws, seed, strata=budget_R.tolist())
+    found, failed, dropped, total = [], 0, 0, 0
+    for weights_R in weights_SR:
+        try:
+            fit = fit_parabolas(
+                flops_R, size_R, tokens_R, loss_R, budget_R, weights_R=weights_R, keep_edges=False
+            )
+        except ConfigError:
+            failed += 1
+            continue
+        dropped += sum(bool(v.problem) for v in fit.valleys)
+        total += len(fit.valleys)
+        found.append((fit.a, fit.b))
+    if not found:
+        return SweepBootstrap(
+            a=(np.nan, np.nan), b=(np.nan, np.nan), num_failed=failed, dropped_share=float("nan")
+        )
+    ends = np.quantile(np.array(found), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return SweepBootstrap(
+        a=(float(ends[0, 0]), float(ends[1, 0])),
+        b=(float(ends[0, 1]), float(ends[1, 1])),
+        num_failed=failed,
+        dropped_share=dropped / max(total, 1),
+    )
+
+
+def expected_bias(
+    surface: Fit, flops_R: np.ndarray, size_R: np.ndarray, tokens_R: np.ndarray, budget_R: np.ndarray
+) -> dict[str, float]:
+    """What approach 2 would return on this grid if the fitted surface were the noise-free truth, minus that truth.
+
+    The truth minimises the surface at each budget with the FLOPs per token that these runs had, so that exact FLOPs
+    (6ND/C varies with N) are no bias.
+    """
+    read = fit_parabolas(flops_R, size_R, tokens_R, surface.predict(N=size_R, D=tokens_R), budget_R)
+    cost = flops_of_runs(size_R, tokens_R, flops_R)
+    fine = np.exp(np.linspace(np.log(size_R.min()) - 1.5, np.log(size_R.max()) + 1.5, 4000))
+    sizes, tokens, flops = [], [], []
+    for budget in np.unique(budget_R):
+        middle = float(np.exp(np.mean(np.log(flops_R[budget_R == budget]))))
+        along = middle / cost(fine)
+        best = int(np.argmin(surface.predict(N=fine, D=along)))
+        sizes.append(fine[best])
+        tokens.append(along[best])
+        flops.append(middle)
+    if len(flops) < 2:
+        return {"a": float("nan"), "b": float("nan")}
+    a, b = _line(np.array(flops), np.array(sizes)), _line(np.array(flops), np.array(tokens))
+    return {"a": read.a - a.exponent, "b": read.b - b.exponent, "true_a": a.exponent, "true_b": b.exponent}
+
+
+def _valley(budget: float, values_R: np.ndarray, loss_R: np.ndarray, weights_R: np.ndarray) -> Valley:
+    if len(np.unique(values_R)) < 3:
+        return Valley(
+            budget=budget,
+            optimum=np.nan,
+            lowest_loss=np.nan,
+            coefficients=(np.nan,) * 3,
+            problem="too few runs",
+        )
+    logs = np.log(values_R)
+    middle = float(logs.mean())
+    x = logs - middle
+    design = np.stack([x**2, x, np.ones_like(x)], axis=1) * np.sqrt(weights_R)[:, None]
+    bend, tilt, base = np.linalg.lstsq(design, loss_R * np.sqrt(weights_R), rcond=None)[0]
+    coefficients = (
+        float(bend),
+        float(tilt - 2 * bend * middle),
+        float(base - tilt * middle + bend * middle**2),
+    )
+    if bend <= 0:
+        return Valley(
+            budget=budget, optimum=np.nan, lowest_loss=np.nan, coefficients=coefficients, problem="bends down"
+        )
+    at = -tilt / (2 * bend)
+    outside = not x.min() <= at <= x.max()
+    return Valley(
+        budget=budget,
+        optimum=float(np.exp(middle + np.clip(at, -20, 20))),
+        lowest_loss=float(base - tilt**2 / (4 * bend)),
+        coefficients=coefficients,
+        problem="minimum outside the runs" if outside else "",
+        off_centre=float(at - (x.min() + x.max()) / 2),
+    )
+
+
+def _line(flops: np.ndarray, values: np.ndarray) -> PowerLaw:
+    logs = np.log(flops)
+    middle = logs.mean()
+    slope, height = np.polyfit(logs - middle, np.log(values), 1)
+    return PowerLaw(factor=float(np.exp(height - slope * middle)), exponent=float(slope))

@@ -1,0 +1,71 @@
+"""The application: routes, page, guard and numbers around one model."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, Response
+from fastapi.staticfiles import StaticFiles
+
+from sodakit import __version__
+from sodakit.generate.speech_model import SpeechModel
+from sodakit.serve.guard import Access, Guard
+from sodakit.serve.limits import Limits
+from sodakit.serve.live import live_router
+from sodakit.serve.metrics import Measured
+from sodakit.serve.problems import add_problem_handlers
+from sodakit.serve.routes import ServiceHere, open_router, router
+from sodakit.serve.service import Service
+
+PAGE = Path(__file__).parent / "page"
+
+
+def build_app(
+    model: SpeechModel,
+    *,
+    name: str = "soda",
+    limits: Limits | None = None,
+    access: Access | None = None,
+    voices_folder: Path | None = None,
+    piece_s: float | None = None,
+) -> FastAPI:
+    """The server as an ASGI application; its model thread starts now and ends with the application.
+
+    Args:
+        model: who listens and speaks.
+        name: what clients call it.
+        limits: what they may ask for.
+        access: who they are.
+        voices_folder: where uploaded voices outlive the server; default: nowhere.
+        piece_s: longest piece in which recordings are transcribed; default: what the context holds.
+    """
+    limits, access = limits or Limits(), access or Access()
+    service = Service(model, name, limits, voices_folder=voices_folder, piece_s=piece_s)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    # The interactive docs load scripts from elsewhere; the description itself stays at /openapi.json.
+    app = FastAPI(title="sodakit", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.service, app.state.access = service, access
+    add_problem_handlers(app)
+    app.include_router(router)
+    app.include_router(open_router)
+    app.include_router(live_router)
+
+    @app.get("/metrics")
+    async def metrics(service: ServiceHere) -> Response:
+        """Numbers for Prometheus."""
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html")
+
+    app.mount("/page", StaticFiles(directory=PAGE), name="page")
+    app.add_middleware(Guard, access=access, upload_bytes=limits.upload_bytes)
+    app.add_middleware(Measured, metrics=service.metrics)
+    return app

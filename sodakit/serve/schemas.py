@@ -1,0 +1,90 @@
+"""What clients send and get, in the shapes of OpenAI's API with a few fields of our own."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from sodakit.generate.long_form import Segment
+from sodakit.generate.sampling import Sampling
+
+SoundFormat = Literal["mp3", "opus", "flac", "wav", "pcm"]
+TextFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
+Temperature = Field(0.9, ge=0, le=2)
+TopP = Field(0.8, gt=0, le=1)
+Seed = Field(0, ge=0, lt=2**62)
+
+
+class SpeechRequest(BaseModel):
+    """Text to speak."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+    model: str
+    input: str
+    voice: str = "default"
+    response_format: SoundFormat = "mp3"
+    speed: float = Field(1.0, ge=1, le=1)
+    """Only 1: the model sets its own pace."""
+    instructions: str | None = None
+    """Taken and not followed: the model knows no instructions."""
+    stream_format: Literal["audio", "sse"] = "audio"
+    seed: int = Seed
+    temperature: float = Temperature
+    top_p: float = TopP
+    max_s: float | None = Field(None, gt=0)
+    codes: bool = False
+    """With `sse`: send the codes of every chunk too."""
+
+    @field_validator("voice", mode="before")
+    @classmethod
+    def name_of_voice(cls, value: Any) -> Any:
+        """A voice is given by name, or as {"id": name}."""
+        return value.get("id") if isinstance(value, dict) else value
+
+    @property
+    def sampling(self) -> Sampling:
+        """How codes are chosen."""
+        return Sampling(temperature=self.temperature, top_p=self.top_p)
+
+
+def verbose(segments: list[Segment], duration_s: float) -> dict[str, Any]:
+    """A transcript with its times. The times are those of the pieces the recording was cut into."""
+    return {
+        "task": "transcribe",
+        "language": "unknown",
+        "duration": round(duration_s, 3),
+        "text": joined(segments),
+        "segments": [
+            {
+                "id": number,
+                "seek": 0,
+                "start": round(s.start_s, 3),
+                "end": round(s.end_s, 3),
+                "text": s.text,
+                "tokens": s.ids_T.tolist(),
+            }
+            for number, s in enumerate(segments)
+        ],
+        "usage": {"type": "duration", "seconds": round(duration_s)},
+    }
+
+
+def joined(segments: list[Segment]) -> str:
+    """The whole transcript."""
+    return " ".join(s.text for s in segments if s.text)
+
+
+def subtitles(segments: list[Segment], kind: Literal["srt", "vtt"]) -> str:
+    """The transcript as SubRip or WebVTT."""
+    comma = "," if kind == "srt" else "."
+    blocks = [
+        f"{number}\n{_clock(s.start_s, comma)} --> {_clock(s.end_s, comma)}\n{s.text}\n"
+        for number, s in enumerate(segments, start=1)
+    ]
+    return ("WEBVTT\n\n" if kind == "vtt" else "") + "\n".join(blocks)
+
+
+def _clock(time_s: float, comma: str) -> str:
+    total_ms = round(time_s * 1000)
+    seconds = total_ms // 1000
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}{comma}{total_ms % 1000:03d}"

@@ -1,0 +1,163 @@
+"""Answers that are sent while they are being made, and work that ends when the client leaves."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from fastapi import Request
+from fastapi.responses import Response, StreamingResponse
+from starlette.types import Send
+
+from sodakit.generate.long_form import Segment
+from sodakit.generate.stream import Chunk
+from sodakit.serve.problems import Problem, as_problem
+from sodakit.serve.schemas import SoundFormat, joined
+from sodakit.serve.service import Service, Timing
+from sodakit.serve.sound import CONTENT_TYPES, SoundWriter
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+
+async def unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """What the work gives; it is given up when the client leaves.
+
+    Raises:
+        Problem: 499, which nobody reads.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        while not task.done():
+            await asyncio.wait([task], timeout=0.25)
+            if not task.done() and await request.is_disconnected():
+                raise Problem(499, "The client left.")
+        return task.result()
+    finally:
+        task.cancel()
+
+
+@dataclass(frozen=True)
+class SoundAnswer:
+    """How speech is sent: as a sound file, or as events with pieces of one."""
+
+    kind: SoundFormat
+    stream_format: Literal["audio", "sse"]
+    codes: bool
+    """Whether events hold the codes of their sound too."""
+
+    async def response(
+        self, request: Request, service: Service, chunks: AsyncGenerator[Chunk], timing: Timing
+    ) -> Response:
+        """The answer, begun as soon as there is sound.
+
+        Raises:
+            Problem: whatever goes wrong before the first sound.
+        """
+        writer = SoundWriter(self.kind, service.rate_hz)
+        if self.stream_format == "sse":
+            return await _event_stream(request, service, self._events(chunks, timing, writer))
+        headers = {"X-Sample-Rate": str(service.rate_hz)}
+        return await _streamed(request, service, _file(chunks, writer), CONTENT_TYPES[self.kind], headers)
+
+    async def _events(
+        self, chunks: AsyncGenerator[Chunk], timing: Timing, writer: SoundWriter
+    ) -> AsyncGenerator[Json]:
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                event = {"type": "speech.audio.delta", "audio": _base64(writer.write(chunk.samples_S))}
+                yield event | ({"codes": chunk.codes_KF.tolist()} if self.codes else {})
+        if last := writer.finish():
+            yield {"type": "speech.audio.delta", "audio": _base64(last)}
+        yield {"type": "speech.audio.done", **timing.to_plain()}
+
+
+async def text_events(
+    request: Request, service: Service, found: AsyncGenerator[tuple[str, list[Segment] | None]]
+) -> Response:
+    """A transcript as events: its words as they are found, at the end the whole."""
+
+    async def events() -> AsyncGenerator[Json]:
+        async with aclosing(found):
+            async for more, segments in found:
+                if segments is None:
+                    yield {"type": "transcript.text.delta", "delta": more}
+                else:
+                    yield {"type": "transcript.text.done", "text": joined(segments)}
+
+    return await _event_stream(request, service, events())
+
+
+async def _file(chunks: AsyncGenerator[Chunk], writer: SoundWriter) -> AsyncGenerator[bytes]:
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            if data := writer.write(chunk.samples_S):
+                yield data
+    yield writer.finish()
+
+
+async def _event_stream(request: Request, service: Service, events: AsyncGenerator[Json]) -> Response:
+    begun = False
+
+    async def lines() -> AsyncGenerator[bytes]:
+        nonlocal begun
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    yield _line(event)
+                    begun = True
+        except Exception as error:
+            if not begun:
+                raise
+            # Too late for a status: the client learns it here.
+            yield _line({"type": "error", **as_problem(error).to_plain()})
+
+    return await _streamed(request, service, lines(), "text/event-stream", {"Cache-Control": "no-store"})
+
+
+async def _streamed(
+    request: Request,
+    service: Service,
+    parts: AsyncGenerator[bytes],
+    content_type: str,
+    headers: dict[str, str],
+) -> Response:
+    # What cannot be done at all fails with the first part, while there is still a status to say so.
+    first = await unless_gone(request, anext(parts, b""))
+
+    async def all_parts() -> AsyncGenerator[bytes]:
+        async with aclosing(parts):
+            yield first
+            async for part in parts:
+                yield part
+
+    return _PatientResponse(all_parts(), service.limits.write_s, content_type, headers)
+
+
+class _PatientResponse(StreamingResponse):
+    """Given up when the client takes nothing for `write_s`; what makes the parts is closed in any case."""
+
+    def __init__(
+        self, parts: AsyncGenerator[bytes], write_s: float, content_type: str, headers: dict[str, str]
+    ) -> None:
+        super().__init__(parts, media_type=content_type, headers=headers)
+        self._parts, self._write_s = parts, write_s
+
+    async def stream_response(self, send: Send) -> None:
+        async def patient(message: Any) -> None:
+            async with asyncio.timeout(self._write_s):
+                await send(message)
+
+        async with aclosing(self._parts):
+            await super().stream_response(patient)
+
+
+def _line(event: Json) -> bytes:
+    return b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n"
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

@@ -1,0 +1,193 @@
+"""A store as utterances, one by one, or as flat arrays for those who render millions of documents."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+
+from sodakit.codec.contract import CodecSpec
+from sodakit.config import from_plain
+from sodakit.errors import StoreError
+from sodakit.files import read_json
+from sodakit.store.columns import Columns, columns_of, join_columns
+from sodakit.store.schema import Utterance
+from sodakit.store.shard import (
+    CODEC_KEY,
+    TOKENIZER_KEY,
+    ShardInfo,
+    check_fingerprint,
+    file_sha256,
+    flat_values,
+    metadata_text,
+    open_batch,
+)
+from sodakit.store.writer import SCHEMA_VERSION
+
+REQUIRED_KEYS = ("schema_version", "codec", "tokenizer_fingerprint", "splits")
+
+
+class StoreReader:
+    """A sealed store, memory-mapped.
+
+    Args:
+        folder: where `store.json` is.
+        expect_codec: fingerprint the codes must have; None accepts any.
+        expect_tokenizer: fingerprint the text ids must have; None accepts any.
+    Raises:
+        StoreError: no store, of another version, damaged, or of another codec or tokenizer.
+    """
+
+    def __init__(
+        self, folder: Path | str, expect_codec: str | None = None, expect_tokenizer: str | None = None
+    ) -> None:
+        self.folder = Path(folder)
+        self.description: dict[str, Any] = _read_description(self.folder)
+        self.codec_spec: CodecSpec = from_plain(CodecSpec, self.description["codec"], "store.json: codec")
+        self.tokenizer_fingerprint: str = self.description["tokenizer_fingerprint"]
+        check_fingerprint("codec", self.codec_spec.fingerprint, expect_codec, self.folder)
+        check_fingerprint("tokenizer", self.tokenizer_fingerprint, expect_tokenizer, self.folder)
+        self._batches: dict[str, list[pa.RecordBatch]] = {
+            split: [self._open(info) for info in self.shards(split)] for split in self.splits
+        }
+        self._columns: dict[str, Columns] = {}
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits it has, in the order train, validation, test."""
+        return tuple(self.description["splits"])
+
+    @property
+    def tokenizer_folder(self) -> Path:
+        """Where the text tokenizer lies: `TextTokenizer.load(store.tokenizer_folder)`."""
+        return self.folder / "tokenizer"
+
+    def shards(self, split: str) -> list[ShardInfo]:
+        """What `store.json` says of the shards of a split.
+
+        Raises:
+            StoreError: the store has no such split.
+        """
+        if split not in self.splits:
+            raise StoreError(
+                f"{self.folder} has no split {split!r}; it has {', '.join(self.splits) or 'none'}. "
+                "Choose one of these, or prepare the data with other split fractions."
+            )
+        return [ShardInfo(**shard) for shard in self.description["splits"][split]["shards"]]
+
+    def utterances(self, split: str) -> "Utterances":
+        """The utterances of a split by number; codes are views over the memory map."""
+        self.shards(split)
+        return Utterances([_Shard(batch, self.codec_spec.num_codebooks) for batch in self._batches[split]])
+
+    def shard_columns(self, split: str) -> list[Columns]:
+        """Flat arrays of each shard; views over the memory map, whatever the size of the store."""
+        self.shards(split)
+        return [columns_of(batch, self.codec_spec.num_codebooks) for batch in self._batches[split]]
+
+    def columns(self, split: str) -> Columns:
+        """Flat arrays of a whole split: a view where it has one shard, else joined in memory once."""
+        if split not in self._columns:
+            self._columns[split] = join_columns(self.shard_columns(split), self.codec_spec.num_codebooks)
+        return self._columns[split]
+
+    def verify(self) -> None:
+        """Read every byte and compare it with the digests in `store.json`.
+
+        Raises:
+            StoreError: a shard has changed; the message names it.
+        """
+        for split in self.splits:
+            for info in self.shards(split):
+                found = file_sha256(self.folder / info.file)
+                if found != info.sha256:
+                    raise StoreError(
+                        f"{self.folder / info.file} has sha256 {found[:12]}…; needed: {info.sha256[:12]}…. "
+                        "Copy the shard again, or delete it and run the same prepare again."
+                    )
+
+    def _open(self, info: ShardInfo) -> pa.RecordBatch:
+        path = self.folder / info.file
+        if path.exists() and path.stat().st_size != info.bytes:
+            raise StoreError(
+                f"{path} is {path.stat().st_size} bytes; store.json says {info.bytes}. "
+                "Was the copy cut off? Copy it again, or delete it and run the same prepare again."
+            )
+        batch = open_batch(path)
+        check_fingerprint("codec", metadata_text(batch, CODEC_KEY), self.codec_spec.fingerprint, path)
+        check_fingerprint("tokenizer", metadata_text(batch, TOKENIZER_KEY), self.tokenizer_fingerprint, path)
+        return batch
+
+
+class Utterances(Sequence[Utterance]):
+    """The utterances of a split, made when asked for."""
+
+    def __init__(self, shards: list["_Shard"]) -> None:
+        self._shards = shards
+        self._ends = list(accumulate(shard.batch.num_rows for shard in shards))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, index: int) -> Utterance: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Utterance]: ...
+    def __getitem__(self, index: int | slice) -> Utterance | list[Utterance]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        row = range(len(self))[index]
+        shard = bisect_right(self._ends, row)
+        return self._shards[shard].utterance(row - (self._ends[shard - 1] if shard else 0))
+
+
+@dataclass(frozen=True)
+class _Shard:
+    batch: pa.RecordBatch
+    num_codebooks: int
+
+    @cached_property
+    def _codes(self) -> tuple[np.ndarray, np.ndarray]:
+        return flat_values(self.batch, "codes")
+
+    @cached_property
+    def _text_ids(self) -> tuple[np.ndarray, np.ndarray]:
+        return flat_values(self.batch, "text_ids")
+
+    def utterance(self, row: int) -> Utterance:
+        codes, code_offsets = self._codes
+        text_ids, text_offsets = self._text_ids
+        frame_major = codes[code_offsets[row] : code_offsets[row + 1]]
+        plain = (f.name for f in fields(Utterance) if f.name not in ("codes_KF", "text_ids_T"))
+        return Utterance(
+            codes_KF=frame_major.reshape(-1, self.num_codebooks).T,
+            text_ids_T=text_ids[text_offsets[row] : text_offsets[row + 1]],
+            **{name: self.batch.column(name)[row].as_py() for name in plain},
+        )
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / "store.json"
+    if not path.is_file():
+        raise StoreError(
+            f"{folder} has no store.json; needed: a finished store. "
+            "If prepare was interrupted, run the same command again: it does only what is missing."
+        )
+    try:
+        description = read_json(path)
+    except ValueError as error:
+        raise StoreError(
+            f"{path} is not JSON ({error}). Run the same prepare again: it writes the file anew."
+        ) from error
+    missing = [key for key in REQUIRED_KEYS if key not in description]
+    if missing or description["schema_version"] != SCHEMA_VERSION:
+        raise StoreError(
+            f"{path} is of schema version {description.get('schema_version')}, without {missing or 'gaps'}; "
+            f"needed: version {SCHEMA_VERSION}. Prepare the store again with this version of sodakit."
+        )
+    return description

@@ -1,0 +1,59 @@
+"""What one utterance is, and how it lies in an Arrow table.
+
+The store keeps what was said and how it sounds, once. Which codebooks, in which order, with or without text:
+that is chosen when it is read (`data/views.py`).
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+
+@dataclass(frozen=True, kw_only=True)
+class Utterance:
+    """One stretch of speech by one speaker, or one text document (`codes_KF` of zero frames)."""
+
+    id: str
+    """Unique in the store."""
+    recording: str
+    """What it was cut from: utterances of one recording form one document and never cross a split."""
+    start_s: float = 0.0
+    """Where it begins in the recording."""
+    end_s: float = 0.0
+    """Where it ends in the recording."""
+    codes_KF: np.ndarray = field(repr=False)
+    """uint16 codes, K codebooks by F frames; (K, 0) for text alone."""
+    text: str | None = None
+    """What is said, as supplied; None where nobody wrote it down."""
+    text_ids_T: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32), repr=False)
+    """int32 ids of `text` without markers."""
+    speaker: str = ""
+    """Speaker, unique in the source; empty if unknown."""
+    language: str = ""
+    """ISO 639 code; empty if unknown."""
+    source: str = ""
+    """Which corpus."""
+    licence: str = ""
+    """SPDX id or the licence's name; empty if unknown."""
+
+
+# Codes lie frame by frame (c0 c1 … cK-1 of frame 0, then frame 1), so the flattened view needs no transpose.
+ARROW_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("recording", pa.string(), nullable=False),
+        pa.field("start_s", pa.float64(), nullable=False),
+        pa.field("end_s", pa.float64(), nullable=False),
+        pa.field("codes", pa.large_list(pa.uint16()), nullable=False),
+        pa.field("text", pa.string()),
+        pa.field("text_ids", pa.large_list(pa.int32()), nullable=False),
+        pa.field("speaker", pa.string(), nullable=False),
+        pa.field("language", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("licence", pa.string(), nullable=False),
+    ]
+)
+
+SPLITS = ("train", "validation", "test")
+"""Folders of a store. A recording is in exactly one."""

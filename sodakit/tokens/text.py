@@ -1,0 +1,113 @@
+"""Text as ids: a Hugging Face `tokenizers` tokenizer, given or built from the data."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from sodakit.errors import VocabularyError
+from sodakit.files import digest, write_text
+
+BOS_TEXT = "<|begin_of_text|>"
+EOS_TEXT = "<|end_of_text|>"
+
+
+class TextTokenizer:
+    """Text to ids and back, without markers.
+
+    A transcript that spells a special token (`<|text_end|>`) is encoded as the characters it consists of:
+    data can never forge a marker.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        tokenizer.encode_special_tokens = True
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        self._tokenizer = tokenizer
+        self.bos = self._special(BOS_TEXT, "<s>")
+        self.eos = self._special(EOS_TEXT, "<|endoftext|>", "</s>")
+
+    def _special(self, *names: str) -> int:
+        for name in names:
+            found = self._tokenizer.token_to_id(name)
+            if found is not None:
+                return found
+        raise VocabularyError(
+            f"The tokenizer has none of {', '.join(names)}. A Llama-3-type tokenizer is needed, or one built by train_bpe."
+        )
+
+    @property
+    def size(self) -> int:
+        """Ids 0 … size-1, added special tokens included."""
+        return self._tokenizer.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the whole tokenizer definition."""
+        return digest(self._tokenizer.to_str())
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of `text`, no BOS, no markers."""
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        """The ids of each text."""
+        return [e.ids for e in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of the ids; special ids give nothing."""
+        return self._tokenizer.decode([int(i) for i in ids], skip_special_tokens=True)
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json`."""
+        self._tokenizer.encode_special_tokens = False  # a property of use, not of the definition
+        write_text(Path(folder) / "tokenizer.json", self._tokenizer.to_str(pretty=True))
+        self._tokenizer.encode_special_tokens = True
+
+    @classmethod
+    def load(cls, name: Path | str) -> "TextTokenizer":
+        """The tokenizer in a folder or file, or of a hub id such as `meta-llama/Llama-3.1-8B`.
+
+        Raises:
+            VocabularyError: nothing there, or nothing that `tokenizers` reads.
+        """
+        path = Path(name)
+        file = path / "tokenizer.json" if path.is_dir() else path
+        try:
+            if file.is_file():
+                return cls(Tokenizer.from_file(str(file)))
+            if path.exists() or str(name).count("/") != 1:
+                raise VocabularyError(
+                    f"No tokenizer at {name}. Needed: a folder with tokenizer.json, that file, or a hub id owner/name."
+                )
+            return cls(Tokenizer.from_pretrained(str(name)))
+        except VocabularyError:
+            raise
+        except Exception as error:  # tokenizers raises bare Exception
+            raise VocabularyError(f"The tokenizer {name} cannot be read: {error}") from error
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int = 512) -> TextTokenizer:
+    """A byte-level BPE of at most `vocab_size` ids learnt from the texts; every string round-trips.
+
+    Raises:
+        VocabularyError: `vocab_size` has no room for the 256 bytes and the two special tokens.
+    """
+    if vocab_size < 258:
+        raise VocabularyError(f"vocab_size={vocab_size}; 256 bytes, BOS and EOS need at least 258.")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=[BOS_TEXT, EOS_TEXT],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_without_none(texts), trainer)
+    return TextTokenizer(tokenizer)
+
+
+def _without_none(texts: Iterable[str | None]) -> Iterator[str]:
+    return (text for text in texts if text)

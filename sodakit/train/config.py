@@ -1,0 +1,120 @@
+"""Everything a training run is made of. A recipe is a function that returns a `TrainConfig`."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sodakit.data.loader import DataConfig, SourceConfig
+from sodakit.errors import ConfigError
+from sodakit.model.config import ModelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """Cautious AdamW with AdamC decay, as SODA trains (arXiv 2602.16687)."""
+
+    beta1: float = 0.98
+    """Decay of the first moment."""
+    beta2: float = 0.98
+    """Decay of the second moment."""
+    eps: float = 1e-16
+    """Added to the root of the second moment."""
+    weight_decay: float = 0.033
+    """Decoupled; times lr / peak_lr (AdamC). Not on norms, biases and the input embedding."""
+    clip_norm: float = 1.0
+    """Global gradient norm limit."""
+    cautious: bool = True
+    """Keep only the parts of an update that agree in sign with the gradient."""
+
+    def __post_init__(self) -> None:
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"optim.{name}={getattr(self, name)}; needed: 0 ≤ {name} < 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """Warmup-Stable-Decay over the steps of the run."""
+
+    peak_lr: float = 3e-3
+    """Learning rate of the stable phase."""
+    warmup_fraction: float = 0.1
+    """Share of the steps for the linear rise from 0."""
+    decay_fraction: float = 0.2
+    """Share of the steps for the linear fall to 0 at the end."""
+
+    def __post_init__(self) -> None:
+        if (
+            self.warmup_fraction < 0
+            or self.decay_fraction < 0
+            or self.warmup_fraction + self.decay_fraction > 1
+        ):
+            raise ConfigError(
+                f"schedule.warmup_fraction={self.warmup_fraction} and decay_fraction={self.decay_fraction}; "
+                "needed: neither negative, and at most 1 together."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Cross-entropy over all positions, uniform as in the recipe unless told otherwise."""
+
+    z_loss: float = 1e-4
+    """Weight of the squared log-partition."""
+    kind_weights: dict[str, float] = field(default_factory=dict)
+    """Loss weight by kind of token (`text`, `markers`, `semantic`, `acoustic_1`, …); 1 where not named. The weighted
+    mean is normalised by the total weight."""
+    slot_softmax: bool = False
+    """Normalise over the ids the frame grammar allows only. Much cheaper, but another loss than SODA's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A complete run."""
+
+    model: ModelConfig
+    """Shape of the decoder."""
+    data: DataConfig
+    """What it reads."""
+    steps: int
+    """Optimizer steps of the whole run; the schedule is laid over them."""
+    optim: OptimConfig = OptimConfig()
+    """How it learns."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """How fast it learns when."""
+    loss: LossConfig = LossConfig()
+    """What it learns."""
+    micro_rows: int | None = None
+    """Rows through the model at a time on each rank; None for all of them. Smaller needs less memory."""
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """Compute precision; parameters and moments are float32."""
+    seed: int = 0
+    """Keys the initial weights."""
+    init_from: str | None = None
+    """Start from the weights of this checkpoint folder."""
+    log_every_steps: int = 10
+    """Between lines of metrics.jsonl."""
+    validate_every_steps: int | None = None
+    """Between validations; None for the end only."""
+    validation_rows: int = 16
+    """Rows of each validation source."""
+    validation: tuple[SourceConfig, ...] = ()
+    """Sources to validate on; their weights are ignored."""
+    listen_every_steps: int | None = None
+    """Between generated samples; None for none."""
+    save_every_steps: int = 500
+    """Between checkpoints; the end always saves."""
+    keep_checkpoints: int = 2
+    """Older ones are removed."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ConfigError(f"steps={self.steps}; needed: at least 1.")
+        if self.micro_rows is not None and self.data.batch_rows % self.micro_rows:
+            raise ConfigError(
+                f"micro_rows={self.micro_rows} does not divide batch_rows={self.data.batch_rows}."
+            )
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the whole run."""
+        return self.steps * self.data.batch_tokens

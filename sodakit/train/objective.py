@@ -1,0 +1,150 @@
+"""From a batch to a loss and a loss vector: what is predicted, with which weight, counted by kind of token."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sodakit.data.loader import Batch
+from sodakit.errors import ConfigError
+from sodakit.model.attention import Packing
+from sodakit.model.transformer import Transformer
+from sodakit.tokens.grammar import slots_of
+from sodakit.tokens.vocabulary import FIRST_AUDIO_KIND, Vocabulary
+from sodakit.train.config import LossConfig
+from sodakit.train.loss import Slot, cross_entropy
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What one micro-batch predicts, flattened over its rows."""
+
+    ids_BT: Tensor
+    packing: Packing
+    positions_T: Tensor
+    """Flat positions that predict something: all but the last of each row."""
+    targets_T: Tensor
+    weights_T: Tensor
+    kinds_T: Tensor
+    slots: list[Slot] | None
+
+
+class LossVector:
+    """Sums of nats and counts by kind of token, kept on the device until somebody reads them."""
+
+    def __init__(self, vocabulary: Vocabulary, frame_rate_hz: float, device: torch.device) -> None:
+        self._names = vocabulary.kind_names
+        self._frame_rate_hz = frame_rate_hz
+        self._nats = torch.zeros(len(self._names), dtype=torch.float64, device=device)
+        self._counts = torch.zeros(len(self._names), dtype=torch.float64, device=device)
+
+    def add(self, nll_T: Tensor, kinds_T: Tensor) -> None:
+        """Count these tokens."""
+        self._nats.index_add_(0, kinds_T, nll_T.double())
+        self._counts.index_add_(0, kinds_T, torch.ones_like(nll_T, dtype=torch.float64))
+
+    def state(self) -> dict[str, list[float]]:
+        """The sums so far, JSON-ready and exact: a resumed run goes on counting where it stopped."""
+        return {"nats": self._nats.tolist(), "counts": self._counts.tolist()}
+
+    def load_state(self, state: dict[str, list[float]]) -> None:
+        """Take up the sums of `state`."""
+        self._nats.copy_(torch.tensor(state["nats"], dtype=torch.float64))
+        self._counts.copy_(torch.tensor(state["counts"], dtype=torch.float64))
+
+    def read(self) -> dict[str, float]:
+        """Mean nats by kind (`loss/all`, `loss/text`, …; absent kinds left out) and `bits_per_audio_s`; starts anew."""
+        nats, counts = self._nats.cpu().numpy().copy(), self._counts.cpu().numpy().copy()
+        self._nats.zero_()
+        self._counts.zero_()
+        values = {"loss/all": float(nats.sum() / max(counts.sum(), 1))}
+        means = np.divide(nats, counts, out=np.zeros_like(nats), where=counts > 0)
+        values |= {f"loss/{n}": float(m) for n, m, c in zip(self._names, means, counts, strict=True) if c}
+        if counts[FIRST_AUDIO_KIND:].any():
+            # One token of each codebook a frame.
+            values["bits_per_audio_s"] = float(
+                means[FIRST_AUDIO_KIND:].sum() / np.log(2) * self._frame_rate_hz
+            )
+        return values
+
+
+class Objective:
+    """The training loss of a vocabulary under a `LossConfig`."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, config: LossConfig, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        unknown = set(config.kind_weights) - set(vocabulary.kind_names)
+        if unknown:
+            raise ConfigError(
+                f"loss.kind_weights names {sorted(unknown)}; kinds are {', '.join(vocabulary.kind_names)}."
+            )
+        self._vocabulary, self._config, self._device, self._dtype = vocabulary, config, device, dtype
+        weights = [config.kind_weights.get(name, 1.0) for name in vocabulary.kind_names]
+        self._weight_by_kind = np.array(weights, np.float32)
+        self._head_rows = self._slot_rows()
+
+    def _slot_rows(self) -> list[slice]:
+        v = self._vocabulary
+        if not self._config.slot_softmax:
+            return []
+        if v.audio_end != v.audio_base - 1:
+            raise ConfigError(
+                "loss.slot_softmax needs audio_end right before the audio block, as in Vocabulary.layout."
+            )
+        first = slice(v.audio_end, v.codebook_range(0)[1])
+        return [
+            slice(0, v.audio_base),
+            first,
+            *(slice(*v.codebook_range(k)) for k in range(1, v.num_codebooks)),
+        ]
+
+    def total_weight(self, batch: Batch) -> float:
+        """Sum of the weights of all targets of a batch, the denominator of its mean loss."""
+        return float(self._weight_by_kind[self._vocabulary.kinds_V[batch.ids_BT[:, 1:]]].sum())
+
+    def targets(self, batch: Batch, rows: slice, denominator: float) -> Targets:
+        """The targets of some rows of a batch, on the device."""
+        ids_BT = batch.ids_BT[rows]
+        num_rows, context = ids_BT.shape
+        targets = ids_BT[:, 1:].reshape(-1).astype(np.int64)
+        kinds = self._vocabulary.kinds_V[targets].astype(np.int64)
+        positions = (np.arange(num_rows)[:, None] * context + np.arange(context - 1)).reshape(-1)
+        slots = None
+        if self._head_rows:
+            groups = slots_of(targets, self._vocabulary)
+            slots = [
+                Slot(torch.from_numpy(np.flatnonzero(groups == g)).to(self._device), r)
+                for g, r in enumerate(self._head_rows)
+                if (groups == g).any()
+            ]
+        lengths = [length for row in batch.lengths[rows] for length in row]
+        return Targets(
+            ids_BT=self._put(ids_BT.astype(np.int64)),
+            packing=Packing.from_lengths(lengths, device=self._device),
+            positions_T=self._put(positions),
+            targets_T=self._put(targets),
+            weights_T=self._put(self._weight_by_kind[kinds] / denominator),
+            kinds_T=self._put(kinds),
+            slots=slots,
+        )
+
+    def _put(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(self._device, non_blocking=True)
+
+    def __call__(self, model: Transformer, targets: Targets) -> tuple[Tensor, Tensor]:
+        """The loss of a micro-batch (its share of the batch mean) and nll_T of its targets."""
+        low = self._dtype != torch.float32
+        with torch.autocast(self._device.type, dtype=self._dtype, enabled=low):
+            x_BTD = model(targets.ids_BT, packing=targets.packing)
+        x_TD = x_BTD.reshape(-1, x_BTD.shape[-1])[targets.positions_T]
+        return cross_entropy(
+            x_TD,
+            model.head_VD,
+            targets.targets_T,
+            targets.weights_T,
+            slots=targets.slots,
+            z_loss=self._config.z_loss,
+            dtype=self._dtype,
+        )

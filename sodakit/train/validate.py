@@ -1,0 +1,36 @@
+"""The loss vector on rows that are never trained on."""
+
+from dataclasses import replace
+
+import torch
+
+from sodakit.data.loader import Batch, DataConfig, Loader, SourceConfig
+from sodakit.model.transformer import Transformer
+from sodakit.tokens.vocabulary import Vocabulary
+from sodakit.train.objective import LossVector, Objective
+
+
+class Validation:
+    """A fixed set of rows from some sources."""
+
+    def __init__(
+        self, sources: tuple[SourceConfig, ...], data: DataConfig, rows: int, vocabulary: Vocabulary
+    ) -> None:
+        """Take `rows` rows of the mixture, or fewer where the sources are small.
+
+        Rows are cut no longer than the shortest source, so a small validation set is used rather than refused.
+        """
+        config = replace(data, sources=sources, batch_rows=1)
+        shortest = min(s.num_tokens for s in Loader(replace(config, context=2), vocabulary).streams)
+        self._loader = Loader(replace(config, context=min(data.context, shortest)), vocabulary)
+        available = sum(s.num_windows for s in self._loader.streams)
+        self._batches: list[Batch] = [self._loader.batch(n) for n in range(min(rows, available))]
+
+    @torch.no_grad()
+    def __call__(self, model: Transformer, objective: Objective, vector: LossVector) -> dict[str, float]:
+        """Mean nats by kind under `validation/…`."""
+        for batch in self._batches:
+            targets = objective.targets(batch, slice(None), 1.0)
+            _, nll_T = objective(model, targets)
+            vector.add(nll_T, targets.kinds_T)
+        return {f"validation/{name}": value for name, value in vector.read().items()}

@@ -1,0 +1,33 @@
+"""Numbers as people read them."""
+
+
+def format_count(value: float) -> str:
+    """A count with a decimal suffix: 144644 → '144.6k', 2.1e9 → '2.10B'."""
+    for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            scaled = value / limit
+            return f"{scaled:.2f}{suffix}" if abs(scaled) < 10 else f"{scaled:.1f}{suffix}"
+    return f"{value:.0f}" if value == int(value) else f"{value:.3g}"
+
+
+def format_duration(duration_s: float) -> str:
+    """A duration in the two largest units that matter: 75 → '1m15s', 7300 → '2h02m'."""
+    if duration_s < 10:
+        return f"{duration_s:.1f}s"
+    total_s = round(duration_s)
+    if total_s < 60:
+        return f"{total_s}s"
+    if total_s < 3600:
+        return f"{total_s // 60}m{total_s % 60:02d}s"
+    if total_s < 86400:
+        return f"{total_s // 3600}h{total_s % 3600 // 60:02d}m"
+    return f"{total_s // 86400}d{total_s % 86400 // 3600:02d}h"
+
+
+def format_bytes(num_bytes: float) -> str:
+    """A size in binary units: 12_582_912 → '12.0 MiB'."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(num_bytes) < 1024:
+            return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.1f} TiB"

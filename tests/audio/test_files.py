@@ -1,0 +1,80 @@
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from sodakit.audio.files import data_uri, probe, read_wave, resample, write_wave
+from sodakit.audio.wave import Wave
+from sodakit.errors import AudioError
+
+VARIANTS = Path(__file__).parents[2] / "../shared/data/format_variants/audio"
+
+
+def tone(rate_hz=16_000, duration_s=0.5, pitch_hz=440.0):
+    time_s = np.arange(round(rate_hz * duration_s)) / rate_hz
+    return Wave((0.5 * np.sin(2 * np.pi * pitch_hz * time_s)).astype(np.float32), rate_hz)
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac"])
+@given(samples=hnp.arrays(np.float32, st.integers(1, 200), elements=st.floats(-1, 1, width=32)))
+def test_written_sound_is_read_back_to_sixteen_bits(suffix, samples, tmp_path_factory):
+    path = tmp_path_factory.mktemp("sound") / f"a{suffix}"
+    write_wave(path, Wave(samples, 8000))
+    back = read_wave(path)
+    assert back.sample_rate_hz == 8000 and len(back.samples_S) == len(samples)
+    assert np.abs(back.samples_S - samples).max() <= 1 / 32767
+
+
+def test_stereo_is_downmixed_and_resampled(tmp_path):
+    left, right = tone().samples_S, -tone().samples_S * 0.5
+    soundfile.write(str(tmp_path / "a.wav"), np.stack([left, right], 1), 16_000, "FLOAT")
+    wave = read_wave(tmp_path / "a.wav", 24_000)
+    assert wave.sample_rate_hz == 24_000 and len(wave.samples_S) == 12_000
+    expected = resample(Wave(left * 0.25, 16_000), 24_000).samples_S
+    np.testing.assert_allclose(wave.samples_S, expected, atol=1e-6)
+
+
+def test_resampling_keeps_a_tone_where_it_is():
+    spectrum = np.abs(np.fft.rfft(resample(tone(8000, 1.0), 24_000).samples_S))
+    assert abs(int(spectrum.argmax()) - 440) <= 1
+
+
+def test_what_is_no_sound_gets_a_clear_error(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"RIFF nothing")
+    with pytest.raises(AudioError, match="cannot be decoded"):
+        read_wave(tmp_path / "a.wav")
+    with pytest.raises(AudioError, match="does not exist"):
+        probe(tmp_path / "b.wav")
+    soundfile.write(str(tmp_path / "c.wav"), np.full(10, np.nan, np.float32), 8000, "FLOAT")
+    with pytest.raises(AudioError, match="NaN"):
+        read_wave(tmp_path / "c.wav")
+    with pytest.raises(AudioError, match=r"\.wav or \.flac"):
+        write_wave(tmp_path / "d.mp3", tone())
+
+
+def test_a_data_address_plays_the_same_samples():
+    encoded = data_uri(tone()).removeprefix("data:audio/flac;base64,")
+    samples, rate_hz = soundfile.read(io.BytesIO(base64.b64decode(encoded)))
+    assert rate_hz == 16_000
+    np.testing.assert_allclose(samples, tone().samples_S, atol=1 / 32000)
+
+
+def test_a_wave_has_one_axis():
+    with pytest.raises(AudioError, match="mono"):
+        Wave(np.zeros((2, 3), np.float32), 8000)
+
+
+@pytest.mark.skipif(not VARIANTS.exists(), reason="needs the recordings beside the checkout")
+def test_real_formats_are_read():
+    readable = [
+        p for p in sorted(VARIANTS.iterdir()) if p.suffix in {".wav", ".flac", ".mp3", ".ogg", ".aiff"}
+    ]
+    assert len(readable) >= 5
+    for path in readable:
+        assert abs(read_wave(path, 16_000).duration_s - probe(path).duration_s) < 0.1

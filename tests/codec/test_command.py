@@ -1,0 +1,72 @@
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from sodakit.audio.files import read_wave, write_wave
+from sodakit.audio.wave import Wave
+from sodakit.codec.fit.report import measure
+from sodakit.codec.load import load_codec
+from sodakit.codec.toy import ToyCodec
+from sodakit.commands.codec import main
+from sodakit.errors import CodecError
+
+needs_espeak = pytest.mark.skipif(
+    importlib.util.find_spec("espeakng_loader") is None, reason="espeakng-loader is not installed"
+)
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Path:
+    samples_S = 0.2 * np.sin(2 * np.pi * 220 * np.arange(16_000) / 16_000)
+    write_wave(tmp_path / "tone.wav", Wave(samples_S, 16_000))
+    return tmp_path / "tone.wav"
+
+
+def test_a_recording_becomes_codes_and_sound_again(recording: Path, tmp_path: Path) -> None:
+    main(["encode", str(recording), "--out", str(tmp_path / "tone.npy"), "--codec", "toy"])
+    main(["decode", str(tmp_path / "tone.npy"), "--out", str(tmp_path / "back.flac"), "--codec", "toy"])
+    assert np.load(tmp_path / "tone.npy").shape == (4, 13)
+    assert read_wave(tmp_path / "back.flac").duration_s == pytest.approx(13 * 0.08)
+    assert soundfile.info(tmp_path / "back.flac").samplerate == 8000
+
+
+def test_a_file_without_codes_says_how_to_make_one(recording: Path, tmp_path: Path) -> None:
+    with pytest.raises(CodecError, match="sodakit codec encode"):
+        main(["decode", str(recording), "--out", str(tmp_path / "back.wav"), "--codec", "toy"])
+
+
+@needs_espeak
+def test_a_few_seconds_of_training_give_a_codec_that_loads(recording: Path, tmp_path: Path) -> None:
+    """The whole street: synthetic speech, recordings, training, saving, loading."""
+    out = tmp_path / "codec"
+    small = ["batch_rows=2", "segment_frames=6", "network.codebook_size=32", "network.num_codebooks=2"]
+    small += ["network.decoder_widths=[16,16,16]", "network.encoder_widths=[16,16,16]", "threads=1"]
+    options = [
+        "--out",
+        str(out),
+        "--minutes",
+        "0.05",
+        "--voices-hours",
+        "0.003",
+        "--data",
+        str(recording.parent),
+    ]
+    main(["train", *options, "--set", *small])
+    codec = load_codec(str(out))
+    assert (codec.spec.num_codebooks, codec.spec.codebook_size) == (2, 32)
+    assert np.isfinite(codec.decode(codec.encode(read_wave(recording, 24_000).samples_S))).all()
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(row["mel"]) for row in rows)
+
+
+@needs_espeak
+def test_measuring_covers_voices_recordings_and_every_codebook(recording: Path) -> None:
+    report = measure(ToyCodec(), (recording.parent,), clips=2)
+    assert set(report["sounds"]) == {"unseen voices", str(recording.parent)} and len(report["codebooks"]) == 4
+    assert 0 < report["sounds"]["unseen voices"]["stoi"] < 0.9
+    assert report["speed"]["encode_x_real_time"] > 1
+    json.dumps(report)

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+
+from sodakit.data.language import open_language
+from sodakit.data.loader import DataConfig, Loader, SourceConfig, prefetch
+from sodakit.data.views import DocumentView, ViewConfig
+from sodakit.data.windows import TokenStream
+from sodakit.errors import ConfigError
+from tests.stores import small_store
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return small_store(tmp_path_factory.mktemp("store"), recordings=40)
+
+
+def make_loader(store, **changes):
+    sources = (
+        SourceConfig(store=str(store), weight=3.0),
+        SourceConfig(
+            store=str(store), weight=1.0, view=ViewConfig(composition="semantic", order="audio_first")
+        ),
+    )
+    return Loader(
+        DataConfig(**{"sources": sources, "context": 32, "batch_rows": 8, **changes}), open_language(store)[1]
+    )
+
+
+def test_windows_are_the_stream_cut_without_padding(store):
+    reader, vocabulary = open_language(store)
+    view = DocumentView(reader, "train", ViewConfig(), vocabulary)
+    stream = TokenStream(view, 50, seed=1)
+    everything = np.concatenate([view[int(u)] for u in stream._order_U])
+    windows = [stream.window(i) for i in range(stream.num_windows)]
+    assert np.array_equal(np.concatenate([ids for ids, _ in windows]), everything[: 50 * stream.num_windows])
+    for ids_T, lengths in windows:
+        assert lengths.sum() == 50
+        ends = np.cumsum(lengths)[:-1] - 1
+        assert (ids_T[ends] == vocabulary.eos).all() and np.sum(ids_T[:-1] == vocabulary.eos) == len(ends)
+
+
+def test_ranks_together_read_what_one_rank_reads(store):
+    loader = make_loader(store)
+    for step in (0, 3, 500):
+        whole = loader.batch(step)
+        parts = [loader.batch(step, rank, 4) for rank in range(4)]
+        assert np.array_equal(whole.ids_BT, np.concatenate([p.ids_BT for p in parts]))
+        assert whole.lengths == tuple(length for p in parts for length in p.lengths)
+
+
+def test_a_step_is_the_same_whenever_it_is_asked_for(store):
+    forward = [b.ids_BT for b in prefetch(make_loader(store), range(6))]
+    resumed = [b.ids_BT for b in prefetch(make_loader(store), range(4, 6))]
+    assert all(np.array_equal(a, b) for a, b in zip(forward[4:], resumed, strict=True))
+
+
+def test_one_pass_sees_every_window_once(store):
+    loader = make_loader(store, sources=(SourceConfig(store=str(store)),), batch_rows=1)
+    num_windows = loader.streams[0].num_windows
+    for epoch in range(2):
+        seen = {loader.row(epoch * num_windows + i)[0].tobytes() for i in range(num_windows)}
+        assert seen == {loader.streams[0].window(i)[0].tobytes() for i in range(num_windows)}
+
+
+def test_another_seed_is_another_order(store):
+    assert not np.array_equal(make_loader(store).batch(0).ids_BT, make_loader(store, seed=1).batch(0).ids_BT)
+
+
+def test_an_error_in_the_loader_thread_reaches_the_caller(store):
+    loader = make_loader(store)
+    with pytest.raises(ConfigError, match="3 ranks"):
+        list(prefetch(loader, range(2), rank=0, world_size=3))
+
+
+def test_a_source_shorter_than_a_window_is_refused(store):
+    with pytest.raises(ConfigError, match="less than one window"):
+        make_loader(store, context=100_000)

@@ -1,0 +1,92 @@
+"""The whole way on a handful of real recordings: every stage runs, nothing is lost, the page is whole."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from sodakit.cli import main
+from sodakit.files import read_json, read_json_lines
+
+FSDD = Path(__file__).parents[2] / "../shared/data/fsdd"
+
+pytestmark = pytest.mark.skipif(not FSDD.exists(), reason="needs the recordings beside the checkout")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """Sixty spoken digits and one file that is no sound, through `sodakit demo --data`."""
+    folder = tmp_path_factory.mktemp("digits")
+    rows = read_json_lines(FSDD / "manifest.jsonl")[::33]
+    lines = [{**row, "audio": str((FSDD / row["audio"]).resolve())} for row in rows]
+    (folder / "broken.wav").write_bytes(b"RIFF of nothing")
+    lines.append({"audio": "broken.wav", "text": "nine", "speaker": "george"})
+    (folder / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = tmp_path_factory.mktemp("runs") / "demo"
+    arguments = ["demo", "--data", str(folder), "--out", str(out), "--codec", "toy", "--steps", "6"]
+    main(arguments)
+    return out, arguments
+
+
+def test_every_stage_leaves_its_result(demo):
+    out, _ = demo
+    scores = read_json(out / "scores.json")["seen voices"]
+    assert scores["cases"] >= 4 and 0 <= scores["guess_wer"] <= 1 and "CTC judge" in scores["judge"]
+    for name in (
+        "store/store.json",
+        "judge.safetensors",
+        "model/metrics.jsonl",
+        "report.html",
+        "stages.json",
+    ):
+        assert (out / name).exists()
+    assert list((out / "model/samples").glob("step_*/samples.json"))
+
+
+def test_a_corrupt_file_is_listed_with_its_reason_and_the_run_goes_on(demo):
+    out, _ = demo
+    rows = read_json_lines(out / "store/quarantine.jsonl")
+    assert len(rows) == 1 and "broken.wav" in json.dumps(rows[0]) and rows[0]["reason"]
+
+
+def test_the_page_is_self_contained(demo):
+    out, _ = demo
+    page = (out / "report.html").read_text()
+    assert page.count("<audio") >= 6 and page.count("<svg") >= 1
+    assert not re.search(r'(src|href)="https?://', page)
+
+
+def test_a_second_run_makes_nothing_again(demo):
+    out, arguments = demo
+    before = (out / "model/metrics.jsonl").read_text(), (out / "judge.safetensors").stat().st_mtime_ns
+    main(arguments)
+    assert before == (
+        (out / "model/metrics.jsonl").read_text(),
+        (out / "judge.safetensors").stat().st_mtime_ns,
+    )
+
+
+def test_the_model_can_be_used_from_the_command_line(demo, tmp_path, capsys):
+    out, _ = demo
+    model = ["--model", str(out / "model")]
+    recording = str(next((FSDD / "audio").glob("*.wav")))
+    main(["transcribe", recording, *model])
+    assert capsys.readouterr().out.count("\n") == 1
+    main(
+        [
+            "speak",
+            "seven",
+            "--voice",
+            recording,
+            "--voice-text",
+            "zero",
+            "--max-s",
+            "1",
+            "--out",
+            str(tmp_path / "a.wav"),
+            *model,
+        ]
+    )
+    main(["continue", recording, "--max-s", "1", "--out", str(tmp_path / "b.wav"), *model])
+    assert (tmp_path / "a.wav").exists() and (tmp_path / "b.wav").exists()

@@ -1,0 +1,158 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sodakit.errors import ConfigError
+from sodakit.eval import logprobs
+from sodakit.eval.logprobs import TokenItem, model_fingerprint, score_folder, score_items
+from sodakit.eval.token_table import AUDIO, CLOSE, OPEN, TEXT, TokenTable
+from sodakit.model.config import model_size
+from sodakit.model.transformer import Transformer
+from sodakit.tokens.documents import Speech, Template, Text
+from sodakit.tokens.vocabulary import Vocabulary
+
+VOCABULARY = Vocabulary.layout(text_size=20, bos=18, eos=19, num_codebooks=3, codebook_size=8)
+
+
+@pytest.fixture(scope="module")
+def model() -> Transformer:
+    # Large initial weights: the scores differ from token to token, and a mistake shows.
+    return Transformer(model_size("nano", VOCABULARY.size, init_std=0.1, context=256), seed=3).eval()
+
+
+def some_items(count: int = 9, seed: int = 0) -> list[TokenItem]:
+    rng = np.random.default_rng(seed)
+    template = Template(VOCABULARY, 3)
+    return [
+        TokenItem(
+            f"item-{n}",
+            template.document(
+                [
+                    Speech(rng.integers(0, 8, (3, int(rng.integers(1, 12))))),
+                    Text(rng.integers(0, 18, int(rng.integers(1, 9))).astype(np.int32)),
+                ]
+            ),
+        )
+        for n in range(count)
+    ]
+
+
+def test_packed_scores_are_those_of_each_item_alone(model: Transformer) -> None:
+    items = some_items()
+    together = score_items(model, VOCABULARY, items, row_tokens=200)
+    for column in ("logprob_P", "logprob_modality_P", "logprob_slot_P"):
+        alone = [getattr(score_items(model, VOCABULARY, [item]), column) for item in items]
+        np.testing.assert_allclose(getattr(together, column), np.concatenate(alone), atol=1e-5)
+
+
+def test_scores_are_the_log_softmax_of_the_logits_over_all_ids_a_modality_or_a_slot(
+    model: Transformer,
+) -> None:
+    item = some_items(1)[0]
+    table = score_items(model, VOCABULARY, [item])
+    ids = item.ids_T.tolist()
+    logits = model.logits(model(torch.tensor([ids])))[0].detach().double()
+    codes = list(range(24, 48))
+    for row, token in enumerate(ids[1:]):
+        scores = logits[row]
+        speaks = token in codes or token == VOCABULARY.audio_end
+        others = [i for i in range(VOCABULARY.size) if i not in codes]
+        modality = [*codes, VOCABULARY.audio_end] if speaks else others
+        if token in codes:
+            slot = list(range(*VOCABULARY.codebook_range((token - 24) // 8)))
+            slot += [VOCABULARY.audio_end] if token < 32 else []
+        else:
+            slot = [*range(24, 32), VOCABULARY.audio_end] if speaks else others
+        for column, allowed in (
+            ("logprob", range(VOCABULARY.size)),
+            ("logprob_modality", modality),
+            ("logprob_slot", slot),
+        ):
+            expected = scores[token] - scores[list(allowed)].logsumexp(0)
+            assert getattr(table, f"{column}_P")[row] == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_identical_items_score_identically_to_the_last_bit(model: Transformer) -> None:
+    """Or ties would be decided by where in a row an item happens to stand."""
+    items = some_items(5)
+    copies = [TokenItem(f"copy-{n}", item.ids_T) for n, item in enumerate(items)]
+    table = score_items(model, VOCABULARY, [*items, *copies], row_tokens=100)
+    half = len(table) // 2
+    assert np.array_equal(table.logprob_P[:half], table.logprob_P[half:])
+
+
+def test_small_chunks_of_logits_change_nothing(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = some_items(4)
+    whole = score_items(model, VOCABULARY, items)
+    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", {"cpu": 1})
+    np.testing.assert_allclose(score_items(model, VOCABULARY, items).logprob_P, whole.logprob_P, atol=1e-5)
+
+
+def test_rows_say_what_each_token_is(model: Transformer) -> None:
+    ids_T = Template(VOCABULARY, 3).prompt([Speech(np.array([[1], [2], [3]]))], VOCABULARY.text_start)
+    table = score_items(model, VOCABULARY, [TokenItem("a", np.append(ids_T, [7, VOCABULARY.text_end]), 3)])
+    assert table.kind_P.tolist() == [OPEN, AUDIO, AUDIO, AUDIO, CLOSE, OPEN, TEXT, CLOSE]
+    assert table.codebook_P.tolist() == [-1, 0, 1, 2, -1, -1, -1, -1]
+    assert table.position_P.tolist() == list(range(1, 9))
+    assert table.ending_P.tolist() == [False, False, True, True, True, True, True, True]
+
+
+def test_a_parquet_file_gives_the_same_table_back(model: Transformer, tmp_path: Path) -> None:
+    table = score_items(model, VOCABULARY, some_items(3))
+    again = TokenTable.from_arrow(table.to_arrow())
+    assert again.items == table.items
+    assert all(np.array_equal(getattr(again, n), getattr(table, n)) for n in vars(table) if n != "items")
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(model: Transformer, tmp_path: Path) -> None:
+    items = some_items(10)
+    asked: list[int] = []
+
+    def make(part: range) -> list[TokenItem]:
+        asked.append(part.start)
+        if kill_at == part.start:
+            raise KeyboardInterrupt
+        return [items[n] for n in part]
+
+    kill_at = -1
+    score_folder(model, VOCABULARY, 10, make, tmp_path / "whole", {"model": "m"}, part_items=4)
+    kill_at = 4
+    with pytest.raises(KeyboardInterrupt):
+        score_folder(model, VOCABULARY, 10, make, tmp_path / "stopped", {"model": "m"}, part_items=4)
+    kill_at, asked = -1, []
+    score_folder(model, VOCABULARY, 10, make, tmp_path / "stopped", {"model": "m"}, part_items=4)
+    assert asked == [4, 8]
+    for path in sorted((tmp_path / "whole").iterdir()):
+        assert path.read_bytes() == (tmp_path / "stopped" / path.name).read_bytes()
+
+
+def test_a_folder_of_another_model_is_refused(model: Transformer, tmp_path: Path) -> None:
+    score_folder(model, VOCABULARY, 2, lambda part: some_items(2), tmp_path, {"model": "a"})
+    with pytest.raises(ConfigError, match="another model"):
+        score_folder(model, VOCABULARY, 2, lambda part: some_items(2), tmp_path, {"model": "b"})
+
+
+def test_a_part_whose_items_all_failed_is_empty_and_not_tried_again(
+    model: Transformer, tmp_path: Path
+) -> None:
+    def make(part: range) -> list[TokenItem]:
+        return [] if part.start == 0 else [some_items(4)[n] for n in part]
+
+    table = score_folder(model, VOCABULARY, 4, make, tmp_path, {}, part_items=2)
+    assert table.items == ("item-2", "item-3")
+
+
+def test_an_item_longer_than_the_context_is_named(model: Transformer) -> None:
+    with pytest.raises(ConfigError, match=r"long has 300 tokens .* context 256"):
+        score_items(model, VOCABULARY, [TokenItem("long", np.zeros(300, np.int32))])
+
+
+def test_a_changed_weight_changes_the_fingerprint() -> None:
+    first = Transformer(model_size("nano", 30), seed=1)
+    same = Transformer(model_size("nano", 30), seed=1)
+    assert model_fingerprint(first) == model_fingerprint(same)
+    with torch.no_grad():
+        same.final_norm.weight[0] += 1e-4
+    assert model_fingerprint(first) != model_fingerprint(same)

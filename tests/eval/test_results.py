@@ -1,0 +1,104 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sodakit.errors import ConfigError
+from sodakit.eval.policies import Question
+from sodakit.eval.results import accuracy, compare, estimate, load_result, provenance, save_result, table
+
+
+def question(number: int, voice: str = "", type: str = "", source: str = "") -> Question:
+    return Question(id=str(number), right="a", wrong=("b",), voice=voice, type=type, source=source)
+
+
+def test_voices_are_averaged_before_pairs() -> None:
+    """One pair in three voices, all right; another in one voice, wrong: 75 % flat, 50 % by pair."""
+    questions = [question(0, v) for v in "xyz"] + [question(1, "x")]
+    answers = [1.0, 1.0, 1.0, 0.0]
+    assert accuracy(questions, answers, "pair").value == pytest.approx(0.75)
+    assert accuracy(questions, answers, "voice_then_id").value == pytest.approx(0.5)
+
+
+def test_types_are_averaged_after_pairs() -> None:
+    """Nine pairs of one phenomenon right, one of another wrong: 90 % by pair, 50 % by phenomenon."""
+    questions = [question(n, type="many") for n in range(9)] + [question(9, type="few")]
+    answers = [1.0] * 9 + [0.0]
+    assert accuracy(questions, answers, "voice_then_id").value == pytest.approx(0.9)
+    assert accuracy(questions, answers, "subtype_then_type").value == pytest.approx(0.5)
+
+
+def test_unanswered_questions_are_left_out_and_none_at_all_is_refused() -> None:
+    assert accuracy([question(0), question(1)], [None, 1.0]).value == 1
+    with pytest.raises(ConfigError, match="Not one pair"):
+        accuracy([question(0)], [None])
+
+
+def test_the_interval_is_that_of_a_plain_bootstrap() -> None:
+    values = np.random.default_rng(0).integers(0, 2, 200).astype(float)
+    found = estimate(values.tolist(), [str(n) for n in range(200)])
+    rng = np.random.default_rng(9)
+    plain = [rng.choice(values, 200).mean() for _ in range(2000)]
+    assert found.value == pytest.approx(values.mean())
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(plain, [0.025, 0.975])), abs=0.011)
+
+
+def test_copies_of_one_source_do_not_narrow_the_interval() -> None:
+    values = [1.0, 0.0] * 20
+    alone = estimate(values, [str(n) for n in range(40)])
+    copied = estimate([v for v in values for _ in range(5)], [str(n) for n in range(40) for _ in range(5)])
+    assert copied.num_clusters == 40
+    assert copied.high - copied.low == pytest.approx(alone.high - alone.low)
+
+
+def test_weights_make_a_ratio_of_sums() -> None:
+    assert estimate([1.0, 3.0], ["a", "b"], weights=[3, 1]).value == pytest.approx(1.5)
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    values = [0.0, 1.0, 1.0]
+    assert estimate(values, list("abc"), seed=4) == estimate(values, list("abc"), seed=4)
+
+
+def result(answers: list[float | None], task: str = "salmon") -> dict[str, object]:
+    questions = [{"id": str(n), "cluster": str(n), "answers": {"soda": a}} for n, a in enumerate(answers)]
+    return {"task": task, "data_digest": "d", "scores": {"soda": {}}, "questions": questions}
+
+
+def test_a_paired_test_sees_a_difference_that_separate_intervals_hide() -> None:
+    rng = np.random.default_rng(1)
+    base = rng.integers(0, 2, 100).astype(float)
+    better = base.copy()
+    better[np.flatnonzero(base == 0)[:12]] = 1
+    found = compare(result(better.tolist()), result(base.tolist()), "soda")
+    assert found.value.value == pytest.approx(0.12)
+    assert found.value.low > 0
+    assert found.p_value < 0.01
+    assert compare(result(base.tolist()), result(base.tolist()), "soda").p_value == 1
+
+
+def test_results_of_other_tasks_are_not_compared() -> None:
+    with pytest.raises(ConfigError, match="task"):
+        compare(result([1.0]), result([1.0], "swuggy"), "soda")
+    with pytest.raises(ConfigError, match="share no answer"):
+        compare(result([None]), result([1.0]), "soda")
+
+
+def test_a_result_comes_back_and_anything_else_is_refused(tmp_path: Path) -> None:
+    save_result(tmp_path / "r.json", result([1.0]))
+    assert load_result(tmp_path / "r.json") == result([1.0])
+    (tmp_path / "x.json").write_text("[1]")
+    with pytest.raises(ConfigError, match="no result of pairs"):
+        load_result(tmp_path / "x.json")
+
+
+def test_a_table_has_a_line_per_policy_and_per_part() -> None:
+    value = {"value": 0.75, "low": 0.5, "high": 1.0, "num_items": 4, "num_clusters": 4}
+    score = {"accuracy": value, "parts": {"room": value, "gender": value}, "num_ties": 1, "num_missing": 0}
+    text = table([{"task": "salmon", "scores": {"soda": score}}])
+    assert "| salmon | soda | 75.0% | 50.0% to 100.0% | 4 | 1 | 0 |" in text
+    assert "· room" in text
+
+
+def test_versions_are_recorded() -> None:
+    assert provenance()["torch"] and provenance()["sodakit"]

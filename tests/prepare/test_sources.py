@@ -1,0 +1,157 @@
+"""Each layout gives the items that lie in it; a broken row gives a problem and never an exception."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sodakit.audio.files import write_wave
+from sodakit.audio.wave import Wave
+from sodakit.errors import ConfigError
+from sodakit.prepare.sources.detect import open_folder
+
+DATA = Path(__file__).parents[2] / "../shared/data"
+
+
+def sound(path: Path, duration_s: float = 0.5) -> Path:
+    samples_S = 0.1 * np.sin(np.arange(round(16_000 * duration_s)) / 10).astype(np.float32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_wave(path, Wave(samples_S, 16_000))
+    return path
+
+
+def manifest(folder: Path, *rows: dict) -> Path:
+    (folder / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("audio", ["audio", "audio_filepath", "wav"])
+@pytest.mark.parametrize("text", ["text", "sentence", "transcript"])
+def test_a_manifest_may_call_its_fields_by_any_known_name(tmp_path, audio, text):
+    sound(tmp_path / "a.wav")
+    (item,) = open_folder(
+        manifest(tmp_path, {audio: "a.wav", text: "früh", "speaker": 7, "extra": [1]}), "src"
+    )
+    assert (item.id, item.recording, item.text) == ("src/a.wav", "src/a.wav", "früh")
+    assert (item.speaker, item.source, item.audio, item.problem) == ("7", "src", tmp_path / "a.wav", None)
+    assert (item.start_s, item.end_s, item.fields["extra"]) == (None, None, [1])
+
+
+def test_parts_of_one_file_are_one_recording_with_ids_of_their_own(tmp_path):
+    rows = [{"audio": "a.wav", "offset": t, "duration": 0.25} for t in (0, 0.25)]
+    first, second = open_folder(manifest(tmp_path, *rows), "src")
+    assert (first.start_s, first.end_s, second.start_s, second.end_s) == (0, 0.25, 0.25, 0.5)
+    assert first.recording == second.recording and first.id != second.id
+
+
+def test_a_duration_alone_does_not_cut(tmp_path):
+    (item,) = open_folder(manifest(tmp_path, {"audio": "a.wav", "duration_s": 3.0}))
+    assert (item.start_s, item.end_s) == (None, None)
+
+
+def test_a_manifest_row_of_text_alone_is_a_text_document(tmp_path):
+    (item,) = open_folder(manifest(tmp_path, {"text": "only words"}))
+    assert item.is_text and item.text == "only words" and item.problem is None
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (b"{not json", "not JSON"),
+        (b"[1, 2]", "needed: an object"),
+        (b'{"audio": 3}', "needed: a string"),
+        (b'{"audio": "a.wav", "text": ["x"]}', "needed: a string"),
+        (b'{"audio": null, "text": "a"}', "no sound file"),
+        (b'{"audio": "", "text": "a"}', "no sound file"),
+        (b'{"speaker": "p1"}', "no sound file"),
+        (b'{"audio": "a.wav", "start_s": "soon"}', "could not convert"),
+        (b'{"audio": "a.wav", "end_s": true}', "no time in seconds"),
+        (b'{"audio": "\xff.wav"}', "not UTF-8"),
+    ],
+)
+def test_a_broken_manifest_line_becomes_a_problem_that_names_it(tmp_path, line, problem):
+    (tmp_path / "manifest.jsonl").write_bytes(b'{"audio": "good.wav"}\n\n' + line + b"\n")
+    good, bad = open_folder(tmp_path)
+    assert good.problem is None
+    assert bad.problem.startswith("manifest.jsonl, line 3: ") and problem in bad.problem
+
+
+def test_ljspeech_takes_the_normalised_text_and_chapters_as_recordings(tmp_path):
+    for name in ("LJ001-0001", "LJ001-0002", "mine"):
+        sound(tmp_path / "wavs" / f"{name}.wav")
+    lines = ["LJ001-0001|in 1455|in fourteen fifty-five", 'LJ001-0002|a "quote', "mine|hello||bob", "broken"]
+    (tmp_path / "metadata.csv").write_text("\n".join(lines))
+    first, second, mine, broken = open_folder(tmp_path, "src")
+    assert (first.id, first.recording, first.text) == (
+        "src/LJ001-0001",
+        "src/LJ001",
+        "in fourteen fifty-five",
+    )
+    assert (second.recording, second.text, second.speaker, second.language) == (
+        "src/LJ001",
+        'a "quote',
+        "LJ",
+        "en",
+    )
+    assert (mine.recording, mine.text, mine.speaker) == ("src/mine", "hello", "bob")
+    assert mine.audio.is_file() and "needed: id|text" in broken.problem
+
+
+def test_kaldi_joins_its_tables_and_runs_no_commands(tmp_path):
+    (tmp_path / "wav.scp").write_text("r1 a.wav\nr2 sph2pipe -f wav b.sph |\nlonely\n")
+    (tmp_path / "segments").write_text("u1 r1 0.0 1.5\nu2 r1 1.5 -1\nu3 r2 0 1\nu4 r9 0 1\nu5 r1 x 2\n")
+    (tmp_path / "text").write_text("u1 hello there\nu2\n")
+    (tmp_path / "utt2spk").write_text("u1 ann\n")
+    items = {item.id: item for item in open_folder(tmp_path, "k")}
+    one, two = items["k/u1"], items["k/u2"]
+    assert (one.recording, one.audio, one.start_s, one.end_s) == ("k/r1", tmp_path / "a.wav", 0.0, 1.5)
+    assert (one.text, one.speaker, two.text, two.end_s) == ("hello there", "ann", "", None)
+    assert "Commands are not run" in items["k/u3"].problem
+    assert "not in wav.scp" in items["k/u4"].problem
+    assert items["k/segments:5"].problem and items["k/wav.scp:3"].problem
+
+
+def test_kaldi_without_segments_has_one_item_for_each_recording(tmp_path):
+    (tmp_path / "wav.scp").write_text("r1 a.wav\n")
+    (item,) = open_folder(tmp_path, "k")
+    assert (item.id, item.start_s, item.text) == ("k/r1", None, None)
+
+
+def test_pairs_are_found_at_any_depth_and_sound_alone_is_kept(tmp_path):
+    sound(tmp_path / "x/b.wav")
+    sound(tmp_path / "a.flac")
+    (tmp_path / "x/b.txt").write_text("ça va\n", encoding="utf-8")
+    (tmp_path / "c.mp3").write_bytes(b"x")
+    (tmp_path / "c.txt").write_bytes(b"\xff\xfe\xff")
+    (tmp_path / "d.webm").write_bytes(b"x")
+    items = list(open_folder(tmp_path, "p"))
+    assert [(i.id, i.text) for i in items if i.problem is None] == [
+        ("p/a.flac", None),
+        ("p/d.webm", None),
+        ("p/x/b.wav", "ça va"),
+    ]
+    assert "not UTF-8" in items[1].problem
+
+
+def test_a_folder_of_texts_gives_text_documents(tmp_path):
+    (tmp_path / "one.txt").write_text("words")
+    (item,) = open_folder(tmp_path, "t")
+    assert item.is_text and item.text == "words"
+
+
+def test_an_unknown_or_missing_folder_says_what_is_known(tmp_path):
+    with pytest.raises(ConfigError, match=r"needed one of: manifest\.jsonl"):
+        open_folder(tmp_path)
+    with pytest.raises(ConfigError, match="is no folder"):
+        open_folder(tmp_path / "nothing")
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the shared recordings")
+@pytest.mark.parametrize(
+    ("name", "count"), [("fsdd", 2000), ("ljspeech", 22), ("vctk", 20), ("ami_turns", 3)]
+)
+def test_real_manifests_give_every_row_without_a_problem(name, count):
+    items = list(open_folder(DATA / name))
+    assert len(items) == count == len({item.id for item in items})
+    assert all(item.problem is None and item.audio.is_file() and item.source == name for item in items)

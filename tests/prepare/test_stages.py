@@ -1,0 +1,410 @@
+"""From recordings to a store: exact, restartable, and the same with any number of workers."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from sodakit.audio.wave import Wave
+from sodakit.codec.toy import ToyCodec
+from sodakit.errors import AudioError, CodecError, ConfigError
+from sodakit.prepare.checks import Limits
+from sodakit.prepare.encode import length_batches
+from sodakit.prepare.options import PrepareOptions
+from sodakit.prepare.plan import make_plan, request
+from sodakit.prepare.recording import Item
+from sodakit.prepare.sources.detect import open_folder
+from sodakit.prepare.splits import SplitRule
+from sodakit.prepare.stages import prepare
+from sodakit.store.reader import StoreReader
+from sodakit.tokens.text import TextTokenizer, train_bpe
+
+DATA = Path(__file__).parents[2] / "../shared/data"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs the shared recordings")
+
+TOY = (8, 32, 24_000, 1920)
+"""Mimi's clock: 8 codebooks at 12.5 Hz."""
+
+TRAIN_ONLY = SplitRule(validation_fraction=0, test_fraction=0)
+
+
+def tone(name: str, duration_s: float = 0.5, **more) -> Item:
+    rate_hz = more.pop("rate_hz", 24_000)
+    pitch_hz = 100 + 7 * (sum(name.encode()) % 50)
+    time_S = np.arange(round(rate_hz * duration_s)) / rate_hz
+    wave = Wave((0.3 * np.sin(2 * np.pi * pitch_hz * time_S)).astype(np.float32), rate_hz)
+    return Item(id=name, wave=wave, **{"text": f"this is {name}", "source": "tones", **more})
+
+
+def toy(num_codebooks: int = 8) -> ToyCodec:
+    return ToyCodec(num_codebooks, *TOY[1:])
+
+
+def options(**more) -> PrepareOptions:
+    return PrepareOptions(**{"split": TRAIN_ONLY, **more})
+
+
+def digests(folder: Path) -> dict[str, bytes]:
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
+
+
+def quarantine(folder: Path) -> dict[str, str]:
+    rows = [json.loads(line) for line in (folder / "quarantine.jsonl").read_text().splitlines()]
+    return {row["id"]: row["reason"] for row in rows}
+
+
+def test_a_store_holds_the_codes_and_text_of_each_item(tmp_path):
+    codec = toy()
+    items = [
+        tone("a", 0.5, speaker="ann", language="en"),
+        tone("b", 0.31, text=None),
+        tone("c", 0.2, text="ü 🎵"),
+    ]
+    report = prepare(items, tmp_path, codec, options())
+    store = StoreReader(tmp_path, expect_codec=codec.spec.fingerprint)
+    tokenizer = TextTokenizer.load(store.tokenizer_folder)
+    assert tokenizer.fingerprint == store.tokenizer_fingerprint
+    assert report.utterances == {"train": 3} and report.rejected == []
+    for item, found in zip(items, store.utterances("train"), strict=True):
+        assert (found.id, found.text, found.speaker, found.source) == (
+            item.id,
+            item.text,
+            item.speaker,
+            "tones",
+        )
+        assert (found.codes_KF == codec.encode(item.wave.samples_S)).all()
+        assert found.end_s == pytest.approx(item.wave.duration_s)
+        assert tokenizer.decode(found.text_ids_T) == (item.text or "")
+
+
+def test_text_documents_have_ids_and_no_frames(tmp_path):
+    prepare(
+        [Item(id="essay", text="words " * 50), tone("a"), Item(id="blank", text="  ")],
+        tmp_path,
+        toy(),
+        options(max_failed_fraction=0.5),
+    )
+    essay, _ = StoreReader(tmp_path).utterances("train")
+    assert essay.codes_KF.shape == (toy().spec.num_codebooks, 0) and len(essay.text_ids_T) > 10
+    assert quarantine(tmp_path) == {"blank": "no sound and no text"}
+
+
+def test_utterances_of_a_recording_lie_together_in_time_in_one_shard(tmp_path):
+    long = tone("long", 2.0).wave
+
+    def part(n, start_s):
+        return Item(id=f"p{n}", recording="talk", wave=long, start_s=start_s, end_s=start_s + 0.4)
+
+    items = [part(0, 1.0), tone("x", 0.6), part(1, 0.0), tone("y", 0.6), part(2, 0.5)]
+    prepare(items, tmp_path, toy(), options(shard_duration_s=0.5))
+    store = StoreReader(tmp_path)
+    assert [u.id for u in store.utterances("train")] == ["p1", "p2", "p0", "x", "y"]
+    assert [info.rows for info in store.shards("train")] == [3, 1, 1]
+    second = store.utterances("train")[1]
+    assert (second.start_s, second.end_s) == (0.5, pytest.approx(0.9))
+    assert (second.codes_KF == toy().encode(long.cut(0.5, 0.9).samples_S)).all()
+
+
+def test_a_part_of_a_file_is_the_part_of_its_sound(tmp_path):
+    wave = tone("x", 1.0).wave
+    soundfile.write(tmp_path / "x.wav", wave.samples_S, 24_000, "FLOAT")
+    item = Item(id="x", audio=tmp_path / "x.wav", start_s=0.25, end_s=0.5)
+    assert (item.read(24_000).samples_S == wave.samples_S[6000:12_000]).all()
+    assert len(item.read(8000).samples_S) == 2000
+
+
+def bad_items(folder: Path) -> dict[str, Item]:
+    """One item for each way to fail, by the reason expected."""
+
+    def file(name: str, samples, subtype="FLOAT") -> Path:
+        soundfile.write(folder / name, np.asarray(samples, np.float32), 16_000, subtype)
+        return folder / name
+
+    (folder / "empty.wav").touch()
+    (folder / "noise.wav").write_bytes(bytes(range(256)) * 20)
+    good = file("good.wav", 0.1 * np.sin(np.arange(16_000)))
+    nan = np.zeros(8000)
+    nan[5] = np.nan
+    files = {
+        "missing file": Item(id="m", audio=folder / "nowhere.wav"),
+        "empty file": Item(id="e", audio=folder / "empty.wav"),
+        "undecodable": Item(id="u", audio=folder / "noise.wav"),
+        "zero length": Item(id="z", audio=file("zero.wav", [])),
+        "NaN or infinite samples": Item(id="n", audio=file("nan.wav", nan)),
+        "silent": Item(id="s", audio=file("silent.wav", np.full(8000, 0.25))),
+        "too short": Item(id="ts", audio=good, end_s=0.01),
+        "too long": Item(id="tl", audio=file("long.wav", 0.1 * np.sin(np.arange(80_000)))),
+        "times outside the sound": Item(id="t", audio=good, start_s=0.5, end_s=9.0),
+        "duplicate id": Item(id="fine", audio=good),
+        "bad row": Item(id="b", problem="line 3 is not JSON"),
+    }
+    return {"": Item(id="fine", audio=good), **files}
+
+
+def test_each_way_to_fail_gives_a_row_with_its_reason(tmp_path):
+    items = bad_items(tmp_path)
+    chosen = options(max_failed_fraction=1.0, limits=Limits(max_duration_s=4.0))
+    report = prepare(items.values(), tmp_path / "out", toy(), chosen)
+    assert [u.id for u in StoreReader(tmp_path / "out").utterances("train")] == ["fine"]
+    expected = [(item.id, reason) for reason, item in items.items() if reason]
+    assert sorted((row["id"], row["reason"]) for row in report.rejected) == sorted(expected)
+    lines = (tmp_path / "out/quarantine.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == report.rejected
+    assert all(row["detail"] for row in report.rejected)
+
+
+@pytest.mark.parametrize("when", ["plan", "encode"])
+def test_too_many_failures_stop_the_job_and_name_the_most_frequent_reason(tmp_path, when):
+    silent = Wave(np.zeros(12_000, np.float32), 24_000)
+    bad = {"plan": Item(id="?", audio=tmp_path / "no.wav"), "encode": Item(id="?", wave=silent)}[when]
+    items = [tone("a"), tone("b"), *(dataclasses.replace(bad, id=str(n), recording=str(n)) for n in range(2))]
+    with pytest.raises(AudioError, match=r"2 of 4 items.*(missing file|silent) \(2\), for example 0"):
+        prepare(items, tmp_path / "out", toy(), options(max_failed_fraction=0.4, shard_duration_s=0.1))
+    assert len(quarantine(tmp_path / "out")) == 2
+    assert not (tmp_path / "out/store.json").exists()
+    prepare(items, tmp_path / "out", toy(), options(max_failed_fraction=0.5, shard_duration_s=0.1))
+    assert len(StoreReader(tmp_path / "out").utterances("train")) == 2
+
+
+def test_a_sound_the_codec_refuses_does_not_take_its_batch_along(tmp_path):
+    class Picky(ToyCodec):
+        def encode_batch(self, waves_S):
+            if any(len(wave_S) == 12_024 for wave_S in waves_S):
+                raise CodecError("not this one")
+            return super().encode_batch(waves_S)
+
+    items = [tone("a"), tone("b", 0.501), tone("c")]
+    prepare(items, tmp_path, Picky(*TOY), options(max_failed_fraction=0.5))
+    assert [u.id for u in StoreReader(tmp_path).utterances("train")] == ["a", "c"]
+    assert quarantine(tmp_path) == {"b": "refused by the codec"}
+
+
+def test_batches_hold_about_equal_lengths_and_every_item_once():
+    durations_s = [3.0, 0.5, 9.0, 0.6, 3.1, 0.0]
+    batches = list(length_batches(durations_s, 6.5))
+    assert sorted(place for batch in batches for place in batch) == list(range(6))
+    assert batches == [[5, 1, 3], [0, 4], [2]]
+
+
+def test_worker_processes_make_the_same_bytes(tmp_path):
+    items = [tone(f"t{n}", 0.2 + 0.05 * n, recording=f"r{n // 2}") for n in range(12)]
+    for workers in (1, 2):
+        chosen = options(split=SplitRule(stratify=True), workers=workers, shard_duration_s=1.0)
+        prepare(items, tmp_path / str(workers), toy(), chosen)
+    one, two = digests(tmp_path / "1"), digests(tmp_path / "2")
+    assert one == two and len([name for name in one if name.endswith(".arrow")]) >= 4
+
+
+def test_a_codec_that_cannot_travel_needs_one_worker(tmp_path):
+    codec = toy()
+    codec.handle = lambda: None
+    with pytest.raises(ConfigError, match="workers=1"):
+        prepare([tone("a")], tmp_path, codec, options(workers=2))
+
+
+def test_a_second_run_makes_only_what_is_missing(tmp_path):
+    items = [tone(f"t{n}") for n in range(6)]
+    chosen = options(shard_duration_s=1.0)
+    assert prepare(items, tmp_path, toy(), chosen).shards_made == 3
+    before = digests(tmp_path)
+    again = prepare(items, tmp_path, toy(), chosen)
+    assert (again.shards_made, again.shards_kept) == (0, 3)
+    (tmp_path / "train/shard-00001.arrow").unlink()
+    third = prepare(items, tmp_path, toy(), dataclasses.replace(chosen, workers=2))
+    assert (third.shards_made, third.shards_kept) == (1, 2)
+    assert digests(tmp_path) == before
+
+
+def test_another_request_is_refused_by_name_until_fresh(tmp_path):
+    items, chosen = [tone("a"), tone("b")], options()
+    prepare(items, tmp_path, toy(), chosen)
+    tokenizer = train_bpe(["some other text"], 300)
+    changed = [
+        (items[:1], toy(), chosen, None, "items: "),
+        (items, toy(4), chosen, None, "codec: "),
+        (
+            items,
+            toy(),
+            options(limits=Limits(min_duration_s=0.2)),
+            None,
+            "min_duration_s: 0.1 then, 0.2 now",
+        ),
+        (
+            items,
+            toy(),
+            options(split=SplitRule(by="speaker")),
+            None,
+            "split.by: 'recording' then, 'speaker'",
+        ),
+        (items, toy(), chosen, tokenizer, "tokenizer: "),
+    ]
+    for new_items, codec, new_options, new_tokenizer, message in changed:
+        with pytest.raises(ConfigError, match=message.replace(".", r"\.")):
+            prepare(new_items, tmp_path, codec, new_options, new_tokenizer)
+    prepare(items[:1], tmp_path, toy(), options(fresh=True))
+    assert len(StoreReader(tmp_path).utterances("train")) == 1
+
+
+def test_fresh_deletes_nothing_of_the_users(tmp_path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train/mine.wav").write_bytes(b"precious")
+    (tmp_path / "notes.txt").write_text("precious")
+    prepare([tone("a")], tmp_path, toy(), options(fresh=True))
+    assert (tmp_path / "train/mine.wav").exists() and (tmp_path / "notes.txt").exists()
+
+
+def test_nothing_to_prepare_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="No items"):
+        prepare([], tmp_path, toy())
+
+
+def test_the_tokenizer_learns_from_the_train_split_only(tmp_path):
+    """Words of held-out transcripts in the vocabulary would leak."""
+    items = [tone(f"t{n}", text="secret zebra" if n == 0 else "plain words here") for n in range(20)]
+    rule = SplitRule(rule=lambda item: "test" if item.id == "t0" else "train")
+    prepare(items, tmp_path, toy(), options(split=rule))
+    tokenizer = TextTokenizer.load(tmp_path / "tokenizer")
+    assert len(tokenizer.encode("secret zebra")) == len("secret zebra")
+    assert len(tokenizer.encode("plain words here")) <= 4
+
+
+SLOW_JOB = """
+import sys, time
+from tests.prepare.test_stages import TOY, ToyCodec, options, prepare, tone
+
+class Slow(ToyCodec):
+    def encode_batch(self, waves_S):
+        time.sleep(0.05)
+        return super().encode_batch(waves_S)
+
+if __name__ == "__main__":
+    items = [tone(f"t{n}") for n in range(30)]
+    prepare(items, sys.argv[1], Slow(*TOY), options(shard_duration_s=1.0, workers=int(sys.argv[2])))
+"""
+
+
+def started(script: Path, out: Path, workers: int) -> subprocess.Popen:
+    path = os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])
+    words = [sys.executable, script, out, str(workers)]
+    return subprocess.Popen(words, env={**os.environ, "PYTHONPATH": path})
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_job_loses_the_shard_in_flight_and_no_more(tmp_path, workers):
+    script = tmp_path / "job.py"
+    script.write_text(SLOW_JOB)
+    out = tmp_path / "out"
+    process = started(script, out, workers)
+    while len(list(out.glob("train/shard-*.arrow"))) < 4:
+        assert process.poll() is None, "the job ended before it could be killed"
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(0.3)  # workers notice the death of their parent
+    done = {path.name: path.stat().st_mtime_ns for path in out.glob("train/shard-*.arrow")}
+    assert 4 <= len(done) < 15
+    items = [tone(f"t{n}") for n in range(30)]
+    report = prepare(items, out, toy(), options(shard_duration_s=1.0))
+    assert (report.shards_made, report.shards_kept) == (15 - len(done), len(done))
+    assert all((out / "train" / name).stat().st_mtime_ns == mtime for name, mtime in done.items())
+    prepare(items, tmp_path / "whole", toy(), options(shard_duration_s=1.0))
+    assert digests(out) == digests(tmp_path / "whole")
+
+
+def test_the_plan_estimates_what_comes_out():
+    codec = toy()
+    items = [tone(f"t{n}", 2.0) for n in range(10)]
+    plan = make_plan(items, request(items, codec.spec, None, options()), options())
+    table = plan.table(codec.spec)
+    cells = {column.header: list(column.cells) for column in table.columns}
+    assert cells["split"] == ["train", "all"] and cells["utterances"] == ["10", "10"]
+    assert cells["sound"] == ["20s", "20s"] and cells["frames"] == ["250", "250"]
+
+
+@needs_data
+def test_one_recording_in_many_formats_is_one_sound(tmp_path):
+    """The containers nobody here decodes are quarantined with a reason; the others agree in time."""
+    items = [
+        item for item in open_folder(DATA / "format_variants") if item.fields.get("same_audio_as") == "p001"
+    ]
+    report = prepare(items, tmp_path, toy(), options(max_failed_fraction=0.5))
+    failed = {row["id"].rsplit(".", 1)[1]: row["reason"] for row in report.rejected}
+    assert failed == {"aac": "undecodable", "mp4": "undecodable", "webm": "undecodable"}
+    assert all("ffmpeg" in row["detail"] for row in report.rejected)
+    found = {u.id.rsplit(".", 1)[1]: u for u in StoreReader(tmp_path).utterances("train")}
+    assert set(found) == {"wav", "flac", "aiff", "mp3", "ogg"}
+    exact = found["wav"].codes_KF
+    assert (found["flac"].codes_KF == exact).all() and (found["aiff"].codes_KF == exact).all()
+    waves = {item.id.rsplit(".", 1)[1]: item for item in items}
+    reference_S = waves["wav"].read(16_000).samples_S
+    for name in ("mp3", "ogg"):
+        samples_S = waves[name].read(16_000).samples_S
+        length = min(len(samples_S), len(reference_S))
+        assert abs(len(samples_S) - len(reference_S)) < 0.1 * 16_000
+        spectrum = np.fft.rfft(reference_S[:length]) * np.fft.rfft(samples_S[:length]).conj()
+        together = np.fft.irfft(spectrum).max() / np.linalg.norm(reference_S) / np.linalg.norm(samples_S)
+        assert together > 0.95, name
+
+
+@needs_data
+def test_a_file_cut_off_in_the_middle_is_quarantined(tmp_path):
+    whole = (DATA / "format_variants/audio/p001.flac").read_bytes()
+    (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 4])
+    (tmp_path / "torn.flac").write_bytes(whole[:2000] + bytes(2000) + whole[4000:])
+    items = [*open_folder(tmp_path, "bad"), tone("good")]
+    report = prepare(items, tmp_path / "out", toy(), options(max_failed_fraction=1.0))
+    assert quarantine(tmp_path / "out")["bad/cut.flac"] == "undecodable"
+    assert report.utterances["train"] >= 1
+
+
+@needs_data
+def test_real_digits_are_prepared_with_every_speaker_in_every_split(tmp_path):
+    items = list(open_folder(DATA / "fsdd"))[::10]
+    report = prepare(items, tmp_path, toy(), options(split=SplitRule(stratify=True, test_fraction=0.1)))
+    assert sum(report.utterances.values()) == len(items) and report.rejected == []
+    store = StoreReader(tmp_path)
+    speakers = {item.speaker for item in items}
+    assert all(set(store.columns(split).speakers) == speakers for split in ("train", "validation", "test"))
+
+
+@needs_data
+def test_ljspeech_keeps_its_text_through_the_tokenizer(tmp_path):
+    items = list(open_folder(DATA / "ljspeech"))
+    prepare(items, tmp_path, toy(), options())
+    tokenizer = TextTokenizer.load(tmp_path / "tokenizer")
+    texts = {item.id: item.text for item in items}
+    for utterance in StoreReader(tmp_path).utterances("train"):
+        assert utterance.text == texts[utterance.id] == tokenizer.decode(utterance.text_ids_T)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_job_killed_again_and_again_at_any_moment_ends_with_the_same_bytes(tmp_path, workers):
+    """Kills in the plan, the tokenizer, a shard or the seal: whatever is found, the next run goes on from it."""
+    script = tmp_path / "job.py"
+    script.write_text(SLOW_JOB)
+    out = tmp_path / "out"
+    lives = 0
+    for delay_s in np.random.default_rng(workers).uniform(0.2, 2.0, 12):
+        process = started(script, out, workers)
+        try:
+            process.wait(delay_s)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+        lives += process.returncode != 0
+    items = [tone(f"t{n}") for n in range(30)]
+    prepare(items, out, toy(), options(shard_duration_s=1.0))
+    prepare(items, tmp_path / "whole", toy(), options(shard_duration_s=1.0))
+    assert lives >= 2
+    assert digests(out) == digests(tmp_path / "whole")

@@ -1,0 +1,40 @@
+"""Sweeps for tests: the digitised Chinchilla runs, and simulated ones on the paper's grid."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sodakit.scaling.design import soda_design
+from sodakit.scaling.records import RunTable, read_table, table_from_rows
+from sodakit.scaling.simulate import SODA_SURFACE, simulate
+
+CHINCHILLA = Path(__file__).parents[2] / "../shared/data/scaling/chinchilla_epoch.csv"
+
+
+def chinchilla_runs() -> RunTable:
+    """The 240 runs of Besiroglu et al.: all but the five with the highest losses."""
+    if not CHINCHILLA.exists():
+        pytest.skip("the digitised Chinchilla runs are not here")
+    table = read_table(CHINCHILLA)
+    return table.select(np.sort(np.argsort(table.loss())[:-5]))
+
+
+def soda_runs(noise: float = 0.004, seed: int = 0, targets: bool = True) -> RunTable:
+    """SODA's sweep with losses from its published surface."""
+    points = soda_design(targets=targets)
+    table = table_from_rows(
+        [
+            {
+                **p.row(),
+                "kv_heads": p.model.heads,
+                "ffn": p.model.ffn_width,
+                "vocab": p.model.vocab_size,
+                "seq": p.context,
+            }
+            for p in points
+        ],
+        "simulated",
+    )
+    losses = simulate(SODA_SURFACE, table.sizes("two_embeddings"), table.tokens(), noise=noise, seed=seed)
+    return RunTable({**table.columns, "loss/all": losses}, "simulated")

@@ -1,0 +1,121 @@
+"""Intervals: equal to the published ones, and covering the truth as often as they say."""
+
+import numpy as np
+import pytest
+
+from sodakit.errors import ConfigError
+from sodakit.scaling.fit import fit_chinchilla, fit_law
+from sodakit.scaling.intervals import (
+    bootstrap,
+    delta_method,
+    log_optimal_size,
+    profile,
+    profile_exponent_a,
+    quantities,
+    resampling_weights,
+)
+from sodakit.scaling.laws import LAWS
+from sodakit.scaling.residuals import MISFITS
+from sodakit.scaling.simulate import SODA_SURFACE, simulate
+from tests.scaling.sweeps import chinchilla_runs, soda_runs
+
+
+@pytest.fixture(scope="module")
+def replication():
+    runs = chinchilla_runs()
+    return fit_chinchilla(runs.sizes(), runs.tokens(), runs.loss())
+
+
+def test_bootstrap_standard_errors_are_the_reference_ones(replication):
+    """4,000 refits in the reference; 1,500 here, so that a tenth is more than their own scatter (except B's heavy tail)."""
+    boot = bootstrap(replication, draws=1500)
+    assert boot.num_failed == 0
+    reference = {"A": 120.1, "E": 0.0256, "alpha": 0.0151, "beta": 0.0204, "a": 0.020}
+    named = quantities(replication)
+    for name, value in reference.items():
+        assert boot.standard_error(named[name]) == pytest.approx(value, rel=0.1)
+    assert boot.standard_error(named["B"]) == pytest.approx(1408, rel=0.25)
+
+
+def test_the_delta_method_agrees_with_the_bootstrap(replication):
+    boot = bootstrap(replication, draws=400, seed=1)
+    for name in ("E", "a"):
+        error, low, high = delta_method(replication, quantities(replication)[name])
+        assert error == pytest.approx(boot.standard_error(quantities(replication)[name]), rel=0.25)
+        assert low < quantities(replication)[name](replication.parameters) < high
+
+
+def test_profiles_hold_the_published_values_and_end_on_both_sides(replication):
+    for name, published in (("E", 1.8172), ("alpha", 0.3478), ("beta", 0.3658)):
+        found = profile(replication, name)
+        assert found.identified and found.low is not None and found.high is not None
+        assert found.low < published < found.high
+    low, high = profile_exponent_a(replication)
+    assert low is not None and high is not None and low < 0.513 < high
+
+
+def test_a_profile_is_about_as_wide_as_the_delta_methods_interval():
+    """They differ by the law's bend and by the sandwich's weighting of runs, a tenth or so; a wrong scale shows."""
+    runs = soda_runs()
+    fit = fit_law(
+        LAWS["chinchilla"],
+        {"N": runs.sizes("two_embeddings"), "D": runs.tokens()},
+        runs.loss(),
+        misfit=MISFITS["mse-log"],
+    )
+    found = profile(fit, "alpha")
+    _, low, high = delta_method(fit, quantities(fit)["alpha"])
+    assert found.high is not None and found.low is not None
+    assert found.high - found.low == pytest.approx(high - low, rel=0.2)
+
+
+def test_an_exponent_without_information_has_no_interval():
+    """All tokens equal: beta could be anything."""
+    size = np.geomspace(1e7, 1e10, 30)
+    losses = 2 + 300 / size**0.35
+    losses *= np.exp(0.003 * np.random.default_rng(0).standard_normal(30))
+    fit = fit_chinchilla(size, np.full(30, 1e10), losses, misfit=MISFITS["mse-log"])
+    found = profile(fit, "beta")
+    assert not found.identified and "not identified" in str(found)
+    with pytest.raises(ConfigError, match="No free parameter 'gamma'"):
+        profile(fit, "gamma")
+
+
+def test_clusters_are_drawn_whole_and_strata_keep_their_size():
+    counts = resampling_weights(6, 50, 0, clusters=[0, 0, 1, 1, 2, 2])
+    assert (counts[:, ::2] == counts[:, 1::2]).all() and (counts.sum(1) == 6).all()
+    counts = resampling_weights(6, 50, 0, strata=["a"] * 2 + ["b"] * 4)
+    assert (counts[:, :2].sum(1) == 2).all() and (counts[:, 2:].sum(1) == 4).all()
+    assert not (counts == resampling_weights(6, 50, 1, strata=["a"] * 2 + ["b"] * 4)).all()
+
+
+def coverage(draws: int) -> dict[str, float]:
+    runs = soda_runs()
+    n, d = runs.sizes("two_embeddings"), runs.tokens()
+    losses_SR = simulate(SODA_SURFACE, n, d, noise=0.004, seed=7, draws=draws)
+    named = {"N*": log_optimal_size(3e22)}
+    hits: dict[str, list[bool]] = {}
+    for losses in losses_SR:
+        fit = fit_law(
+            LAWS["chinchilla"],
+            {"N": n, "D": d},
+            losses,
+            misfit=MISFITS["mse-log"],
+            max_starts=2,
+            grid_points=12,
+        )
+        for name, quantity in {**{k: quantities(fit)[k] for k in ("a", "b", "alpha")}, **named}.items():
+            _, low, high = delta_method(fit, quantity)
+            hits.setdefault(name, []).append(low <= quantity(SODA_SURFACE) <= high)
+    return {name: float(np.mean(row)) for name, row in hits.items()}
+
+
+def test_95_percent_intervals_cover_in_100_sweeps():
+    """Between 88 and 100 of 100: three standard deviations about 95. The slow test says it sharply."""
+    assert all(0.88 <= share <= 1.0 for share in coverage(100).values())
+
+
+@pytest.mark.slow
+def test_95_percent_intervals_cover_92_to_97_percent_of_500_sweeps():
+    found = coverage(500)
+    assert all(0.92 <= share <= 0.97 for share in found.values()), found

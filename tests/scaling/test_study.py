@@ -1,0 +1,171 @@
+"""The whole study of a table: what it warns of, its page, and the command."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from sodakit.commands.scale import main
+from sodakit.errors import ConfigError
+from sodakit.scaling.checks import convention_table, influence, rollout
+from sodakit.scaling.fit import fit_chinchilla
+from sodakit.scaling.plot import save
+from sodakit.scaling.records import RunTable
+from sodakit.scaling.report import study_report
+from sodakit.scaling.study import study
+from tests.eval.test_report import Page
+from tests.scaling.sweeps import chinchilla_runs, soda_runs
+
+
+@pytest.fixture(scope="module")
+def soda():
+    return study(soda_runs(), size="two_embeddings", flops="soda", draws=80)
+
+
+def test_a_study_warns_that_c_is_not_6nd_and_says_how_much_the_grid_explains(soda):
+    text = " ".join(soda.findings)
+    assert "6ND/C runs from 0.95 to 1.66" in text and "the grid alone explains" in text
+    assert [row[0][0] for row in soda.approach_rows()] == ["1", "2", "3", "3", "v"]
+
+
+def test_the_1_6_times_claim_depends_on_what_counts_as_a_parameter():
+    rows = {(r.size, r.flops): r for r in convention_table(soda_runs(noise=0.0))}
+    assert rows["two_embeddings", "soda"].data_over_model == pytest.approx(1.38, abs=0.05)
+    assert rows["two_embeddings", "6nd"].data_over_model == pytest.approx(1.56, abs=0.1)
+    assert rows["non_embedding", "soda"].data_over_model < 0.95
+    assert not any(r.size == "total" or r.flops == "given" for r in rows.values())
+
+
+def test_the_true_law_predicts_the_held_out_budget_best():
+    runs = soda_runs(noise=0.001)
+    values = {"N": runs.sizes("two_embeddings"), "D": runs.tokens(), "C": runs.flops("soda")}
+    found = rollout(values, runs.loss(), runs.columns["budget"].astype(float), hold_out=2)
+    errors = {r.law: r.error for r in reversed(found)}
+    assert errors["chinchilla"] < 0.003 < errors["tied"] and found[0].error < found[0].spread / 5
+    with pytest.raises(ConfigError, match="more than the 7 to hold out"):
+        rollout(values, runs.loss(), runs.columns["budget"].astype(float), hold_out=7)
+
+
+def test_the_run_that_carries_the_answer_is_named():
+    runs = soda_runs()
+    losses = runs.loss().copy()
+    losses[6] *= 1.06
+    fit = fit_chinchilla(runs.sizes("two_embeddings"), runs.tokens(), losses)
+    from sodakit.scaling.fit import fit_law
+    from sodakit.scaling.laws import LAWS
+    from sodakit.scaling.residuals import MISFITS
+
+    squares = fit_law(LAWS["chinchilla"], fit.values, losses, misfit=MISFITS["mse-log"])
+    assert influence(squares, runs.runs)[0].left_out == runs.runs[6]
+    by_budget = influence(squares, runs.runs, groups=runs.columns["budget"].tolist())
+    assert len(by_budget) == 7
+
+
+def test_an_outlier_is_counted():
+    runs = soda_runs()
+    losses = runs.loss().copy()
+    losses[10] *= 1.2
+    table = RunTable({**runs.columns, "loss/all": losses})
+    assert any("1 runs lie more than 5" in s for s in study(table, size="two_embeddings", draws=10).findings)
+
+
+def test_the_page_is_whole_and_holds_its_figures(soda):
+    html = study_report(soda).html()
+    page = Page(html)
+    pictures = [a for tag, a in page.elements if tag == "img"]
+    assert len(pictures) == 4 and all(
+        a["src"].startswith("data:image/svg+xml") and a["alt"] for a in pictures
+    )
+    assert "NaN" not in page.text and "two_embeddings" in page.text and soda.table.fingerprint in page.text
+    assert not re.search(r'(src|href)="https?:', html)
+
+
+def test_figures_are_written_as_svg_and_png(soda, tmp_path):
+    from sodakit.scaling.design import soda_design
+    from sodakit.scaling.optimal import runs_of
+    from sodakit.scaling.plot import design_figure, residual_figure
+
+    save(residual_figure(soda.fit), tmp_path / "residuals.svg")
+    save(design_figure(runs_of(soda_design())), tmp_path / "design.png")
+    assert (tmp_path / "residuals.svg").read_text().startswith("<?xml")
+    assert (tmp_path / "design.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_study_of_single_runs_falls_back_to_what_they_allow():
+    """The Chinchilla table has no budgets of its own: the surface still comes out, and nothing breaks."""
+    found = study(chinchilla_runs(), draws=20)
+    assert found.fit.objective <= 0.001018274018 * (1 + 1e-6)
+    assert json.loads(json.dumps(found.to_json(), default=str))["runs"] == 240
+
+
+def test_fit_then_plan_by_command(tmp_path, capsys):
+    soda_runs().write(tmp_path / "runs.csv")
+    main(
+        f"fit {tmp_path}/runs.csv --size two_embeddings --flops soda --draws 40 --out {tmp_path}/fit.json "
+        f"--report {tmp_path}/scale.html".split()
+    )
+    said = capsys.readouterr().out
+    assert "global minimum" in said and (tmp_path / "scale.html").exists()
+    main(["plan", "--flops", "1e22", "--fit", str(tmp_path / "fit.json")])
+    assert "95 %" in capsys.readouterr().out
+
+
+def test_the_published_law_by_command(capsys):
+    main(["plan", "--flops", "1e23", "--size", "4.004e9", "--tokens", "5e11"])
+    said = capsys.readouterr().out
+    assert "by the published power laws: N* 14.4B, D* 813" in said and "and 4.6 times" in said
+
+
+def test_designs_and_next_runs_by_command(tmp_path, capsys):
+    main(["design", "--out", str(tmp_path / "soda.jsonl")])
+    assert len(capsys.readouterr().out.splitlines()) == 67
+    main(
+        [
+            "design",
+            "--question",
+            "both",
+            "--total",
+            "2e21",
+            "--runs",
+            "30",
+            "--out",
+            str(tmp_path / "best.jsonl"),
+        ]
+    )
+    capsys.readouterr()
+    assert 20 <= len((tmp_path / "best.jsonl").read_text().splitlines()) <= 30
+    soda_runs().write(tmp_path / "runs.csv")
+    main(
+        [
+            "next",
+            str(tmp_path / "runs.csv"),
+            "--budgets",
+            "3e18",
+            "3e19",
+            "--widths",
+            "384",
+            "768",
+            "1536",
+            "--runs",
+            "3",
+        ]
+    )
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_an_unknown_surface_or_alias_is_explained(tmp_path):
+    with pytest.raises(ConfigError, match="neither a known surface"):
+        main(["plan", "--flops", "1e22", "--fit", "nothing.json"])
+    soda_runs().write(tmp_path / "runs.csv")
+    with pytest.raises(ConfigError, match="is no alias"):
+        main(["fit", str(tmp_path / "runs.csv"), "--alias", "loss"])
+    with pytest.raises(ConfigError, match="No misfit 'l1'"):
+        study(soda_runs(), misfit="l1")
+
+
+def test_weights_of_a_table_reach_the_fit():
+    runs = soda_runs()
+    weights = np.where(np.arange(len(runs)) < 5, 0.0, 1.0)
+    found = study(RunTable({**runs.columns, "weight": weights}), size="two_embeddings", draws=10)
+    assert (found.fit.weights_R == weights).all()

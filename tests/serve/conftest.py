@@ -1,0 +1,106 @@
+"""A server on loopback with a random model and the toy codec, for tests that speak to it as clients do."""
+
+import asyncio
+import io
+import socket
+import threading
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import soundfile
+
+pytest.importorskip("fastapi")
+uvicorn = pytest.importorskip("uvicorn")
+httpx = pytest.importorskip("httpx")
+
+from sodakit.codec.toy import ToyCodec  # noqa: E402
+from sodakit.generate.speech_model import SpeechModel  # noqa: E402
+from sodakit.model.config import model_size  # noqa: E402
+from sodakit.model.transformer import Transformer  # noqa: E402
+from sodakit.serve.app import build_app  # noqa: E402
+from sodakit.serve.limits import Limits  # noqa: E402
+from sodakit.tokens.text import train_bpe  # noqa: E402
+from sodakit.tokens.vocabulary import Vocabulary  # noqa: E402
+
+LIMITS = Limits(
+    concurrent=3,
+    queue=4,
+    recording_s=20.0,
+    speech_s=8.0,
+    voice_s=3.0,
+    text_characters=300,
+    voices=3,
+    upload_bytes=400_000,
+)
+
+
+@pytest.fixture(scope="session")
+def model():
+    """Random weights: it says noise, nearly never closes by itself, and every limit is met."""
+    tokenizer = train_bpe(["open the door", "close the window"], 280)
+    vocabulary = Vocabulary.layout(
+        text_size=tokenizer.size, bos=tokenizer.bos, eos=tokenizer.eos, num_codebooks=4, codebook_size=16
+    )
+    network = Transformer(model_size("nano", vocabulary.size, context=1000, init_std=0.2), seed=1)
+    return SpeechModel(network, vocabulary, tokenizer, ToyCodec(4, 16))
+
+
+@contextmanager
+def serving(app):
+    """The address of a server running `app` in a thread."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=2))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def app(model):
+    return build_app(model, name="tiny", limits=LIMITS)
+
+
+@pytest.fixture(scope="session")
+def address(app):
+    with serving(app) as address:
+        yield address
+
+
+@pytest.fixture
+def service(app):
+    return app.state.service
+
+
+@pytest.fixture
+def client(address):
+    with httpx.Client(base_url=address, timeout=30) as client:
+        yield client
+
+
+def sound(duration_s=1.0, rate_hz=8000, channels=1, kind="WAV", encoding="PCM_16"):
+    """The bytes of a sound file: a tone."""
+    time_S = np.arange(round(duration_s * rate_hz)) / rate_hz
+    samples_SC = np.repeat(0.3 * np.sin(2 * np.pi * 440 * time_S)[:, None], channels, axis=1)
+    buffer = io.BytesIO()
+    soundfile.write(buffer, samples_SC, rate_hz, encoding, format=kind)
+    return buffer.getvalue()
+
+
+def wait_until(condition, timeout_s=10.0):
+    """Whether the condition comes true in time."""
+    end_s = time.monotonic() + timeout_s
+    while time.monotonic() < end_s:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return False

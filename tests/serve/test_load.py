@@ -1,0 +1,126 @@
+"""Many clients at once, clients that leave, and clients that stall: what remains must be nothing."""
+
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from sodakit.generate.engine import Batch
+from sodakit.serve.app import build_app
+from tests.serve.conftest import LIMITS, serving, sound, wait_until
+
+SAY = {"model": "tiny", "input": "Open the door.", "response_format": "pcm", "max_s": 1.0}
+LONG = {**SAY, "input": "Open the door. " * 15, "max_s": 8.0}
+
+
+def idle(service):
+    return lambda: service.worker.num_active == 0 and service.worker.num_waiting == 0
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """The tiny model is faster than its clients: here a step takes 2 ms more."""
+    step = Batch.step
+    monkeypatch.setattr(Batch, "step", lambda self: (time.sleep(0.002), step(self))[1])
+
+
+def test_clients_at_once_get_what_they_get_alone(address, service):
+    def ask(seed):
+        answer = httpx.post(f"{address}/v1/audio/speech", json={**SAY, "seed": seed}, timeout=60)
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+    with ThreadPoolExecutor(5) as pool:
+        together = list(pool.map(ask, range(5)))
+    assert [len(a) for a in together] == [len(ask(seed)) for seed in range(5)]
+    assert wait_until(idle(service))
+
+
+def test_too_many_clients_are_turned_away_cleanly_and_the_others_served(address, service):
+    def ask(seed):
+        return httpx.post(f"{address}/v1/audio/speech", json={**SAY, "seed": seed}, timeout=60)
+
+    with ThreadPoolExecutor(24) as pool:
+        answers = list(pool.map(ask, range(24)))
+    statuses = [a.status_code for a in answers]
+    assert set(statuses) == {200, 429} and statuses.count(200) >= LIMITS.concurrent + LIMITS.queue
+    refused = next(a for a in answers if a.status_code == 429)
+    assert refused.json()["error"]["type"] == "rate_limit_error" and "retry-after" in refused.headers
+    assert wait_until(idle(service))
+
+
+def test_a_client_that_leaves_ends_its_work(address, service, slow):
+    with httpx.stream("POST", f"{address}/v1/audio/speech", json=LONG, timeout=30) as response:
+        next(response.iter_bytes())
+        assert service.worker.num_active == 1
+    assert wait_until(idle(service), 3)
+
+
+def test_a_client_that_leaves_while_waiting_or_transcribing_ends_its_work(
+    address, service, slow, monkeypatch
+):
+    # An untrained model may end its answer at the first token, so reading the prompt is what must take long.
+    admit = Batch.admit
+    monkeypatch.setattr(Batch, "admit", lambda self, request: (time.sleep(0.5), admit(self, request))[1])
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{address}/v1/audio/speech", json={**LONG, "response_format": "flac"}, timeout=0.3)
+    assert wait_until(idle(service), 3)
+    form = {"files": {"file": ("a.wav", sound(19.0))}, "data": {"model": "tiny"}}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{address}/v1/audio/transcriptions", timeout=0.3, **form)
+    assert wait_until(idle(service), 3)
+
+
+def test_a_reader_that_stalls_does_not_hold_the_model(address, service, slow):
+    """The answer waits in memory, at most some seconds of codes; the row is free as soon as it is made."""
+    host = urlsplit(address)
+    body = b'{"model":"tiny","input":"Open the door.","response_format":"pcm","max_s":1.0}'
+    with socket.create_connection((host.hostname, host.port)) as stalled:
+        head = f"POST /v1/audio/speech HTTP/1.1\r\nHost: {host.netloc}\r\nContent-Type: application/json\r\n"
+        stalled.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        assert wait_until(lambda: service.worker.num_active == 1, 5)
+        assert wait_until(idle(service), 10)
+
+
+def test_late_comers_are_served_while_a_long_answer_is_made(address, service, slow):
+    """First come, first served, but side by side: a short request does not wait for a long one to end."""
+    ended = {}
+
+    def ask(name, body):
+        httpx.post(f"{address}/v1/audio/speech", json=body, timeout=60)
+        ended[name] = time.monotonic()
+
+    long = threading.Thread(target=ask, args=("long", LONG))
+    long.start()
+    assert wait_until(lambda: service.worker.num_active == 1)
+    ask("short", {**SAY, "max_s": 0.5})
+    long.join()
+    assert ended["short"] < ended["long"]
+
+
+def test_an_answer_that_takes_too_long_is_given_up(model):
+    app = build_app(model, name="tiny", limits=replace(LIMITS, concurrent=1, request_s=1))
+    with (
+        serving(app) as address,
+        httpx.stream("POST", f"{address}/v1/audio/speech", json={**LONG, "max_s": 8}, timeout=30) as first,
+    ):
+        next(first.iter_bytes())
+        app.state.service.worker._batch.step = lambda: time.sleep(0.05) or []  # the model hangs
+        second = httpx.post(f"{address}/v1/audio/speech", json=SAY, timeout=30)
+        assert second.status_code == 503 and "No answer within 1 s" in second.json()["error"]["message"]
+
+
+def test_a_step_that_fails_is_answered_and_the_next_request_served(model, monkeypatch):
+    app = build_app(model, name="tiny", limits=LIMITS)
+    with serving(app) as address:
+        with monkeypatch.context() as patch:
+            patch.setattr(Batch, "step", lambda self: 1 / 0)
+            broken = httpx.post(f"{address}/v1/audio/speech", json=SAY, timeout=30)
+        assert broken.status_code == 500 and "division" not in broken.text
+        assert httpx.post(f"{address}/v1/audio/speech", json=SAY, timeout=30).status_code == 200
+        assert httpx.get(f"{address}/health").json()["active"] == 0

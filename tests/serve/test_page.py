@@ -1,0 +1,153 @@
+"""The page, used by a real browser."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.serve.browser import CHROMIUM, Browser
+from tests.serve.conftest import sound
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
+SHOTS = os.environ.get("SODAKIT_SCREENSHOTS")
+"""A folder for pictures to look at."""
+
+
+@pytest.fixture
+def page(address):
+    browser = Browser()
+    browser.open(address)
+    browser.wait("document.getElementById('about').textContent.includes('tiny')")
+    browser.run(REMEMBER)
+    yield browser
+    errors = browser.errors
+    browser.close()
+    assert errors == []
+
+
+@pytest.fixture
+def recording(tmp_path):
+    path = tmp_path / "hello.wav"
+    path.write_bytes(sound(1.5))
+    return path
+
+
+def shoot(page, name):
+    if SHOTS:
+        page.screenshot(Path(SHOTS) / f"{name}.png")
+
+
+def speak(page):
+    page.run("document.getElementById('say').click()")
+    page.wait("!document.getElementById('download').hidden && !document.getElementById('say').disabled")
+
+
+REMEMBER = """const make = URL.createObjectURL;
+    URL.createObjectURL = (blob) => { window.lastBlob = blob; return make.call(URL, blob); }"""
+LOUDEST = "window.lastBlob.arrayBuffer().then((b) => Math.max(...new Int16Array(b.slice(44)).map(Math.abs)))"
+
+
+def test_a_text_is_spoken_shown_and_can_be_heard(page):
+    speak(page)
+    assert page.run(LOUDEST) > 300
+    assert page.run("document.getElementById('first-sound').textContent").endswith("ms")
+    assert page.run("document.getElementById('factor').textContent").endswith("s")
+    page.wait("document.querySelector('#result audio').duration > 0")
+    page.run("document.querySelector('#result audio').play()")
+    page.wait("document.querySelector('#result audio').currentTime > 0")
+    shoot(page, "spoken")
+
+
+def test_a_recording_is_written_down_and_goes_on(page, recording):
+    page.choose_file("#file", recording)
+    page.wait("!document.getElementById('given').hidden && !document.getElementById('transcribe').disabled")
+    page.run("document.getElementById('transcribe').click()")
+    page.wait("document.getElementById('transcript-caption').textContent.includes('real time')")
+    page.run("document.getElementById('continue').click()")
+    page.wait("!document.getElementById('download').hidden")
+    assert page.run(LOUDEST) > 300
+    shoot(page, "heard")
+
+
+def test_a_voice_is_kept_and_chosen(page, recording, client):
+    page.choose_file("#file", recording)
+    page.wait("!document.getElementById('given').hidden && !document.getElementById('clone').disabled")
+    page.run("document.getElementById('clone').click()")
+    page.run(
+        "document.getElementById('voice-name').value = 'Ada'; document.getElementById('voice-text').value = 'open'"
+    )
+    shoot(page, "voice")
+    page.run("document.querySelector('#voice-form .primary').click()")
+    page.wait("document.getElementById('voice').value === 'Ada'")
+    speak(page)
+    client.delete("/v1/audio/voices/Ada")
+
+
+def test_stop_ends_the_work_on_the_server_too(page, service, monkeypatch):
+    import time
+
+    from sodakit.generate.engine import Batch
+
+    step = Batch.step
+    monkeypatch.setattr(Batch, "step", lambda self: (time.sleep(0.01), step(self))[1])
+    page.run("document.getElementById('text').value = 'Open the door, please. '.repeat(9)")
+    page.run("document.getElementById('say').click()")
+    page.wait("document.getElementById('first-sound').textContent !== '–'")
+    assert service.worker.num_active == 1
+    page.run("document.getElementById('stop').click()")
+    page.wait("document.getElementById('ending').textContent === 'stopped'")
+    end = time.monotonic() + 5
+    while service.worker.num_active and time.monotonic() < end:
+        time.sleep(0.05)
+    assert service.worker.num_active == 0
+
+
+def test_the_microphone_is_recorded(page):
+    """Chromium's fake microphone beeps."""
+    page.run("document.getElementById('record').click()")
+    page.wait("document.getElementById('record').ariaPressed === 'true'")
+    page.run("new Promise(done => setTimeout(done, 1500))")
+    page.run("document.getElementById('record').click()")
+    page.wait("!document.getElementById('given').hidden")
+    assert "recorded just now" in page.run("document.getElementById('given-caption').textContent")
+
+
+def test_everything_is_reached_by_keyboard(page):
+    speak(page)
+    reached = []
+    page.run("document.activeElement.blur()")
+    for _ in range(40):
+        page.press("Tab")
+        reached.append(page.run("document.activeElement.id || document.activeElement.tagName"))
+    assert {"record", "file", "text", "voice", "variety", "seed", "say", "tokens", "download"} <= set(reached)
+    page.run("document.getElementById('tokens').focus()")
+    page.press("ArrowRight")
+    assert page.run("document.getElementById('frame').textContent").startswith("Frame 1 at 0.08 s:")
+    page.press("Enter")
+    page.wait("!document.querySelector('#result audio').paused")
+
+
+def test_controls_have_names_and_narrow_windows_do_not_scroll_sideways(page, recording):
+    page.choose_file("#file", recording)
+    page.wait("!document.getElementById('given').hidden && !document.getElementById('say').disabled")
+    speak(page)
+    for width, dark in ((400, False), (320, True)):
+        page.resize(width, 900, dark)
+        assert page.run("document.documentElement.scrollWidth") <= width
+        page.run("new Promise(done => setTimeout(done, 400))")
+        shoot(page, f"narrow-{width}")
+    nameless = """[...document.querySelectorAll('button, input, select, textarea, canvas')].filter(e =>
+        !(e.labels?.length || e.ariaLabel || e.textContent.trim())).map(e => e.outerHTML)"""
+    assert page.run(nameless) == []
+
+
+def test_what_goes_wrong_is_said(page, tmp_path):
+    path = tmp_path / "notes.wav"
+    path.write_text("these are notes")
+    page.choose_file("#file", path)
+    page.wait("document.getElementById('problem').textContent.includes('cannot be read as sound')")
+    page.run("document.getElementById('text').value = ' '")
+    page.run("document.getElementById('say').click()")
+    page.wait("document.getElementById('problem').textContent.includes('no text')")
+    assert all("400" in error for error in page.errors) and len(page.errors) <= 1
+    page.errors.clear()  # the browser itself notes the answer 400

@@ -1,0 +1,55 @@
+import subprocess
+import sys
+
+import pytest
+
+from sodakit.cli import VERBS, main, usage
+from tests.stores import small_store
+
+
+def test_an_unknown_verb_gets_the_nearest_one(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["trainn"])
+    assert stopped.value.code == 2
+    assert "Did you mean 'train'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([verb, "--help"])
+    printed = capsys.readouterr().out
+    assert stopped.value.code == 0 and "xample" in printed and verb in usage()
+
+
+def test_a_user_s_mistake_is_one_line_and_status_2(capsys, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        main(["transcribe", "a.wav", "--model", str(tmp_path / "none")])
+    assert stopped.value.code == 2
+    assert "does not exist" in capsys.readouterr().err
+
+
+def test_a_dry_run_prints_config_and_cost_and_trains_nothing(capsys, tmp_path):
+    store = small_store(tmp_path / "store", recordings=40)
+    main(
+        [
+            "train",
+            "--data",
+            str(store),
+            "--out",
+            str(tmp_path / "run"),
+            "--dry-run",
+            "data.context=64",
+            "model.context=64",
+        ]
+    )
+    printed = capsys.readouterr().out
+    assert '"context": 64' in printed and "Parameters" in printed and "FLOPs" in printed
+    assert not (tmp_path / "run").exists()
+
+
+def test_python_dash_m_is_the_command():
+    found = subprocess.run(
+        [sys.executable, "-m", "sodakit", "--version"], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.startswith("sodakit ")

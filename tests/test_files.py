@@ -1,0 +1,54 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sodakit.files import atomic_folder, atomic_path, digest, read_json_lines, write_json_lines
+
+
+def test_an_error_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("new")
+        raise RuntimeError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    folder = tmp_path / "f"
+    for number in (1, 2):
+        with atomic_folder(folder) as temporary:
+            (temporary / f"{number}.txt").write_text("x")
+    assert [p.name for p in folder.iterdir()] == ["2.txt"] and list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_killed_writer_leaves_nothing_at_the_name(tmp_path):
+    code = (
+        "import sys,time;from sodakit.files import atomic_folder\n"
+        "with atomic_folder(sys.argv[1]) as t:\n (t/'a').write_text('x'); print('in',flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "f")], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"in\n"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(0.05)
+    assert not (tmp_path / "f").exists()
+
+
+def test_a_torn_last_line_is_left_out_and_a_broken_one_is_named(tmp_path):
+    path = tmp_path / "a.jsonl"
+    write_json_lines(path, [{"a": 1}, {"a": 2}])
+    with open(path, "a") as handle:
+        handle.write('{"a": 3')
+    assert read_json_lines(path) == [{"a": 1}, {"a": 2}]
+    path.write_text('{"a": 1}\n{broken\n{"a": 2}\n')
+    with pytest.raises(ValueError, match="line 2"):
+        read_json_lines(path)
+
+
+def test_digests_depend_on_where_parts_begin():
+    assert digest("ab", "c") != digest("a", "bc")

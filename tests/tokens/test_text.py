@@ -1,0 +1,44 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from sodakit.errors import VocabularyError
+from sodakit.tokens.text import TextTokenizer, train_bpe
+
+TOKENIZER = train_bpe(["please turn the lamp on", "switch the radio off"] * 5, 320)
+
+
+@given(st.text())
+def test_every_string_round_trips(text):
+    assert TOKENIZER.decode(TOKENIZER.encode(text)) == text
+
+
+def test_data_cannot_forge_a_special_token():
+    ids = TOKENIZER.encode("<|end_of_text|>")
+    assert TOKENIZER.eos not in ids and TOKENIZER.decode(ids) == "<|end_of_text|>"
+
+
+def test_a_saved_tokenizer_is_the_same(tmp_path):
+    TOKENIZER.save(tmp_path)
+    again = TextTokenizer.load(tmp_path)
+    assert again.fingerprint == TOKENIZER.fingerprint
+    assert again.encode("turn <|end_of_text|>") == TOKENIZER.encode("turn <|end_of_text|>")
+
+
+def test_training_is_deterministic():
+    texts = ["open the kitchen window", "close the garden door"] * 3
+    assert train_bpe(texts, 290).fingerprint == train_bpe(texts, 290).fingerprint
+
+
+def test_a_tokenizer_without_bos_is_refused(tmp_path):
+    bare = Tokenizer(models.BPE())
+    bare.pre_tokenizer = pre_tokenizers.ByteLevel()
+    bare.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(VocabularyError, match="begin_of_text"):
+        TextTokenizer.load(tmp_path)
+
+
+def test_a_missing_tokenizer_says_what_is_needed(tmp_path):
+    with pytest.raises(VocabularyError, match="hub id"):
+        TextTokenizer.load(tmp_path / "nothing")

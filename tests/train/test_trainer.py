@@ -1,0 +1,168 @@
+"""The run as a whole: it learns, resumes exactly, and refuses what is not its own."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sodakit.checkpoint.load import latest_checkpoint, load_checkpoint
+from sodakit.data.language import open_language
+from sodakit.data.loader import DataConfig, SourceConfig
+from sodakit.errors import CheckpointError, ConfigError
+from sodakit.files import read_json_lines
+from sodakit.model.config import model_size
+from sodakit.train.config import LossConfig, ScheduleConfig, TrainConfig
+from sodakit.train.trainer import Run, train
+from tests.stores import small_store
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return small_store(tmp_path_factory.mktemp("store"), recordings=40)
+
+
+def config_for(store, **changes) -> TrainConfig:
+    source = SourceConfig(store=str(store))
+    _, vocabulary = open_language(store)
+    config = TrainConfig(
+        model=model_size("nano", vocabulary.size, context=64),
+        data=DataConfig(sources=(source,), context=64, batch_rows=4),
+        steps=12,
+        schedule=ScheduleConfig(peak_lr=1e-2),
+        precision="float32",
+        log_every_steps=1,
+        save_every_steps=4,
+        validation=(replace(source, split="validation"),),
+        validate_every_steps=6,
+    )
+    return replace(config, **changes)
+
+
+def losses(run: Path) -> dict[int, dict[str, float]]:
+    kept = ("loss/", "grad_norm", "lr", "validation/")
+    return {
+        (row["step"], "validation" if any(k.startswith("validation") for k in row) else "train"): {
+            k: v for k, v in row.items() if k.startswith(kept)
+        }
+        for row in read_json_lines(run / "metrics.jsonl")
+    }
+
+
+def test_a_run_learns_and_leaves_everything_behind(store, tmp_path):
+    path = train(config_for(store, steps=40), tmp_path)
+    table = losses(tmp_path)
+    assert table[(40, "train")]["loss/all"] < 0.8 * table[(1, "train")]["loss/all"]
+    assert {"loss/text", "loss/markers", "loss/semantic", "loss/acoustic_2"} <= set(table[(40, "train")])
+    assert "validation/loss/semantic" in table[(40, "validation")]
+    assert load_checkpoint(path).state["step"] == 40
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+    assert {"config.json", "environment.json", "metrics.jsonl", "tensorboard", "vocabulary"} <= {
+        p.name for p in tmp_path.iterdir()
+    }
+
+
+def test_a_run_killed_at_any_moment_goes_on_with_the_same_losses(store, tmp_path):
+    """SIGKILL at three different moments, the last run to the end: every number equals the run left alone, bit for bit."""
+    config = config_for(store, steps=60, log_every_steps=3)
+    train(config, tmp_path / "whole")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[3]); from tests.train.test_trainer import config_for, train;"
+        "train(config_for(sys.argv[1], steps=60, log_every_steps=3), sys.argv[2])"
+    )
+    command = [sys.executable, "-c", code, str(store), str(tmp_path / "killed"), str(ROOT)]
+    metrics = tmp_path / "killed" / "metrics.jsonl"
+    for rows_before_kill in (2, 5, 8):
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        deadline_s = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline_s:
+            if metrics.exists() and metrics.read_bytes().count(b"\n") >= rows_before_kill:
+                os.kill(process.pid, signal.SIGKILL)
+                break
+            time.sleep(0.005)
+        process.wait()
+        process.stderr.close()
+        assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    ends = [
+        load_checkpoint(latest_checkpoint(tmp_path / n / "checkpoints")).weights()
+        for n in ("whole", "killed")
+    ]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_micro_batches_give_the_same_update(store, tmp_path):
+    results = []
+    for micro_rows in (None, 1):
+        run = Run(config_for(store, micro_rows=micro_rows), tmp_path / str(micro_rows), torch.device("cpu"))
+        run.update(run.loader.batch(0))
+        results.append((run.vector.read(), dict(run.model.named_parameters())))
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
+    for name, parameter in results[0][1].items():
+        torch.testing.assert_close(parameter, results[1][1][name], rtol=1e-3, atol=2e-5)
+
+
+def test_a_folder_of_another_run_is_refused(store, tmp_path):
+    train(config_for(store, steps=2), tmp_path)
+    with pytest.raises(ConfigError, match=r"train\.steps: 2 there, 3 now"):
+        train(config_for(store, steps=3), tmp_path)
+
+
+def test_a_folder_whose_store_has_changed_is_refused(tmp_path):
+    store = small_store(tmp_path / "store", recordings=40)
+    train(config_for(store, steps=2), tmp_path / "run")
+    small_store(tmp_path / "other", recordings=40, seed=1)
+    shutil.rmtree(store)
+    (tmp_path / "other").rename(store)
+    with pytest.raises(ConfigError, match="stores"):
+        train(config_for(store, steps=2), tmp_path / "run")
+
+
+def test_a_vocabulary_of_another_size_is_refused(store, tmp_path):
+    with pytest.raises(ConfigError, match="vocab_size"):
+        train(config_for(store, model=model_size("nano", 1000, context=64)), tmp_path)
+
+
+def test_an_unknown_kind_of_token_is_refused(store, tmp_path):
+    with pytest.raises(ConfigError, match="kind_weights"):
+        train(config_for(store, loss=LossConfig(kind_weights={"txet": 2.0})), tmp_path)
+
+
+def test_non_finite_steps_are_skipped_counted_and_end_the_run(store, tmp_path):
+    run = Run(config_for(store), tmp_path, torch.device("cpu"))
+    with torch.no_grad():
+        run.model.blocks[0].feed_forward_norm.weight[0] = float("inf")
+    before = {n: p.detach().clone() for n, p in run.model.named_parameters()}
+    with pytest.raises(CheckpointError, match="not finite for 10 steps"):
+        for step in range(20):
+            run.update(run.loader.batch(step))
+    assert run.skipped_steps == 10
+    assert all(torch.equal(before[n], p) for n, p in run.model.named_parameters())
+
+
+def test_loss_weights_move_the_loss_between_kinds(store, tmp_path):
+    """A kind of weight 0 is not learnt; reported losses stay unweighted."""
+    kinds = {"text": 0.0, "markers": 0.0, "acoustic_1": 0.0, "acoustic_2": 0.0}
+    train(config_for(store, steps=40, loss=LossConfig(kind_weights=kinds, z_loss=0.0)), tmp_path)
+    table = losses(tmp_path)
+    assert table[(40, "train")]["loss/semantic"] < table[(1, "train")]["loss/semantic"] - 0.5
+    assert table[(40, "train")]["loss/text"] > table[(1, "train")]["loss/text"] - 0.5
+
+
+def test_the_slot_softmax_is_lower_than_the_full_one_on_the_same_model(store, tmp_path):
+    values = []
+    for slot_softmax in (False, True):
+        loss = LossConfig(slot_softmax=slot_softmax)
+        run = Run(config_for(store, loss=loss), tmp_path / str(slot_softmax), torch.device("cpu"))
+        run.update(run.loader.batch(0))
+        values.append(run.vector.read())
+    assert all(values[1][k] < values[0][k] for k in ("loss/semantic", "loss/acoustic_1", "loss/acoustic_2"))
