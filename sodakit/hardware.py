@@ -16,12 +16,15 @@ def has_fast_bfloat16() -> bool:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """torch with one thread inside the block, and as many as before after it."""
+def torch_threads(count: int) -> Iterator[None]:
+    """torch with `count` threads inside the block, and as many as before after it.
+
+    Left behind, another number of threads would change the last digits of everything computed later.
+    """
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:
