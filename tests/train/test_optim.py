@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sodakit.train.config import OptimConfig, ScheduleConfig
-from sodakit.train.optim import CautiousAdamW, is_decayed, parameter_kind
+from sodakit.train.optim import Optimizer, is_decayed, parameter_kind
 from sodakit.train.schedule import learning_rate
 
 
@@ -19,7 +19,7 @@ def plain_update(layers, gradients, state, config, lr, peak_lr, step, decay):
         m = state["m"][i] / (1 - config.beta1**step)
         v = state["v"][i] / (1 - config.beta2**step)
         updates.append(m / (v.sqrt() + config.eps))
-    if config.cautious:
+    if config.kind == "cautious_adamw":
         masks = [(u * g > 0).double() for u, g in zip(updates, gradients, strict=True)]
         mean = torch.cat([m.flatten() for m in masks]).mean()
         updates = [u * m / (mean + config.eps) for u, m in zip(updates, masks, strict=True)]
@@ -43,7 +43,7 @@ def run_parity(config):
         ["embedding.weight"],
     ]
     states = [{"m": [0.0] * len(n), "v": [0.0] * len(n)} for n in groups]
-    optimizer = CautiousAdamW(parameters.items(), config, peak_lr=0.01)
+    optimizer = Optimizer(parameters.items(), config, peak_lr=0.01)
     for step in range(1, 9):
         lr = learning_rate(
             step - 1, 8, ScheduleConfig(peak_lr=0.01, warmup_fraction=0.25, decay_fraction=0.5)
@@ -76,7 +76,7 @@ def test_cautious_adamw_equals_the_published_update():
 
 
 def test_without_caution_it_is_adamw_with_adamc_decay():
-    run_parity(OptimConfig(weight_decay=0.1, cautious=False))
+    run_parity(OptimConfig(weight_decay=0.1, kind="adamw"))
 
 
 def test_decay_spares_norms_and_the_input_embedding():
