@@ -55,7 +55,12 @@ def save_checkpoint(
         if optimizer_state is not None:
             _save_tensors(temporary / OPTIMIZER, optimizer_state)
         write_rest(
-            temporary, model.config, state=state, config=config, vocabulary_folder=vocabulary_folder, codec=codec
+            temporary,
+            model.config,
+            state=state,
+            config=config,
+            vocabulary_folder=vocabulary_folder,
+            codec=codec,
         )
         write_contents(temporary)
     return folder

@@ -136,7 +136,9 @@ class TrainConfig:
         if self.steps < 1:
             raise ConfigError(f"steps={self.steps}; needed: at least 1.")
         if not 0 <= self.first_step < self.steps:
-            raise ConfigError(f"first_step={self.first_step}; needed: at least 0 and less than steps={self.steps}.")
+            raise ConfigError(
+                f"first_step={self.first_step}; needed: at least 0 and less than steps={self.steps}."
+            )
         if isinstance(self.micro_rows, int) and self.data.batch_rows % self.micro_rows:
             raise ConfigError(
                 f"micro_rows={self.micro_rows} does not divide batch_rows={self.data.batch_rows}."

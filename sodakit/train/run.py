@@ -20,7 +20,7 @@ from sodakit.train.identity import claim_folder
 from sodakit.train.memory import plan_memory
 from sodakit.train.objective import LossVector, Objective
 from sodakit.train.optim import Optimizer
-from sodakit.train.parallel import Ranks, lay_out, last_of, start_ranks, whole_weights
+from sodakit.train.parallel import Ranks, last_of, lay_out, start_ranks, whole_weights
 from sodakit.train.saving import Saver, Small, restore
 from sodakit.train.schedule import learning_rate
 from sodakit.train.start import starting_weights
@@ -76,10 +76,10 @@ class Run:
         latest = self.saver.latest()
         self.model = Transformer(self.config.model, seed=self.config.seed)
         if latest is None and self.config.init_from:
-            self.model.load_state_dict(
-                starting_weights(self.config.init_from, self.config, self.vocabulary)
-            )
-        if not self.ranks.is_sharded:  # else each block moves as it is cut, and never all of them lie on one rank
+            self.model.load_state_dict(starting_weights(self.config.init_from, self.config, self.vocabulary))
+        if (
+            not self.ranks.is_sharded
+        ):  # else each block moves as it is cut, and never all of them lie on one rank
             self.model.to(self.device)
         self._prepare_model()
         self.forward = lay_out(self.model, self.ranks, recompute=self.plan.recompute)
@@ -115,9 +115,7 @@ class Run:
 
     def batches(self) -> Iterator[Batch]:
         """This rank's share of the batches that are left."""
-        return prefetch(
-            self.loader, range(self.step, self.config.steps), self.ranks.rank, self.ranks.size
-        )
+        return prefetch(self.loader, range(self.step, self.config.steps), self.ranks.rank, self.ranks.size)
 
     def update(self, batch: Batch) -> dict[str, Any]:
         """One optimizer step; learning rate and gradient norm (a tensor, so nothing waits for it on a GPU)."""

@@ -41,9 +41,7 @@ def kept_rows(vocabulary: Vocabulary) -> int:
     return vocabulary.bos if vocabulary.bos == vocabulary.text_size - 1 else vocabulary.text_size
 
 
-def with_new_rows(
-    weights: dict[str, Tensor], model: ModelConfig, kept: int, seed: int
-) -> dict[str, Tensor]:
+def with_new_rows(weights: dict[str, Tensor], model: ModelConfig, kept: int, seed: int) -> dict[str, Tensor]:
     """A text model's weights with an embedding, and a head where it is not tied, of `model.vocab_size` rows.
 
     The first `kept` rows are the text model's. The others are drawn from a normal of `init_std`, each matrix keyed by
@@ -77,4 +75,6 @@ def _check_shape(given: ModelConfig, wanted: ModelConfig, origin: str) -> None:
         if f.name not in _MAY_DIFFER and getattr(given, f.name) != getattr(wanted, f.name)
     ]
     if differ:
-        raise CheckpointError(f"{origin} is a model of another shape ({'; '.join(differ)}). Change the config.")
+        raise CheckpointError(
+            f"{origin} is a model of another shape ({'; '.join(differ)}). Change the config."
+        )
