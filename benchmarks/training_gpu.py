@@ -164,7 +164,7 @@ def run_alone(name: str, size: str, options: argparse.Namespace) -> dict[str, An
         str(options.context),
     ]
     command += ["--steps", str(options.steps), "--device", options.device]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:
         return {"error": done.stderr.strip().splitlines()[-1][:90] if done.stderr.strip() else "failed"}
     return json.loads(done.stdout.strip().splitlines()[-1])
