@@ -3,12 +3,9 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-<<<<<<< HEAD
 from dataclasses import dataclass
 from pathlib import Path
-=======
 from typing import Any
->>>>>>> main
 
 
 def has_fast_bfloat16() -> bool:
