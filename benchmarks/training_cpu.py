@@ -4,7 +4,7 @@
 
 Each contender lives in a process of its own, so its peak memory is its own; one steps while the other waits, A B A B.
 A step is forward, full-vocabulary cross-entropy, backward, gradient clipping and the optimizer, on one row of 1,024
-tokens (one document), under bfloat16 autocast where the CPU has it. transformers runs `Qwen3ForCausalLM` with sdpa and
+tokens (one document), under bfloat16 autocast (`--precision float32`: all in float32). transformers runs `Qwen3ForCausalLM` with sdpa and
 `torch.optim.AdamW`, with its default (one tensor at a time) or, as a second peer, `fused=True`. A sample counts only if
 other processes used less than 6 % of the machine meanwhile (method and figures: training_cpu.md).
 """
@@ -25,19 +25,17 @@ QUIET = 0.06
 CONTENDERS = ("sodakit", "transformers", "transformers, fused AdamW")
 
 
-def ours() -> Callable[[int], None]:
+def ours(precision: str) -> Callable[[int], None]:
     """One step of sodakit, from the parts that the trainer is made of."""
     import torch
 
-    from sodakit.hardware import has_fast_bfloat16
     from sodakit.model.config import model_size
     from sodakit.model.transformer import Transformer
     from sodakit.train.config import OptimConfig
     from sodakit.train.loss import cross_entropy
     from sodakit.train.optim import Optimizer
 
-    low = has_fast_bfloat16()
-    dtype = torch.bfloat16 if low else torch.float32
+    dtype = getattr(torch, precision)
     model = Transformer(model_size(SIZE, context=CONTEXT))
     model.embedding.sparse = True  # as `train/run.py` does for one process on a CPU
     optimizer = Optimizer(model.named_parameters(), OptimConfig(), peak_lr=3e-3)
@@ -45,7 +43,7 @@ def ours() -> Callable[[int], None]:
 
     def step(number: int) -> None:
         ids_BT = row(number, model.config.vocab_size)
-        with torch.autocast("cpu", dtype=dtype, enabled=low):
+        with torch.autocast("cpu", dtype=dtype, enabled=dtype == torch.bfloat16):
             x_TD = model(ids_BT)[0, :-1]
         loss, _ = cross_entropy(x_TD, model.head_VD, ids_BT[0, 1:], weights_T, z_loss=1e-4, dtype=dtype)
         loss.backward()
@@ -55,13 +53,12 @@ def ours() -> Callable[[int], None]:
     return step
 
 
-def theirs(fused: bool) -> Callable[[int], None]:
+def theirs(fused: bool, precision: str) -> Callable[[int], None]:
     """One step of transformers with its own loss."""
     import torch
     import transformers
 
     from sodakit.checkpoint.hf import hf_config
-    from sodakit.hardware import has_fast_bfloat16
     from sodakit.model.config import model_size
 
     plain = hf_config(model_size(SIZE, context=CONTEXT))
@@ -71,7 +68,7 @@ def theirs(fused: bool) -> Callable[[int], None]:
 
     def step(number: int) -> None:
         ids_BT = row(number, config.vocab_size)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=has_fast_bfloat16()):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
             loss = model(ids_BT, labels=ids_BT, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -91,12 +88,12 @@ def row(number: int, vocab_size: int):
     return torch.where(torch.rand(1, CONTEXT, generator=generator) < 0.05, text, audio)
 
 
-def serve(name: str) -> None:
+def serve(name: str, precision: str) -> None:
     """A contender's process: a step for every line it is sent, answered with seconds and peak bytes."""
     import torch
 
     torch.set_num_threads(THREADS)
-    step = ours() if name == CONTENDERS[0] else theirs(name == CONTENDERS[2])
+    step = ours(precision) if name == CONTENDERS[0] else theirs(name == CONTENDERS[2], precision)
     for number, _ in enumerate(sys.stdin):
         start_s = time.perf_counter()
         step(number)
@@ -108,11 +105,11 @@ def serve(name: str) -> None:
 class Contender:
     """A process that steps when asked."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, precision: str) -> None:
         self.name = name
         self.seconds: list[float] = []
         self.peak_bytes = 0
-        command = [sys.executable, __file__, "--serve", name]
+        command = [sys.executable, __file__, "--serve", name, "--precision", precision]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
@@ -146,9 +143,9 @@ def own_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def race(rounds: int, noisy: bool, max_tries: int) -> None:
+def race(rounds: int, noisy: bool, max_tries: int, precision: str) -> None:
     """Alternate until every contender has `rounds` quiet samples."""
-    contenders = [Contender(name) for name in CONTENDERS]
+    contenders = [Contender(name, precision) for name in CONTENDERS]
     for contender in contenders:
         for _ in range(3):
             contender.step()
@@ -164,10 +161,10 @@ def race(rounds: int, noisy: bool, max_tries: int) -> None:
             break
     for contender in contenders:
         contender.stop()
-    report(contenders, disturbed, noisy)
+    report(contenders, disturbed, noisy, precision)
 
 
-def report(contenders: list[Contender], disturbed: int, noisy: bool) -> None:
+def report(contenders: list[Contender], disturbed: int, noisy: bool, precision: str) -> None:
     """Print the table."""
     import torch
     import transformers
@@ -187,18 +184,18 @@ def report(contenders: list[Contender], disturbed: int, noisy: bool) -> None:
         )
     print(
         f"\n{len(first.seconds)} rounds, {disturbed} disturbed ones left out{', OTHERS WERE RUNNING' if noisy else ''}; "
-        f"torch {torch.__version__}, transformers {transformers.__version__}, {THREADS} threads of {os.cpu_count()}"
+        f"torch {torch.__version__}, transformers {transformers.__version__}, {THREADS} threads of {os.cpu_count()}, {precision}"
     )
 
 
-def profile() -> None:
+def profile(precision: str) -> None:
     """Where a step of ours spends its time."""
     import torch
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as record
 
     torch.set_num_threads(THREADS)
-    step = ours()
+    step = ours(precision)
     for number in range(3):
         step(number)
     with record(activities=[ProfilerActivity.CPU]) as recorded:
@@ -216,16 +213,17 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--max-tries", type=int, default=60)
+    parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--noisy", action="store_true", help="count disturbed samples too; the ratio only")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--serve", choices=CONTENDERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        serve(options.serve)
+        serve(options.serve, options.precision)
     elif options.profile:
-        profile()
+        profile(options.precision)
     else:
-        race(options.rounds, options.noisy, options.max_tries)
+        race(options.rounds, options.noisy, options.max_tries, options.precision)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ def train(
                 raise SystemExit(f"Stopped at step {run.step}; the same command goes on from there.")
     run.saver.finish()
     log.close()
+    run.ranks.wait()  # the first one may still be writing
     path = latest_checkpoint(run.folder / "checkpoints")
     assert path is not None
     return path
