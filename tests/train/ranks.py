@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,9 @@ def together(world: int, work: Callable[..., Any], *args: Any, timeout_s: float 
     """Do `work(*args)` on `world` ranks, and wait until all have done it well."""
     processes = start(world, work, *args)
     try:
-        for process in processes:
-            process.join(timeout_s)
+        wait([p.sentinel for p in processes], timeout_s)
+        while any(p.is_alive() for p in processes) and all(p.exitcode in (None, 0) for p in processes):
+            wait([p.sentinel for p in processes if p.is_alive()], timeout_s)
         assert [p.exitcode for p in processes] == [0] * world
     finally:
         stop(processes)
