@@ -157,7 +157,7 @@ def _model_lines(cost: Cost) -> dict[str, str]:
         f"{format_count(count.matmul)} in matrix products",
         "Tokens": f"{format_count(config.tokens)} in {config.steps - config.first_step:,} steps of "
         f"{format_count(config.data.batch_tokens)}{f', {passes} passes over the sources' if passes else ''}",
-        "Schedule": f"learning rate {config.schedule.peak_lr:.6g}, warm-up {warmup:,.0f} steps, decay {decay:,.0f}",
+        "Schedule": f"learning rate {config.schedule.peak_lr:.6g}, warm-up {int(warmup):,} steps, decay {int(decay):,}",
         "Audio": f"about {cost.audio_hours:,.1f} hours heard ({diet.audio_share:.0%} of the tokens; {basis})",
         "Compute": f"{cost.flops:.3g} FLOPs as computed (causal, documents of {diet.attended_tokens:.0f} tokens); "
         f"{palm:.3g} as PaLM counts; {cost.soda_flops:.3g} as the paper counts; "

@@ -25,7 +25,7 @@ def test_the_dry_run_prints_the_published_counts(capsys, name, bare, one, two, p
         text = f"{millions / 1000:.2f}B" if millions >= 1000 else f"{millions:.1f}M"
         assert f"{text} {what}" in lines["Parameters"]
     assert "500.0B in 238,419 steps of 2.10M" in lines["Tokens"]
-    assert f"learning rate {peak_lr}, warm-up 23,842 steps, decay 47,684" in lines["Schedule"]
+    assert f"learning rate {peak_lr}, warm-up 23,841 steps, decay 47,683" in lines["Schedule"]
     assert "8 x H100" in lines["Time"] and "assumption" in lines["Price"]
     assert {"Audio", "Compute", "Memory"} <= lines.keys()
 
