@@ -134,6 +134,9 @@ def extended_tokenizer(text_model_tokenizer: Path | str) -> TextTokenizer:
             f"{file} has no <|endoftext|> among its added tokens. Needed: Qwen3's, or one like it."
         )
     renamed[0]["content"] = EOS_TEXT
+    vocab = plain["model"]["vocab"]
+    if "<|endoftext|>" in vocab:  # some list their special tokens twice
+        vocab[EOS_TEXT] = vocab.pop("<|endoftext|>")
     tokenizer = Tokenizer.from_str(json.dumps(plain))
     tokenizer.add_special_tokens([AddedToken(BOS_TEXT, special=True, normalized=False)])
     return TextTokenizer(tokenizer)

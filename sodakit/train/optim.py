@@ -149,6 +149,7 @@ class Optimizer:
         if name in sparse:
             r = sparse[name]
             return moments_pass(r.gradient_RD, r.first_RD, r.second_RD, self._factor, self._ok, *betas)
+        self._settle(name)
         g, m, v = _local(parameter.grad), _local(self._first[name]), _local(self._second[name])
         return moments_pass(g, m, v, self._factor, self._ok, *betas)
 
@@ -189,6 +190,13 @@ class Optimizer:
         second_RD = self._second[name][rows_R] * (self.config.beta2**gap_R1).float()
         return _Rows(rows_R, gradient.values().contiguous(), first_RD, second_RD)
 
+    def _settle(self, name: str) -> None:
+        """Bring all rows up to the last update: from now on every row is updated every time."""
+        if name in self._seen:
+            gap_R1 = (self._updates - 1 - self._seen.pop(name)).double()[:, None]
+            self._first[name].mul_((self.config.beta1**gap_R1).float())
+            self._second[name].mul_((self.config.beta2**gap_R1).float())
+
     def _shrink(self, name: str, parameter: Tensor, lr: float) -> float:
         if not is_decayed(name, parameter):
             return 1.0
@@ -225,7 +233,7 @@ class Optimizer:
         self._updates.fill_(updates)
         self._skipped.fill_(skipped)
         lazy = [n.removeprefix("seen.") for n in state if n.startswith("seen.")]
-        self._seen = {n: state[f"seen.{n}"].clone() for n in lazy if _takes_sparse(self._first[n])}
+        self._seen = {n: state[f"seen.{n}"].clone() for n in lazy if not isinstance(self._first[n], DTensor)}
         betas = {"first.": self.config.beta1, "second.": self.config.beta2}
         for moments, prefix in ((self._first, "first."), (self._second, "second.")):
             for name, tensor in moments.items():
@@ -234,10 +242,6 @@ class Optimizer:
                     gap_R1 = (updates - state[f"seen.{name}"]).double()[:, None]
                     whole = whole * (betas[prefix] ** gap_R1).float()
                 tensor.copy_(like(tensor, whole))
-
-
-def _takes_sparse(moment: Tensor) -> bool:
-    return not isinstance(moment, DTensor) and moment.device.type == "cpu"
 
 
 def _local(tensor: Tensor | None) -> Tensor:
