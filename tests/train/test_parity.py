@@ -14,7 +14,7 @@ from sodakit.train.run import Run
 from tests.stores import small_store
 from tests.train.ranks import rank_config
 
-STEPS, PEAK_LR, Z_LOSS = 50, 3e-3, 1e-4
+STEPS, PEAK_LR, Z_LOSS = 50, 1e-3, 1e-4
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ class Reference:
         )
         logits = self.model(ids, attention_mask=mask, use_cache=False).logits[:, :-1].flatten(0, 1)
         nll = F.cross_entropy(logits, ids[:, 1:].flatten())
-        return nll + Z_LOSS * logits.logsumexp(-1).square().mean(), float(nll)
+        return nll + Z_LOSS * logits.logsumexp(-1).square().mean(), float(nll.detach())
 
     def update(self, step: int) -> None:
         warmup, decay = 0.1 * STEPS, 0.2 * STEPS
