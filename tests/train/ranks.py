@@ -34,7 +34,7 @@ def rank_config(store: Path | str, kind: str = "ddp", **changes: Any) -> TrainCo
         model=model_size("nano", vocabulary.size, context=64, tied_embeddings=False),
         data=DataConfig(sources=(source,), context=64, batch_rows=4),
         steps=12,
-        schedule=ScheduleConfig(peak_lr=5e-3),
+        schedule=ScheduleConfig(peak_lr=1e-3),
         precision="float32",
         log_every_steps=1,
         save_every_steps=4,
