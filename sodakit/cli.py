@@ -4,6 +4,7 @@ import difflib
 import importlib
 import os
 import sys
+from keyword import iskeyword
 
 from sodakit import __version__
 from sodakit.errors import SodakitError
@@ -20,6 +21,8 @@ VERBS = {
     "speak": "text to speech, in a given voice",
     "continue": "go on with speech",
     "serve": "the model behind HTTP, with a page to try it",
+    "export": "a model as a Hugging Face folder",
+    "import": "a Hugging Face folder as a model",
     "scale": "which models to train, and what they taught us",
 }
 
@@ -41,8 +44,8 @@ def main(argv: list[str] | None = None) -> None:
     # Threads that wait spin for microseconds, not milliseconds, and then sleep: nearly as fast on idle cores, and several
     # times faster on cores shared with other programs (LOG.md). It must be set before torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    # A module cannot be called `continue`, and loading only the verb's own keeps `--help` quick.
-    module = importlib.import_module(f"sodakit.commands.{'continue_' if verb == 'continue' else verb}")
+    # A module cannot be called `continue` or `import`; loading only the verb's own keeps `--help` quick.
+    module = importlib.import_module(f"sodakit.commands.{verb + '_' if iskeyword(verb) else verb}")
     try:
         module.main(words[1:])
     except SodakitError as error:

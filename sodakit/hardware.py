@@ -1,7 +1,10 @@
 """What this machine can do, and how much of it to use."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -36,3 +39,41 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU as its data sheet has it."""
+
+    name: str
+    peak_flops: float
+    """Dense bfloat16 matrix products, FLOPs per second."""
+    memory_bytes: float
+
+
+GPUS = {
+    gpu.name: gpu
+    for gpu in (
+        Gpu("B200", 2250e12, 180e9),
+        Gpu("H200", 989e12, 141e9),
+        Gpu("H100", 989e12, 80e9),
+        Gpu("A100", 312e12, 80e9),
+        Gpu("L40S", 362e12, 48e9),
+        Gpu("RTX 4090", 165e12, 24e9),
+    )
+}
+"""By the name their maker gives them; the SXM version where there are several."""
+
+
+def gpu_named(name: str) -> Gpu | None:
+    """The data sheet of a device name such as `NVIDIA H200`; None for one that is not listed: unknown stays unknown."""
+    words = name.upper()
+    return next((gpu for key, gpu in GPUS.items() if key in words), None)
+
+
+def host_memory_bytes() -> int:
+    """Memory of this machine, or of the container that holds us, whichever is smaller."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    words = limit.read_text().strip() if limit.exists() else ""
+    return min(total, int(words)) if words.isdigit() else total

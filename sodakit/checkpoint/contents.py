@@ -9,6 +9,9 @@
       vocabulary/              written and read by `tokens`                           (optional)
       codec.json               the CodecSpec of the codes it was trained on           (optional)
 
+Where weights were spread over ranks (FSDP), `shards/` stands for the two safetensors files: pieces of all tensors, named
+`model.…` and `optimizer.…` (`shards.py`).
+
 A checkpoint is complete or absent: it is written under another name and renamed.
 """
 
@@ -21,6 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sodakit.errors import CheckpointError
+from sodakit.files import write_json
 from sodakit.model.config import ModelConfig
 from sodakit.model.transformer import Transformer
 
@@ -32,6 +36,14 @@ STATE = "state.json"
 CONFIG = "config.json"
 VOCABULARY = "vocabulary"
 CODEC = "codec.json"
+SHARDS = "shards"
+
+
+def write_contents(folder: Path) -> None:
+    """Write `contents.json`, the last file of a checkpoint."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+    write_json(folder / CONTENTS, {"format": FORMAT_VERSION, "files": sizes})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +67,29 @@ class Checkpoint:
         folder = self.folder / VOCABULARY
         return folder if folder.is_dir() else None
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether its tensors are in pieces, as many ranks wrote them."""
+        return (self.folder / SHARDS).is_dir()
+
     def weights(self, device: torch.device | str = "cpu") -> dict[str, Tensor]:
         """Every weight by name, as stored."""
+        if self.is_sharded:
+            return self._pieces("model.", device)
         return load_file(self.folder / WEIGHTS, device=str(device))
 
     def optimizer_state(self, device: torch.device | str = "cpu") -> dict[str, Tensor] | None:
         """What the optimiser remembered, by its own names; None if it was saved without."""
+        if self.is_sharded:
+            return self._pieces("optimizer.", device) or None
         path = self.folder / OPTIMIZER
         return load_file(path, device=str(device)) if path.exists() else None
+
+    def _pieces(self, prefix: str, device: torch.device | str) -> dict[str, Tensor]:
+        # Imported here: torch's distributed checkpoint costs a second, and most checkpoints are whole.
+        from sodakit.checkpoint.shards import read_whole
+
+        return {name: tensor.to(device) for name, tensor in read_whole(self.folder, prefix).items()}
 
     def model(self, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Transformer:
         """The model with its weights, in the stored dtype or in `dtype`.

@@ -80,7 +80,7 @@ def import_hf(folder_or_hub_id: Path | str) -> tuple[ModelConfig, dict[str, Tens
     Raises:
         CheckpointError: no such model, another architecture, or a variant that `Transformer` cannot express.
     """
-    folder = _local_folder(folder_or_hub_id)
+    folder = local_folder(folder_or_hub_id)
     config = config_from_hf(read_json(_existing(folder / "config.json")), str(folder_or_hub_id))
     weights = {}
     for file in _weight_files(folder):
@@ -207,7 +207,12 @@ def _scaling_from_hf(rope: dict[str, Any], origin: str) -> RopeScaling | None:
     )
 
 
-def _local_folder(folder_or_hub_id: Path | str) -> Path:
+def local_folder(folder_or_hub_id: Path | str) -> Path:
+    """The folder, or the one a hub id was downloaded to.
+
+    Raises:
+        CheckpointError: neither a folder nor a hub id, or the hub did not give it.
+    """
     folder = Path(folder_or_hub_id)
     if folder.is_dir():
         return folder

@@ -11,15 +11,15 @@ from torch import Tensor
 from sodakit.checkpoint.contents import (
     CODEC,
     CONFIG,
-    CONTENTS,
-    FORMAT_VERSION,
     OPTIMIZER,
     STATE,
     VOCABULARY,
     WEIGHTS,
+    write_contents,
 )
 from sodakit.config import to_plain
 from sodakit.files import atomic_folder, write_json
+from sodakit.model.config import ModelConfig
 from sodakit.model.transformer import Transformer
 
 
@@ -54,16 +54,34 @@ def save_checkpoint(
         _save_tensors(temporary / WEIGHTS, model.state_dict() if weights is None else weights)
         if optimizer_state is not None:
             _save_tensors(temporary / OPTIMIZER, optimizer_state)
-        write_json(temporary / STATE, state)
-        write_json(temporary / CONFIG, {"model": to_plain(model.config), "run": config})
-        if codec is not None:
-            write_json(temporary / CODEC, codec)
-        if vocabulary_folder is not None:
-            shutil.copytree(vocabulary_folder, temporary / VOCABULARY)
-        files = sorted(path for path in temporary.rglob("*") if path.is_file())
-        sizes = {path.relative_to(temporary).as_posix(): path.stat().st_size for path in files}
-        write_json(temporary / CONTENTS, {"format": FORMAT_VERSION, "files": sizes})
+        write_rest(
+            temporary,
+            model.config,
+            state=state,
+            config=config,
+            vocabulary_folder=vocabulary_folder,
+            codec=codec,
+        )
+        write_contents(temporary)
     return folder
+
+
+def write_rest(
+    folder: Path,
+    model_config: ModelConfig,
+    *,
+    state: dict[str, Any],
+    config: dict[str, Any],
+    vocabulary_folder: Path | None = None,
+    codec: dict[str, Any] | None = None,
+) -> None:
+    """Write all of a checkpoint but its tensors and `contents.json`."""
+    write_json(folder / STATE, state)
+    write_json(folder / CONFIG, {"model": to_plain(model_config), "run": config})
+    if codec is not None:
+        write_json(folder / CODEC, codec)
+    if vocabulary_folder is not None:
+        shutil.copytree(vocabulary_folder, folder / VOCABULARY)
 
 
 def _save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

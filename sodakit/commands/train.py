@@ -16,41 +16,67 @@ from sodakit.errors import ConfigError
 class Options:
     """Train a model by a recipe; the same command resumes a run that was stopped.
 
-    Settings of the recipe are overridden by name=value words.
+    Settings of the recipe are overridden by name=value words. Under torchrun it trains on all ranks.
 
     Example: sodakit train --recipe demo --data stores/mine --out runs/mine steps=500 schedule.peak_lr=1e-3
     """
 
-    data: tuple[Path, ...]
-    """Stores to train on, made by `sodakit prepare`."""
     settings: tyro.conf.Positional[tuple[str, ...]] = ()
     """Overrides, name=value."""
+    data: tuple[Path, ...] = ()
+    """Stores to train on, made by `sodakit prepare`. A dry run needs none."""
     recipe: str = "demo"
-    """demo, soda_135m, soda_600m, soda_1.7b or soda_4b."""
+    """demo, soda_135m, soda_600m, soda_1.7b, soda_4b, or one of the studies; a wrong name lists them."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("runs/train")
     """Run folder."""
     device: str | None = None
     """cpu, cuda, …"""
     dry_run: bool = False
     """Print the config and what it costs, and stop."""
+    gpu: str = "H200"
+    """GPU that a dry run is costed on: B200, H200, H100, A100, L40S or RTX 4090."""
+    gpus: int = 1
+    """How many of them."""
+    mfu: float = 0.4
+    """Share of their peak that the dry run assumes."""
+    gpu_price: float = 3.5
+    """Dollars per GPU and hour that the dry run assumes."""
     resume: bool = True
     """Go on where a run of the same config in the folder stopped; with --no-resume such a folder is refused."""
+    other_code: bool = False
+    """Resume although the code has changed since the run began."""
+    wandb: str | None = None
+    """Also log to this project on Weights & Biases."""
 
 
 def main(argv: list[str]) -> None:
     """Train as argv says."""
     options = read_options(Options, "train", argv)
     from sodakit.recipes.catalogue import recipe
-    from sodakit.train.cost import describe_cost
-    from sodakit.train.trainer import train
 
     config = override(recipe(options.recipe, options.data), parse_overrides(list(options.settings)))
     if options.dry_run:
+        from sodakit.train.cost import Machine, describe_cost
+
+        machine = Machine.named(
+            options.gpu, num_gpus=options.gpus, mfu=options.mfu, price_per_gpu_hour=options.gpu_price
+        )
         print(json.dumps(to_plain(config), indent=2))
-        print(describe_cost(config))
+        print(describe_cost(config, machine))
         return
+    from sodakit.train.trainer import train
+
+    if not options.data:
+        raise ConfigError("Nothing to train on. Give --data a store made by `sodakit prepare`, or --dry-run.")
     if not options.resume and (options.out / "config.json").exists():
         raise ConfigError(
             f"{options.out} holds a run. Leave --no-resume out to go on with it, or choose another folder."
         )
-    print(train(config, options.out, device=options.device))
+    path = train(
+        config,
+        options.out,
+        device=options.device,
+        other_code=options.other_code,
+        wandb_project=options.wandb,
+    )
+    print(path)

@@ -105,9 +105,9 @@ class TrainingMemory:
     """Estimated bytes of one training process that holds the whole model."""
 
     states_bytes: int
-    """float32 weights, gradients and two moments: 16 bytes per parameter."""
+    """float32 weights, gradients and two moments: 16 bytes per parameter, and what is gathered where they are spread."""
     activations_bytes: int
-    """What the backward pass of the blocks needs, without recomputation."""
+    """What the backward pass of the blocks needs."""
     logits_bytes: int
     """Scores and their gradient, of as many positions as the loss takes at once."""
 
@@ -118,21 +118,32 @@ class TrainingMemory:
 
 
 def training_memory(
-    config: ModelConfig, batch_tokens: int, *, itemsize: int = 2, logits_tokens: int | None = None
+    config: ModelConfig,
+    batch_tokens: int,
+    *,
+    itemsize: int = 2,
+    logits_tokens: int | None = None,
+    recompute: bool = False,
+    shards: int = 1,
 ) -> TrainingMemory:
     """Estimated memory to train on `batch_tokens` positions at once.
 
     Args:
         itemsize: bytes of an activation: 2 under bfloat16, 4 in float32. The stream between blocks has 4.
         logits_tokens: positions whose logits exist at once; default: all.
+        recompute: only the input of each block is kept, and the rest of one block at a time.
+        shards: ranks over which the states are spread; one block's weights are gathered at a time, and the head.
     """
     stream = 2 * 4 * config.width
     attention = 2 * config.width + 3 * config.query_width + 3 * config.key_width
     feed_forward = 4 * config.ffn_width
-    per_token = config.layers * (stream + itemsize * (attention + feed_forward))
+    block = stream + itemsize * (attention + feed_forward)
+    per_token = config.layers * 4 * config.width + block if recompute else config.layers * block
+    count = count_parameters(config)
+    gathered = 0 if shards == 1 else 8 * (count.body_matrices // config.layers + 2 * count.embedding)
     logits = min(batch_tokens, logits_tokens or batch_tokens) * config.vocab_size * (itemsize + 4)
     return TrainingMemory(
-        states_bytes=16 * count_parameters(config).total,
+        states_bytes=16 * count.total // shards + gathered,
         activations_bytes=batch_tokens * per_token,
         logits_bytes=logits,
     )

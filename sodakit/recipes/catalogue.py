@@ -4,25 +4,48 @@ import difflib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
+from sodakit.data.views import Composition
 from sodakit.errors import ConfigError
+from sodakit.recipes.ablations import SOURCES, TEXT_PERCENTS, anneal, composition, data_source, text_ratio
 from sodakit.recipes.demo import demo
-from sodakit.recipes.suite import suite
+from sodakit.recipes.isoflop import isoflop
+from sodakit.recipes.suite import TEXT_MODELS, prelim, suite, warm_start
+from sodakit.scaling.design import DesignPoint, soda_design
 from sodakit.train.config import TrainConfig
+
+Recipe = Callable[[Sequence[Path]], TrainConfig]
+"""Takes the stores and returns a complete config; with none, one to be printed and costed."""
 
 
 def _demo(stores: Sequence[Path]) -> TrainConfig:
+    if not stores:
+        raise ConfigError("The recipe demo is made for a store: give one with --data.")
     return demo(stores[0])
 
 
-RECIPES: dict[str, Callable[[Sequence[Path]], TrainConfig]] = {
+def _isoflop(point: DesignPoint, stores: Sequence[Path]) -> TrainConfig:
+    return isoflop(point, stores, micro_rows="auto")
+
+
+RECIPES: dict[str, Recipe] = {
     "demo": _demo,
-    "soda_135m": partial(suite, "soda_135m"),
-    "soda_600m": partial(suite, "soda_600m"),
-    "soda_1.7b": partial(suite, "soda_1.7b"),
-    "soda_4b": partial(suite, "soda_4b"),
+    **{name: partial(suite, name) for name in ("soda_135m", "soda_600m", "soda_1.7b", "soda_4b")},
+    **{f"{name}_warm": partial(warm_start, name) for name in TEXT_MODELS},
+    "prelim": prelim,
+    **{f"anneal_{source}": partial(anneal, source) for source in SOURCES},
+    **{f"source_{source}": partial(data_source, source) for source in SOURCES},
+    **{f"text_{percent:g}": partial(text_ratio, percent) for percent in TEXT_PERCENTS},
+    **{f"tokens_{kind}": partial(composition, kind) for kind in get_args(Composition)},
+    **{f"isoflop_{p.name.removesuffix('_s0')}": partial(_isoflop, p) for p in soda_design()},
 }
-"""Each takes the stores and returns a complete config."""
+
+
+def families() -> list[str]:
+    """The names as people list them: numbered ones once."""
+    single = [n for n in RECIPES if not n.startswith(("text_", "isoflop_"))]
+    return [*single, "text_PERCENT", "isoflop_FLOPS_dWIDTH"]
 
 
 def recipe(name: str, stores: Sequence[Path]) -> TrainConfig:
@@ -33,6 +56,6 @@ def recipe(name: str, stores: Sequence[Path]) -> TrainConfig:
     """
     if name not in RECIPES:
         close = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else f" Recipes: {', '.join(RECIPES)}."
+        hint = f" Did you mean {close[0]!r}?" if close else f" Recipes: {', '.join(families())}."
         raise ConfigError(f"No recipe {name!r}.{hint}")
     return RECIPES[name](stores)

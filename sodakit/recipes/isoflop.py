@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from sodakit.data.language import open_language
 from sodakit.data.loader import DataConfig, SourceConfig
@@ -9,18 +10,19 @@ from sodakit.data.views import ViewConfig
 from sodakit.errors import ConfigError
 from sodakit.hardware import has_fast_bfloat16
 from sodakit.model.config import ModelConfig
+from sodakit.recipes.ingredients import MIXTURE, ingredients
 from sodakit.scaling.design import DesignPoint
 from sodakit.train.config import LossConfig, OptimConfig, ScheduleConfig, TrainConfig
 
 
 def isoflop(
     point: DesignPoint,
-    stores: Sequence[Path],
+    stores: Sequence[Path] = (),
     *,
     weights: Sequence[float] | None = None,
     view: ViewConfig | None = None,
     validation_rows: int = 64,
-    micro_rows: int | None = None,
+    micro_rows: int | Literal["auto"] | None = None,
 ) -> TrainConfig:
     """One run of a design: Warmup-Stable-Decay over 10 / 70 / 20 % of the steps, beta1 0.95, weight decay 0.1, eps 1e-15,
     no z-loss, and the point's own learning rate (0.33·√batch / width, at most 0.01) and beta2 (0.98^(batch / 128)).
@@ -29,7 +31,7 @@ def isoflop(
 
     Args:
         point: from `scaling.design`.
-        stores: one store per source.
+        stores: one store per source; none for a config to be printed and costed.
         weights: token shares of the stores; equal by default.
         view: how utterances are written as documents, for training and validation.
         micro_rows: rows through the model at a time.
@@ -37,20 +39,18 @@ def isoflop(
         ConfigError: the design was made for another vocabulary than the store's.
     """
     view = view or ViewConfig()
-    reader, vocabulary = open_language(stores[0])
-    if point.model.vocab_size != vocabulary.size:
+    parts = ingredients(stores, MIXTURE, weights=weights, view=view)
+    if point.model.vocab_size != parts.vocabulary.size:
         raise ConfigError(
-            f"The design is for a vocabulary of {point.model.vocab_size} ids; {stores[0]} has {vocabulary.size}. "
-            f"Make it with `sodakit scale design --vocab {vocabulary.size}`."
+            f"The design is for a vocabulary of {point.model.vocab_size} ids; {stores[0]} has {parts.vocabulary.size}. "
+            f"Make it with `sodakit scale design --vocab {parts.vocabulary.size}`."
         )
-    sources = tuple(
-        SourceConfig(store=str(store), weight=weight, view=view)
-        for store, weight in zip(stores, weights or [1.0] * len(stores), strict=True)
-    )
-    held_out = (SourceConfig(store=str(stores[0]), view=view, split="validation"),)
+    held_out = stores and "validation" in open_language(stores[0])[0].splits
     return TrainConfig(
         model=_in_context(point.model, point.context),
-        data=DataConfig(sources=sources, context=point.context, batch_rows=point.batch_rows, seed=point.seed),
+        data=DataConfig(
+            sources=parts.sources, context=point.context, batch_rows=point.batch_rows, seed=point.seed
+        ),
         steps=point.steps,
         optim=OptimConfig(beta1=0.95, beta2=point.beta2, eps=1e-15, weight_decay=0.1, clip_norm=1.0),
         schedule=ScheduleConfig(peak_lr=point.peak_lr, warmup_fraction=0.1, decay_fraction=0.2),
@@ -58,7 +58,7 @@ def isoflop(
         micro_rows=micro_rows,
         precision="bfloat16" if has_fast_bfloat16() else "float32",
         seed=point.seed,
-        validation=held_out if "validation" in reader.splits else (),
+        validation=(SourceConfig(store=str(stores[0]), view=view, split="validation"),) if held_out else (),
         validation_rows=validation_rows,
         log_every_steps=max(point.steps // 50, 1),
         save_every_steps=max(point.steps // 4, 1),

@@ -1,9 +1,10 @@
 """Text as ids: a Hugging Face `tokenizers` tokenizer, given or built from the data."""
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from sodakit.errors import VocabularyError
 from sodakit.files import digest, write_text
@@ -106,6 +107,38 @@ def train_bpe(texts: Iterable[str], vocab_size: int = 512) -> TextTokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator(_without_none(texts), trainer)
+    return TextTokenizer(tokenizer)
+
+
+def extended_tokenizer(text_model_tokenizer: Path | str) -> TextTokenizer:
+    """A text model's tokenizer made ready for a warm start, as the published one for Qwen3 was.
+
+    Its end-of-text keeps its id and is named as ours is, and a BOS is appended after all its ids. Its other tokens and
+    their ids stay.
+
+    Args:
+        text_model_tokenizer: a `tokenizer.json`, or a folder with one.
+    Raises:
+        VocabularyError: none there, or one that has no `<|endoftext|>`.
+    """
+    path = Path(text_model_tokenizer)
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if not file.is_file():
+        raise VocabularyError(
+            f"No tokenizer.json at {path}. Download that of the text model, and name its folder."
+        )
+    plain = json.loads(file.read_text(encoding="utf-8"))
+    renamed = [token for token in plain["added_tokens"] if token["content"] == "<|endoftext|>"]
+    if not renamed:
+        raise VocabularyError(
+            f"{file} has no <|endoftext|> among its added tokens. Needed: Qwen3's, or one like it."
+        )
+    renamed[0]["content"] = EOS_TEXT
+    vocab = plain["model"]["vocab"]
+    if "<|endoftext|>" in vocab:  # some list their special tokens twice
+        vocab[EOS_TEXT] = vocab.pop("<|endoftext|>")
+    tokenizer = Tokenizer.from_str(json.dumps(plain))
+    tokenizer.add_special_tokens([AddedToken(BOS_TEXT, special=True, normalized=False)])
     return TextTokenizer(tokenizer)
 
 

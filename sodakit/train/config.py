@@ -10,8 +10,11 @@ from sodakit.model.config import ModelConfig
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """Cautious AdamW with AdamC decay, as SODA trains (arXiv 2602.16687)."""
+    """Cautious AdamW with AdamC decay, as SODA trains (arXiv 2602.16687), or one of its relatives."""
 
+    kind: Literal["cautious_adamw", "adamw", "muon"] = "cautious_adamw"
+    """`adamw` keeps every part of an update; `muon` orthogonalises those of the body's matrices, and treats the rest as
+    `cautious_adamw` does."""
     beta1: float = 0.98
     """Decay of the first moment."""
     beta2: float = 0.98
@@ -19,14 +22,16 @@ class OptimConfig:
     eps: float = 1e-16
     """Added to the root of the second moment."""
     weight_decay: float = 0.033
-    """Decoupled; times lr / peak_lr (AdamC). Not on norms, biases and the input embedding."""
+    """Decoupled. Not on norms, biases and the input embedding."""
+    decay_follows_lr: bool = True
+    """AdamC: the decay is also times lr / peak_lr."""
     clip_norm: float = 1.0
     """Global gradient norm limit."""
-    cautious: bool = True
-    """Keep only the parts of an update that agree in sign with the gradient."""
+    muon_momentum: float = 0.95
+    """Of `muon`'s matrices."""
 
     def __post_init__(self) -> None:
-        for name in ("beta1", "beta2"):
+        for name in ("beta1", "beta2", "muon_momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"optim.{name}={getattr(self, name)}; needed: 0 ≤ {name} < 1.")
 
@@ -40,7 +45,7 @@ class ScheduleConfig:
     warmup_fraction: float = 0.1
     """Share of the steps for the linear rise from 0."""
     decay_fraction: float = 0.2
-    """Share of the steps for the linear fall to 0 at the end."""
+    """Share of the steps for the linear fall at the end, to 0 after the last one."""
 
     def __post_init__(self) -> None:
         if (
@@ -68,6 +73,19 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ParallelConfig:
+    """How a run is laid over its ranks (torchrun says how many). Not part of a run's identity: any layout resumes it."""
+
+    kind: Literal["ddp", "fsdp", "hsdp"] = "ddp"
+    """`ddp`: every rank holds everything. `fsdp`: weights, gradients and moments are spread over all ranks. `hsdp`:
+    spread over groups of `shard_ranks`, copied between groups."""
+    shard_ranks: int | None = None
+    """Ranks of a group under `hsdp`; None for those of one machine (LOCAL_WORLD_SIZE)."""
+    activation_checkpointing: bool | None = None
+    """Compute activations again in the backward pass instead of keeping them; None: only where memory asks for it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """A complete run."""
 
@@ -83,14 +101,22 @@ class TrainConfig:
     """How fast it learns when."""
     loss: LossConfig = LossConfig()
     """What it learns."""
-    micro_rows: int | None = None
-    """Rows through the model at a time on each rank; None for all of them. Smaller needs less memory."""
+    micro_rows: int | Literal["auto"] | None = None
+    """Rows through the model at a time on each rank; None for all of them, `auto` for as many as fit. No part of a
+    run's identity."""
+    parallel: ParallelConfig = ParallelConfig()
+    """How it is laid over its ranks."""
+    compile_blocks: bool | None = None
+    """Let torch compile each block; None: on a GPU, where it fuses norms, rotations and SwiGLU."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Compute precision; parameters and moments are float32."""
     seed: int = 0
     """Keys the initial weights."""
     init_from: str | None = None
-    """Start from the weights of this checkpoint folder."""
+    """Start from these weights: a checkpoint or run folder of ours, or a Qwen3 in Hugging Face layout (folder or hub id),
+    whose text rows are kept and whose other rows are made anew."""
+    first_step: int = 0
+    """Where on the schedule the run begins: an anneal begins late. `steps` still says where it ends."""
     log_every_steps: int = 10
     """Between lines of metrics.jsonl."""
     validate_every_steps: int | None = None
@@ -109,7 +135,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ConfigError(f"steps={self.steps}; needed: at least 1.")
-        if self.micro_rows is not None and self.data.batch_rows % self.micro_rows:
+        if not 0 <= self.first_step < self.steps:
+            raise ConfigError(
+                f"first_step={self.first_step}; needed: at least 0 and less than steps={self.steps}."
+            )
+        if isinstance(self.micro_rows, int) and self.data.batch_rows % self.micro_rows:
             raise ConfigError(
                 f"micro_rows={self.micro_rows} does not divide batch_rows={self.data.batch_rows}."
             )
@@ -117,4 +147,4 @@ class TrainConfig:
     @property
     def tokens(self) -> int:
         """Tokens of the whole run."""
-        return self.steps * self.data.batch_tokens
+        return (self.steps - self.first_step) * self.data.batch_tokens

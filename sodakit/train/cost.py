@@ -1,40 +1,185 @@
 """What a run will cost, before it runs."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 from sodakit.data.language import open_language
 from sodakit.data.loader import Loader
+from sodakit.errors import ConfigError
+from sodakit.hardware import GPUS, Gpu
 from sodakit.model.accounting import (
     count_parameters,
+    palm_flops_per_token,
     soda_training_flops,
     training_flops_per_token,
-    training_memory,
 )
+from sodakit.tokens.vocabulary import soda_vocabulary
 from sodakit.train.config import TrainConfig
-from sodakit.units import format_bytes, format_count
+from sodakit.train.memory import USABLE, MemoryPlan, plan_for
+from sodakit.units import format_bytes, format_count, format_duration
+
+TEXT_TOKENS_PER_AUDIO_S = 3.0
+"""Of transcripts, as published; used where no store is at hand to count them."""
+AUDIO_TOKENS_PER_S = 100.0
+"""Mimi's first eight codebooks, likewise."""
 
 
-def describe_cost(config: TrainConfig) -> str:
-    """Parameters by every convention, FLOPs, tokens, hours of audio and memory, as lines of text."""
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What a run is to be costed on. Efficiency and price are assumptions, and printed as such."""
+
+    gpu: Gpu = GPUS["H200"]
+    num_gpus: int = 1
+    mfu: float = 0.4
+    """Share of the peak that the run will reach, in FLOPs as computed (causal)."""
+    price_per_gpu_hour: float = 3.5
+    """In dollars."""
+
+    @classmethod
+    def named(cls, name: str, **more: object) -> "Machine":
+        """A machine of GPUs by name.
+
+        Raises:
+            ConfigError: a GPU whose data sheet is not listed.
+        """
+        if name not in GPUS:
+            raise ConfigError(f"No data sheet of a GPU {name!r}; there are {', '.join(GPUS)}.")
+        return cls(gpu=GPUS[name], **more)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Diet:
+    """What the rows of a run are made of."""
+
+    attended_tokens: float
+    """Mean length of the documents that positions attend within."""
+    audio_share: float
+    """Of all tokens."""
+    audio_tokens_per_s: float
+    passes: list[float]
+    """Over each source; empty where it is not known."""
+    is_measured: bool
+
+
+def measure_diet(config: TrainConfig) -> Diet:
+    """The diet of the first rows, or the published one where the stores are not here."""
+    if not all((Path(s.store) / "store.json").exists() for s in config.data.sources):
+        return _published_diet(config)
     store, vocabulary = open_language(config.data.sources[0].store)
-    count = count_parameters(config.model)
     loader = Loader(config.data, vocabulary)
     rows = [loader.row(number) for number in range(min(64, 4 * config.data.batch_rows))]
     lengths = [length for _, row in rows for length in row]
-    attended = sum(n * n for n in lengths) / sum(lengths)
-    audio_share = sum(float(vocabulary.is_audio(ids_T).mean()) for ids_T, _ in rows) / len(rows)
-    tokens_per_s = store.codec_spec.frame_rate_hz * store.codec_spec.num_codebooks
-    flops = training_flops_per_token(config.model, attended) * config.tokens
-    micro_tokens = (config.micro_rows or config.data.batch_rows) * config.data.context
-    memory = training_memory(config.model, micro_tokens)
-    lines = {
+    return Diet(
+        attended_tokens=sum(n * n for n in lengths) / sum(lengths),
+        audio_share=sum(float(vocabulary.is_audio(ids_T).mean()) for ids_T, _ in rows) / len(rows),
+        audio_tokens_per_s=store.codec_spec.frame_rate_hz * store.codec_spec.num_codebooks,
+        passes=loader.epochs(config.steps - config.first_step),
+        is_measured=True,
+    )
+
+
+def _published_diet(config: TrainConfig) -> Diet:
+    shares = {s.store: s.weight for s in config.data.sources}
+    speech = sum(w for name, w in shares.items() if "nemotron" not in name) / sum(shares.values())
+    view = config.data.sources[0].view
+    per_s = AUDIO_TOKENS_PER_S
+    if view.composition == "semantic":
+        per_s /= soda_vocabulary().num_codebooks
+    text = TEXT_TOKENS_PER_AUDIO_S if view.has_text else 0.0
+    return Diet(config.data.context, speech * per_s / (per_s + text), per_s, [], False)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run takes."""
+
+    config: TrainConfig
+    machine: Machine
+    diet: Diet
+    plan: MemoryPlan
+
+    @property
+    def flops(self) -> float:
+        """As computed: attention inside documents, half the square."""
+        per_token = training_flops_per_token(self.config.model, self.diet.attended_tokens)
+        return per_token * self.config.tokens
+
+    @property
+    def soda_flops(self) -> float:
+        """As the paper counts."""
+        return soda_training_flops(self.config.model, self.config.tokens, self.config.data.context)
+
+    @property
+    def audio_hours(self) -> float:
+        """Heard over the run, repetitions included."""
+        return self.config.tokens * self.diet.audio_share / self.diet.audio_tokens_per_s / 3600
+
+    @property
+    def duration_s(self) -> float:
+        """At the machine's assumed efficiency."""
+        return self.flops / (self.machine.gpu.peak_flops * self.machine.mfu * self.machine.num_gpus)
+
+    @property
+    def price(self) -> float:
+        """In dollars."""
+        return self.duration_s / 3600 * self.machine.num_gpus * self.machine.price_per_gpu_hour
+
+
+def cost_of(config: TrainConfig, machine: Machine) -> Cost:
+    """What a run takes on a machine."""
+    ranks = machine.num_gpus
+    shards = {"ddp": 1, "fsdp": ranks, "hsdp": config.parallel.shard_ranks or min(ranks, 8)}[
+        config.parallel.kind
+    ]
+    usable = USABLE["cuda"] * machine.gpu.memory_bytes
+    return Cost(config, machine, measure_diet(config), plan_for(config, usable, ranks=ranks, shards=shards))
+
+
+def describe_cost(config: TrainConfig, machine: Machine | None = None) -> str:
+    """Parameters by every convention, FLOPs, tokens, hours of audio, memory, time and price, as lines of text."""
+    cost = cost_of(config, machine or Machine())
+    lines = _model_lines(cost) | _machine_lines(cost)
+    width = max(map(len, lines))
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
+
+
+def _model_lines(cost: Cost) -> dict[str, str]:
+    config, diet = cost.config, cost.diet
+    count = count_parameters(config.model)
+    palm = palm_flops_per_token(config.model, config.data.context) * config.tokens
+    passes = ", ".join(f"{e:.2f}" for e in diet.passes)
+    basis = "measured on the first rows" if diet.is_measured else "assumed: published sources, full rows"
+    decay = config.schedule.decay_fraction * config.steps
+    warmup = config.schedule.warmup_fraction * config.steps
+    return {
         "Parameters": f"{format_count(count.total)} in all; {format_count(count.non_embedding)} without embeddings, "
         f"{format_count(count.one_embedding)} with one, {format_count(count.two_embeddings)} with two, "
         f"{format_count(count.matmul)} in matrix products",
-        "Tokens": f"{format_count(config.tokens)} in {config.steps} steps of {format_count(config.data.batch_tokens)}",
-        "Passes": ", ".join(f"{e:.2f}" for e in loader.epochs(config.steps)) + " over the sources",
-        "Audio": f"about {config.tokens * audio_share / tokens_per_s / 3600:,.1f} hours heard",
-        "Compute": f"{flops:.2e} FLOPs (documents of {attended:.0f} tokens on average); "
-        f"{soda_training_flops(config.model, config.tokens, config.data.context):.2e} as the paper counts",
-        "Memory": f"about {format_bytes(memory.total_bytes)} for {format_count(micro_tokens)} tokens at a time",
+        "Tokens": f"{format_count(config.tokens)} in {config.steps - config.first_step:,} steps of "
+        f"{format_count(config.data.batch_tokens)}{f', {passes} passes over the sources' if passes else ''}",
+        "Schedule": f"learning rate {config.schedule.peak_lr:.6g}, warm-up {int(warmup):,} steps, decay {int(decay):,}",
+        "Audio": f"about {cost.audio_hours:,.1f} hours heard ({diet.audio_share:.0%} of the tokens; {basis})",
+        "Compute": f"{cost.flops:.3g} FLOPs as computed (causal, documents of {diet.attended_tokens:.0f} tokens); "
+        f"{palm:.3g} as PaLM counts; {cost.soda_flops:.3g} as the paper counts; "
+        f"{6 * count.two_embeddings * config.tokens:.3g} as 6ND with both embeddings",
     }
-    width = max(map(len, lines))
-    return "\n".join(f"{name:<{width}}  {text}" for name, text in lines.items())
+
+
+def _machine_lines(cost: Cost) -> dict[str, str]:
+    config, machine, plan = cost.config, cost.machine, cost.plan
+    memory, gpu = plan.expected, machine.gpu
+    fits = memory.total_bytes <= USABLE["cuda"] * gpu.memory_bytes
+    advice = (
+        "" if fits else f": more than {USABLE['cuda']:.0%} of it, so use parallel.kind=fsdp and more GPUs"
+    )
+    names = f"{machine.num_gpus} x {gpu.name}"
+    speed = config.tokens / cost.duration_s
+    return {
+        "Memory": f"about {format_bytes(memory.total_bytes)} of {format_bytes(gpu.memory_bytes)} per GPU "
+        f"({plan.micro_rows} rows of {config.data.context} at a time{', activations computed again' if plan.recompute else ''}; "
+        f"states {format_bytes(memory.states_bytes)}, activations {format_bytes(memory.activations_bytes)}, "
+        f"logits {format_bytes(memory.logits_bytes)}){advice}",
+        "Time": f"{format_duration(cost.duration_s)} on {names} at {format_count(speed)} tokens/s, if {machine.mfu:.0%} of "
+        f"{gpu.peak_flops / 1e12:.0f} TFLOP/s is reached (causal FLOPs; an assumption)",
+        "Price": f"{cost.price:,.0f} $ at {machine.price_per_gpu_hour:.2f} $ per GPU and hour (an assumption)",
+    }

@@ -27,6 +27,11 @@ class Slot:
     rows: slice
 
 
+def chunk_positions(num_rows: int, device_type: str) -> int:
+    """Positions whose logits over `num_rows` ids exist at a time."""
+    return max(4, CHUNK_ELEMENTS.get(device_type, 2**26) // num_rows // GRANULE) * GRANULE
+
+
 def _padded(x: Tensor) -> Tensor:
     """With zeros behind, to whole granules; a copy in any case."""
     padded = x.new_zeros(-(-len(x) // GRANULE) * GRANULE, *x.shape[1:])
@@ -54,7 +59,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         x_low_TD, head_low_VD = x_TD.to(dtype), head_VD.to(dtype)
         for slot in slots:
             rows_RD = head_low_VD[slot.rows]
-            chunk_T = max(4, CHUNK_ELEMENTS.get(x_TD.device.type, 2**26) // len(rows_RD) // GRANULE) * GRANULE
+            chunk_T = chunk_positions(len(rows_RD), x_TD.device.type)
             x_slot, targets, weights = (
                 _padded(t[slot.positions_T]) for t in (x_low_TD, targets_T, weights_T)
             )
@@ -88,9 +93,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dloss: Tensor, _: Tensor) -> tuple[Any, ...]:
         dx_TD, dhead_VD = ctx.saved_tensors
+        # A pass over V x D for a factor of 1 would show on a CPU; a GPU must not be asked what it is.
+        if not (dloss.device.type == "cpu" and dloss == 1):
+            dx_TD, dhead_VD = dx_TD * dloss, dhead_VD * dloss
         return (
-            (dx_TD * dloss).to(ctx.x_dtype),
-            (dhead_VD * dloss).to(ctx.head_dtype),
+            dx_TD.to(ctx.x_dtype),
+            dhead_VD.to(ctx.head_dtype),
             None,
             None,
             None,

@@ -1,22 +1,33 @@
-"""Numbers of a run as they come: `metrics.jsonl` for programs, TensorBoard for curves."""
+"""Numbers of a run as they come: `metrics.jsonl` for programs, TensorBoard for curves, Weights & Biases if asked."""
 
 import json
+import resource
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from sodakit.errors import MissingExtra
 from sodakit.files import read_json_lines, write_json_lines
-from sodakit.model.accounting import training_flops_per_token
+from sodakit.hardware import gpu_named
+from sodakit.model.accounting import palm_flops_per_token, training_flops_per_token
 from sodakit.train.config import TrainConfig
+from sodakit.train.identity import device_name
 
 
 class Metrics:
-    """Appends rows to `metrics.jsonl` and scalars to TensorBoard."""
+    """Appends rows to `metrics.jsonl`, scalars to TensorBoard, and both to Weights & Biases if asked."""
 
-    def __init__(self, run: Path, from_step: int) -> None:
-        """Open the run's log; rows of steps that a resumed run will make again are dropped."""
+    def __init__(self, run: Path, from_step: int, wandb_project: str | None = None) -> None:
+        """Open the run's log; rows of steps that a resumed run will make again are dropped.
+
+        Raises:
+            MissingExtra: Weights & Biases is asked for and not installed.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
         self._path = run / "metrics.jsonl"
@@ -25,47 +36,82 @@ class Metrics:
             write_json_lines(self._path, kept)
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=from_step + 1)
+        self._wandb = _open_wandb(run, wandb_project) if wandb_project else None
 
     def write(self, step: int, values: dict[str, Any]) -> None:
-        """One row; numbers also become TensorBoard scalars."""
+        """One row; numbers also become scalars."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
         for name, value in values.items():
             if isinstance(value, (int, float)):
                 self._board.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log({"step": step, **values})
 
     def close(self) -> None:
-        """Flush and close both."""
+        """Flush and close all."""
         self._file.close()
         self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+
+def _open_wandb(run: Path, project: str) -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise MissingExtra("wandb", "wandb", "Logging to Weights & Biases") from error
+    # The folder's name as id: a resumed run goes on in the same curves.
+    opened = wandb.init(project=project, id=run.resolve().name, name=run.resolve().name, resume="allow")
+    opened.define_metric("*", step_metric="step")
+    return opened
 
 
 class Meter:
     """Speed since the last reading; validation and listening do not count as training time."""
 
-    def __init__(self, config: TrainConfig, tokens_per_audio_s: float, step: int) -> None:
-        self._config = config
+    def __init__(
+        self,
+        config: TrainConfig,
+        tokens_per_audio_s: float,
+        step: int,
+        device: torch.device,
+        num_ranks: int = 1,
+    ) -> None:
+        self._config, self._device = config, device
         self._tokens_per_audio_s = tokens_per_audio_s
+        gpu = gpu_named(device_name(device)) if device.type == "cuda" else None
+        self._peak_flops = gpu.peak_flops * num_ranks if gpu else None
         self._start_s, self._start_step = time.perf_counter(), step
 
     def read(self, step: int, audio_tokens: int, attended_tokens: float) -> dict[str, float]:
-        """Tokens and hours of audio so far, and the speed since the last reading.
+        """Tokens and hours of audio so far, and speed and memory since the last reading.
+
+        `flops_per_s` and `mfu_causal` count attention as computed (half the square of each document), `…_palm` as most
+        reports do (the full square of the row). MFU is left out where the processor's peak is not known.
 
         Args:
             step: steps done.
             audio_tokens: audio tokens trained on so far.
             attended_tokens: mean document length (T_eff), for the FLOPs of attention.
         """
-        now_s = time.perf_counter()
-        tokens = (step - self._start_step) * self._config.data.batch_tokens
+        config, now_s = self._config, time.perf_counter()
+        tokens = (step - self._start_step) * config.data.batch_tokens
         tokens_per_s = tokens / max(now_s - self._start_s, 1e-9)
         self._start_s, self._start_step = now_s, step
-        return {
-            "tokens": step * self._config.data.batch_tokens,
+        causal = tokens_per_s * training_flops_per_token(config.model, attended_tokens)
+        palm = tokens_per_s * palm_flops_per_token(config.model, config.data.context)
+        values = {
+            "tokens": (step - config.first_step) * config.data.batch_tokens,
             "audio_hours": audio_tokens / self._tokens_per_audio_s / 3600,
             "tokens_per_s": tokens_per_s,
-            "flops_per_s": tokens_per_s * training_flops_per_token(self._config.model, attended_tokens),
+            "flops_per_s": causal,
+            "flops_per_s_palm": palm,
+            "peak_memory_bytes": peak_memory_bytes(self._device),
         }
+        if self._peak_flops:
+            values |= {"mfu_causal": causal / self._peak_flops, "mfu_palm": palm / self._peak_flops}
+        return values
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -73,3 +119,11 @@ class Meter:
         begin_s = time.perf_counter()
         yield
         self._start_s += time.perf_counter() - begin_s
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most this process has held: on its GPU, or in main memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,10 +1,11 @@
 """From a batch to a loss and a loss vector: what is predicted, with which weight, counted by kind of token."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sodakit.data.loader import Batch
 from sodakit.errors import ConfigError
@@ -53,9 +54,14 @@ class LossVector:
         self._nats.copy_(torch.tensor(state["nats"], dtype=torch.float64))
         self._counts.copy_(torch.tensor(state["counts"], dtype=torch.float64))
 
-    def read(self) -> dict[str, float]:
-        """Mean nats by kind (`loss/all`, `loss/text`, …; absent kinds left out) and `bits_per_audio_s`; starts anew."""
-        nats, counts = self._nats.cpu().numpy().copy(), self._counts.cpu().numpy().copy()
+    def read(self, sum_ranks: Callable[[list[float]], list[float]] | None = None) -> dict[str, float]:
+        """Mean nats by kind (`loss/all`, `loss/text`, …; absent kinds left out) and `bits_per_audio_s`; starts anew.
+
+        Args:
+            sum_ranks: adds up the sums of all ranks, which must all read at the same time.
+        """
+        sums = [*self._nats.tolist(), *self._counts.tolist()]
+        nats, counts = np.split(np.array(sum_ranks(sums) if sum_ranks else sums), 2)
         self._nats.zero_()
         self._counts.zero_()
         values = {"loss/all": float(nats.sum() / max(counts.sum(), 1))}
@@ -133,11 +139,17 @@ class Objective:
     def _put(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self._device, non_blocking=True)
 
-    def __call__(self, model: Transformer, targets: Targets) -> tuple[Tensor, Tensor]:
-        """The loss of a micro-batch (its share of the batch mean) and nll_T of its targets."""
+    def __call__(
+        self, model: Transformer, targets: Targets, forward: nn.Module | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of a micro-batch (its share of the batch mean) and nll_T of its targets.
+
+        Args:
+            forward: what to call for the states instead of `model`: a wrapper that exchanges gradients between ranks.
+        """
         low = self._dtype != torch.float32
         with torch.autocast(self._device.type, dtype=self._dtype, enabled=low):
-            x_BTD = model(targets.ids_BT, packing=targets.packing)
+            x_BTD = (forward or model)(targets.ids_BT, packing=targets.packing)
         x_TD = x_BTD.reshape(-1, x_BTD.shape[-1])[targets.positions_T]
         return cross_entropy(
             x_TD,

@@ -1,4 +1,4 @@
-"""Cautious AdamW with AdamC weight decay, as SODA trains.
+"""Cautious AdamW with AdamC weight decay, as SODA trains; plain AdamW and Muon beside it.
 
     g ← g · min(1, clip / ‖g‖)
     m ← β₁m + (1-β₁)g,  v ← β₂v + (1-β₂)g²,  u = m̂ / (√v̂ + ε)
@@ -9,12 +9,20 @@ Source: arXiv 2602.16687 and the public Levanter optimizer it names.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from sodakit.train.config import OptimConfig
+from sodakit.train.muon import is_muon_matrix, muon_direction
+from sodakit.train.parallel import like
+from sodakit.train.update import moments_pass, weights_pass
+
+SumShards = Callable[[Tensor], Tensor]
+"""Adds up a tensor of partial sums over the ranks that share the parameters."""
 
 
 def parameter_kind(name: str) -> str:
@@ -27,81 +35,224 @@ def is_decayed(name: str, parameter: Tensor) -> bool:
     return parameter.ndim >= 2 and "embedding" not in name
 
 
-class CautiousAdamW:
-    """The optimizer. Moments are float32 tensors by parameter name, so any layout of ranks can load them."""
+@dataclass(frozen=True)
+class _Rows:
+    """A sparse gradient: the rows of the embedding that were read."""
+
+    rows_R: Tensor
+    gradient_RD: Tensor
+    first_RD: Tensor
+    second_RD: Tensor
+
+
+class Optimizer:
+    """Moments are float32 tensors by parameter name, laid out as the parameters are, so any layout can load them.
+
+    A step whose gradient is not finite changes nothing and is counted. Rows of an embedding that were not read have no
+    gradient, so the cautious update leaves them alone; with sparse gradients they cost nothing, and their moments are
+    brought up to date when they are next read (`seen` says up to which update they are).
+    """
 
     def __init__(
-        self, parameters: Iterable[tuple[str, nn.Parameter]], config: OptimConfig, peak_lr: float
+        self,
+        parameters: Iterable[tuple[str, nn.Parameter]],
+        config: OptimConfig,
+        peak_lr: float,
+        sum_shards: SumShards | None = None,
     ) -> None:
-        self.config = config
-        self.peak_lr = peak_lr
-        self.updates = 0
+        self.config, self.peak_lr, self._sum_shards = config, peak_lr, sum_shards
         kinds: dict[str, list[tuple[str, nn.Parameter]]] = {}
+        self._muon: list[tuple[str, nn.Parameter]] = []
         for name, parameter in parameters:
-            kinds.setdefault(parameter_kind(name), []).append((name, parameter))
+            if config.kind == "muon" and is_muon_matrix(name, parameter):
+                self._muon.append((name, parameter))
+            else:
+                kinds.setdefault(parameter_kind(name), []).append((name, parameter))
         self._groups = list(kinds.values())
-        self._first = {n: torch.zeros_like(p, dtype=torch.float32) for g in self._groups for n, p in g}
-        self._second = {n: torch.zeros_like(p, dtype=torch.float32) for g in self._groups for n, p in g}
+        adam = [pair for group in self._groups for pair in group]
+        self._all = adam + self._muon
+        self._first = {n: torch.zeros_like(p, dtype=torch.float32) for n, p in self._all}
+        self._second = {n: torch.zeros_like(p, dtype=torch.float32) for n, p in adam}
+        device = self._all[0][1].device
+        self._seen: dict[str, Tensor] = {}
+        self._updates = torch.zeros((), dtype=torch.int64, device=device)
+        self._skipped = torch.zeros((), dtype=torch.int64, device=device)
+        self._bad_run = torch.zeros((), dtype=torch.int64, device=device)
+        self._factor = torch.ones((), device=device)
+        self._ok = torch.ones((), dtype=torch.bool, device=device)
+
+    @property
+    def updates(self) -> int:
+        """Updates made; reading it waits for the device."""
+        return int(self._updates)
+
+    @property
+    def skipped(self) -> int:
+        """Steps left out because their gradient was not finite; reading it waits for the device."""
+        return int(self._skipped)
+
+    @property
+    def skipped_in_a_row(self) -> int:
+        """The same, since the last good step."""
+        return int(self._bad_run)
 
     @torch.no_grad()
     def clip(self) -> Tensor:
-        """Scale all gradients to at most `clip_norm`; the norm before, a scalar tensor."""
-        gradients = [p.grad for g in self._groups for _, p in g if p.grad is not None]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        torch._foreach_mul_(gradients, (self.config.clip_norm / (norm + 1e-12)).clamp(max=1.0))
+        """The global gradient norm, a scalar tensor; the next `step` scales gradients to at most `clip_norm`."""
+        norms = torch._foreach_norm([_dense(p.grad) for _, p in self._all if p.grad is not None])
+        norm = torch.linalg.vector_norm(torch.stack(norms))
+        if self._sum_shards is not None:
+            norm = self._sum_shards(norm.square()).sqrt()
+        self._factor = (self.config.clip_norm / (norm + 1e-12)).clamp(max=1.0)
+        self._ok = torch.isfinite(norm)
         return norm
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
-        """One update of every parameter that has a gradient, then forget the gradients."""
-        self.updates += 1
-        for group in self._groups:
-            named = [(n, p) for n, p in group if p.grad is not None]
-            if named:
-                self._update([n for n, _ in named], [p for _, p in named], lr)
-
-    def _update(self, names: list[str], parameters: list[nn.Parameter], lr: float) -> None:
-        config = self.config
-        gradients = [p.grad.float() for p in parameters]  # type: ignore[union-attr]
-        first, second = [self._first[n] for n in names], [self._second[n] for n in names]
-        torch._foreach_lerp_(first, gradients, 1 - config.beta1)
-        torch._foreach_mul_(second, config.beta2)
-        torch._foreach_addcmul_(second, gradients, gradients, 1 - config.beta2)
-        correction1 = 1 - config.beta1**self.updates
-        correction2 = 1 - config.beta2**self.updates
-        denominators = torch._foreach_sqrt(second)
-        torch._foreach_mul_(denominators, correction2**-0.5)
-        torch._foreach_add_(denominators, config.eps)
-        directions = list(torch._foreach_div(first, denominators))
-        torch._foreach_mul_(directions, 1 / correction1)
-        if config.cautious:
-            self._make_cautious(directions, gradients)
-        weights: list[Tensor] = list(parameters)
-        if config.weight_decay and is_decayed(names[0], weights[0]):
-            torch._foreach_mul_(weights, 1 - lr * config.weight_decay * lr / self.peak_lr)
-        torch._foreach_add_(weights, directions, alpha=-lr)
-        for parameter in parameters:
+        """One update of every parameter that has a gradient, by the last `clip`; then forget the gradients."""
+        self._skipped += ~self._ok
+        self._bad_run = torch.where(self._ok, 0, self._bad_run + 1)
+        self._updates += self._ok
+        # Elsewhere the kernels themselves leave everything as it is, and nobody waits.
+        if self._ok.device.type != "cpu" or bool(self._ok):
+            self._adam(lr)
+            for name, parameter in self._muon:
+                self._muon_update(name, parameter, lr)
+        for _, parameter in self._all:
             parameter.grad = None
 
-    def _make_cautious(self, directions: list[Tensor], gradients: list[Tensor]) -> None:
-        masks = [(u * g > 0).to(u.dtype) for u, g in zip(directions, gradients, strict=True)]
-        kept = torch.stack([m.sum() for m in masks]).sum() / sum(m.numel() for m in masks)
-        torch._foreach_mul_(directions, masks)
-        torch._foreach_div_(directions, kept + self.config.eps)
+    def _adam(self, lr: float) -> None:
+        groups = [[(n, p) for n, p in group if p.grad is not None] for group in self._groups]
+        groups = [group for group in groups if group]
+        sparse = {n: self._rows(n, p) for group in groups for n, p in group if p.grad.is_sparse}  # type: ignore[union-attr]
+        kept = torch.stack(
+            [torch.stack([self._moments(n, p, sparse) for n, p in group]).sum() for group in groups]
+        ).float()
+        if self._sum_shards is not None:
+            kept = self._sum_shards(kept)
+        correction1 = 1 - self.config.beta1 ** self._updates.double()
+        correction2 = (1 - self.config.beta2 ** self._updates.double()).sqrt()
+        eps = self.config.eps * correction2
+        for group, count in zip(groups, kept, strict=True):
+            # p.numel() is that of the whole parameter, whatever share of it lies here.
+            mean = count / sum(p.numel() for _, p in group) + self.config.eps
+            step = lr * correction2 / correction1 / (mean if self._cautious else 1.0)
+            for name, parameter in group:
+                self._weights(name, parameter, step, eps, lr, sparse)
+
+    @property
+    def _cautious(self) -> bool:
+        return self.config.kind != "adamw"
+
+    def _moments(self, name: str, parameter: nn.Parameter, sparse: dict[str, _Rows]) -> Tensor:
+        betas = self.config.beta1, self.config.beta2
+        if name in sparse:
+            r = sparse[name]
+            return moments_pass(r.gradient_RD, r.first_RD, r.second_RD, self._factor, self._ok, *betas)
+        self._settle(name)
+        g, m, v = _local(parameter.grad), _local(self._first[name]), _local(self._second[name])
+        return moments_pass(g, m, v, self._factor, self._ok, *betas)
+
+    def _weights(
+        self,
+        name: str,
+        parameter: nn.Parameter,
+        step: Tensor,
+        eps: Tensor,
+        lr: float,
+        sparse: dict[str, _Rows],
+    ) -> None:
+        shrink = torch.full_like(step, self._shrink(name, parameter, lr))
+        if name not in sparse:
+            g, m, v = _local(parameter.grad), _local(self._first[name]), _local(self._second[name])
+            weights_pass(_local(parameter), g, m, v, step, shrink, eps, self._ok, self._cautious)
+            return
+        r = sparse[name]
+        p_RD = parameter[r.rows_R]
+        weights_pass(
+            p_RD, r.gradient_RD, r.first_RD, r.second_RD, step, shrink, eps, self._ok, self._cautious
+        )
+        parameter[r.rows_R] = p_RD
+        self._first[name][r.rows_R], self._second[name][r.rows_R] = r.first_RD, r.second_RD
+        self._seen[name][r.rows_R] = self._updates.to(self._seen[name].dtype)
+
+    def _rows(self, name: str, parameter: nn.Parameter) -> _Rows:
+        """The rows that have a gradient, with their moments as they stood after the last update."""
+        if name not in self._seen:
+            # Until now every row was updated every time.
+            self._seen[name] = torch.full(
+                (len(parameter),), self.updates - 1, dtype=torch.int32, device=parameter.device
+            )
+        gradient = parameter.grad.coalesce()  # type: ignore[union-attr]
+        rows_R = gradient.indices()[0]
+        gap_R1 = (self._updates - 1 - self._seen[name][rows_R]).double()[:, None]
+        first_RD = self._first[name][rows_R] * (self.config.beta1**gap_R1).float()
+        second_RD = self._second[name][rows_R] * (self.config.beta2**gap_R1).float()
+        return _Rows(rows_R, gradient.values().contiguous(), first_RD, second_RD)
+
+    def _settle(self, name: str) -> None:
+        """Bring all rows up to the last update: from now on every row is updated every time."""
+        if name in self._seen:
+            gap_R1 = (self._updates - 1 - self._seen.pop(name)).double()[:, None]
+            self._first[name].mul_((self.config.beta1**gap_R1).float())
+            self._second[name].mul_((self.config.beta2**gap_R1).float())
+
+    def _shrink(self, name: str, parameter: Tensor, lr: float) -> float:
+        if not is_decayed(name, parameter):
+            return 1.0
+        ratio = lr / self.peak_lr if self.config.decay_follows_lr else 1.0
+        return 1 - lr * self.config.weight_decay * ratio
+
+    def _muon_update(self, name: str, parameter: nn.Parameter, lr: float) -> None:
+        if parameter.grad is None:
+            return
+        momentum = self._first[name]
+        before = momentum.clone() if self._ok.device.type != "cpu" else momentum
+        direction = muon_direction(momentum, parameter.grad * self._factor, self.config.muon_momentum)
+        new = parameter * self._shrink(name, parameter, lr) - direction * lr
+        if self._ok.device.type != "cpu":
+            momentum.copy_(torch.where(self._ok, momentum, before))
+            new = torch.where(self._ok, new, parameter)
+        parameter.copy_(new)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """`first.<name>` and `second.<name>` moments; the number of updates is kept by the trainer."""
-        return {f"first.{n}": t for n, t in self._first.items()} | {
-            f"second.{n}": t for n, t in self._second.items()
-        }
+        """`first.<name>`, `second.<name>` and `seen.<name>`; the numbers of updates are kept by the trainer."""
+        return (
+            {f"first.{n}": t for n, t in self._first.items()}
+            | {f"second.{n}": t for n, t in self._second.items()}
+            | {f"seen.{n}": t for n, t in self._seen.items()}
+        )
 
-    def load_state_dict(self, state: dict[str, Tensor], updates: int) -> None:
-        """Take up the moments after `updates` updates.
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor], updates: int, skipped: int = 0) -> None:
+        """Take up the moments after `updates` updates; tensors laid out as ours, or whole ones.
 
         Raises:
             KeyError: a parameter's moments are missing.
         """
-        self.updates = updates
+        self._updates.fill_(updates)
+        self._skipped.fill_(skipped)
+        lazy = [n.removeprefix("seen.") for n in state if n.startswith("seen.")]
+        self._seen = {n: state[f"seen.{n}"].clone() for n in lazy if not isinstance(self._first[n], DTensor)}
+        betas = {"first.": self.config.beta1, "second.": self.config.beta2}
         for moments, prefix in ((self._first, "first."), (self._second, "second.")):
             for name, tensor in moments.items():
-                tensor.copy_(state[prefix + name])
+                whole = state[prefix + name]
+                if name in lazy and name not in self._seen:
+                    gap_R1 = (updates - state[f"seen.{name}"]).double()[:, None]
+                    whole = whole * (betas[prefix] ** gap_R1).float()
+                tensor.copy_(like(tensor, whole))
+
+
+def _local(tensor: Tensor | None) -> Tensor:
+    """The part of a tensor that lies on this rank, as the memory itself."""
+    assert tensor is not None
+    local = tensor.to_local() if isinstance(tensor, DTensor) else tensor.data
+    return local if local.is_contiguous() else local.contiguous()
+
+
+def _dense(gradient: Tensor | None) -> Tensor:
+    assert gradient is not None
+    if gradient.is_sparse:
+        return gradient.coalesce().values()
+    return _local(gradient)

@@ -8,6 +8,7 @@ from sodakit.data.loader import Batch, DataConfig, Loader, SourceConfig
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.train.objective import LossVector, Objective
+from sodakit.train.parallel import Ranks
 
 
 class Validation:
@@ -27,10 +28,17 @@ class Validation:
         self._batches: list[Batch] = [self._loader.batch(n) for n in range(min(rows, available))]
 
     @torch.no_grad()
-    def __call__(self, model: Transformer, objective: Objective, vector: LossVector) -> dict[str, float]:
-        """Mean nats by kind under `validation/…`."""
-        for batch in self._batches:
-            targets = objective.targets(batch, slice(None), 1.0)
+    def __call__(
+        self, model: Transformer, objective: Objective, vector: LossVector, ranks: Ranks | None = None
+    ) -> dict[str, float]:
+        """Mean nats by kind under `validation/…`, over the shares of all ranks."""
+        rank, size = (ranks.rank, ranks.size) if ranks else (0, 1)
+        for first in range(0, len(self._batches), size):
+            # Sharded weights are gathered by all ranks together, so one without a row of its own left computes another's.
+            own = first + rank < len(self._batches)
+            targets = objective.targets(self._batches[first + rank if own else first], slice(None), 1.0)
             _, nll_T = objective(model, targets)
-            vector.add(nll_T, targets.kinds_T)
-        return {f"validation/{name}": value for name, value in vector.read().items()}
+            if own:
+                vector.add(nll_T, targets.kinds_T)
+        values = vector.read(ranks.sum if ranks else None)
+        return {f"validation/{name}": value for name, value in values.items()}

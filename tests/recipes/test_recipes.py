@@ -1,9 +1,12 @@
 import pytest
 
+from sodakit.data.language import open_language
 from sodakit.errors import ConfigError
-from sodakit.recipes.catalogue import recipe
+from sodakit.recipes.ablations import TEXT_PERCENTS, composition, text_ratio
+from sodakit.recipes.catalogue import RECIPES, recipe
 from sodakit.recipes.demo import DemoConfig, household_readings
 from sodakit.recipes.suite import suite
+from sodakit.train.schedule import learning_rate
 from sodakit.voices.catalogue import SEEN_VOICES, UNSEEN_VOICES
 from tests.stores import small_store
 
@@ -49,7 +52,58 @@ def test_an_unknown_recipe_gets_the_nearest_one(store):
         recipe("soda_60m", [store])
 
 
-def test_every_recipe_fits_its_store(store):
-    for name in ("demo", "soda_135m", "soda_4b"):
-        config = recipe(name, [store])
-        assert config.model.vocab_size > 0 and config.data.context <= config.model.context
+def test_every_recipe_fits_its_store_or_none(store):
+    for name in RECIPES:
+        if name.startswith("isoflop"):  # made for one vocabulary
+            assert recipe(name, []).model.vocab_size == 144_644
+            continue
+        stores = [store, store] if name in {f"text_{p:g}" for p in TEXT_PERCENTS if 0 < p < 100} else [store]
+        config = recipe(name, stores)
+        assert config.model.vocab_size == open_language(store)[1].size
+        assert config.data.context <= config.model.context
+        if name != "demo":
+            assert recipe(name, []).model.vocab_size == 144_644
+
+
+def test_the_published_mixture_is_named_and_weighed():
+    weights = {s.store: s.weight for s in suite("soda_600m").data.sources}
+    assert sum(weights.values()) == pytest.approx(1, abs=2e-4)
+    assert weights["nemotron-hq-actual"] == 0.05
+    assert len(recipe("prelim", []).data.sources) == 8
+
+
+# Rows, steps, peak learning rate, as published.
+STUDIES = [
+    ("text_5", 128, 19_074, 0.00212),
+    ("source_mls", 128, 19_074, 0.0015),
+    ("tokens_semantic", 128, 57_221, 0.002),
+    ("prelim", 512, 238_419, 0.00424),
+    ("anneal_emilia", 512, 240_000, 0.00424),
+]
+
+
+@pytest.mark.parametrize(("name", "rows", "steps", "peak_lr"), STUDIES)
+def test_studies_have_the_published_settings(name, rows, steps, peak_lr):
+    config = recipe(name, [])
+    assert (config.data.batch_rows, config.steps) == (rows, steps)
+    assert config.schedule.peak_lr == pytest.approx(peak_lr, rel=2e-3)
+
+
+def test_an_anneal_begins_at_the_stable_rate_and_falls_to_nothing():
+    config = recipe("anneal_yodas", [])
+    rates = [learning_rate(s, config.steps, config.schedule) for s in (190_000, 215_000, 239_999)]
+    assert rates == pytest.approx([0.004243, 0.0021213, 8.5e-8], rel=1e-2)
+    assert config.tokens == pytest.approx(105e9, rel=0.01)
+
+
+def test_text_shares_are_token_shares():
+    weights = [s.weight for s in text_ratio(7.5).data.sources]
+    assert weights == pytest.approx([0.925, 0.075])
+    assert len(text_ratio(0).data.sources) == len(text_ratio(100).data.sources) == 1
+    with pytest.raises(ConfigError, match="takes 2: speech then text"):
+        text_ratio(5, ["one"])
+
+
+def test_composition_keeps_what_its_name_says():
+    assert composition("semantic").data.sources[0].view.order == "audio_first"
+    assert composition("semantic_acoustic_text").data.sources[0].view.order == "both"

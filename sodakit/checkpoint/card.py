@@ -1,0 +1,93 @@
+"""The model card of an export: what it is, how it was trained, how it is used. Facts only; what is not known is left out."""
+
+import torch
+
+import sodakit
+from sodakit.checkpoint.contents import Checkpoint
+from sodakit.model.accounting import count_parameters
+from sodakit.tokens.vocabulary import Vocabulary
+from sodakit.units import format_count
+
+_USE = """
+## Use
+
+```python
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.bfloat16)
+tokenizer = AutoTokenizer.from_pretrained(FOLDER)          # puts BOS first by itself
+ids = tokenizer("<|text_start|>Good morning.<|text_end|><|audio_start|>", return_tensors="pt").input_ids
+out = model.generate(ids, max_new_tokens=1000)              # ends at <|audio_end|>
+```
+
+Audio is one token per code, frame by frame. With the package it was trained with:
+
+```
+sodakit import FOLDER --out model
+sodakit speak "Good morning." --model model
+```
+"""
+
+
+def model_card(checkpoint: Checkpoint, vocabulary: Vocabulary, dtype: torch.dtype) -> str:
+    """The card of an exported checkpoint, in Markdown with the hub's header."""
+    header = (
+        "---\nlibrary_name: transformers\npipeline_tag: text-to-speech\ntags: [audio, speech, sodakit]\n---\n"
+    )
+    rows = "\n".join(f"| {name} | {value} |" for name, value in _facts(checkpoint, vocabulary, dtype).items())
+    return (
+        f"{header}\n# {_title(checkpoint)}\n\nA decoder that predicts the next token over interleaved text, semantic and "
+        f"acoustic tokens.\n\n| | |\n| --- | --- |\n{rows}\n{_USE}"
+    )
+
+
+def _title(checkpoint: Checkpoint) -> str:
+    folder = checkpoint.folder.resolve()
+    return folder.parent.parent.name if folder.parent.name == "checkpoints" else folder.name
+
+
+def _facts(checkpoint: Checkpoint, vocabulary: Vocabulary, dtype: torch.dtype) -> dict[str, str]:
+    model = checkpoint.model_config
+    count = count_parameters(model)
+    facts = {
+        "Architecture": f"Qwen3ForCausalLM: {model.layers} layers of width {model.width}, {model.heads} heads "
+        f"({model.kv_heads} for keys) of {model.head_width}, feed-forward {model.ffn_width}",
+        "Parameters": f"{format_count(count.total)}; {format_count(count.non_embedding)} without embeddings",
+        "Weights": str(dtype).removeprefix("torch."),
+        "Context": f"{model.context:,} tokens",
+        "Vocabulary": f"{vocabulary.size:,} ids: {vocabulary.text_size:,} of text, 4 markers, "
+        f"{vocabulary.num_codebooks} codebooks of {vocabulary.codebook_size:,} from id {vocabulary.audio_base:,}",
+    }
+    codec = checkpoint.codec
+    if codec is not None:
+        rate_hz = codec["sample_rate_hz"] / codec["frame_samples"]
+        facts["Codec"] = (
+            f"{codec['name']} ({codec['fingerprint']}): {codec['sample_rate_hz']:,} Hz, {rate_hz:g} frames a second"
+        )
+    return facts | _training_facts(checkpoint) | {"Exported by": f"sodakit {sodakit.__version__}"}
+
+
+def _training_facts(checkpoint: Checkpoint) -> dict[str, str]:
+    run, state = checkpoint.config, checkpoint.state
+    if not run:
+        return {}
+    data, optim, schedule = run["data"], run["optim"], run["schedule"]
+    batch_tokens = data["batch_rows"] * data["context"]
+    steps = state["step"] - run.get("first_step", 0)
+    sources = ", ".join(
+        f"{s['store'].rstrip('/').rsplit('/', 1)[-1]} ({s['weight']:g})" for s in data["sources"]
+    )
+    loss = run["loss"]
+    departures = [f"loss weights {loss['kind_weights']}"] if loss["kind_weights"] else []
+    departures += ["softmax over legal ids only"] if loss["slot_softmax"] else []
+    return {
+        "Trained": f"{steps:,} of {run['steps'] - run.get('first_step', 0):,} steps of {format_count(batch_tokens)} tokens: "
+        f"{format_count(steps * batch_tokens)} tokens",
+        "Data (weights)": sources,
+        "Optimizer": f"{optim.get('kind', 'cautious_adamw')}, peak learning rate {schedule['peak_lr']:g}, betas {optim['beta1']:g} / "
+        f"{optim['beta2']:g}, decay {optim['weight_decay']:g}, z-loss {loss['z_loss']:g}",
+        **({"Departures from the SODA recipe": "; ".join(departures)} if departures else {}),
+        **({"Started from": run["init_from"]} if run.get("init_from") else {}),
+        "Seed": str(run["seed"]),
+    }

@@ -1,0 +1,49 @@
+"""`sodakit export`: a model as a Hugging Face folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from sodakit.commands.options import read_options
+from sodakit.log import say
+
+
+@dataclass(frozen=True)
+class Options:
+    """Write a trained model as a Hugging Face folder: Qwen3ForCausalLM, tokenizer with markers and audio, model card.
+
+    Logits are compared with transformers' before the folder gets its name.
+
+    Example: sodakit export runs/mine/checkpoints --out export/mine
+    """
+
+    model: tyro.conf.Positional[Path]
+    """A checkpoint, or a folder of checkpoints: its newest."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
+    """Folder to write."""
+    dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    """Of the weights."""
+    check: bool = True
+    """Compare logits with transformers'."""
+
+
+def main(argv: list[str]) -> None:
+    """Export as argv says."""
+    options = read_options(Options, "export", argv)
+    import torch
+
+    from sodakit.checkpoint.hf_folder import export_folder
+    from sodakit.checkpoint.load import load_checkpoint
+
+    checkpoint = load_checkpoint(newest(options.model))
+    folder = export_folder(checkpoint, options.out, dtype=getattr(torch, options.dtype), check=options.check)
+    say("transformers computes the same logits from it." if options.check else "Logits were not compared.")
+    print(folder)
+
+
+def newest(folder: Path) -> Path:
+    """A run's folder of checkpoints, or the folder itself."""
+    inner = folder / "checkpoints"
+    return inner if inner.is_dir() else folder

@@ -1,0 +1,222 @@
+"""One training run: its parts, its place in time, and what one step is. When steps happen is in `trainer.py`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sodakit.checkpoint.load import latest_checkpoint
+from sodakit.config import to_plain
+from sodakit.data.language import open_language
+from sodakit.data.loader import Batch, Loader, prefetch
+from sodakit.errors import CheckpointError, ConfigError
+from sodakit.log import say
+from sodakit.model.transformer import Transformer
+from sodakit.tokens.text import TextTokenizer
+from sodakit.train.config import TrainConfig
+from sodakit.train.identity import claim_folder
+from sodakit.train.memory import plan_memory
+from sodakit.train.objective import LossVector, Objective
+from sodakit.train.optim import Optimizer
+from sodakit.train.parallel import Ranks, last_of, lay_out, start_ranks, whole_weights
+from sodakit.train.saving import Saver, Small, restore
+from sodakit.train.schedule import learning_rate
+from sodakit.train.start import starting_weights
+from sodakit.train.validate import Validation
+
+MAX_BAD_STEPS = 10
+"""Steps in a row with a non-finite gradient before the run stops."""
+
+
+class Run:
+    """A run in its folder, started or taken up where it was left. Every rank has one."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        device: torch.device | None = None,
+        *,
+        other_code: bool = False,
+    ) -> None:
+        self.config, self.folder = config, folder
+        self.ranks: Ranks = start_ranks(config.parallel, str(device) if device else None)
+        self.device = self.ranks.device
+        store, self.vocabulary = open_language(config.data.sources[0].store)
+        if config.model.vocab_size != self.vocabulary.size:
+            raise ConfigError(
+                f"model.vocab_size={config.model.vocab_size}; the vocabulary of {store.folder} has {self.vocabulary.size} ids."
+            )
+        self.codec_spec = store.codec_spec
+        self.tokenizer = TextTokenizer.load(store.tokenizer_folder)
+        self.loader = Loader(config.data, self.vocabulary)
+        self.dtype = getattr(torch, config.precision)
+        self.objective = Objective(self.vocabulary, config.loss, self.device, self.dtype)
+        self.vector = LossVector(self.vocabulary, self.codec_spec.frame_rate_hz, self.device)
+        self.validation = None
+        if config.validation:
+            self.validation = Validation(
+                config.validation, config.data, config.validation_rows, self.vocabulary
+            )
+        self.step = config.first_step
+        self.audio_tokens = 0
+        """Trained on so far by this rank; the first rank counts those of an earlier start for all."""
+        self._lengths = (0, 1)
+        if self.ranks.is_first:
+            claim_folder(folder, config, other_code=other_code)
+        self.ranks.wait()
+        self.plan = plan_memory(config, self.ranks)
+        self.micro_rows = self.plan.micro_rows
+        self._start_or_resume()
+
+    def _start_or_resume(self) -> None:
+        self.saver = Saver(self.folder / "checkpoints", self.config.keep_checkpoints, self.ranks)
+        latest = self.saver.latest()
+        self.model = Transformer(self.config.model, seed=self.config.seed)
+        if latest is None and self.config.init_from:
+            self.model.load_state_dict(starting_weights(self.config.init_from, self.config, self.vocabulary))
+        if (
+            not self.ranks.is_sharded
+        ):  # else each block moves as it is cut, and never all of them lie on one rank
+            self.model.to(self.device)
+        self._prepare_model()
+        self.forward = lay_out(self.model, self.ranks, recompute=self.plan.recompute)
+        self.optimizer = Optimizer(
+            self.model.named_parameters(),
+            self.config.optim,
+            self.config.schedule.peak_lr,
+            self.ranks.sum_shards if self.ranks.is_sharded else None,
+        )
+        if latest is not None:
+            self._take_up(restore(latest, self.model, self.optimizer, self.ranks).state)
+
+    def _prepare_model(self) -> None:
+        config, on_cpu = self.config, self.device.type == "cpu"
+        # Few rows of a large embedding are read in a step; the optimizer then spares the others (`optim.py`).
+        alone = on_cpu and self.ranks.size == 1 and not config.model.tied_embeddings
+        self.model.embedding.sparse = alone and config.optim.kind != "adamw"
+        if config.compile_blocks if config.compile_blocks is not None else not on_cpu:
+            for block in self.model.blocks:
+                block.compile()
+
+    def _take_up(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
+        self.audio_tokens = state["audio_tokens"] if self.ranks.is_first else 0
+        vectors = state["loss_vectors"]
+        if len(vectors) == self.ranks.size:
+            self.vector.load_state(vectors[self.ranks.rank])
+        elif self.ranks.is_first:
+            total = {k: [sum(x) for x in zip(*(v[k] for v in vectors), strict=True)] for k in vectors[0]}
+            self.vector.load_state(total)
+        if self.ranks.is_first:
+            say(f"Resuming {self.folder} at step {self.step} of {self.config.steps}.")
+
+    def batches(self) -> Iterator[Batch]:
+        """This rank's share of the batches that are left."""
+        return prefetch(self.loader, range(self.step, self.config.steps), self.ranks.rank, self.ranks.size)
+
+    def update(self, batch: Batch) -> dict[str, Any]:
+        """One optimizer step; learning rate and gradient norm (a tensor, so nothing waits for it on a GPU)."""
+        self._gradients(batch)
+        lr = learning_rate(self.step, self.config.steps, self.config.schedule)
+        norm = self.optimizer.clip()
+        self.optimizer.step(lr)
+        self.step += 1
+        lengths = [length for row in batch.lengths for length in row]
+        self._lengths = (sum(n * n for n in lengths), sum(lengths))
+        self.audio_tokens += int(self.vocabulary.is_audio(batch.ids_BT).sum())
+        if self.device.type == "cpu":
+            self.check_finite()
+        return {"lr": lr, "grad_norm": norm}
+
+    def _gradients(self, batch: Batch) -> None:
+        """Gradients of the mean loss over the whole batch, of all ranks, in every parameter."""
+        while True:
+            try:
+                counted = self._accumulate(batch)
+                break
+            except torch.OutOfMemoryError:
+                # Ranks that wait for each other cannot try again on their own.
+                if self.ranks.size > 1 or self.config.micro_rows != "auto" or self.micro_rows == 1:
+                    raise
+            rows = len(batch.ids_BT)
+            self.micro_rows = max(n for n in range(1, self.micro_rows) if rows % n == 0)
+            self.model.zero_grad(set_to_none=True)
+            say(f"Out of memory; going on with {self.micro_rows} rows at a time.")
+        for nll_T, kinds_T in counted:
+            self.vector.add(nll_T, kinds_T)
+
+    def _accumulate(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+        # DDP and FSDP take the mean over ranks of what we add up over them.
+        denominator = self.ranks.sum([self.objective.total_weight(batch)])[0] / self.ranks.size
+        counted = []
+        for first in range(0, len(batch.ids_BT), self.micro_rows):
+            rows = slice(first, first + self.micro_rows)
+            with last_of(self.forward, rows.stop >= len(batch.ids_BT)):
+                targets = self.objective.targets(batch, rows, denominator)
+                loss, nll_T = self.objective(self.model, targets, self.forward)
+                loss.backward()
+            counted.append((nll_T, targets.kinds_T))
+        return counted
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps left out because their gradient was not finite; on a GPU, reading it waits."""
+        return self.optimizer.skipped
+
+    def check_finite(self) -> None:
+        """Stop a run whose gradients are not finite any more; on a GPU, this waits for it.
+
+        Raises:
+            CheckpointError: `MAX_BAD_STEPS` such steps in a row; the message names the last good checkpoint.
+        """
+        if self.optimizer.skipped_in_a_row >= MAX_BAD_STEPS:
+            good = latest_checkpoint(self.folder / "checkpoints")
+            raise CheckpointError(
+                f"The gradient was not finite for {MAX_BAD_STEPS} steps in a row, up to step {self.step}. "
+                f"Last good checkpoint: {good or 'none'}. Lower schedule.peak_lr or look at the data of these steps."
+            )
+
+    def totals(self) -> tuple[int, float]:
+        """Audio tokens trained on so far by all ranks, and the mean document length (T_eff) of the last step's tokens."""
+        audio_tokens, squares, tokens = self.ranks.sum([self.audio_tokens, *self._lengths])
+        return round(audio_tokens), squares / tokens
+
+    def losses(self) -> dict[str, float]:
+        """The loss vector of all ranks since it was last read."""
+        return self.vector.read(self.ranks.sum)
+
+    def validate(self) -> dict[str, float]:
+        """The loss vector on held-out rows; every rank takes a share of them."""
+        if self.validation is None:
+            return {}
+        vector = LossVector(self.vocabulary, self.codec_spec.frame_rate_hz, self.device)
+        return self.validation(self.model, self.objective, vector, self.ranks)
+
+    def whole_model(self) -> Transformer | None:
+        """A model on the first rank that can be used without the others; None elsewhere. Every rank must ask."""
+        if not self.ranks.is_sharded:
+            return self.model if self.ranks.is_first else None
+        weights = whole_weights(self.model)
+        if not self.ranks.is_first:
+            return None
+        with torch.device("meta"):
+            model = Transformer(self.config.model)
+        model.load_state_dict(weights, assign=True)
+        return model
+
+    def save(self) -> Path:
+        """Write the checkpoint of this step, or begin to; every rank calls it."""
+        self.check_finite()
+        state = {
+            "step": self.step,
+            "updates": self.optimizer.updates,
+            "audio_tokens": self.totals()[0],
+            "skipped_steps": self.skipped_steps,
+            "loss_vectors": self.ranks.gather(self.vector.state()),
+        }
+        codec = to_plain(self.codec_spec)
+        small = Small(state, to_plain(self.config), self.folder / "vocabulary", codec)
+        return self.saver.save(self.step, self.model, self.optimizer, small)

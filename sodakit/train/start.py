@@ -1,0 +1,80 @@
+"""Weights to begin with: a checkpoint of ours, or a text model whose vocabulary grows by markers and audio."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sodakit.checkpoint.hf import import_hf
+from sodakit.checkpoint.load import latest_checkpoint, load_checkpoint
+from sodakit.errors import CheckpointError
+from sodakit.files import digest
+from sodakit.model.config import ModelConfig
+from sodakit.tokens.vocabulary import Vocabulary
+from sodakit.train.config import TrainConfig
+
+_MAY_DIFFER = ("vocab_size", "context", "tied_embeddings", "init_std")
+
+
+def starting_weights(origin: str, config: TrainConfig, vocabulary: Vocabulary) -> dict[str, Tensor]:
+    """The weights of `init_from`, for the model of `config`.
+
+    Raises:
+        CheckpointError: nothing there, or a model of another shape; the message names what differs.
+    """
+    folder = Path(origin)
+    if (folder / "contents.json").exists():
+        return load_checkpoint(folder).weights()
+    for run in (folder, folder / "checkpoints"):
+        if latest_checkpoint(run) is not None:
+            return load_checkpoint(run).weights()
+    given, weights = import_hf(origin)
+    _check_shape(given, config.model, origin)
+    if given.vocab_size == config.model.vocab_size and given.tied_embeddings == config.model.tied_embeddings:
+        return weights
+    return with_new_rows(weights, config.model, kept_rows(vocabulary), config.seed)
+
+
+def kept_rows(vocabulary: Vocabulary) -> int:
+    """Ids that the text model knew: all text, but not a BOS appended to its tokenizer for us (as for Qwen3)."""
+    return vocabulary.bos if vocabulary.bos == vocabulary.text_size - 1 else vocabulary.text_size
+
+
+def with_new_rows(weights: dict[str, Tensor], model: ModelConfig, kept: int, seed: int) -> dict[str, Tensor]:
+    """A text model's weights with an embedding, and a head where it is not tied, of `model.vocab_size` rows.
+
+    The first `kept` rows are the text model's. The others are drawn from a normal of `init_std`, each matrix keyed by
+    its name. A tied text model gives its embedding to the head as well.
+    """
+    embedding = weights["embedding.weight"]
+    if kept > len(embedding):
+        raise CheckpointError(
+            f"The tokenizer of the data has {kept} text ids and the text model rows for {len(embedding)}. "
+            "Prepare the data with the tokenizer of that model."
+        )
+    grown = weights | {"embedding.weight": _grown(embedding, "embedding.weight", model, kept, seed)}
+    grown.pop("head.weight", None)
+    if not model.tied_embeddings:
+        head = weights.get("head.weight", embedding)
+        grown["head.weight"] = _grown(head, "head.weight", model, kept, seed)
+    return grown
+
+
+def _grown(old_VD: Tensor, name: str, model: ModelConfig, kept: int, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(int(digest("new rows", str(seed), name), 16) >> 1)
+    new_VD = torch.randn(model.vocab_size, model.width, generator=generator) * model.init_std
+    new_VD[:kept] = old_VD[:kept].float()
+    return new_VD
+
+
+def _check_shape(given: ModelConfig, wanted: ModelConfig, origin: str) -> None:
+    differ = [
+        f"{f.name}: {getattr(given, f.name)} there, {getattr(wanted, f.name)} in the config"
+        for f in fields(ModelConfig)
+        if f.name not in _MAY_DIFFER and getattr(given, f.name) != getattr(wanted, f.name)
+    ]
+    if differ:
+        raise CheckpointError(
+            f"{origin} is a model of another shape ({'; '.join(differ)}). Change the config."
+        )

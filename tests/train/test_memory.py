@@ -1,0 +1,41 @@
+from dataclasses import replace
+
+from sodakit.model.config import model_size
+from sodakit.recipes.suite import suite
+from sodakit.train.config import ParallelConfig
+from sodakit.train.memory import plan_for
+
+GIB = 2**30
+
+
+def test_more_memory_takes_more_rows_that_divide_the_share():
+    rows = [plan_for(suite("soda_600m"), gib * GIB, ranks=8).micro_rows for gib in (24, 40, 80, 140)]
+    assert rows == sorted(rows) and rows[0] < rows[-1]
+    assert all(64 % n == 0 for n in rows)
+
+
+def test_what_is_planned_fits():
+    for gib in (24, 80, 140):
+        plan = plan_for(suite("soda_600m"), gib * GIB)
+        assert plan.expected.total_bytes <= gib * GIB
+
+
+def test_activations_are_computed_again_only_where_memory_asks_for_it():
+    assert not plan_for(suite("soda_1.7b"), 80 * GIB, ranks=8).recompute
+    tight = suite("soda_4b").model
+    config = replace(suite("soda_4b"), model=tight, micro_rows=4)
+    assert plan_for(config, 85 * GIB).recompute
+    forced = replace(config, parallel=ParallelConfig(activation_checkpointing=False))
+    assert not plan_for(forced, 85 * GIB).recompute
+
+
+def test_shards_make_room():
+    alone, shared = (plan_for(suite("soda_4b"), 40 * GIB, ranks=8, shards=n) for n in (1, 8))
+    assert alone.expected.total_bytes > 40 * GIB >= shared.expected.total_bytes
+
+
+def test_given_rows_are_taken():
+    config = replace(suite("soda_135m"), micro_rows=2)
+    assert plan_for(config, 1 * GIB).micro_rows == 2
+    tiny = replace(config, model=model_size("nano"), micro_rows=None)
+    assert plan_for(tiny, 400 * GIB, ranks=4).micro_rows == 128

@@ -1,0 +1,93 @@
+"""A text model becomes the beginning of an audio model."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tokenizers import AddedToken, Tokenizer
+
+from sodakit.checkpoint.hf import export_hf
+from sodakit.errors import CheckpointError, VocabularyError
+from sodakit.model.config import RopeScaling
+from sodakit.model.transformer import Transformer
+from sodakit.tokens.text import extended_tokenizer, train_bpe
+from sodakit.tokens.vocabulary import Vocabulary
+from sodakit.train.start import kept_rows, starting_weights
+from sodakit.train.trainer import train
+from tests.stores import small_store
+from tests.train.ranks import rank_config
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return small_store(tmp_path_factory.mktemp("store"), recordings=40)
+
+
+def text_model(config, folder, **changes):
+    """A tied text model of the same body, with as many rows as a padded text vocabulary has."""
+    model = Transformer(replace(config.model, vocab_size=290, tied_embeddings=True, **changes), seed=7)
+    return model, str(export_hf(model, folder))
+
+
+def test_text_rows_are_kept_and_the_others_are_new(store, tmp_path):
+    config = rank_config(store)
+    theirs, folder = text_model(config, tmp_path / "text")
+    vocabulary = Vocabulary.layout(text_size=280, bos=279, eos=0, num_codebooks=3, codebook_size=8)
+    model = replace(config.model, vocab_size=vocabulary.size)
+    ours = starting_weights(folder, replace(config, model=model), vocabulary)
+    for name in ("embedding.weight", "head.weight"):
+        assert torch.equal(ours[name][:279], theirs.embedding.weight[:279])
+        new = ours[name][279:]
+        assert len(new) == vocabulary.size - 279 and 0.015 < new.std() < 0.025
+    assert not torch.equal(ours["embedding.weight"][279:], ours["head.weight"][279:])
+    name = "blocks.1.attention.query.weight"
+    assert torch.equal(ours[name], theirs.state_dict()[name])
+
+
+def test_a_run_starts_from_a_text_model(store, tmp_path):
+    config = rank_config(store, steps=1)
+    theirs, folder = text_model(config, tmp_path / "text")
+    path = train(replace(config, init_from=folder), tmp_path / "run", device="cpu")
+    from sodakit.checkpoint.load import load_checkpoint
+
+    name = "blocks.0.feed_forward.up.weight"
+    moved = (load_checkpoint(path).weights()[name] - theirs.state_dict()[name]).abs().max()
+    assert 0 < moved < 0.02
+
+
+def test_a_text_model_of_another_shape_is_refused(store, tmp_path):
+    config = rank_config(store)
+    _, folder = text_model(config, tmp_path / "text", rope_scaling=RopeScaling(factor=2.0))
+    with pytest.raises(CheckpointError, match="rope_scaling"):
+        starting_weights(
+            folder, config, Vocabulary.layout(text_size=9, bos=0, eos=1, num_codebooks=1, codebook_size=4)
+        )
+
+
+def test_only_an_appended_bos_is_new_text():
+    layout = {"eos": 1, "num_codebooks": 8, "codebook_size": 2048}
+    assert kept_rows(Vocabulary.layout(text_size=151_671, bos=151_670, **layout)) == 151_670
+    assert kept_rows(Vocabulary.layout(text_size=128_256, bos=128_000, **layout)) == 128_256
+
+
+def test_a_text_models_tokenizer_is_renamed_and_extended(tmp_path):
+    plain = train_bpe(["good morning"] * 3, 300)._tokenizer
+    made = Tokenizer.from_str(
+        plain.to_str().replace("<|begin_of_text|>", "<|pad|>").replace("<|end_of_text|>", "<|endoftext|>")
+    )
+    made.add_special_tokens([AddedToken("<|im_start|>", special=True)])
+    made.save(str(tmp_path / "tokenizer.json"))
+    extended = extended_tokenizer(tmp_path)
+    assert extended.eos == made.token_to_id("<|endoftext|>")
+    assert extended.bos == made.get_vocab_size() == extended.size - 1
+    text = "good morning to you"
+    assert extended.encode(text) == made.encode(text).ids
+    extended.save(tmp_path / "again")
+    assert extended_tokenizer_fails(tmp_path / "again")
+
+
+def extended_tokenizer_fails(folder) -> bool:
+    """Extending twice would append a second BOS."""
+    with pytest.raises(VocabularyError, match="endoftext"):
+        extended_tokenizer(folder)
+    return True
