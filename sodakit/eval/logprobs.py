@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from sodakit.errors import ConfigError
+from sodakit.eval.outputs import claim
 from sodakit.eval.token_table import AUDIO, CLOSE, EDGE, OPEN, TEXT, TokenTable, read_tables
-from sodakit.files import digest, read_json, write_json
+from sodakit.files import digest
 from sodakit.log import track
 from sodakit.model.attention import Packing
+from sodakit.model.layers import wide
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.grammar import slots_of
 from sodakit.tokens.vocabulary import FIRST_AUDIO_KIND, Vocabulary
@@ -88,7 +90,7 @@ def score_folder(
     """
     folder = Path(folder)
     settings = settings | {"num_items": num_items, "part_items": part_items, "row_tokens": row_tokens}
-    _claim(folder, settings)
+    claim(folder / SETTINGS, settings, "log-probabilities")
     ranges = [range(first, min(first + part_items, num_items)) for first in range(0, num_items, part_items)]
     paths = [folder / f"part-{number:05d}.parquet" for number in range(len(ranges))]
     missing = [(path, part) for path, part in zip(paths, ranges, strict=True) if not path.exists()]
@@ -155,7 +157,7 @@ def _logprobs(model: Transformer, vocabulary: Vocabulary, x_PD: Tensor, targets_
     chunk = max(16, elements // model.config.vocab_size)
     parts = [
         _chunk_logprobs(
-            model.logits(x_PD[at : at + chunk]).float(),
+            wide(model.logits(x_PD[at : at + chunk])),
             targets[at : at + chunk],
             slots[at : at + chunk],
             vocabulary,
@@ -217,16 +219,3 @@ def _empty_table() -> TokenTable:
         name: np.zeros(0, np.float32) for name in ("logprob_P", "logprob_modality_P", "logprob_slot_P")
     }
     return TokenTable(items=(), ending_P=np.zeros(0, bool), **nothing)
-
-
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    path = folder / SETTINGS
-    if path.exists():
-        before = read_json(path)
-        changed = sorted(k for k in before.keys() | settings.keys() if before.get(k) != settings.get(k))
-        if changed:
-            raise ConfigError(
-                f"{folder} holds log-probabilities made with another {', '.join(changed)}. "
-                "Choose another folder, or delete this one."
-            )
-    write_json(path, settings)
