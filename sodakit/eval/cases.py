@@ -133,7 +133,11 @@ def _voice_case(path: Path, number: int, line: str) -> VoiceCase:
     released = path.parent / "wavs" / f"{name}.wav"
     original = path.parent / fields[4] if len(fields) == 5 and fields[4] else released
     return VoiceCase(
-        id=name, text=text, prompt_text=prompt_text, prompt=path.parent / prompt, original=original if original.exists() else None
+        id=name,
+        text=text,
+        prompt_text=prompt_text,
+        prompt=path.parent / prompt,
+        original=original if original.exists() else None,
     )
 
 

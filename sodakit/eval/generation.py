@@ -202,9 +202,7 @@ def _examples(
     ]
 
 
-def _speech(
-    model: SpeechModel, config: SpeakConfig | ContinueConfig
-) -> Callable[[np.ndarray, int], Request]:
+def _speech(model: SpeechModel, config: SpeakConfig | ContinueConfig) -> Callable[[np.ndarray, int], Request]:
     frames = max(1, round(config.max_s * model.codec.spec.frame_rate_hz))
     sampling = _sampling(config.temperature, config.top_p)
 

@@ -303,7 +303,11 @@ class HubJudge:
         Raises:
             ConfigError: a sound longer than a Whisper-like model hears at once, usually 30 s.
         """
-        return [normalise(self._transcribe(resample(wave, RATE_HZ))) for wave in waves]
+        return [normalise(text) for text in self.write(waves)]
+
+    def write(self, waves: Sequence[Wave]) -> list[str]:
+        """The same as it writes it, with capitals and marks: some normalisers keep apostrophes."""
+        return [self._transcribe(resample(wave, RATE_HZ)) for wave in waves]
 
     @torch.inference_mode()
     def _transcribe(self, wave: Wave) -> str:

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sodakit.errors import ConfigError
 from sodakit.eval.outputs import claim
+from sodakit.eval.partition import is_likeliest, partition
 from sodakit.eval.token_table import AUDIO, CLOSE, EDGE, OPEN, TEXT, TokenTable, read_tables
 from sodakit.files import digest
 from sodakit.log import track
@@ -24,9 +26,6 @@ from sodakit.model.layers import wide
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.grammar import slots_of
 from sodakit.tokens.vocabulary import FIRST_AUDIO_KIND, Vocabulary
-
-CHUNK_ELEMENTS = {"cpu": 2**22, "cuda": 2**28}
-"""Logits held at a time, by device type: 16 MiB stay near a CPU's cache; a GPU wants large products."""
 
 SETTINGS = "logprobs.json"
 
@@ -101,6 +100,33 @@ def score_folder(
     return read_tables(paths)
 
 
+@torch.inference_mode()
+def score_targets(
+    model: Transformer,
+    sequences: Sequence[np.ndarray],
+    counts: Sequence[int],
+    *,
+    row_tokens: int = 2048,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each sequence, of its last `counts` ids: log-probabilities over all ids (float64), and which were likeliest.
+
+    Args:
+        sequences: ids beginning with BOS, none longer than the context.
+    """
+    everything = [(0, model.config.vocab_size)]
+    items = [TokenItem(str(n), ids_T) for n, ids_T in enumerate(sequences)]
+    answers: list[tuple[np.ndarray, np.ndarray]] = []
+    for row in _rows(items, row_tokens):
+        own = [counts[int(item.name)] for item in row]
+        x_PD, targets_P = _states(model.eval(), [item.ids_T for item in row], own)
+        found = partition(model, x_PD, torch.from_numpy(targets_P).to(model.device), everything)
+        logprob_P = (found.picked_P - found.logsumexp_PR[:, 0]).double().cpu().numpy()
+        best_P = is_likeliest(found).cpu().numpy()
+        ends = np.cumsum(own)[:-1]
+        answers += list(zip(np.split(logprob_P, ends), np.split(best_P, ends), strict=True))
+    return answers
+
+
 def model_fingerprint(model: Transformer) -> str:
     """Digest of a model's shape and weights."""
     parts: list[bytes | str] = [repr(model.config)]
@@ -138,50 +164,45 @@ def _rows(items: Sequence[TokenItem], row_tokens: int) -> Iterator[list[TokenIte
 
 def _score_row(model: Transformer, vocabulary: Vocabulary, row: list[TokenItem]) -> list[np.ndarray]:
     """For each item (P, 3) float32: the three log-probabilities of every token but its first."""
-    lengths = [len(item.ids_T) for item in row]
-    ids_T = np.concatenate([item.ids_T for item in row]).astype(np.int64)
-    first_T = np.zeros(len(ids_T), bool)
-    first_T[np.cumsum([0, *lengths[:-1]])] = True
-    target_at = np.flatnonzero(~first_T)
+    counts = [len(item.ids_T) - 1 for item in row]
+    x_PD, targets_P = _states(model, [item.ids_T for item in row], counts)
+    return np.split(_logprobs(model, vocabulary, x_PD, targets_P), np.cumsum(counts)[:-1])
+
+
+def _states(
+    model: Transformer, sequences: Sequence[np.ndarray], counts: Sequence[int]
+) -> tuple[Tensor, np.ndarray]:
+    """The states from which the last `counts` ids of each sequence are predicted, and these ids: one packed row."""
+    lengths = [len(ids_T) for ids_T in sequences]
+    ids_T = np.concatenate(sequences).astype(np.int64)
+    ends = np.cumsum(lengths)
+    target_at = np.concatenate([np.arange(e - n, e) for e, n in zip(ends, counts, strict=True)])
     packing = Packing.from_lengths(lengths, model.device)
     x_TD = model(torch.from_numpy(ids_T)[None].to(model.device), packing)[0]
-    x_PD = x_TD[torch.from_numpy(target_at - 1).to(model.device)]
-    logprobs_P3 = _logprobs(model, vocabulary, x_PD, ids_T[target_at])
-    return np.split(logprobs_P3, np.cumsum([length - 1 for length in lengths])[:-1])
+    return x_TD[torch.from_numpy(target_at - 1).to(model.device)], ids_T[target_at]
 
 
-def _logprobs(model: Transformer, vocabulary: Vocabulary, x_PD: Tensor, targets_P: np.ndarray) -> np.ndarray:
-    slots = torch.from_numpy(slots_of(targets_P, vocabulary)).to(x_PD.device)
-    targets = torch.from_numpy(targets_P).to(x_PD.device)
-    elements = CHUNK_ELEMENTS.get(x_PD.device.type, 2**26)
-    chunk = max(16, elements // model.config.vocab_size)
-    parts = [
-        _chunk_logprobs(
-            wide(model.logits(x_PD[at : at + chunk])),
-            targets[at : at + chunk],
-            slots[at : at + chunk],
-            vocabulary,
-        )
-        for at in range(0, len(targets), chunk)
-    ]
-    return torch.cat(parts).cpu().numpy()
-
-
-def _chunk_logprobs(logits_PV: Tensor, targets_P: Tensor, slots_P: Tensor, v: Vocabulary) -> Tensor:
-    """One pass over the logits: the partition of each block of ids, from which all three softmaxes follow."""
-    start, stop = v.audio_base, v.audio_base + v.num_codebooks * v.codebook_size
-    picked_P = logits_PV.gather(1, targets_P[:, None])[:, 0]
-    books_PK = logits_PV[:, start:stop].unflatten(1, (v.num_codebooks, v.codebook_size)).logsumexp(2)
-    rest_P = logits_PV[:, :start].logsumexp(1)
-    if logits_PV.shape[1] > stop:  # markers after the audio block, or a padded vocabulary
-        rest_P = torch.logaddexp(rest_P, logits_PV[:, stop:].logsumexp(1))
-    codes_P, closing_P = books_PK.logsumexp(1), logits_PV[:, v.audio_end]
+def _logprobs(model: Transformer, v: Vocabulary, x_PD: Tensor, targets_P: np.ndarray) -> np.ndarray:
+    """All three softmaxes from the denominators of a few blocks of ids."""
+    audio_stop = v.audio_base + v.num_codebooks * v.codebook_size
+    books = [v.codebook_range(k) for k in range(v.num_codebooks)]
+    # Markers after the audio block, or a padded vocabulary: with the text.
+    rest = [(0, v.audio_base), (audio_stop, model.config.vocab_size)]
+    rest = [(start, stop) for start, stop in rest if stop > start]
+    slots_P = torch.from_numpy(slots_of(targets_P, v)).to(x_PD.device)
+    ids_P = torch.from_numpy(targets_P).to(x_PD.device)
+    found = partition(model, x_PD, ids_P, [*books, *rest])
+    books_PK = found.logsumexp_PR[:, : v.num_codebooks]
+    rest_P = found.logsumexp_PR[:, v.num_codebooks :].logsumexp(1)
+    codes_P = books_PK.logsumexp(1)
+    closing_P = wide(F.linear(x_PD, model.head_VD[v.audio_end][None]))[:, 0]
     full_P = torch.logaddexp(rest_P, codes_P)
     modality_P = torch.where(slots_P > 0, torch.logaddexp(codes_P, closing_P), rest_P)
     book_P = books_PK.gather(1, (slots_P - 1).clamp(min=0)[:, None])[:, 0]
     first_P = torch.logaddexp(books_PK[:, 0], closing_P)
     slot_P = torch.where(slots_P > 1, book_P, torch.where(slots_P == 1, first_P, rest_P))
-    return torch.stack([picked_P - full_P, picked_P - modality_P, picked_P - slot_P], dim=1)
+    wanted_P3 = torch.stack([full_P, modality_P, slot_P], dim=1)
+    return (found.picked_P[:, None] - wanted_P3).float().cpu().numpy()
 
 
 def _table(vocabulary: Vocabulary, items: Sequence[TokenItem], logprobs_P3: np.ndarray) -> TokenTable:

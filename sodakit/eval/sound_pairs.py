@@ -156,14 +156,10 @@ class _Studio:
         shaped[len(shaped) - len(ramp) :] *= ramp[::-1].astype(np.float32)
         return shaped
 
-    def crossed(
-        self, number: int, first: tuple[Clip, Clip], second: tuple[Clip, Clip]
-    ) -> list[Draft] | None:
+    def crossed(self, number: int, first: tuple[Clip, Clip], second: tuple[Clip, Clip]) -> list[Draft] | None:
         """The two pairs of one crossing; None if a trivial cue would gain by them."""
         drafts = [
-            Draft(
-                id=f"{number:04d}{letter}", part=self.part, sides=sides, source=f"{self.part}-{number:04d}"
-            )
+            Draft(id=f"{number:04d}{letter}", part=self.part, sides=sides, source=f"{self.part}-{number:04d}")
             for letter, sides in (("a", first), ("b", second))
         ]
         gains = np.sum([draft.cue_signs() for draft in drafts], axis=0)
@@ -263,9 +259,7 @@ def _backgrounds(studio: _Studio, *, same_label: bool) -> Iterator[Draft]:
     return studio.repeat(make)
 
 
-def _crossed_halves(
-    studio: _Studio, number: int, one: np.ndarray, two: np.ndarray
-) -> list[Draft] | None:
+def _crossed_halves(studio: _Studio, number: int, one: np.ndarray, two: np.ndarray) -> list[Draft] | None:
     """The same speech in two surroundings, halves exchanged."""
     cut = studio.segment
     return studio.crossed(

@@ -5,6 +5,7 @@ All of it is computed from outputs on disk, so another judge or normaliser costs
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,11 @@ from sodakit.audio.files import read_wave
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError
 from sodakit.eval.cases import Recording, VoiceCase, original_of
-from sodakit.eval.judges import Judge
+from sodakit.eval.judges import HubJudge, Judge
 from sodakit.eval.normalisers import normaliser
 from sodakit.eval.outputs import Output
 from sodakit.eval.results import Estimate, estimate, plain_estimate, provenance
-from sodakit.eval.speakers import SpeakerJudge, equal_error_rate, similarity
+from sodakit.eval.voiceprints import SpeakerJudge, equal_error_rate, similarity
 from sodakit.eval.words import ItemErrors, align
 
 MIN_SOUND_S = 0.05
@@ -120,7 +121,9 @@ def speech_result(
     heard = _heard(judge, [output.wave for output in outputs])
     rates = word_rates(texts, heard, clusters, normaliser_name)
     originals = [original_of(case) for case in cases]
-    scores = rates.plain() | _ends(outputs) | {"originals": _originals(judge, cases, originals, normaliser_name)}
+    scores = (
+        rates.plain() | _ends(outputs) | {"originals": _originals(judge, cases, originals, normaliser_name)}
+    )
     alike: list[float | None] = [None] * len(cases)
     if speakers is not None:
         prompts = [_prompt(case) for case in cases]
@@ -211,7 +214,9 @@ def _audible(wave: Wave | None) -> bool:
 def _heard(judge: Judge, waves: Sequence[Wave | None]) -> list[str | None]:
     """What the judge hears in each sound; None where there is none."""
     there = [wave for wave in waves if wave is not None and _audible(wave)]
-    texts = iter(judge.transcribe(there) if there else [])
+    # A normaliser may keep what others delete, so judges that write marks are asked for them.
+    listen = judge.write if isinstance(judge, HubJudge) else judge.transcribe
+    texts = iter(listen(there) if there else [])
     return [next(texts) if _audible(wave) else None for wave in waves]
 
 
@@ -226,7 +231,9 @@ def _originals(
     if not there:
         return {"num_cases": 0, "wer_micro": None}
     heard = _heard(judge, [originals[n] for n in there])
-    rates = word_rates([cases[n].text for n in there], heard, [cases[n].voice for n in there], normaliser_name)
+    rates = word_rates(
+        [cases[n].text for n in there], heard, [cases[n].voice for n in there], normaliser_name
+    )
     return {"num_cases": len(there)} | rates.plain()
 
 
@@ -292,7 +299,7 @@ def _pace(text: str | None, wave: Wave | None) -> float | None:
 
 def _auto_bleu(text: str | None) -> float | None:
     words = (text or "").split()
-    pairs = list(zip(words, words[1:], strict=False))
+    pairs = list(pairwise(words))
     return None if not pairs else sum(pairs.count(pair) > 1 for pair in pairs) / len(pairs)
 
 

@@ -12,6 +12,7 @@ from sodakit.eval.normalisers import normalise
 
 StepKind = Literal["equal", "substitution", "deletion", "insertion"]
 
+
 @dataclass(frozen=True)
 class Step:
     """One step of an alignment. An insertion has no reference word and a deletion no hypothesis word ('')."""
@@ -111,9 +112,7 @@ def word_errors(
     )
 
 
-def align(
-    reference: str, hypothesis: str, normaliser: Callable[[str], str] = normalise
-) -> ItemErrors:
+def align(reference: str, hypothesis: str, normaliser: Callable[[str], str] = normalise) -> ItemErrors:
     """Both texts, normalised and aligned word by word with the fewest errors."""
     # jiwer splits at single blanks and some normalisers leave two: words are what stands between blanks.
     said, heard = (" ".join(normaliser(text).split()) for text in (reference, hypothesis))

@@ -57,14 +57,30 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> list[Pair]:
     damaged = folder / "damaged.wav"
     damaged.write_bytes(b"no sound at all")
     first = [
-        Pair(id="1", voice=voice, type="island", subtype="a", positive=side(2 * n), negatives=(side(2 * n + 1),))
+        Pair(
+            id="1",
+            voice=voice,
+            type="island",
+            subtype="a",
+            positive=side(2 * n),
+            negatives=(side(2 * n + 1),),
+        )
         for n, voice in enumerate("ABC")
     ]
     return [
         *first,
-        Pair(id="2", voice="A", type="island", subtype="b", positive=side(40, 0.64), negatives=(side(41, 0.4),)),
+        Pair(
+            id="2", voice="A", type="island", subtype="b", positive=side(40, 0.64), negatives=(side(41, 0.4),)
+        ),
         Pair(id="3", voice="A", type="npi", subtype="c", positive=side(50), negatives=(side(50),)),
-        Pair(id="4", voice="A", type="npi", subtype="c", positive=side(60), negatives=(side(61), side(62, 0.72))),
+        Pair(
+            id="4",
+            voice="A",
+            type="npi",
+            subtype="c",
+            positive=side(60),
+            negatives=(side(61), side(62, 0.72)),
+        ),
         Pair(id="5", voice="A", type="npi", subtype="c", positive=Side(audio=damaged), negatives=(side(70),)),
     ]
 

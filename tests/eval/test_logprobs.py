@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sodakit.errors import ConfigError
-from sodakit.eval import logprobs
+from sodakit.eval import partition
 from sodakit.eval.logprobs import TokenItem, model_fingerprint, score_folder, score_items
 from sodakit.eval.token_table import AUDIO, CLOSE, OPEN, TEXT, TokenTable
 from sodakit.model.config import model_size
@@ -86,7 +86,8 @@ def test_identical_items_score_identically_to_the_last_bit(model: Transformer) -
 def test_small_chunks_of_logits_change_nothing(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
     items = some_items(4)
     whole = score_items(model, VOCABULARY, items)
-    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", {"cpu": 1})
+    monkeypatch.setattr(partition, "CHUNK_ELEMENTS", {"cpu": 1})
+    monkeypatch.setattr(partition, "BLOCK_IDS", 7)
     np.testing.assert_allclose(score_items(model, VOCABULARY, items).logprob_P, whole.logprob_P, atol=1e-5)
 
 
