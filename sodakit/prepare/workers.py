@@ -11,7 +11,7 @@ from multiprocessing import connection, get_context, parent_process
 import torch
 
 from sodakit.errors import ConfigError
-from sodakit.hardware import one_thread
+from sodakit.hardware import torch_threads
 from sodakit.prepare.encode import ShardEncoder
 from sodakit.prepare.plan import PlannedShard
 from sodakit.prepare.recording import Item
@@ -39,7 +39,7 @@ def encode_shards(
     """
     if workers == 1:
         # Sums in another order would give other codes.
-        with one_thread():
+        with torch_threads(1):
             for shard in shards:
                 encoder.encode(shard, [items[row] for row in shard.rows], on_items)
                 yield shard
