@@ -74,7 +74,12 @@ def read_ladder(folders: Sequence[Path | str]) -> tuple[dict[str, np.ndarray], d
     ladder = [_read_rung(Path(folder)) for folder in folders]
     _check_same_data(ladder)
     losses, scores = (
-        _columns([{k: v for result in rung if ("nll" in result) == loss for k, v in _flat(result)} for rung in ladder])
+        _columns(
+            [
+                {k: v for result in rung if ("nll" in result) == loss for k, v in _flat(result)}
+                for rung in ladder
+            ]
+        )
         for loss in (True, False)
     )
     if not losses or not scores:
@@ -100,7 +105,9 @@ def _read_rung(folder: Path) -> list[dict[str, Any]]:
     plain = [read_json(path) for path in sorted(folder.glob("*.json"))]
     results = [r for r in plain if isinstance(r, dict) and "task" in r and {"scores", "nll"} & r.keys()]
     if not results:
-        raise ConfigError(f"{folder} has no results. Needed: a folder that `sodakit eval … --out` wrote into.")
+        raise ConfigError(
+            f"{folder} has no results. Needed: a folder that `sodakit eval … --out` wrote into."
+        )
     if sum("nll" in result for result in results) > 1:
         raise ConfigError(f"{folder} has the likelihood of more than one split. Keep one, the same for all.")
     return results
