@@ -22,6 +22,7 @@ from sodakit.audio.files import write_wave
 from sodakit.audio.wave import Wave
 from sodakit.errors import ConfigError
 from sodakit.eval.cues import CUES, Cue, cue_accuracies, cue_signs, measure
+from sodakit.eval.labels import Labels
 from sodakit.eval.policies import Question
 from sodakit.eval.results import plain_estimate
 from sodakit.files import atomic_folder, digest, write_json, write_json_lines
@@ -72,17 +73,10 @@ class Clip:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draft:
+class Draft(Labels):
     """A pair before it is written; the right side is the first."""
 
-    id: str
-    part: str
     sides: tuple[Clip, ...]
-    voice: str = ""
-    type: str = ""
-    subtype: str = ""
-    frequency: int | None = None
-    source: str = ""
 
     def cue_signs(self) -> tuple[int, ...]:
         """Which side has more of each trivial cue, as it will be written: see `cues.cue_signs`."""
@@ -90,16 +84,8 @@ class Draft:
 
     def question(self) -> Question:
         """The pair as policies and cues see it."""
-        return Question(
-            id=self.id,
-            right="0",
-            wrong=tuple(str(n) for n in range(1, len(self.sides))),
-            part=self.part,
-            voice=self.voice,
-            type=self.type,
-            subtype=self.subtype,
-            source=self.source,
-        )
+        wrong = tuple(str(n) for n in range(1, len(self.sides)))
+        return Question(right="0", wrong=wrong, **self.labels())
 
 
 @dataclass(frozen=True)
@@ -194,8 +180,7 @@ def _write(draft: Draft, waves: list[Wave], folder: Path) -> dict[str, Any]:
                 "ending_start_s": clip.ending_start_s,
             }
         )
-    names = ("id", "part", "voice", "type", "subtype", "frequency", "source")
-    return {name: getattr(draft, name) for name in names} | {"positive": sides[0], "negatives": sides[1:]}
+    return draft.labels() | {"positive": sides[0], "negatives": sides[1:]}
 
 
 def _summary(

@@ -115,13 +115,5 @@ def _alike(clips: Sequence[Clip], most: float) -> bool:
 
 
 def _draft(pair: Pair, clips: list[Clip], part: str, voice: Voice) -> Draft:
-    return Draft(
-        id="-".join(name for name in (pair.subtype, pair.id) if name).replace("/", "-"),
-        part=part,
-        sides=tuple(clips),
-        voice=voice.name,
-        type=pair.type,
-        subtype=pair.subtype,
-        frequency=pair.frequency,
-        source=pair.source,
-    )
+    name = "-".join(name for name in (pair.subtype, pair.id) if name).replace("/", "-")
+    return Draft(**pair.labels() | {"id": name, "part": part, "voice": voice.name}, sides=tuple(clips))

@@ -5,18 +5,17 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from itertools import count
 
 from sodakit.commands.eval import main
 from sodakit.eval import generation
 from sodakit.generate.engine import Completion, Engine, Request
 
 if __name__ == "__main__":
-    generate, calls = Engine.generate, 0
+    generate, calls = Engine.generate, count(1)
 
     def generate_until_killed(self: Engine, requests: Sequence[Request], batch: int = 16) -> list[Completion]:
-        global calls
-        calls += 1
-        if calls == int(sys.argv[1]):
+        if next(calls) == int(sys.argv[1]):
             os.kill(os.getpid(), signal.SIGKILL)
         return generate(self, requests, batch)
 
