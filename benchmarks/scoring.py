@@ -59,10 +59,14 @@ def timed(run: Callable[[], np.ndarray], num_tokens: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", default="soda_135m")
     parser.add_argument("--clips", type=int, default=8)
-    parser.add_argument("--seconds", type=float, nargs=2, default=(2.0, 5.0), help="shortest and longest clip")
+    parser.add_argument(
+        "--seconds", type=float, nargs=2, default=(2.0, 5.0), help="shortest and longest clip"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     model = Transformer(model_size(options.size), seed=0).eval()
@@ -82,7 +86,9 @@ def main() -> None:
     ratios = [a / b for a, b in rounds]
     print(f"{options.size}, {len(items)} clips, {num_tokens} tokens, {torch.get_num_threads()} threads")
     for name, values in (("sodakit", [a for a, _ in rounds]), ("transformers", [b for _, b in rounds])):
-        print(f"{name:<13} {statistics.median(values):8.0f} tokens/s ({min(values):.0f} to {max(values):.0f})")
+        print(
+            f"{name:<13} {statistics.median(values):8.0f} tokens/s ({min(values):.0f} to {max(values):.0f})"
+        )
     print(f"ratio         {statistics.median(ratios):8.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
     print(f"largest difference of a log-probability: {difference:.1e}")
 

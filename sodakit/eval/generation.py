@@ -18,7 +18,7 @@ from sodakit.errors import AudioError, ConfigError
 from sodakit.eval.cases import Recording, VoiceCase, cases_digest
 from sodakit.eval.logprobs import model_fingerprint
 from sodakit.eval.normalisers import normaliser
-from sodakit.eval.outputs import PART_ITEMS, Output, generate_folder
+from sodakit.eval.outputs import PART_ITEMS, UNREADABLE, Output, generate_folder
 from sodakit.generate.engine import Completion, Request
 from sodakit.generate.sampling import Sampling
 from sodakit.generate.speech_model import SpeechModel
@@ -166,8 +166,8 @@ def _answer(
     for number in part:
         try:
             prompt_T = prompt(cases[number])
-        except AudioError as error:
-            problems[number] = str(error)
+        except AudioError:
+            problems[number] = UNREADABLE  # not the error itself: it names a path of this machine
             continue
         if len(prompt_T) >= model.model.config.context:
             problems[number] = f"prompt of {len(prompt_T)} tokens, context {model.model.config.context}"

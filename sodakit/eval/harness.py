@@ -139,7 +139,7 @@ def text_result(
         num_fewshot=num_shots,
         limit=limit,
         task_manager=manager,
-        bootstrap_iters=0,
+        bootstrap_iters=200,
         random_seed=seed,
         numpy_random_seed=seed,
         torch_random_seed=seed,

@@ -25,6 +25,8 @@ from sodakit.log import track
 
 SETTINGS = "outputs.json"
 PART_ITEMS = 8
+UNREADABLE = "its sound cannot be read"
+"""The problem of a case whose recording is damaged, and of an output whose sound is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,8 +137,8 @@ def _read(folder: Path, row: dict[str, Any]) -> Output:
     if row["audio"]:
         try:
             wave = read_wave(folder / row["audio"])
-        except AudioError as error:
-            problem = str(error)
+        except AudioError:
+            problem = UNREADABLE
     elif row["sample_rate_hz"]:
         wave = Wave(np.zeros(0, np.float32), row["sample_rate_hz"])
     names = ("id", "text", "ended", "num_tokens")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sodakit.audio.files import read_wave
 from sodakit.commands.eval import main
 from sodakit.errors import ConfigError
 from sodakit.eval import generation
@@ -81,7 +82,7 @@ def test_a_voice_comes_before_the_sentence_as_text_and_speech(
     asked = prompts_of(model, monkeypatch)
     speak_cases(model, cases[:1], tmp_path / "out", SpeakConfig(max_s=0.2))
     v, said = model.vocabulary, model.tokenizer.encode
-    codes_KF = model.encode(noise(0, 0.3))
+    codes_KF = model.encode(read_wave(cases[0].prompt))  # type: ignore[arg-type]
     voice = [v.audio_base + 8 * k + int(c) for f in codes_KF.T for k, c in enumerate(f)]
     expected = [v.bos, v.text_start, *said(TEXTS[0]), v.text_end, v.audio_start, *voice, v.audio_end]
     expected += [v.text_start, *said(TEXTS[1]), v.text_end, v.audio_start]

@@ -16,7 +16,7 @@ from sodakit.eval.normalisers import NORMALISERS, normaliser
         ("seed_tts_en", "It’s here, don't-stop", "its here don'tstop"),
         ("seed_tts_en", "one    two", "one  two"),  # four blanks, each pair replaced once
         ("seed_tts_zh", "你好，世界！", "你 好 世 界"),
-        ("whisper_en", "Mr. Brown won't pay twenty-five dollars", "mister brown will not pay $25"),
+        ("whisper_en", "Mr. Brown won't pay twenty five dollars", "mister brown will not pay $25"),
         ("none", " As It—Is ", "As It—Is"),
     ],
 )
