@@ -12,7 +12,7 @@ from sodakit.eval.build import BuildConfig, Built, Clip, Draft, write_benchmark
 from sodakit.eval.cues import CUES, measure
 from sodakit.eval.pair_layouts import Pair, Side, read_pairs
 from sodakit.eval.pairs import score_pairs, task
-from sodakit.eval.policies import policy
+from sodakit.eval.policies import policies_for, policy
 from sodakit.eval.sound_pairs import PARTS, Sources, sound_pairs, usable
 from sodakit.eval.spoken_pairs import spoken_pairs
 from sodakit.files import read_json, read_json_lines, write_json_lines
@@ -240,3 +240,53 @@ def test_a_folder_with_other_things_is_never_replaced(tmp_path: Path) -> None:
 def test_no_pair_at_all_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Not one pair"):
         write_benchmark([], tmp_path / "b", SMALL, {})
+
+
+@needs_data
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "folder", "negative"),
+    [
+        ("swuggy", "word_pairs", None),
+        ("sblimp", "blimp", None),
+        ("sstorycloze", "topic_pairs", "bad_same_book"),
+    ],
+)
+def test_spoken_parts_from_the_real_lists_leave_cues_and_an_untrained_model_at_chance(
+    tmp_path: Path, name: str, folder: str, negative: str | None
+) -> None:
+    pairs = read_pairs(DATA / folder, speech=False, negative=negative)
+    config = BuildConfig(pairs_per_part=60, sample_rate_hz=8000)
+    built = write_benchmark(spoken_pairs(pairs, config, name), tmp_path / "b", config, {})
+    assert built.leaks == []
+    assert all(built.cues[name][cue].larger_is_right.value == pytest.approx(0.5) for cue in CUES)
+    rules = policies_for(task(name).family)
+    model = small_speech_model(context=8192)
+    result = score_pairs(model, task(name), read_pairs(built.folder), rules, tmp_path / "out")
+    for policy_name, score in result["scores"].items():
+        assert score["accuracy"]["low"] <= 0.5 <= score["accuracy"]["high"], policy_name
+
+
+@needs_data
+@pytest.mark.slow
+def test_every_part_of_real_recordings_leaves_an_untrained_model_and_every_cue_at_chance(
+    tmp_path: Path,
+) -> None:
+    sources = Sources(
+        items_of("librispeech_test_other", 10, "speaker"),
+        items_of("esc10", 6, "label"),
+        items_of("rir", 9, "label"),
+    )
+    config = BuildConfig(pairs_per_part=100, sample_rate_hz=8000, segment_s=1.0)
+    built = write_benchmark(sound_pairs(sources, config), tmp_path / "b", config, {})
+    assert set(built.num_pairs) == set(PARTS) and built.leaks == []
+    result = score_pairs(
+        small_speech_model(),
+        task("salmon"),
+        read_pairs(built.folder),
+        policies_for("salmon"),
+        tmp_path / "out",
+    )
+    for policy_name, score in result["scores"].items():
+        for part, value in score["parts"].items():
+            assert value["low"] <= 0.5 <= value["high"], (policy_name, part)
