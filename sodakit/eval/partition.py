@@ -1,7 +1,7 @@
 """Softmax denominators of many positions, block of ids by block of ids, without ever holding a row of logits.
 
-The head is the largest matrix of a small model: at 144,644 ids the logits of one clip are hundreds of megabytes, and
-reading and writing them costs as much as making them. Here a block of ids meets a block of positions, and of its
+The head is the largest matrix of a small model: at 144,644 ids the logits of one clip are hundreds of megabytes,
+written and read several times over. Here a block of ids meets a block of positions, and of its
 logits, which fit a processor's cache, only the sum of exponentials, the largest, and the target's own are kept.
 """
 

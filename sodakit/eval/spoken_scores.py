@@ -212,12 +212,21 @@ def _audible(wave: Wave | None) -> bool:
 
 
 def _heard(judge: Judge, waves: Sequence[Wave | None]) -> list[str | None]:
-    """What the judge hears in each sound; None where there is none."""
+    """What the judge hears in each sound; None where there is none.
+
+    Of a sound longer than Whisper hears at once, its first 30 s count, as in seed-tts-eval.
+    """
     there = [wave for wave in waves if wave is not None and _audible(wave)]
-    # A normaliser may keep what others delete, so judges that write marks are asked for them.
-    listen = judge.write if isinstance(judge, HubJudge) else judge.transcribe
-    texts = iter(listen(there) if there else [])
+    texts = iter(_listen(judge, there) if there else [])
     return [next(texts) if _audible(wave) else None for wave in waves]
+
+
+def _listen(judge: Judge, waves: Sequence[Wave]) -> list[str]:
+    if not isinstance(judge, HubJudge):
+        return judge.transcribe(waves)
+    # A normaliser may keep what others delete, so judges that write marks are asked for them.
+    longest_s = judge.limit_s or float("inf")
+    return judge.write([wave if wave.duration_s <= longest_s else wave.cut(0, longest_s) for wave in waves])
 
 
 def _originals(
