@@ -5,7 +5,7 @@ time: all logits of a row of the published vocabulary would be gigabytes. A fold
 part by part; a part is complete or absent, so a killed run goes on where it stopped and ends with the same bytes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,11 +59,15 @@ def score_items(
     """
     _check(items, model.config.context)
     # Equal sequences are scored once: apart they could differ in the last digit, and a tie would be decided by it.
+    # So is a sequence with which another begins (audio alone, and audio with its transcript): nothing later counts.
     unlike = {item.ids_T.tobytes(): item for item in items}
-    rows = _rows(list(unlike.values()), min(row_tokens, model.config.context))
+    hosts = _hosts(unlike)
+    longest = [item for key, item in unlike.items() if hosts[key] == key]
+    rows = _rows(longest, min(row_tokens, model.config.context))
     parts = [part for row in rows for part in _score_row(model.eval(), vocabulary, row)]
-    scored = dict(zip(unlike, parts, strict=True))
-    return _table(vocabulary, items, np.concatenate([scored[item.ids_T.tobytes()] for item in items]))
+    scored = {item.ids_T.tobytes(): part for item, part in zip(longest, parts, strict=True)}
+    found = [scored[hosts[item.ids_T.tobytes()]][: len(item.ids_T) - 1] for item in items]
+    return _table(vocabulary, items, np.concatenate(found))
 
 
 def score_folder(
@@ -148,6 +152,18 @@ def _check(items: Sequence[TokenItem], context: int) -> None:
             raise ConfigError(
                 f"{item.name} has {len(item.ids_T)} tokens; needed: BOS and something after it."
             )
+
+
+def _hosts(sequences: Iterable[bytes]) -> dict[bytes, bytes]:
+    """For each sequence the longest that begins with it, itself if there is no other."""
+    hosts: dict[bytes, bytes] = {}
+    following = b""
+    for sequence in sorted(sequences, reverse=True):
+        # In order, those that begin with a sequence come right after it.
+        begins = bool(following) and following.startswith(sequence)
+        hosts[sequence] = hosts[following] if begins else sequence
+        following = sequence
+    return hosts
 
 
 def _rows(items: Sequence[TokenItem], row_tokens: int) -> Iterator[list[TokenItem]]:
