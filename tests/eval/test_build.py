@@ -18,6 +18,7 @@ from sodakit.eval.spoken_pairs import spoken_pairs
 from sodakit.files import read_json, read_json_lines, write_json_lines
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.manifest import read_manifest
+from sodakit.voices.catalogue import SEEN_VOICES
 from tests.eval.small_model import noise, small_speech_model
 
 DATA = Path(__file__).parents[2] / "../shared/data"
@@ -176,11 +177,13 @@ def test_a_spoken_story_shares_its_beginning_to_the_sample(tmp_path: Path) -> No
             negatives=(Side(text=f"A dog sat. {wrong}", prefix="A dog sat."),),
         )
         for n, (right, wrong) in enumerate(
-            [("It ran home.", "She read on."), ("He ate it.", "They left now.")]
+            [("It ran home.", "She read on."), ("She read on.", "It ran home.")]
         )
     ]
     config = BuildConfig(pairs_per_part=2, max_length_difference=0.9)
-    built = write_benchmark(spoken_pairs(story, config, "sstorycloze"), tmp_path / "s", config, {})
+    built = write_benchmark(
+        spoken_pairs(story, config, "sstorycloze", SEEN_VOICES[:1]), tmp_path / "s", config, {}
+    )
     for pair in read_pairs(built.folder):
         start_s = pair.positive.ending_start_s
         assert start_s and start_s == pair.negatives[0].ending_start_s
@@ -209,13 +212,13 @@ def test_the_command_builds_from_written_pairs(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_cue_that_gives_the_answer_away_is_named(tmp_path: Path) -> None:
-    """Right sides louder throughout: the build says so."""
+    """Right sides louder throughout: the build says so, and what else follows from it."""
     drafts = [
         Draft(id=str(n), part="loud", sides=(Clip(noise(n)), Clip(Wave(noise(n).samples_S / 2, 8000))))
         for n in range(8)
     ]
     built = write_benchmark(drafts, tmp_path / "b", SMALL, {})
-    assert built.leaks == ["loud: loudness_db"]
+    assert built.leaks == ["loud: loudness_db", "loud: peak_db", "loud: flac_bytes"]
     assert read_json(tmp_path / "b" / "build.json")["leaks"] == built.leaks
     assert read_json(tmp_path / "b" / "cues.json")["loud"]["duration_s"]["num_ties"] == 8
 
