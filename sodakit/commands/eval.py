@@ -1,4 +1,4 @@
-"""`sodakit eval`: score a model on pairs and by likelihood, build benchmarks, compare results."""
+"""`sodakit eval`: score a model on pairs, by likelihood, by what it writes and says; build benchmarks, compare."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -213,7 +213,7 @@ class Build:
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """A paired test of two results of the same benchmark, by policy.
+    """A paired test of two results of the same benchmark, by policy, or by word errors and likeness of the voice.
 
     Example: sodakit eval compare runs/a/eval/salmon.json runs/b/eval/salmon.json
     """
@@ -224,11 +224,11 @@ class Compare:
     """TASK.json of another."""
 
     def run(self) -> None:
-        from sodakit.eval.results import compare, load_result
+        from sodakit.eval.results import comparable, compare, load_result
 
         a, b = load_result(self.first), load_result(self.second)
-        for name in a["scores"]:
-            if name in b["scores"]:
+        for name in comparable(a):
+            if name in comparable(b):
                 found = compare(a, b, name)
                 v = found.value
                 print(f"{name}: {v.value:+.1%} ({v.low:+.1%} to {v.high:+.1%}), p = {found.p_value:.4f}")
@@ -236,8 +236,23 @@ class Compare:
 
 def main(argv: list[str]) -> None:
     """Run `sodakit eval` with these arguments."""
+    from sodakit.commands.eval_reports import Expected, Page, TextBenchmarks
+    from sodakit.commands.eval_spoken import Asr, Continue, S2st, Tts
+
     tyro.extras.subcommand_cli_from_dict(
-        {"pairs": Pairs, "nll": Nll, "build": Build, "compare": Compare},
+        {
+            "pairs": Pairs,
+            "nll": Nll,
+            "text": TextBenchmarks,
+            "asr": Asr,
+            "tts": Tts,
+            "continue": Continue,
+            "s2st": S2st,
+            "build": Build,
+            "compare": Compare,
+            "expected": Expected,
+            "report": Page,
+        },
         prog="sodakit eval",
         description="Score a model, build benchmarks, compare results.",
         args=argv,

@@ -400,10 +400,43 @@ class Next(RuleOptions):
             write_design(self.out, points)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Proxy:
+    """Which loss foretells which score: Spearman's rank correlations over checkpoints, with intervals.
+
+    Each folder holds the results of one checkpoint: nll_SPLIT.json, and whatever else `sodakit eval` wrote there.
+
+    Example: sodakit scale proxy runs/scale/*/eval --out proxy.json
+    """
+
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """One folder of results per checkpoint, at least four."""
+    out: Path | None = None
+    """Where the correlations go as JSON."""
+    seed: int = 0
+    """Of the resampling behind the intervals."""
+
+    def run(self) -> None:
+        from dataclasses import asdict
+
+        import numpy as np
+
+        from sodakit.scaling.proxy import correlation_lines, rank_correlations, read_ladder
+
+        losses, scores = read_ladder(self.folders)
+        enough = {name: values for name, values in scores.items() if np.isfinite(values).sum() >= 4}
+        for name in scores.keys() - enough.keys():
+            say(f"{name} is left out: fewer than four of the folders have it.")
+        found = rank_correlations(losses, enough, seed=self.seed)
+        print("\n".join(correlation_lines(found)))
+        if self.out is not None:
+            write_json(self.out, [asdict(c) for c in found])
+
+
 def main(argv: list[str]) -> None:
     """Run `sodakit scale` with these arguments."""
     tyro.extras.subcommand_cli_from_dict(
-        {"design": Design, "run": Run, "fit": Fit, "plan": Plan, "next": Next},
+        {"design": Design, "run": Run, "fit": Fit, "plan": Plan, "next": Next, "proxy": Proxy},
         prog="sodakit scale",
         description="Which models to train, training them, and what they teach.\n\n"
         "Example: sodakit scale fit runs.csv --report scale.html",

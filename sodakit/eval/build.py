@@ -6,7 +6,8 @@
       cues.json       accuracy of choosing the longer, the louder, the larger side, by part
       build.json      settings, counts, and one digest of all sound and text
 
-The same inputs and settings give the same bytes. `sound_pairs` and `spoken_pairs` make the drafts written here.
+The same inputs and settings give the same bytes. `sound_pairs` and `spoken_pairs` make the drafts written here, two by
+two: whatever a trivial cue gains by one pair of a couple it loses by the other.
 """
 
 import hashlib
@@ -20,7 +21,8 @@ import numpy as np
 from sodakit.audio.files import write_wave
 from sodakit.audio.wave import Wave
 from sodakit.errors import ConfigError
-from sodakit.eval.cues import GUARDED, Cue, cue_accuracies, measure
+from sodakit.eval.cues import CUES, Cue, cue_accuracies, cue_signs, measure
+from sodakit.eval.labels import Labels
 from sodakit.eval.policies import Question
 from sodakit.eval.results import plain_estimate
 from sodakit.files import atomic_folder, digest, write_json, write_json_lines
@@ -71,30 +73,19 @@ class Clip:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draft:
+class Draft(Labels):
     """A pair before it is written; the right side is the first."""
 
-    id: str
-    part: str
     sides: tuple[Clip, ...]
-    voice: str = ""
-    type: str = ""
-    subtype: str = ""
-    frequency: int | None = None
-    source: str = ""
+
+    def cue_signs(self) -> tuple[int, ...]:
+        """Which side has more of each trivial cue, as it will be written: see `cues.cue_signs`."""
+        return cue_signs([measure(wave) for wave in unclipped([clip.wave for clip in self.sides])])
 
     def question(self) -> Question:
         """The pair as policies and cues see it."""
-        return Question(
-            id=self.id,
-            right="0",
-            wrong=tuple(str(n) for n in range(1, len(self.sides))),
-            part=self.part,
-            voice=self.voice,
-            type=self.type,
-            subtype=self.subtype,
-            source=self.source,
-        )
+        wrong = tuple(str(n) for n in range(1, len(self.sides)))
+        return Question(right="0", wrong=wrong, **self.labels())
 
 
 @dataclass(frozen=True)
@@ -111,10 +102,8 @@ class Built:
 
     @property
     def leaks(self) -> list[str]:
-        """Guarded cues whose interval leaves chance out, as `part: cue`."""
-        return [
-            f"{part}: {cue}" for part, cues in self.cues.items() for cue in GUARDED if cues[cue].gives_away
-        ]
+        """Cues whose interval leaves chance out, as `part: cue`."""
+        return [f"{part}: {cue}" for part, cues in self.cues.items() for cue in CUES if cues[cue].gives_away]
 
 
 def write_benchmark(
@@ -191,8 +180,7 @@ def _write(draft: Draft, waves: list[Wave], folder: Path) -> dict[str, Any]:
                 "ending_start_s": clip.ending_start_s,
             }
         )
-    names = ("id", "part", "voice", "type", "subtype", "frequency", "source")
-    return {name: getattr(draft, name) for name in names} | {"positive": sides[0], "negatives": sides[1:]}
+    return draft.labels() | {"positive": sides[0], "negatives": sides[1:]}
 
 
 def _summary(

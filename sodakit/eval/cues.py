@@ -14,10 +14,6 @@ from sodakit.eval.results import Estimate, accuracy
 CUES = ("duration_s", "loudness_db", "peak_db", "file_bytes", "flac_bytes")
 """Length; RMS level; highest sample; size as 16-bit WAV; size as FLAC, which tells busy sound from plain."""
 
-GUARDED = ("duration_s", "loudness_db", "file_bytes")
-"""Cues that a benchmark built here must not give the answer away by. Peaks are reported only: the highest of two
-halves tells something of whether they belong together, crossed or not."""
-
 _TIES = {"duration_s": 1e-3, "loudness_db": 0.1, "peak_db": 0.1, "file_bytes": 0.0, "flac_bytes": 0.0}
 """Differences up to this are none: a sample of rounding, a tenth of a decibel."""
 
@@ -67,6 +63,15 @@ def cue_accuracies(
         answers = [_larger([side[cue] for side in pair], _TIES[cue]) for pair in sides]
         found[cue] = Cue(accuracy(questions, answers), sum(value == 0.5 for value in answers))
     return found
+
+
+def cue_signs(sides: Sequence[dict[str, float]]) -> tuple[int, ...]:
+    """For each of `CUES`, 1 where the right side has more of it than every wrong one, -1 where less, 0 at a tie.
+
+    Args:
+        sides: what `measure` says of each side, the right one first.
+    """
+    return tuple(round(2 * _larger([side[cue] for side in sides], _TIES[cue]) - 1) for cue in CUES)
 
 
 def _larger(values: Sequence[float], tie: float) -> float:

@@ -292,6 +292,11 @@ class HubJudge:
         shown = Path(self.model_id).name if Path(self.model_id).exists() else self.model_id
         return f"{shown}@{self.revision[:12]}"
 
+    @property
+    def limit_s(self) -> float | None:
+        """The longest sound it hears at once; None where there is no limit."""
+        return getattr(self.processor.feature_extractor, "chunk_length", None)
+
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the revision and the language it was told to expect."""
@@ -303,14 +308,17 @@ class HubJudge:
         Raises:
             ConfigError: a sound longer than a Whisper-like model hears at once, usually 30 s.
         """
-        return [normalise(self._transcribe(resample(wave, RATE_HZ))) for wave in waves]
+        return [normalise(text) for text in self.write(waves)]
+
+    def write(self, waves: Sequence[Wave]) -> list[str]:
+        """The same as it writes it, with capitals and marks: some normalisers keep apostrophes."""
+        return [self._transcribe(resample(wave, RATE_HZ)) for wave in waves]
 
     @torch.inference_mode()
     def _transcribe(self, wave: Wave) -> str:
-        limit_s = getattr(self.processor.feature_extractor, "chunk_length", None)
-        if limit_s and wave.duration_s > limit_s:
+        if self.limit_s and wave.duration_s > self.limit_s:
             raise ConfigError(
-                f"A sound of {wave.duration_s:.1f} s; {self.name} hears {limit_s} s at once. Cut it into pieces."
+                f"A sound of {wave.duration_s:.1f} s; {self.name} hears {self.limit_s} s at once. Cut it into pieces."
             )
         inputs = self.processor(wave.samples_S, sampling_rate=RATE_HZ, return_tensors="pt").to(
             self.model.device

@@ -5,26 +5,27 @@ time: all logits of a row of the published vocabulary would be gigabytes. A fold
 part by part; a part is complete or absent, so a killed run goes on where it stopped and ends with the same bytes.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sodakit.errors import ConfigError
+from sodakit.eval.outputs import claim
+from sodakit.eval.partition import is_likeliest, partition
 from sodakit.eval.token_table import AUDIO, CLOSE, EDGE, OPEN, TEXT, TokenTable, read_tables
-from sodakit.files import digest, read_json, write_json
+from sodakit.files import digest
 from sodakit.log import track
 from sodakit.model.attention import Packing
+from sodakit.model.layers import wide
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.grammar import slots_of
 from sodakit.tokens.vocabulary import FIRST_AUDIO_KIND, Vocabulary
-
-CHUNK_ELEMENTS = {"cpu": 2**22, "cuda": 2**28}
-"""Logits held at a time, by device type: 16 MiB stay near a CPU's cache; a GPU wants large products."""
 
 SETTINGS = "logprobs.json"
 
@@ -58,11 +59,15 @@ def score_items(
     """
     _check(items, model.config.context)
     # Equal sequences are scored once: apart they could differ in the last digit, and a tie would be decided by it.
+    # So is a sequence with which another begins (audio alone, and audio with its transcript): nothing later counts.
     unlike = {item.ids_T.tobytes(): item for item in items}
-    rows = _rows(list(unlike.values()), min(row_tokens, model.config.context))
+    hosts = _hosts(unlike)
+    longest = [item for key, item in unlike.items() if hosts[key] == key]
+    rows = _rows(longest, min(row_tokens, model.config.context))
     parts = [part for row in rows for part in _score_row(model.eval(), vocabulary, row)]
-    scored = dict(zip(unlike, parts, strict=True))
-    return _table(vocabulary, items, np.concatenate([scored[item.ids_T.tobytes()] for item in items]))
+    scored = {item.ids_T.tobytes(): part for item, part in zip(longest, parts, strict=True)}
+    found = [scored[hosts[item.ids_T.tobytes()]][: len(item.ids_T) - 1] for item in items]
+    return _table(vocabulary, items, np.concatenate(found))
 
 
 def score_folder(
@@ -88,7 +93,7 @@ def score_folder(
     """
     folder = Path(folder)
     settings = settings | {"num_items": num_items, "part_items": part_items, "row_tokens": row_tokens}
-    _claim(folder, settings)
+    claim(folder / SETTINGS, settings, "log-probabilities")
     ranges = [range(first, min(first + part_items, num_items)) for first in range(0, num_items, part_items)]
     paths = [folder / f"part-{number:05d}.parquet" for number in range(len(ranges))]
     missing = [(path, part) for path, part in zip(paths, ranges, strict=True) if not path.exists()]
@@ -97,6 +102,33 @@ def score_folder(
         table = score_items(model, vocabulary, items, row_tokens=row_tokens) if len(items) else _empty_table()
         table.write(path)
     return read_tables(paths)
+
+
+@torch.inference_mode()
+def score_targets(
+    model: Transformer,
+    sequences: Sequence[np.ndarray],
+    counts: Sequence[int],
+    *,
+    row_tokens: int = 2048,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each sequence, of its last `counts` ids: log-probabilities over all ids (float64), and which were likeliest.
+
+    Args:
+        sequences: ids beginning with BOS, none longer than the context.
+    """
+    everything = [(0, model.config.vocab_size)]
+    items = [TokenItem(str(n), ids_T) for n, ids_T in enumerate(sequences)]
+    answers: list[tuple[np.ndarray, np.ndarray]] = []
+    for row in _rows(items, row_tokens):
+        own = [counts[int(item.name)] for item in row]
+        x_PD, targets_P = _states(model.eval(), [item.ids_T for item in row], own)
+        found = partition(model, x_PD, torch.from_numpy(targets_P).to(model.device), everything)
+        logprob_P = (found.picked_P - found.logsumexp_PR[:, 0]).double().cpu().numpy()
+        best_P = is_likeliest(found).cpu().numpy()
+        ends = np.cumsum(own)[:-1]
+        answers += list(zip(np.split(logprob_P, ends), np.split(best_P, ends), strict=True))
+    return answers
 
 
 def model_fingerprint(model: Transformer) -> str:
@@ -122,6 +154,18 @@ def _check(items: Sequence[TokenItem], context: int) -> None:
             )
 
 
+def _hosts(sequences: Iterable[bytes]) -> dict[bytes, bytes]:
+    """For each sequence the longest that begins with it, itself if there is no other."""
+    hosts: dict[bytes, bytes] = {}
+    following = b""
+    for sequence in sorted(sequences, reverse=True):
+        # In order, those that begin with a sequence come right after it.
+        begins = bool(following) and following.startswith(sequence)
+        hosts[sequence] = hosts[following] if begins else sequence
+        following = sequence
+    return hosts
+
+
 def _rows(items: Sequence[TokenItem], row_tokens: int) -> Iterator[list[TokenItem]]:
     row: list[TokenItem] = []
     filled = 0
@@ -136,50 +180,45 @@ def _rows(items: Sequence[TokenItem], row_tokens: int) -> Iterator[list[TokenIte
 
 def _score_row(model: Transformer, vocabulary: Vocabulary, row: list[TokenItem]) -> list[np.ndarray]:
     """For each item (P, 3) float32: the three log-probabilities of every token but its first."""
-    lengths = [len(item.ids_T) for item in row]
-    ids_T = np.concatenate([item.ids_T for item in row]).astype(np.int64)
-    first_T = np.zeros(len(ids_T), bool)
-    first_T[np.cumsum([0, *lengths[:-1]])] = True
-    target_at = np.flatnonzero(~first_T)
+    counts = [len(item.ids_T) - 1 for item in row]
+    x_PD, targets_P = _states(model, [item.ids_T for item in row], counts)
+    return np.split(_logprobs(model, vocabulary, x_PD, targets_P), np.cumsum(counts)[:-1])
+
+
+def _states(
+    model: Transformer, sequences: Sequence[np.ndarray], counts: Sequence[int]
+) -> tuple[Tensor, np.ndarray]:
+    """The states from which the last `counts` ids of each sequence are predicted, and these ids: one packed row."""
+    lengths = [len(ids_T) for ids_T in sequences]
+    ids_T = np.concatenate(sequences).astype(np.int64)
+    ends = np.cumsum(lengths)
+    target_at = np.concatenate([np.arange(e - n, e) for e, n in zip(ends, counts, strict=True)])
     packing = Packing.from_lengths(lengths, model.device)
     x_TD = model(torch.from_numpy(ids_T)[None].to(model.device), packing)[0]
-    x_PD = x_TD[torch.from_numpy(target_at - 1).to(model.device)]
-    logprobs_P3 = _logprobs(model, vocabulary, x_PD, ids_T[target_at])
-    return np.split(logprobs_P3, np.cumsum([length - 1 for length in lengths])[:-1])
+    return x_TD[torch.from_numpy(target_at - 1).to(model.device)], ids_T[target_at]
 
 
-def _logprobs(model: Transformer, vocabulary: Vocabulary, x_PD: Tensor, targets_P: np.ndarray) -> np.ndarray:
-    slots = torch.from_numpy(slots_of(targets_P, vocabulary)).to(x_PD.device)
-    targets = torch.from_numpy(targets_P).to(x_PD.device)
-    elements = CHUNK_ELEMENTS.get(x_PD.device.type, 2**26)
-    chunk = max(16, elements // model.config.vocab_size)
-    parts = [
-        _chunk_logprobs(
-            model.logits(x_PD[at : at + chunk]).float(),
-            targets[at : at + chunk],
-            slots[at : at + chunk],
-            vocabulary,
-        )
-        for at in range(0, len(targets), chunk)
-    ]
-    return torch.cat(parts).cpu().numpy()
-
-
-def _chunk_logprobs(logits_PV: Tensor, targets_P: Tensor, slots_P: Tensor, v: Vocabulary) -> Tensor:
-    """One pass over the logits: the partition of each block of ids, from which all three softmaxes follow."""
-    start, stop = v.audio_base, v.audio_base + v.num_codebooks * v.codebook_size
-    picked_P = logits_PV.gather(1, targets_P[:, None])[:, 0]
-    books_PK = logits_PV[:, start:stop].unflatten(1, (v.num_codebooks, v.codebook_size)).logsumexp(2)
-    rest_P = logits_PV[:, :start].logsumexp(1)
-    if logits_PV.shape[1] > stop:  # markers after the audio block, or a padded vocabulary
-        rest_P = torch.logaddexp(rest_P, logits_PV[:, stop:].logsumexp(1))
-    codes_P, closing_P = books_PK.logsumexp(1), logits_PV[:, v.audio_end]
+def _logprobs(model: Transformer, v: Vocabulary, x_PD: Tensor, targets_P: np.ndarray) -> np.ndarray:
+    """All three softmaxes from the denominators of a few blocks of ids."""
+    audio_stop = v.audio_base + v.num_codebooks * v.codebook_size
+    books = [v.codebook_range(k) for k in range(v.num_codebooks)]
+    # Markers after the audio block, or a padded vocabulary: with the text.
+    rest = [(0, v.audio_base), (audio_stop, model.config.vocab_size)]
+    rest = [(start, stop) for start, stop in rest if stop > start]
+    slots_P = torch.from_numpy(slots_of(targets_P, v)).to(x_PD.device)
+    ids_P = torch.from_numpy(targets_P).to(x_PD.device)
+    found = partition(model, x_PD, ids_P, [*books, *rest])
+    books_PK = found.logsumexp_PR[:, : v.num_codebooks]
+    rest_P = found.logsumexp_PR[:, v.num_codebooks :].logsumexp(1)
+    codes_P = books_PK.logsumexp(1)
+    closing_P = wide(F.linear(x_PD, model.head_VD[v.audio_end][None]))[:, 0]
     full_P = torch.logaddexp(rest_P, codes_P)
     modality_P = torch.where(slots_P > 0, torch.logaddexp(codes_P, closing_P), rest_P)
     book_P = books_PK.gather(1, (slots_P - 1).clamp(min=0)[:, None])[:, 0]
     first_P = torch.logaddexp(books_PK[:, 0], closing_P)
     slot_P = torch.where(slots_P > 1, book_P, torch.where(slots_P == 1, first_P, rest_P))
-    return torch.stack([picked_P - full_P, picked_P - modality_P, picked_P - slot_P], dim=1)
+    wanted_P3 = torch.stack([full_P, modality_P, slot_P], dim=1)
+    return (found.picked_P[:, None] - wanted_P3).float().cpu().numpy()
 
 
 def _table(vocabulary: Vocabulary, items: Sequence[TokenItem], logprobs_P3: np.ndarray) -> TokenTable:
@@ -217,16 +256,3 @@ def _empty_table() -> TokenTable:
         name: np.zeros(0, np.float32) for name in ("logprob_P", "logprob_modality_P", "logprob_slot_P")
     }
     return TokenTable(items=(), ending_P=np.zeros(0, bool), **nothing)
-
-
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    path = folder / SETTINGS
-    if path.exists():
-        before = read_json(path)
-        changed = sorted(k for k in before.keys() | settings.keys() if before.get(k) != settings.get(k))
-        if changed:
-            raise ConfigError(
-                f"{folder} holds log-probabilities made with another {', '.join(changed)}. "
-                "Choose another folder, or delete this one."
-            )
-    write_json(path, settings)

@@ -25,6 +25,7 @@ import soundfile
 from sodakit.audio.files import AUDIO_SUFFIXES, read_wave
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError
+from sodakit.eval.labels import Labels
 from sodakit.files import digest, read_json_lines
 
 AUDIO_COLUMNS = (
@@ -91,19 +92,11 @@ class Side:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class Pair(Labels):
     """A right side and the wrong ones it should beat."""
 
-    id: str
     positive: Side
     negatives: tuple[Side, ...]
-    part: str = ""
-    voice: str = ""
-    type: str = ""
-    subtype: str = ""
-    frequency: int | None = None
-    source: str = ""
-    """What it was made from; empty if it stands alone."""
 
     @property
     def sides(self) -> tuple[Side, ...]:

@@ -158,15 +158,9 @@ def questions_of(pairs: Sequence[Pair]) -> list[Question]:
     """A question per pair; its items are named `number#0` (right), `number#1`, …"""
     return [
         Question(
-            id=pair.id,
             right=_name(number, 0),
             wrong=tuple(_name(number, 1 + n) for n in range(len(pair.negatives))),
-            part=pair.part,
-            voice=pair.voice,
-            type=pair.type,
-            subtype=pair.subtype,
-            frequency=pair.frequency,
-            source=pair.source,
+            **pair.labels(),
         )
         for number, pair in enumerate(pairs)
     ]

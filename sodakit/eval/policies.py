@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from sodakit.errors import ConfigError
+from sodakit.eval.labels import Labels
 from sodakit.eval.token_table import AUDIO, CLOSE, OPEN, TEXT, TokenTable
 
 Family = Literal["salmon", "lexical", "syntactic", "story", "text_lexical", "text_syntactic", "text_story"]
@@ -208,27 +209,13 @@ def _first_tokens(table: TokenTable) -> np.ndarray:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
+class Question(Labels):
     """One comparison: an item that should score higher than others."""
 
-    id: str
-    """Of the pair; shared by the same pair in several voices."""
     right: str
     """Name of the item that should win."""
     wrong: tuple[str, ...]
     """Names of those it should beat."""
-    part: str = ""
-    """Which part of the benchmark; accuracies are given for each."""
-    voice: str = ""
-    """Who speaks it."""
-    type: str = ""
-    """Phenomenon, for averages over phenomena."""
-    subtype: str = ""
-    """Paradigm within the phenomenon."""
-    frequency: int | None = None
-    """How often a word occurs in the training text of its benchmark; 0 is out of vocabulary."""
-    source: str = ""
-    """What it was made from; questions of one source are resampled together. Default: part and id."""
 
     @property
     def cluster(self) -> str:

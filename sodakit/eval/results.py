@@ -107,30 +107,72 @@ class Difference:
     """Two-sided, by flipping the sign of whole clusters."""
 
 
-def compare(first: Mapping[str, Any], second: Mapping[str, Any], policy: str, *, seed: int = 0) -> Difference:
-    """The paired difference of two result files under one policy.
+COMPARED = ("task", "data_digest", "normaliser", "judge", "speaker_judge")
+"""What two results must have in common for a paired test to mean anything."""
 
+
+def compare(first: Mapping[str, Any], second: Mapping[str, Any], name: str, *, seed: int = 0) -> Difference:
+    """The paired difference of two results in one score: a policy's accuracy, `wer`, or `similarity`.
+
+    Args:
+        name: one of `comparable(first)`. `wer` is all errors over all words.
     Raises:
-        ConfigError: other tasks or data, no such policy, or no question in common.
+        ConfigError: other tasks, data or judges, no such score, or no item in common.
     """
-    for field in ("task", "data_digest"):
-        if first[field] != second[field]:
+    for field in COMPARED:
+        if first.get(field) != second.get(field):
             raise ConfigError(
-                f"The results are of {field} {first[field]!r} and {second[field]!r}; a paired test needs the same. "
-                "Score both models on one benchmark."
+                f"The results are of {field} {first.get(field)!r} and {second.get(field)!r}; a paired test needs the "
+                "same. Score both models on one benchmark."
             )
-    differences, clusters = [], []
-    for a, b in zip(first["questions"], second["questions"], strict=True):
-        x, y = a["answers"].get(policy), b["answers"].get(policy)
-        if x is not None and y is not None:
-            differences.append(x - y)
-            clusters.append(a["cluster"])
-    if not differences:
+    a, b = observations(first, name), observations(second, name)
+    shared = [key for key in a if key in b]
+    if not shared:
         raise ConfigError(
-            f"The two results share no answer under {policy!r}; they have {', '.join(first['scores'])} and "
-            f"{', '.join(second['scores'])}."
+            f"The two results share no item under {name!r}; they have {', '.join(comparable(first))} and "
+            f"{', '.join(comparable(second))}."
         )
-    return Difference(estimate(differences, clusters, seed=seed), _sign_flips(differences, clusters, seed))
+    differences = np.array([a[key].value - b[key].value for key in shared])
+    weights = np.array([a[key].weight for key in shared])
+    clusters = [a[key].cluster for key in shared]
+    value = estimate(differences, clusters, weights=weights, seed=seed)
+    return Difference(value, _sign_flips(differences * weights, clusters, seed))
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one item contributes to a score: the weighted mean of these is the score."""
+
+    value: float
+    weight: float
+    cluster: str
+
+
+def observations(result: Mapping[str, Any], name: str) -> dict[str, Observation]:
+    """The items of a result under one score, by their place or id."""
+    if "questions" in result:
+        return {
+            str(number): Observation(question["answers"][name], 1.0, question["cluster"])
+            for number, question in enumerate(result["questions"])
+            if question["answers"].get(name) is not None
+        }
+    found = {}
+    for item in result.get("items", ()):
+        if name == "wer" and item.get("words"):
+            value, weight = item["errors"] / item["words"], float(item["words"])
+        elif name != "wer" and isinstance(item.get(name), int | float):
+            value, weight = float(item[name]), 1.0
+        else:
+            continue
+        found[item["id"]] = Observation(value, weight, item["cluster"])
+    return found
+
+
+def comparable(result: Mapping[str, Any]) -> list[str]:
+    """Names of the scores of a result that two models can be compared by."""
+    if "questions" in result:
+        return list(result["scores"])
+    return [name for name in ("wer", "similarity") if observations(result, name)]
 
 
 def provenance() -> dict[str, Any]:
@@ -159,8 +201,8 @@ def load_result(path: Path | str) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"{path} does not exist. Needed: a result that `sodakit eval` wrote.")
     result = read_json(path)
-    if not isinstance(result, dict) or not {"task", "scores", "questions"} <= result.keys():
-        raise ConfigError(f"{path} is no result of pairs. Needed: a file that `sodakit eval pairs` wrote.")
+    if not isinstance(result, dict) or "task" not in result or not {"scores", "nll"} & result.keys():
+        raise ConfigError(f"{path} is no result. Needed: a TASK.json that `sodakit eval` wrote.")
     return result
 
 
@@ -177,6 +219,24 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
             if len(score["parts"]) > 1:
                 lines += [_line(f"· {part}", name, value, "|") for part, value in score["parts"].items()]
     return "\n".join(lines)
+
+
+def estimates(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Every score of a result that has an interval, by name: of pairs `POLICY` and `POLICY/PART`, of speech `wer_micro`
+    and on, of likelihood the variant. What the judges make of the originals is `originals/…`."""
+    if "nll" in result:
+        return dict(result["nll"])
+    found: dict[str, Mapping[str, Any]] = {}
+    for name, score in result["scores"].items():
+        if "questions" in result:
+            found[name] = score["accuracy"]
+            found |= {f"{name}/{part}": value for part, value in score["parts"].items()}
+        elif isinstance(score, dict) and "low" in score:
+            found[name] = score
+        elif name == "originals":
+            inner = {f"originals/{n}": v for n, v in score.items() if isinstance(v, dict) and "low" in v}
+            found |= inner
+    return found
 
 
 def plain_estimate(value: Estimate) -> dict[str, Any]:

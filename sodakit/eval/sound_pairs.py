@@ -6,7 +6,9 @@ Every two pairs are crossed: what is the right second half in one is the wrong o
     wrong   A1 + B2        B1 + A2
 
 So a model (or a loudness meter) that merely likes A2 better than B2 is right once and wrong once: 50 % by
-construction. Both sides are cut and faded alike at the join, and each half has the same level.
+construction. Both sides are cut and faded alike at the join, and each half has the same level. That is not enough for
+cues such as the highest peak: of two halves of one voice it is the more extreme in both pairs. So a crossing is kept
+only if every cue (`cues.CUES`) is right once and wrong once, or says nothing twice; else other dice are thrown.
 """
 
 from collections import defaultdict
@@ -154,23 +156,17 @@ class _Studio:
         shaped[len(shaped) - len(ramp) :] *= ramp[::-1].astype(np.float32)
         return shaped
 
-    def crossed(
-        self, number: int, first: tuple[Clip, Clip], second: tuple[Clip, Clip], kind: str = ""
-    ) -> list[Draft]:
-        """The two pairs of one crossing."""
-        return [
-            Draft(
-                id=f"{number:04d}{letter}",
-                part=self.part,
-                sides=sides,
-                type=kind,
-                source=f"{self.part}-{number:04d}",
-            )
+    def crossed(self, number: int, first: tuple[Clip, Clip], second: tuple[Clip, Clip]) -> list[Draft] | None:
+        """The two pairs of one crossing; None if a trivial cue would gain by them."""
+        drafts = [
+            Draft(id=f"{number:04d}{letter}", part=self.part, sides=sides, source=f"{self.part}-{number:04d}")
             for letter, sides in (("a", first), ("b", second))
         ]
+        gains = np.sum([draft.cue_signs() for draft in drafts], axis=0)
+        return None if gains.any() else drafts
 
     def repeat(self, make: Callable[[int], list[Draft] | None]) -> Iterator[Draft]:
-        """Crossings until the part is full; those that fail (clips too short) are tried again with other dice."""
+        """Crossings until the part is full; those that fail (too short, a cue) are tried again with other dice."""
         made = tried = 0
         crossings = max(1, self.config.pairs_per_part // 2)
         while made < crossings and tried < 20 * crossings:
@@ -263,7 +259,7 @@ def _backgrounds(studio: _Studio, *, same_label: bool) -> Iterator[Draft]:
     return studio.repeat(make)
 
 
-def _crossed_halves(studio: _Studio, number: int, one: np.ndarray, two: np.ndarray) -> list[Draft]:
+def _crossed_halves(studio: _Studio, number: int, one: np.ndarray, two: np.ndarray) -> list[Draft] | None:
     """The same speech in two surroundings, halves exchanged."""
     cut = studio.segment
     return studio.crossed(

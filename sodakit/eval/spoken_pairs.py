@@ -1,10 +1,10 @@
 """sWUGGY-, sBLIMP- and StoryCloze-style pairs: texts spoken by the built-in voices.
 
-Right sides are as often longer as shorter than wrong ones: a pair waits until one of the other kind comes along, and
-both are written. So length, and with it the size of the file, says nothing.
+A pair whose right side is longer, of higher peak and smaller as FLAC waits until one comes along whose right side is
+shorter, of lower peak and larger, and both are written. So none of the trivial cues (`cues.CUES`) says anything.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -19,7 +19,6 @@ from sodakit.voices.espeak import Synthesizer, Voice
 
 PAUSE_S = 0.25
 """Between a story and its ending."""
-_EQUAL_S = 1e-3
 
 
 def spoken_pairs(
@@ -52,11 +51,11 @@ def spoken_pairs(
 
 
 class _Balance:
-    """Lets pairs through two by two: one whose right side is longer with one whose wrong side is."""
+    """Lets pairs through two by two: one with another in which every trivial cue points the other way."""
 
     def __init__(self, num_pairs: int) -> None:
         self._room = num_pairs
-        self._waiting: dict[int, deque[Draft]] = {1: deque(), -1: deque()}
+        self._waiting: dict[tuple[int, ...], deque[Draft]] = defaultdict(deque)
 
     @property
     def full(self) -> bool:
@@ -64,14 +63,16 @@ class _Balance:
         return self._room < 1
 
     def add(self, draft: Draft) -> list[Draft]:
-        """What may be written now: a pair of equal lengths, a couple, or nothing yet."""
-        difference_s = draft.sides[0].wave.duration_s - draft.sides[1].wave.duration_s
-        if abs(difference_s) <= _EQUAL_S:
+        """What may be written now: a pair of which no cue says anything, a couple, or nothing yet."""
+        signs = draft.cue_signs()
+        opposite = self._waiting[tuple(-sign for sign in signs)]
+        if not any(signs):
             ready = [draft]
+        elif opposite:
+            ready = [opposite.popleft(), draft]
         else:
-            sign = int(np.sign(difference_s))
-            self._waiting[sign].append(draft)
-            ready = [self._waiting[s].popleft() for s in (1, -1)] if all(self._waiting.values()) else []
+            self._waiting[signs].append(draft)
+            ready = []
         self._room -= len(ready)  # a couple may exceed it by one: balance counts more than a round number
         return ready
 
@@ -114,13 +115,5 @@ def _alike(clips: Sequence[Clip], most: float) -> bool:
 
 
 def _draft(pair: Pair, clips: list[Clip], part: str, voice: Voice) -> Draft:
-    return Draft(
-        id="-".join(name for name in (pair.subtype, pair.id) if name).replace("/", "-"),
-        part=part,
-        sides=tuple(clips),
-        voice=voice.name,
-        type=pair.type,
-        subtype=pair.subtype,
-        frequency=pair.frequency,
-        source=pair.source,
-    )
+    name = "-".join(name for name in (pair.subtype, pair.id) if name).replace("/", "-")
+    return Draft(**pair.labels() | {"id": name, "part": part, "voice": voice.name}, sides=tuple(clips))

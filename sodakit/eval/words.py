@@ -1,7 +1,6 @@
 """Word errors: what was said against what was heard, with an interval and the alignment behind each count."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,20 +8,9 @@ import jiwer
 import numpy as np
 
 from sodakit.errors import ConfigError
+from sodakit.eval.normalisers import normalise
 
 StepKind = Literal["equal", "substitution", "deletion", "insertion"]
-
-_QUOTES = "\"'`´‘’‚‛“”„‟«»‹›"
-_STRIPPED = re.compile("[" + re.escape(".,!?;:" + _QUOTES + "-‐‑‒–—―()[]{}<>…¿¡") + "]")
-_SPACES = re.compile(r"\s+")
-
-
-def normalise(text: str) -> str:
-    """The words of `text` as they are compared: lower case, without `.,!?;:`, quotes, dashes and brackets.
-
-    Marks are removed, not replaced by spaces: "don't" is "dont", "well-known" is "wellknown", on both sides.
-    """
-    return _SPACES.sub(" ", _STRIPPED.sub("", text)).strip().lower()
 
 
 @dataclass(frozen=True)
@@ -124,9 +112,10 @@ def word_errors(
     )
 
 
-def align(reference: str, hypothesis: str) -> ItemErrors:
+def align(reference: str, hypothesis: str, normaliser: Callable[[str], str] = normalise) -> ItemErrors:
     """Both texts, normalised and aligned word by word with the fewest errors."""
-    said, heard = normalise(reference), normalise(hypothesis)
+    # jiwer splits at single blanks and some normalisers leave two: words are what stands between blanks.
+    said, heard = (" ".join(normaliser(text).split()) for text in (reference, hypothesis))
     if not said:  # jiwer wants a word to compare with
         return ItemErrors(said, heard, tuple(Step("insertion", "", word) for word in heard.split()))
     aligned = jiwer.process_words(said, heard)

@@ -9,15 +9,16 @@ from sodakit.audio.wave import Wave
 from sodakit.commands.eval import main
 from sodakit.errors import ConfigError
 from sodakit.eval.build import BuildConfig, Built, Clip, Draft, write_benchmark
-from sodakit.eval.cues import GUARDED, measure
+from sodakit.eval.cues import CUES, measure
 from sodakit.eval.pair_layouts import Pair, Side, read_pairs
 from sodakit.eval.pairs import score_pairs, task
-from sodakit.eval.policies import policy
+from sodakit.eval.policies import policies_for, policy
 from sodakit.eval.sound_pairs import PARTS, Sources, sound_pairs, usable
 from sodakit.eval.spoken_pairs import spoken_pairs
 from sodakit.files import read_json, read_json_lines, write_json_lines
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.manifest import read_manifest
+from sodakit.voices.catalogue import SEEN_VOICES
 from tests.eval.small_model import noise, small_speech_model
 
 DATA = Path(__file__).parents[2] / "../shared/data"
@@ -58,11 +59,23 @@ def test_all_parts_are_built_from_real_recordings(built: Built) -> None:
 
 
 @needs_data
-def test_length_loudness_and_size_give_nothing_away(built: Built) -> None:
+def test_no_trivial_cue_gives_anything_away(built: Built) -> None:
     assert built.leaks == []
     for cues in built.cues.values():
-        for cue in GUARDED:
+        for cue in CUES:
             assert cues[cue].larger_is_right.value == pytest.approx(0.5)
+
+
+@needs_data
+@pytest.mark.parametrize("part", ["speaker_consistency", "gender_consistency"])
+def test_the_highest_peak_does_not_tell_whose_halves_belong_together(tmp_path: Path, part: str) -> None:
+    """It once did, on these two voices, for 60 to 62 % of the pairs: a voice of high peaks has them in both halves."""
+    config = BuildConfig(pairs_per_part=60, sample_rate_hz=16_000, segment_s=1.0, seed=0)
+    voices = Sources(items_of("vctk", 20, "speaker"))
+    built = write_benchmark(sound_pairs(voices, config, [part]), tmp_path / "b", config, {})
+    assert built.num_pairs == {part: 60}
+    assert built.leaks == []
+    assert {cue: built.cues[part][cue].larger_is_right.value for cue in CUES} == dict.fromkeys(CUES, 0.5)
 
 
 @needs_data
@@ -164,11 +177,13 @@ def test_a_spoken_story_shares_its_beginning_to_the_sample(tmp_path: Path) -> No
             negatives=(Side(text=f"A dog sat. {wrong}", prefix="A dog sat."),),
         )
         for n, (right, wrong) in enumerate(
-            [("It ran home.", "She read on."), ("He ate it.", "They left now.")]
+            [("It ran home.", "She read on."), ("She read on.", "It ran home.")]
         )
     ]
     config = BuildConfig(pairs_per_part=2, max_length_difference=0.9)
-    built = write_benchmark(spoken_pairs(story, config, "sstorycloze"), tmp_path / "s", config, {})
+    built = write_benchmark(
+        spoken_pairs(story, config, "sstorycloze", SEEN_VOICES[:1]), tmp_path / "s", config, {}
+    )
     for pair in read_pairs(built.folder):
         start_s = pair.positive.ending_start_s
         assert start_s and start_s == pair.negatives[0].ending_start_s
@@ -197,13 +212,13 @@ def test_the_command_builds_from_written_pairs(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_a_cue_that_gives_the_answer_away_is_named(tmp_path: Path) -> None:
-    """Right sides louder throughout: the build says so."""
+    """Right sides louder throughout: the build says so, and what else follows from it."""
     drafts = [
         Draft(id=str(n), part="loud", sides=(Clip(noise(n)), Clip(Wave(noise(n).samples_S / 2, 8000))))
         for n in range(8)
     ]
     built = write_benchmark(drafts, tmp_path / "b", SMALL, {})
-    assert built.leaks == ["loud: loudness_db"]
+    assert built.leaks == ["loud: loudness_db", "loud: peak_db", "loud: flac_bytes"]
     assert read_json(tmp_path / "b" / "build.json")["leaks"] == built.leaks
     assert read_json(tmp_path / "b" / "cues.json")["loud"]["duration_s"]["num_ties"] == 8
 
@@ -228,3 +243,53 @@ def test_a_folder_with_other_things_is_never_replaced(tmp_path: Path) -> None:
 def test_no_pair_at_all_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Not one pair"):
         write_benchmark([], tmp_path / "b", SMALL, {})
+
+
+@needs_data
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "folder", "negative"),
+    [
+        ("swuggy", "word_pairs", None),
+        ("sblimp", "blimp", None),
+        ("sstorycloze", "topic_pairs", "bad_same_book"),
+    ],
+)
+def test_spoken_parts_from_the_real_lists_leave_cues_and_an_untrained_model_at_chance(
+    tmp_path: Path, name: str, folder: str, negative: str | None
+) -> None:
+    pairs = read_pairs(DATA / folder, speech=False, negative=negative)
+    config = BuildConfig(pairs_per_part=60, sample_rate_hz=8000)
+    built = write_benchmark(spoken_pairs(pairs, config, name), tmp_path / "b", config, {})
+    assert built.leaks == []
+    assert all(built.cues[name][cue].larger_is_right.value == pytest.approx(0.5) for cue in CUES)
+    rules = policies_for(task(name).family)
+    model = small_speech_model(context=8192)
+    result = score_pairs(model, task(name), read_pairs(built.folder), rules, tmp_path / "out")
+    for policy_name, score in result["scores"].items():
+        assert score["accuracy"]["low"] <= 0.5 <= score["accuracy"]["high"], policy_name
+
+
+@needs_data
+@pytest.mark.slow
+def test_every_part_of_real_recordings_leaves_an_untrained_model_and_every_cue_at_chance(
+    tmp_path: Path,
+) -> None:
+    sources = Sources(
+        items_of("librispeech_test_other", 10, "speaker"),
+        items_of("esc10", 6, "label"),
+        items_of("rir", 9, "label"),
+    )
+    config = BuildConfig(pairs_per_part=100, sample_rate_hz=8000, segment_s=1.0)
+    built = write_benchmark(sound_pairs(sources, config), tmp_path / "b", config, {})
+    assert set(built.num_pairs) == set(PARTS) and built.leaks == []
+    result = score_pairs(
+        small_speech_model(),
+        task("salmon"),
+        read_pairs(built.folder),
+        policies_for("salmon"),
+        tmp_path / "out",
+    )
+    for policy_name, score in result["scores"].items():
+        for part, value in score["parts"].items():
+            assert value["low"] <= 0.5 <= value["high"], (policy_name, part)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sodakit.errors import ConfigError
-from sodakit.eval import logprobs
+from sodakit.eval import logprobs, partition
 from sodakit.eval.logprobs import TokenItem, model_fingerprint, score_folder, score_items
 from sodakit.eval.token_table import AUDIO, CLOSE, OPEN, TEXT, TokenTable
 from sodakit.model.config import model_size
@@ -83,10 +83,30 @@ def test_identical_items_score_identically_to_the_last_bit(model: Transformer) -
     assert np.array_equal(table.logprob_P[:half], table.logprob_P[half:])
 
 
+def test_what_another_item_begins_with_is_computed_once(
+    model: Transformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, other = some_items(2)
+    items = [TokenItem("a", whole.ids_T[:5]), whole, other, TokenItem("b", whole.ids_T[:9])]
+    alone = [score_items(model, VOCABULARY, [item]).logprob_P for item in items]
+    rows: list[int] = []
+    score_row = logprobs._score_row
+
+    def counted(model: Transformer, vocabulary: Vocabulary, row: list[TokenItem]) -> list[np.ndarray]:
+        rows.append(sum(len(item.ids_T) for item in row))
+        return score_row(model, vocabulary, row)
+
+    monkeypatch.setattr(logprobs, "_score_row", counted)
+    table = score_items(model, VOCABULARY, items)
+    assert sum(rows) == len(whole.ids_T) + len(other.ids_T)
+    np.testing.assert_allclose(table.logprob_P, np.concatenate(alone), atol=1e-5)
+
+
 def test_small_chunks_of_logits_change_nothing(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
     items = some_items(4)
     whole = score_items(model, VOCABULARY, items)
-    monkeypatch.setattr(logprobs, "CHUNK_ELEMENTS", {"cpu": 1})
+    monkeypatch.setattr(partition, "CHUNK_ELEMENTS", {"cpu": 1})
+    monkeypatch.setattr(partition, "BLOCK_IDS", 7)
     np.testing.assert_allclose(score_items(model, VOCABULARY, items).logprob_P, whole.logprob_P, atol=1e-5)
 
 

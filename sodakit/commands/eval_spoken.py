@@ -1,0 +1,233 @@
+"""`sodakit eval asr|tts|continue|s2st`: what a model writes and says, generated once and scored by named judges."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from sodakit.log import say
+
+if TYPE_CHECKING:
+    from sodakit.eval.judges import Judge
+    from sodakit.eval.voiceprints import SpeakerJudge
+    from sodakit.generate.speech_model import SpeechModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model, and where its results go."""
+
+    model: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("runs/demo/model")
+    """Checkpoint, or run folder."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("runs/eval")
+    """Folder for outputs and results; the same command goes on where it stopped."""
+    codec: str | None = None
+    """Codec by name, hub id or folder; default: the one the model was trained with."""
+    device: str | None = None
+    """cpu, cuda, …"""
+
+    def load(self) -> "SpeechModel":
+        from sodakit.generate.speech_model import SpeechModel
+
+        return SpeechModel.load(self.model, codec=self.codec, device=self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions:
+    """Who listens."""
+
+    judge: str | None = None
+    """Whisper or Wav2Vec2 by hub id or folder, or a judge's .safetensors; default: one made without any download."""
+    judge_revision: str | None = None
+    """Commit on the hub."""
+    judge_language: str | None = None
+    """What a multilingual Whisper is told to expect, as en."""
+    speaker_judge: str | None = None
+    """WavLM-like speaker verification by hub id or folder; default: a spectral voice print, without download."""
+    speaker_judge_revision: str | None = None
+    """Commit on the hub."""
+
+    def recogniser(self, texts: Sequence[str], out: Path, model: Path | None) -> "Judge":
+        """The recogniser named, or the small one beside the model, or one trained on the built-in voices."""
+        from sodakit.eval.default_judge import default_judge
+        from sodakit.eval.judges import CtcJudge, HubJudge
+
+        if self.judge is None:
+            return default_judge(texts, out / "judge.safetensors", beside=model)
+        if self.judge.endswith(".safetensors"):
+            return CtcJudge.load(self.judge)
+        return HubJudge.load(self.judge, revision=self.judge_revision, language=self.judge_language)
+
+    def speakers(self) -> "SpeakerJudge":
+        """The speaker judge named, or the one without weights."""
+        from sodakit.eval.voiceprints import HubSpeaker, SpectralSpeaker
+
+        if self.speaker_judge is None:
+            return SpectralSpeaker()
+        return HubSpeaker.load(self.speaker_judge, revision=self.speaker_judge_revision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asr(ModelOptions):
+    """Word errors of a model's transcripts of recordings it has not been trained on.
+
+    Example: sodakit eval asr --data LibriSpeech/test-clean --model runs/mine --normaliser soda
+    """
+
+    data: Path
+    """Recordings with transcripts, in any layout that `sodakit prepare` reads."""
+    shots: int = 0
+    """Solved examples before each recording."""
+    shots_from: Path | None = None
+    """Where examples come from: other recordings, as LibriSpeech dev-clean."""
+    normaliser: str = "sodakit"
+    """How texts are reduced to words: sodakit, soda, seed_tts_en, seed_tts_zh, whisper_en, none."""
+    temperature: float = 0.0
+    """0 takes the likeliest token."""
+    top_p: float = 1.0
+    """Sample from the likeliest tokens of this much probability."""
+    max_new_tokens: int = 200
+    """Longest transcript."""
+    limit: int | None = None
+    """Only this many recordings, spread over all."""
+    seed: int = 42
+    """Of the choice of examples and of sampling."""
+
+    def run(self) -> None:
+        from sodakit.eval.cases import read_recordings
+        from sodakit.eval.generation import TranscribeConfig, transcribe_cases
+        from sodakit.eval.spoken_scores import transcription_result
+
+        cases = read_recordings(self.data, self.limit)
+        shots = read_recordings(self.shots_from) if self.shots_from else []
+        config = TranscribeConfig(
+            num_shots=self.shots,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            max_new_tokens=self.max_new_tokens,
+            seed=self.seed,
+        )
+        name = "asr" if self.shots == 0 else f"asr_{self.shots}shot"
+        outputs, settings = transcribe_cases(self.load(), cases, self.out / name, config, shots)
+        _finish(transcription_result(settings, cases, outputs, self.normaliser), self.out / f"{name}.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tts(ModelOptions, JudgeOptions):
+    """Word errors and likeness of the voice of what a model says, over a seed-tts-eval list.
+
+    Example: sodakit eval tts --data seedtts_testset/en --model runs/mine --judge openai/whisper-large-v3 \\
+        --judge-language en --normaliser seed_tts_en --speaker-judge microsoft/wavlm-base-plus-sv
+    """
+
+    data: Path
+    """A list `utt|prompt text|prompt wav|target text[|original wav]`, or the folder with its meta.lst."""
+    normaliser: str = "sodakit"
+    """How texts are reduced to words; the small judge writes no apostrophes and needs sodakit or soda."""
+    temperature: float = 0.9
+    """Of sampling."""
+    top_p: float = 0.8
+    """Sample from the likeliest tokens of this much probability."""
+    max_s: float = 15.0
+    """Longest speech."""
+    limit: int | None = None
+    """Only this many cases, spread over the list."""
+    seed: int = 42
+    """Of sampling."""
+
+    def run(self) -> None:
+        from sodakit.eval.cases import read_voice_cases
+        from sodakit.eval.generation import SpeakConfig, speak_cases
+        from sodakit.eval.spoken_scores import speech_result
+
+        cases = read_voice_cases(self.data, self.limit)
+        config = SpeakConfig(temperature=self.temperature, top_p=self.top_p, max_s=self.max_s, seed=self.seed)
+        outputs, settings = speak_cases(self.load(), cases, self.out / "tts", config)
+        judge = self.recogniser([case.text for case in cases], self.out, self.model)
+        result = speech_result(settings, cases, outputs, judge, self.speakers(), self.normaliser)
+        _finish(result, self.out / "tts.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Continue(ModelOptions, JudgeOptions):
+    """What a model says after the opening of a recording: does the voice stay, are there words, do they repeat?
+
+    Example: sodakit eval continue --data LibriSpeech/test-clean --model runs/mine --limit 100
+    """
+
+    data: Path
+    """Recordings, in any layout that `sodakit prepare` reads."""
+    prompt_s: float = 3.0
+    """How much of each is given."""
+    max_s: float = 12.0
+    """Longest continuation."""
+    temperature: float = 1.0
+    """Of sampling."""
+    top_p: float = 0.9
+    """Sample from the likeliest tokens of this much probability."""
+    limit: int | None = None
+    """Only this many recordings, spread over all."""
+    seed: int = 42
+    """Of sampling."""
+
+    def run(self) -> None:
+        from sodakit.eval.cases import read_recordings
+        from sodakit.eval.generation import ContinueConfig, continue_cases
+        from sodakit.eval.spoken_scores import continuation_result
+
+        cases = read_recordings(self.data, self.limit)
+        config = ContinueConfig(
+            prompt_s=self.prompt_s,
+            max_s=self.max_s,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=self.seed,
+        )
+        outputs, settings = continue_cases(self.load(), cases, self.out / "continuation", config)
+        judge = self.recogniser([case.text for case in cases], self.out, self.model)
+        result = continuation_result(settings, cases, outputs, judge, self.speakers())
+        _finish(result, self.out / "continuation.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class S2st(JudgeOptions):
+    """ASR-BLEU, chrF, likeness of the voice and length of translated speech, from a list of outputs.
+
+    Example: sodakit eval s2st --data outputs.jsonl --judge openai/whisper-large-v3 --judge-language en
+    """
+
+    data: Path
+    """JSON lines with id, reference, output, and where known source and spoken_reference (paths beside the file)."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("runs/eval")
+    """Folder for s2st.json."""
+    texts: tuple[str, ...] = field(default=())
+    """Further sentences whose words the judge without download should know."""
+
+    def run(self) -> None:
+        from sodakit.eval.translation import read_translation_cases, translation_result
+
+        cases = read_translation_cases(self.data)
+        judge = self.recogniser([*(case.reference for case in cases), *self.texts], self.out, None)
+        _finish(translation_result(cases, judge, self.speakers()), self.out / "s2st.json")
+
+
+def _finish(result: dict[str, Any], path: Path) -> None:
+    """Write the result, and print every score with its interval."""
+    from sodakit.eval.results import estimates, save_result
+
+    save_result(path, result)
+    for name, value in estimates(result).items():
+        print(f"{name:<32} {value['value']:.4f} ({value['low']:.4f} to {value['high']:.4f})")
+    own = result["scores"].get("originals", {}).get("equal_error_rate")
+    if own is not None:
+        print(f"{'speaker judge, equal error rate':<32} {own:.4f} on the originals")
+    for role in ("judge", "speaker_judge"):
+        if result.get(role):
+            print(f"{role.replace('_', ' ')}: {result[role]['name']}")
+    if result["failures"]:
+        print(f"{len(result['failures'])} of {result['num_cases']} outputs failed and count as errors:")
+        for failure in result["failures"][:20]:
+            print(f"  {failure['id']}: {failure['problem']}")
+    say(f"Written to {path}.")

@@ -1,0 +1,147 @@
+"""What a model is asked to do: recordings to write down, sentences to speak in a given voice, openings to go on with.
+
+meta.lst       seed-tts-eval: utt|prompt text|prompt wav|target text[|original wav], paths relative to the list
+anything else  the layouts that `sodakit prepare` reads, with transcripts
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from sodakit.audio.files import read_wave
+from sodakit.audio.wave import Wave
+from sodakit.errors import AudioError, ConfigError
+from sodakit.files import digest
+from sodakit.prepare.recording import Item
+from sodakit.prepare.sources.detect import open_folder
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """A recording and what is said in it."""
+
+    id: str
+    item: Item
+    text: str
+    speaker: str = ""
+
+    def read(self) -> Wave:
+        """The sound.
+
+        Raises:
+            AudioError: it cannot be read.
+        """
+        return _sound(self.item.read(), self.id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoiceCase:
+    """A sentence to be spoken in the voice of a recording."""
+
+    id: str
+    text: str
+    """To be spoken."""
+    prompt_text: str = ""
+    prompt: Path | None = None
+    """A recording of the voice; None lets the model pick one."""
+    original: Path | None = None
+    """The sentence spoken by a person, where there is such a recording."""
+
+    @property
+    def voice(self) -> str:
+        """Whose voice, as far as the list tells: cases of one prompt are resampled together."""
+        return self.prompt.name if self.prompt else self.id
+
+
+def read_recordings(folder: Path | str, limit: int | None = None) -> list[Recording]:
+    """The recordings of a folder or manifest that have a transcript, in order of their ids, `limit` spread over them.
+
+    Raises:
+        ConfigError: no recording with a transcript.
+    """
+    items = sorted(open_folder(folder), key=lambda item: item.id)
+    found = [
+        Recording(id=item.id, item=item, text=item.text, speaker=item.speaker)
+        for item in items
+        if item.text and item.text.strip() and not item.is_text and item.problem is None
+    ]
+    if not found:
+        raise ConfigError(f"{folder} has no recording with a transcript. Name a folder that has some.")
+    return spread(found, limit)
+
+
+def read_voice_cases(source: Path | str, limit: int | None = None) -> list[VoiceCase]:
+    """The cases of a seed-tts-eval list, or of the folder that holds its `meta.lst`.
+
+    Raises:
+        ConfigError: no list, or a line that is none of its.
+    """
+    path = Path(source)
+    path = path / "meta.lst" if path.is_dir() else path
+    if not path.is_file():
+        raise ConfigError(
+            f"{path} does not exist. Needed: a list `utt|prompt text|prompt wav|target text[|original wav]`."
+        )
+    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+    cases = [_voice_case(path, number, line) for number, line in lines if line.strip()]
+    if not cases:
+        raise ConfigError(f"{path} is empty; needed: at least one line.")
+    return spread(cases, limit)
+
+
+def cases_digest(cases: Sequence[Recording] | Sequence[VoiceCase]) -> str:
+    """Digest of every text and sound."""
+    parts: list[bytes | str] = []
+    for case in cases:
+        if isinstance(case, Recording):
+            parts += [case.id, case.text, case.item.fingerprint()]
+        else:
+            parts += [case.id, case.text, case.prompt_text]
+            parts += [p.read_bytes() if p and p.exists() else "" for p in (case.prompt, case.original)]
+    return digest(*parts)
+
+
+def original_of(case: Recording | VoiceCase) -> Wave | None:
+    """The sentence of a case spoken by a person; None where there is no readable recording."""
+    try:
+        if isinstance(case, Recording):
+            return case.read()
+        return None if case.original is None else read_wave(case.original)
+    except AudioError:
+        return None
+
+
+def spread(cases: list[T], limit: int | None) -> list[T]:
+    """`limit` of the cases, evenly spaced."""
+    if limit is None or limit >= len(cases):
+        return cases
+    return [cases[round(n * (len(cases) - 1) / max(1, limit - 1))] for n in range(limit)]
+
+
+def _voice_case(path: Path, number: int, line: str) -> VoiceCase:
+    fields = [field.strip() for field in line.split("|")]
+    if len(fields) not in (4, 5) or not all(fields[i] for i in (0, 2, 3)):
+        raise ConfigError(
+            f"{path}, line {number}, has {len(fields)} fields; needed: "
+            "utt|prompt text|prompt wav|target text[|original wav]."
+        )
+    name, prompt_text, prompt, text = fields[:4]
+    # The released list has four columns, and the originals lie in wavs/ under the case's name.
+    released = path.parent / "wavs" / f"{name}.wav"
+    original = path.parent / fields[4] if len(fields) == 5 and fields[4] else released
+    return VoiceCase(
+        id=name,
+        text=text,
+        prompt_text=prompt_text,
+        prompt=path.parent / prompt,
+        original=original if original.exists() else None,
+    )
+
+
+def _sound(wave: Wave, name: str) -> Wave:
+    if not len(wave.samples_S):
+        raise AudioError(f"{name} holds no samples.")
+    return wave

@@ -1,0 +1,88 @@
+"""How a text is reduced to the words that are compared. Each protocol has its own, and word error rates depend on it.
+
+sodakit       lower case; every punctuation mark, quote, dash and bracket deleted
+soda          the published scripts': deletes . , ! ? ; : quotes - and brackets; "don't" is "dont", "well-known" "wellknown"
+seed_tts_en   seed-tts-eval: deletes ASCII and Chinese marks but the straight apostrophe; double blanks are replaced once
+seed_tts_zh   the same, then one character is one word
+whisper_en    OpenAI's: numbers, contractions and fillers written one way; British spellings stay (their table is not ours)
+none          words as they stand between blanks
+"""
+
+import difflib
+import re
+import string
+from collections.abc import Callable
+from functools import cache
+
+from sodakit.errors import ConfigError
+
+_QUOTES = "\"'`´‘’‚‛“”„‟«»‹›"
+_OURS = re.compile("[" + re.escape(".,!?;:" + _QUOTES + "-‐‑‒–—―()[]{}<>…¿¡") + "]")
+_SODA = re.compile("[" + re.escape(".,!?;:\"'-()[]{}‘’“”") + "]")
+_SPACES = re.compile(r"\s+")
+
+# The marks of `zhon.hanzi.punctuation`, which seed-tts-eval deletes: full-width ASCII, CJK, dashes, curly quotes.
+_HANZI = (
+    "＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､\u3000、〃〈〉《》「」『』【】〔〕〖〗〘〙〚〛〜〝〞〟〰〾〿"
+    "–—‘’‛“”„‟…‧﹏﹑﹔·！？｡。"
+)
+_SEED_TTS = re.compile("[" + re.escape(_HANZI + string.punctuation.replace("'", "")) + "]")
+
+
+def normalise(text: str) -> str:
+    """The words of `text` as they are compared: lower case, without `.,!?;:`, quotes, dashes and brackets.
+
+    Marks are removed, not replaced by spaces: "don't" is "dont", "well-known" is "wellknown", on both sides.
+    """
+    return _SPACES.sub(" ", _OURS.sub("", text)).strip().lower()
+
+
+def _soda(text: str) -> str:
+    return _SPACES.sub(" ", _SODA.sub("", text)).strip().lower()
+
+
+def _seed_tts_en(text: str) -> str:
+    return _SEED_TTS.sub("", text).replace("  ", " ").lower()
+
+
+def _seed_tts_zh(text: str) -> str:
+    return " ".join(_SEED_TTS.sub("", text).replace("  ", " "))
+
+
+def _whisper_en(text: str) -> str:
+    return _whisper()(text)
+
+
+@cache
+def _whisper() -> Callable[[str], str]:
+    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+
+    return EnglishTextNormalizer({})
+
+
+def _none(text: str) -> str:
+    return " ".join(text.split())
+
+
+NORMALISERS: dict[str, Callable[[str], str]] = {
+    "sodakit": normalise,
+    "soda": _soda,
+    "seed_tts_en": _seed_tts_en,
+    "seed_tts_zh": _seed_tts_zh,
+    "whisper_en": _whisper_en,
+    "none": _none,
+}
+"""By name; a result names the one it used."""
+
+
+def normaliser(name: str) -> Callable[[str], str]:
+    """The normaliser of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in NORMALISERS:
+        close = difflib.get_close_matches(name, NORMALISERS, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else f"Normalisers: {', '.join(NORMALISERS)}."
+        raise ConfigError(f"No normaliser {name!r}. {hint}")
+    return NORMALISERS[name]

@@ -1,0 +1,137 @@
+"""Results as one HTML page: every score with its interval, and the sound of the worst and of typical items."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sodakit.eval.expected import Check
+from sodakit.eval.outputs import Output, read_outputs
+from sodakit.eval.report import Clip, Facts, Report
+from sodakit.eval.results import estimates
+from sodakit.eval.words import ItemErrors, align
+
+HEARD = 4
+"""Items with sound of each kind: the worst, and those around the median."""
+_TITLES = {
+    "asr": "Transcription",
+    "tts": "Speech",
+    "continuation": "Continuation",
+    "s2st": "Speech translation",
+    "nll": "Likelihood",
+    "text": "Text benchmarks",
+}
+
+
+def result_page(
+    results: Sequence[Mapping[str, Any]],
+    outputs: Mapping[str, Path],
+    title: str,
+    checks: Sequence[Check] = (),
+) -> Report:
+    """The page of some results.
+
+    Args:
+        outputs: by task, the folder with its outputs, where there is one.
+        checks: published scores beside ours.
+    """
+    report = Report(title, f"{len(results)} results")
+    for result in results:
+        name = result["task"]
+        report.section(_TITLES.get(name, name))
+        report.table(("Score", "Value", "95 % interval", "Items"), _rows(result), _caption(result))
+        if result.get("failures"):
+            rows = [(failure["id"], failure["problem"]) for failure in result["failures"]]
+            report.table(("Item", "Problem"), rows, "Outputs that failed; each counts as an error")
+        if name in outputs and "items" in result:
+            _items(report, result, read_outputs(outputs[name]))
+    if checks:
+        rows = [
+            (
+                c.column,
+                c.published,
+                c.ours,
+                f"{c.low:.3g} – {c.high:.3g}",
+                c.tolerance,
+                "yes" if c.agrees else "no",
+            )
+            for c in checks
+        ]
+        columns = ("Score", "Published", "Ours", "95 % interval", "Tolerance", "Agrees")
+        report.section("Published scores").table(columns, rows, "The same model as its authors scored it")
+    for result in results:
+        report.section(f"Provenance: {result['task']}").add(Facts(_facts(result)))
+    return report
+
+
+def _rows(result: Mapping[str, Any]) -> list[tuple[object, ...]]:
+    if result["task"] == "text":
+        return [
+            (f"{task}: {metric}", f"{value:.1%}", f"± {1.96 * values.get(f'{metric}_stderr', 0):.1%}", "–")
+            for task, values in result["scores"].items()
+            for metric, value in values.items()
+            if not metric.endswith("_stderr")
+        ]
+    show = _points if result["task"] == "s2st" or "nll" in result else _percent
+    return [
+        (
+            name,
+            show(name, value["value"]),
+            f"{show(name, value['low'])} – {show(name, value['high'])}",
+            value["num_items"],
+        )
+        for name, value in estimates(result).items()
+    ]
+
+
+def _percent(name: str, value: float) -> str:
+    alone = any(word in name for word in ("similarity", "ratio", "per_s"))
+    return f"{value:.3f}" if alone else f"{value:.1%}"
+
+
+def _points(name: str, value: float) -> str:
+    return f"{value:.2f}"
+
+
+def _caption(result: Mapping[str, Any]) -> str:
+    judge = result.get("judge")
+    heard_by = f"; heard by {judge['name']}, whose own errors are the lines originals/…" if judge else ""
+    speaker = result.get("speaker_judge")
+    own = (result.get("scores") or {}).get("originals", {}).get("equal_error_rate") if speaker else None
+    voices = f"; voices by {speaker['name']}" if speaker else ""
+    voices += f" (equal error rate on the originals {own:.0%})" if own is not None else ""
+    normaliser = f"; normaliser {result['normaliser']}" if "normaliser" in result else ""
+    return f"{_TITLES.get(result['task'], result['task'])}{normaliser}{heard_by}{voices}"
+
+
+def _items(report: Report, result: Mapping[str, Any], outputs: Sequence[Output]) -> None:
+    """The worst items and some around the median, with sound where there is any, and all transcripts."""
+    by_id = {output.id: output for output in outputs}
+    scored = [item for item in result["items"] if "words" in item]
+    order = sorted(scored, key=lambda item: (-item["errors"] / max(1, item["words"]), item["id"]))
+    middle = len(order) // 2
+    chosen = {"Worst": order[:HEARD], "Typical": order[max(HEARD, middle - HEARD // 2) : middle + HEARD // 2]}
+    for kind, items in chosen.items():
+        for item in items:
+            output = by_id.get(item["id"])
+            errors = _errors(item)
+            if output is not None and output.wave is not None and len(output.wave.samples_S):
+                clip = Clip(f"{kind}: {item['id']}", output.wave, errors)
+                report.audio_row(item["reference"], [clip])
+    if scored:
+        report.text("Transcripts, the worst first.")
+        report.transcripts([_errors(item) for item in order[:40]])
+
+
+def _errors(item: Mapping[str, Any]) -> ItemErrors:
+    # The texts of a result are normalised already: nothing more is taken off them.
+    return align(item["reference"], item["heard"], str)
+
+
+def _facts(result: Mapping[str, Any]) -> dict[str, object]:
+    """Everything flat in a result: fingerprints, settings, versions."""
+    facts: dict[str, object] = {}
+    for name, value in result.items():
+        if name in ("scores", "items", "questions", "failures", "nll", "kinds", "utterances", "shards"):
+            continue
+        facts |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
+    return facts

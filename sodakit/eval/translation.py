@@ -1,0 +1,179 @@
+"""Speech-to-speech translation, scored from a folder of outputs: ASR-BLEU, chrF, the voice, and the length.
+
+The recogniser's transcripts are what BLEU and chrF see, so its own score on the spoken references stands beside.
+sacreBLEU computes both, lower-cased and without marks on both sides, as ASR-BLEU is (Jia et al. 2019).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sodakit.audio.files import read_wave
+from sodakit.audio.wave import Wave
+from sodakit.errors import AudioError, ConfigError
+from sodakit.eval.judges import Judge
+from sodakit.eval.normalisers import normaliser
+from sodakit.eval.results import DRAWS, Estimate, estimate, plain_estimate, provenance
+from sodakit.eval.voiceprints import SpeakerJudge, similarity
+from sodakit.files import digest, read_json_lines
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranslationCase:
+    """One translated recording."""
+
+    id: str
+    reference: str
+    """What should be said."""
+    output: Path | None
+    """What the model said; None or unreadable is a failure."""
+    source: Path | None = None
+    """The recording it translates."""
+    spoken_reference: Path | None = None
+    """The reference spoken, where there is such a recording."""
+
+
+def read_translation_cases(path: Path | str) -> list[TranslationCase]:
+    """The cases of a JSON-lines file: `id`, `reference`, `output`, and where known `source`, `spoken_reference`.
+
+    Raises:
+        ConfigError: no such file, or a row without what is needed.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist. Needed: JSON lines with id, reference and output.")
+    cases = []
+    for number, row in enumerate(read_json_lines(path), start=1):
+        if not row.get("id") or not row.get("reference"):
+            raise ConfigError(
+                f"{path}, line {number}: needed are `id` and `reference`; it has {', '.join(row)}."
+            )
+        files = {
+            name: path.parent / row[name] if row.get(name) else None
+            for name in ("output", "source", "spoken_reference")
+        }
+        cases.append(TranslationCase(id=str(row["id"]), reference=row["reference"], **files))
+    return cases
+
+
+def translation_result(
+    cases: Sequence[TranslationCase],
+    judge: Judge,
+    speakers: SpeakerJudge | None = None,
+    *,
+    normaliser_name: str = "sodakit",
+    draws: int = DRAWS // 4,
+) -> dict[str, Any]:
+    """The JSON result: ASR-BLEU and chrF in points of 100, similarity of voice to the source, and the length ratio.
+
+    Failed outputs are empty translations. Intervals resample cases; a corpus score is computed anew for each draw.
+
+    Raises:
+        ConfigError: sacrebleu is not installed, or there are no cases.
+    """
+    if not cases:
+        raise ConfigError("No translations to score; needed: at least one.")
+    written = normaliser(normaliser_name)
+    outputs = [_read(case.output) for case in cases]
+    sources = [_read(case.source) for case in cases]
+    spoken = [_read(case.spoken_reference) for case in cases]
+    heard = [written(text) for text in _transcripts(judge, outputs)]
+    references = [written(case.reference) for case in cases]
+    scores: dict[str, Any] = {
+        name: plain_estimate(_corpus(name, heard, references, draws)) for name in ("asr_bleu", "chrf")
+    }
+    clusters = [case.id for case in cases]
+    if speakers is not None:
+        scores["similarity"] = _paired_mean(_alike(speakers, outputs, sources), clusters)
+    ratios = [a.duration_s / b.duration_s if a and b else None for a, b in zip(outputs, sources, strict=True)]
+    scores["duration_ratio"] = _paired_mean(ratios, clusters)
+    there = [n for n, wave in enumerate(spoken) if wave is not None]
+    if there:
+        own = [written(text) for text in _transcripts(judge, [spoken[n] for n in there])]
+        scores["originals"] = {
+            name: plain_estimate(_corpus(name, own, [references[n] for n in there], draws))
+            for name in ("asr_bleu", "chrf")
+        }
+    return {
+        "task": "s2st",
+        "data_digest": digest(*(part for case in cases for part in (case.id, case.reference))),
+        "normaliser": normaliser_name,
+        "judge": {"name": judge.name, "fingerprint": judge.fingerprint},
+        "speaker_judge": speakers and {"name": speakers.name, "fingerprint": speakers.fingerprint},
+        "signatures": _signatures(),
+        "versions": provenance(),
+        "num_cases": len(cases),
+        "scores": scores,
+        "failures": [
+            {"id": case.id, "problem": "empty, missing or unreadable"}
+            for case, wave in zip(cases, outputs, strict=True)
+            if wave is None
+        ],
+        "items": [
+            {"id": case.id, "cluster": case.id, "reference": reference, "heard": text}
+            for case, reference, text in zip(cases, references, heard, strict=True)
+        ],
+    }
+
+
+def _read(path: Path | None) -> Wave | None:
+    try:
+        return None if path is None else read_wave(path)
+    except AudioError:
+        return None
+
+
+def _transcripts(judge: Judge, waves: Sequence[Wave | None]) -> list[str]:
+    there = [wave for wave in waves if wave is not None]
+    texts = iter(judge.transcribe(there) if there else [])
+    return ["" if wave is None else next(texts) for wave in waves]
+
+
+def _alike(
+    speakers: SpeakerJudge, outputs: Sequence[Wave | None], sources: Sequence[Wave | None]
+) -> list[float | None]:
+    return [
+        float(similarity(speakers.embed([a]), speakers.embed([b]))[0]) if a and b else None
+        for a, b in zip(outputs, sources, strict=True)
+    ]
+
+
+def _paired_mean(values: Sequence[float | None], clusters: Sequence[str]) -> dict[str, Any] | None:
+    kept = [n for n, value in enumerate(values) if value is not None]
+    if not kept:
+        return None
+    return plain_estimate(estimate([float(values[n] or 0.0) for n in kept], [clusters[n] for n in kept]))
+
+
+def _corpus(name: str, heard: Sequence[str], references: Sequence[str], draws: int) -> Estimate:
+    """A corpus score with its bootstrap interval: the counts of each sentence are added up anew for each draw."""
+    metric = _metrics()[name]
+    # sacreBLEU's own bootstrap works on these: n-gram counts of each sentence, whose sums give the corpus score.
+    rows = np.array(metric._extract_corpus_statistics(list(heard), [list(references)]))
+    score = metric._compute_score_from_stats
+    rng = np.random.default_rng(0)
+    drawn = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=draws)
+    values = [score(list(counts)).score for counts in (drawn @ rows).astype(int)]
+    low, high = np.quantile(values, [0.025, 0.975])
+    value = metric.corpus_score(list(heard), [list(references)]).score
+    return Estimate(float(value), float(low), float(high), len(rows), len(rows))
+
+
+def _metrics() -> dict[str, Any]:
+    try:
+        from sacrebleu.metrics import BLEU, CHRF
+    except ImportError as error:
+        raise ConfigError(
+            "ASR-BLEU needs sacrebleu, which is not installed. pip install 'sodakit[eval]'"
+        ) from error
+    return {"asr_bleu": BLEU(), "chrf": CHRF()}
+
+
+def _signatures() -> dict[str, str]:
+    metrics = _metrics()
+    for metric in metrics.values():
+        metric.corpus_score(["a b c d"], [["a b c d"]])  # a signature needs one use
+    return {name: str(metric.get_signature()) for name, metric in metrics.items()}

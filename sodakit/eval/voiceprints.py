@@ -1,0 +1,150 @@
+"""Who is speaking: voices as vectors, and how alike two of them are.
+
+`HubSpeaker` is a speaker-verification model (WavLM and its like) by name and revision. `SpectralSpeaker` needs no
+download: long-term spectra and their spread. It tells voices apart far worse, so its own equal error rate on the
+originals stands beside every number it gives.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from sodakit.audio.files import resample
+from sodakit.audio.wave import Wave
+from sodakit.errors import ConfigError
+from sodakit.eval.recogniser import RATE_HZ, SILENCE_FRAMES, log_mels
+from sodakit.files import digest
+
+
+class SpeakerJudge(Protocol):
+    """Whatever turns a voice into a vector."""
+
+    @property
+    def name(self) -> str:
+        """What a table calls it."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of everything its vectors depend on. Similarities by different judges are not comparable."""
+
+    def embed(self, waves: Sequence[Wave]) -> np.ndarray:
+        """One vector of length 1 for each sound, as rows: float64 (len(waves), width)."""
+
+
+def similarity(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The cosine of each row of `first` with the row of `second` beside it."""
+    return np.einsum("iw,iw->i", first, second)
+
+
+def equal_error_rate(vectors: np.ndarray, speakers: Sequence[str]) -> float | None:
+    """How often a judge is wrong at the threshold where it mistakes the same voice for two as often as two for one.
+
+    Args:
+        vectors: of recordings.
+        speakers: who speaks in each.
+    Returns:
+        None where there are not both kinds of pairs.
+    """
+    first, second = np.triu_indices(len(speakers), k=1)
+    same = np.array([speakers[a] == speakers[b] for a, b in zip(first, second, strict=True)], bool)
+    if not same.any() or same.all():
+        return None
+    cosine = np.einsum("iw,iw->i", vectors[first], vectors[second])
+    thresholds = np.unique(cosine)
+    missed = np.searchsorted(np.sort(cosine[same]), thresholds) / same.sum()
+    taken = 1 - np.searchsorted(np.sort(cosine[~same]), thresholds) / (~same).sum()
+    best = int(np.abs(missed - taken).argmin())
+    return float((missed[best] + taken[best]) / 2)
+
+
+@dataclass(frozen=True)
+class SpectralSpeaker:
+    """Mean and spread of each mel band's level while somebody speaks: no weights at all."""
+
+    @property
+    def name(self) -> str:
+        """What it is."""
+        return "spectral voice print (no download)"
+
+    @property
+    def fingerprint(self) -> str:
+        """Of this definition."""
+        return digest("spectral voice print 1")
+
+    def embed(self, waves: Sequence[Wave]) -> np.ndarray:
+        """One vector of length 1 for each sound."""
+        return _unit(np.stack([_print(wave) for wave in waves]))
+
+
+def _print(wave: Wave) -> np.ndarray:
+    mel_FM = log_mels(wave)[SILENCE_FRAMES:-SILENCE_FRAMES].numpy().astype(np.float64)
+    level_F = mel_FM.mean(axis=1)
+    loud_FM = mel_FM[level_F >= np.median(level_F)]  # the louder half: pauses hold the room, not the voice
+    # Slopes from band to band, not levels: distance to the microphone shifts all bands alike.
+    return np.concatenate([np.diff(loud_FM.mean(axis=0)), np.diff(loud_FM.std(axis=0))])
+
+
+@dataclass(frozen=True, eq=False)
+class HubSpeaker:
+    """A speaker-verification model from the Hugging Face hub or a folder: WavLM, Wav2Vec2 or UniSpeech with x-vectors."""
+
+    model_id: str
+    revision: str
+    """Commit on the hub, or a digest of the folder's weights."""
+    model: Any
+    extractor: Any
+
+    @classmethod
+    def load(cls, model_id: str, *, revision: str | None = None, device: str = "cpu") -> "HubSpeaker":
+        """The model, ready to listen, for example `microsoft/wavlm-base-plus-sv`.
+
+        seed-tts-eval's own judge is a WavLM-large with an ECAPA head, which transformers does not have: numbers by
+        another judge are not comparable with published ones.
+
+        Raises:
+            ConfigError: no such model, or none that tells speakers apart.
+        """
+        from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
+
+        try:
+            model = AutoModelForAudioXVector.from_pretrained(model_id, revision=revision)
+            extractor = AutoFeatureExtractor.from_pretrained(model_id, revision=revision)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"{model_id!r} does not load as a speaker model ({str(error).splitlines()[0]}). "
+                "Needed: the hub id or folder of a WavLM-like model with an x-vector head."
+            ) from error
+        commit = getattr(model.config, "_commit_hash", None) or digest(
+            *(v.float().numpy().tobytes() for v in model.state_dict().values())
+        )
+        return cls(model_id, commit, model.eval().to(device), extractor)
+
+    @property
+    def name(self) -> str:
+        """For example `microsoft/wavlm-base-plus-sv@feb593a6c23c`."""
+        shown = Path(self.model_id).name if Path(self.model_id).exists() else self.model_id
+        return f"{shown}@{self.revision[:12]}"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the revision."""
+        return digest(self.revision)
+
+    @torch.inference_mode()
+    def embed(self, waves: Sequence[Wave]) -> np.ndarray:
+        """One vector of length 1 for each sound; one by one, so neighbours do not matter."""
+        return _unit(np.stack([self._embed(resample(wave, RATE_HZ)) for wave in waves]))
+
+    def _embed(self, wave: Wave) -> np.ndarray:
+        inputs = self.extractor(wave.samples_S, sampling_rate=RATE_HZ, return_tensors="pt")
+        vector = self.model(**inputs.to(self.model.device)).embeddings[0]
+        return vector.double().cpu().numpy()
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+
+from sodakit.errors import ConfigError
+from sodakit.eval.cases import cases_digest, original_of, read_recordings, read_voice_cases, spread
+from tests.eval.recordings import recordings_folder, voice_list
+
+ZERO_SHOT = Path(__file__).parents[2] / "../shared/data/tts_zero_shot"
+
+
+def test_a_released_list_has_four_columns_and_its_originals_in_a_folder(tmp_path: Path) -> None:
+    recordings_folder(tmp_path)
+    (tmp_path / "wavs").mkdir()
+    (tmp_path / "audio" / "1.wav").rename(tmp_path / "wavs" / "u1.wav")
+    (tmp_path / "meta.lst").write_text("u1|a dog|audio/0.wav|the cat sat\nu2||audio/0.wav|the mat\n")
+    first, second = read_voice_cases(tmp_path)
+    assert (first.prompt_text, first.text, second.prompt_text) == ("a dog", "the cat sat", "")
+    assert original_of(first) is not None and original_of(second) is None
+    (tmp_path / "meta.lst").write_text("u1|a dog|audio/0.wav\n")
+    with pytest.raises(ConfigError, match="line 1, has 3 fields"):
+        read_voice_cases(tmp_path)
+
+
+def test_the_digest_follows_the_sound_of_a_prompt(tmp_path: Path) -> None:
+    before = cases_digest(read_voice_cases(voice_list(tmp_path)))
+    assert cases_digest(read_voice_cases(tmp_path)) == before
+    (tmp_path / "audio" / "0.wav").write_bytes(b"other")
+    assert cases_digest(read_voice_cases(tmp_path)) != before
+
+
+def test_recordings_without_a_transcript_are_no_cases(tmp_path: Path) -> None:
+    folder = recordings_folder(tmp_path)
+    manifest = folder / "manifest.jsonl"
+    manifest.write_text(manifest.read_text().replace('"the mat"', "null"))
+    assert len(read_recordings(folder)) == 5
+    assert [case.text for case in read_recordings(folder, limit=2)] == ["a dog ran home", "home"]
+
+
+def test_a_limit_takes_both_ends() -> None:
+    assert spread(list(range(10)), 4) == [0, 3, 6, 9]
+    assert spread([1, 2], 5) == [1, 2]
+
+
+@pytest.mark.skipif(not ZERO_SHOT.is_dir(), reason="no recordings beside the checkout")
+def test_the_zero_shot_list_of_real_recordings_is_read() -> None:
+    cases = read_voice_cases(ZERO_SHOT)
+    assert len(cases) == 102
+    assert all(case.prompt and case.prompt.exists() and case.original for case in cases)

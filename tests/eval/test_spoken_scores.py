@@ -1,0 +1,154 @@
+"""What is counted of outputs: every average by a plain loop, every failure as an error."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sodakit.audio.wave import Wave
+from sodakit.eval.cases import VoiceCase, read_recordings
+from sodakit.eval.outputs import Output
+from sodakit.eval.results import compare
+from sodakit.eval.spoken_scores import (
+    continuation_result,
+    speech_result,
+    transcription_result,
+    word_rates,
+)
+from sodakit.eval.voiceprints import SpectralSpeaker
+from tests.eval.recordings import TEXTS, recordings_folder, voice_list
+from tests.eval.small_model import noise
+
+
+class Parrot:
+    """A judge that hears by the length of a sound what it was told."""
+
+    name, fingerprint = "parrot", "p"
+
+    def __init__(self, texts: dict[float, str]) -> None:
+        self.texts = texts
+
+    def transcribe(self, waves: Sequence[Wave]) -> list[str]:
+        return [self.texts.get(round(wave.duration_s, 2), "nothing known") for wave in waves]
+
+
+def plain_edits(said: list[str], heard: list[str]) -> int:
+    """Levenshtein's distance over words, the textbook table."""
+    row = list(range(len(heard) + 1))
+    for i, a in enumerate(said, start=1):
+        before, row = row, [i]
+        for j, b in enumerate(heard, start=1):
+            row.append(min(before[j] + 1, row[-1] + 1, before[j - 1] + (a != b)))
+    return row[-1]
+
+
+SAID = ["It’s a well-known dog.", "It's here", "one two three four", "gone"]
+HEARD = ["its a well known dog", "It's HERE!", "one three four five", None]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("sodakit", [["its", "a", "wellknown", "dog"], ["its", "here"]]),
+        ("soda", [["its", "a", "wellknown", "dog"], ["its", "here"]]),
+        ("seed_tts_en", [["its", "a", "wellknown", "dog"], ["it's", "here"]]),
+        ("none", [["It’s", "a", "well-known", "dog."], ["It's", "here"]]),
+    ],
+)
+def test_rates_are_those_of_a_textbook_loop(name: str, words: list[list[str]]) -> None:
+    from sodakit.eval.normalisers import normaliser
+
+    said = [*words, ["one", "two", "three", "four"], ["gone"]]
+    heard = [normaliser(name)(text or "").split() for text in HEARD]
+    errors = [plain_edits(a, b) for a, b in zip(said, heard, strict=True)]
+    rates = [e / len(a) for e, a in zip(errors, said, strict=True)]
+    found = word_rates(SAID, HEARD, list("abcd"), name)
+    assert found.micro.value == pytest.approx(sum(errors) / sum(map(len, said)))
+    assert found.macro.value == pytest.approx(sum(rates) / 4)
+    assert found.macro_without_failures is not None
+    assert found.macro_without_failures.value == pytest.approx(sum(rates[:3]) / 3)
+
+
+def test_a_missing_output_changes_the_worst_figure_and_not_the_skipped_one() -> None:
+    there = word_rates(SAID[:3], HEARD[:3], list("abc"), "soda")
+    missing = word_rates(SAID, HEARD, list("abcd"), "soda")
+    assert missing.macro.value > there.macro.value
+    assert missing.macro_without_failures == there.macro_without_failures
+
+
+def test_intervals_of_word_errors_resample_speakers() -> None:
+    """One speaker of many sentences is one draw, not many."""
+    said, heard = ["a b"] * 40, ["a b"] * 20 + ["x y"] * 20
+    alone = word_rates(said, heard, [str(n) for n in range(40)], "none").micro
+    grouped = word_rates(said, heard, ["p"] * 20 + ["q"] * 20, "none").micro
+    assert grouped.num_clusters == 2
+    assert grouped.high - grouped.low > 2 * (alone.high - alone.low)
+
+
+def outputs_of(ids: list[str], texts: list[str | None]) -> list[Output]:
+    return [Output(id=i, text=t, problem=None if t else "context") for i, t in zip(ids, texts, strict=True)]
+
+
+def test_two_transcribers_are_compared_over_the_same_recordings(tmp_path: Path) -> None:
+    cases = read_recordings(recordings_folder(tmp_path))
+    ids = [case.id for case in cases]
+    settings = {"task": "asr", "data_digest": "d"}
+    right = transcription_result(settings, cases, outputs_of(ids, [c.text for c in cases]), "sodakit")
+    wrong = transcription_result(
+        settings, cases, outputs_of(ids, [None, "x", *[c.text for c in cases[2:]]]), "sodakit"
+    )
+    assert right["scores"]["wer_micro"]["value"] == 0
+    assert wrong["failures"] == [{"id": ids[0], "problem": "context"}]
+    found = compare(wrong, right, "wer")
+    words = sum(len(case.text.split()) for case in cases)
+    lost = sum(len(case.text.split()) for case in cases[:2])
+    assert found.value.value == pytest.approx(lost / words)
+    assert 0 < found.p_value <= 1
+
+
+def voice_cases(folder: Path) -> list[VoiceCase]:
+    from sodakit.eval.cases import read_voice_cases
+
+    return read_voice_cases(voice_list(folder))
+
+
+def test_speech_is_heard_by_the_judge_and_the_judge_by_the_originals(tmp_path: Path) -> None:
+    cases = voice_cases(tmp_path)
+    # Recording n lasts 0.3 + n / 20 seconds, so the parrot knows what a person said, but for one of them.
+    judge = Parrot({round(0.3 + 0.05 * n, 2): TEXTS[n] for n in range(5)})
+    waves = [case_original(case) for case in cases]
+    outputs = [Output(id=c.id, wave=w) for c, w in zip(cases, waves, strict=True)]
+    outputs[0] = Output(id=cases[0].id, wave=Wave(np.zeros(0, np.float32), 8000), ended=False)
+    settings = {"task": "tts", "data_digest": "d"}
+    result = speech_result(settings, cases, outputs, judge, SpectralSpeaker(), "sodakit")
+    scores = result["scores"]
+    words = [len(case.text.split()) for case in cases]
+    unheard = plain_edits(
+        TEXTS[5].split(), ["nothing", "known"]
+    )  # case 4 speaks the text the parrot does not know
+    assert scores["wer_micro"]["value"] == pytest.approx((words[0] + unheard) / sum(words))
+    assert scores["originals"]["wer_micro"]["value"] == pytest.approx(unheard / sum(words))
+    assert scores["num_failed"] == 1 and scores["ended_fraction"] == pytest.approx(5 / 6)
+    assert scores["duration_ratio"]["value"] == pytest.approx(5 / 6)  # a silent one has ratio 0
+    assert scores["similarity"]["value"] < scores["similarity_without_failures"]["value"]
+    assert result["judge"] == {"name": "parrot", "fingerprint": "p"}
+
+
+def case_original(case: VoiceCase) -> Wave:
+    from sodakit.eval.cases import original_of
+
+    wave = original_of(case)
+    assert wave is not None
+    return wave
+
+
+def test_a_continuation_is_judged_by_voice_words_and_repetition(tmp_path: Path) -> None:
+    cases = read_recordings(recordings_folder(tmp_path))
+    outputs = [Output(id=case.id, wave=noise(n, 0.5)) for n, case in enumerate(cases)]
+    judge = Parrot({0.5: "a b a b c"})
+    settings = {"task": "continuation", "data_digest": "d", "settings": {"prompt_s": 0.1}}
+    scores = continuation_result(settings, cases, outputs, judge, SpectralSpeaker())["scores"]
+    assert scores["auto_bleu"]["value"] == pytest.approx(2 / 4)  # ab, ba, ab, bc: ab twice
+    assert scores["words_per_s"]["value"] == pytest.approx(10)
+    assert set(scores["originals"]) == {"similarity", "auto_bleu", "words_per_s"}

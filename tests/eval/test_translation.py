@@ -1,0 +1,76 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from sodakit.audio.files import write_wave
+from sodakit.audio.wave import Wave
+from sodakit.errors import ConfigError
+from sodakit.eval.translation import read_translation_cases, translation_result
+from sodakit.eval.voiceprints import SpectralSpeaker
+from sodakit.files import write_json_lines
+from tests.eval.small_model import noise
+
+sacrebleu = pytest.importorskip("sacrebleu")
+
+REFERENCES = [
+    "The cat sat on the mat, again.",
+    "A dog ran all the way home today.",
+    "They don't know each other well.",
+]
+
+
+class Ear:
+    """Hears what it is told by the length of a sound in tenths of seconds."""
+
+    name, fingerprint = "ear", "e"
+    texts = ("the cat sat on the mat again", "a dog ran all the way to home", "they know each other")
+
+    def transcribe(self, waves: Sequence[Wave]) -> list[str]:
+        return [self.texts[round(wave.duration_s * 10) % 3] for wave in waves]
+
+
+def cases_folder(folder: Path, missing: int | None = None) -> Path:
+    rows = []
+    for n, reference in enumerate(REFERENCES):
+        write_wave(folder / f"out{n}.wav", noise(n, 0.3 + 0.1 * n))
+        write_wave(folder / f"src{n}.wav", noise(9 + n, 0.6 + 0.2 * n))
+        rows.append({"id": f"c{n}", "reference": reference, "output": f"out{n}.wav", "source": f"src{n}.wav",
+                     "spoken_reference": f"out{n}.wav"})  # fmt: skip
+    if missing is not None:
+        (folder / f"out{missing}.wav").unlink()
+    write_json_lines(folder / "outputs.jsonl", rows)
+    return folder / "outputs.jsonl"
+
+
+def test_scores_are_sacrebleu_s_on_what_the_judge_heard(tmp_path: Path) -> None:
+    cases = read_translation_cases(cases_folder(tmp_path))
+    result = translation_result(cases, Ear(), SpectralSpeaker(), draws=50)
+    heard = list(Ear.texts)
+    said = [
+        "the cat sat on the mat again",
+        "a dog ran all the way home today",
+        "they dont know each other well",
+    ]
+    scores = result["scores"]
+    assert scores["asr_bleu"]["value"] == pytest.approx(sacrebleu.corpus_bleu(heard, [said]).score)
+    assert scores["chrf"]["value"] == pytest.approx(sacrebleu.corpus_chrf(heard, [said]).score)
+    assert scores["duration_ratio"]["value"] == pytest.approx(0.5, abs=0.01)
+    assert scores["asr_bleu"]["low"] <= scores["asr_bleu"]["value"] <= scores["asr_bleu"]["high"]
+    assert scores["originals"]["asr_bleu"]["value"] == scores["asr_bleu"]["value"]
+    assert "version:" in result["signatures"]["asr_bleu"]
+
+
+def test_a_missing_output_is_an_empty_translation_and_is_named(tmp_path: Path) -> None:
+    whole = translation_result(read_translation_cases(cases_folder(tmp_path / "a")), Ear(), draws=10)
+    torn = translation_result(
+        read_translation_cases(cases_folder(tmp_path / "b", missing=0)), Ear(), draws=10
+    )
+    assert torn["scores"]["asr_bleu"]["value"] < whole["scores"]["asr_bleu"]["value"]
+    assert [f["id"] for f in torn["failures"]] == ["c0"]
+
+
+def test_a_row_without_a_reference_is_refused(tmp_path: Path) -> None:
+    write_json_lines(tmp_path / "o.jsonl", [{"id": "a", "output": "a.wav"}])
+    with pytest.raises(ConfigError, match="line 1"):
+        read_translation_cases(tmp_path / "o.jsonl")

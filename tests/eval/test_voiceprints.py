@@ -1,0 +1,67 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sodakit.audio.files import read_wave
+from sodakit.errors import ConfigError
+from sodakit.eval.voiceprints import HubSpeaker, SpectralSpeaker, equal_error_rate, similarity
+from tests.eval.small_model import noise
+
+VCTK = Path(__file__).parents[2] / "../shared/data/vctk"
+
+
+@pytest.mark.skipif(not VCTK.is_dir(), reason="no recordings beside the checkout")
+def test_without_any_weights_two_real_voices_are_told_apart_more_often_than_not() -> None:
+    rows = [json.loads(line) for line in (VCTK / "manifest.jsonl").read_text().splitlines()]
+    waves = [read_wave(VCTK / row["audio"]) for row in rows]
+    error = equal_error_rate(SpectralSpeaker().embed(waves), [row["speaker"] for row in rows])
+    assert error is not None and error < 0.35
+
+
+def test_the_equal_error_rate_is_0_for_apart_half_for_mixed_and_none_for_one_voice() -> None:
+    apart = np.array([[1.0, 0], [1, 0], [0, 1], [0, 1]])
+    assert equal_error_rate(apart, ["a", "a", "b", "b"]) == 0
+    same = np.tile([[1.0, 0]], (4, 1))
+    assert equal_error_rate(same, ["a", "a", "b", "b"]) == pytest.approx(0.5)
+    assert equal_error_rate(apart, ["a"] * 4) is None
+
+
+def test_level_does_not_change_a_voice_and_another_voice_does() -> None:
+    ear, wave = SpectralSpeaker(), noise(1, 1.0)
+    louder = type(wave)(wave.samples_S * 3, wave.sample_rate_hz)
+    tilted = type(wave)(np.cumsum(wave.samples_S).astype(np.float32) / 20, wave.sample_rate_hz)
+    one, two, three = ear.embed([wave, louder, tilted])
+    assert similarity(one[None], two[None])[0] == pytest.approx(1, abs=1e-4)
+    assert similarity(one[None], three[None])[0] < 0.99
+
+
+def test_a_speaker_model_in_a_folder_gives_its_own_vectors(tmp_path: Path) -> None:
+    """The real classes at toy size: what is tested is the way in and out."""
+    from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector
+
+    torch.manual_seed(0)
+    config = WavLMConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, conv_dim=(8, 8),
+        conv_stride=(10, 8), conv_kernel=(20, 16), num_feat_extract_layers=2, num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=2, tdnn_dim=(16,), tdnn_kernel=(3,), tdnn_dilation=(1,), xvector_output_dim=8,
+    )  # fmt: skip
+    theirs = WavLMForXVector(config).eval()
+    theirs.save_pretrained(tmp_path)
+    extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
+    extractor.save_pretrained(tmp_path)
+    judge = HubSpeaker.load(str(tmp_path))
+    waves = [noise(n, 0.5, 16_000) for n in range(2)]
+    with torch.no_grad():
+        inputs = [extractor(w.samples_S, sampling_rate=16_000, return_tensors="pt") for w in waves]
+        raw = np.stack([theirs(**x).embeddings[0].double().numpy() for x in inputs])
+    expected = raw / np.linalg.norm(raw, axis=1, keepdims=True)
+    np.testing.assert_allclose(judge.embed(waves), expected, atol=1e-5)
+    assert (
+        judge.name.startswith(tmp_path.name + "@")
+        and judge.fingerprint == HubSpeaker.load(str(tmp_path)).fingerprint
+    )
+    with pytest.raises(ConfigError, match="x-vector"):
+        HubSpeaker.load(str(tmp_path / "nothing"))
