@@ -91,5 +91,7 @@ def _import_av(name: str) -> Any:
         import av
     except ImportError as error:
         # An error of this sound, not of the job: the others beside it can be read.
-        raise AudioError(str(MissingExtra("av", "containers", f"Decoding {name} (aac, mp4, webm)"))) from error
+        raise AudioError(
+            str(MissingExtra("av", "containers", f"Decoding {name} (aac, mp4, webm)"))
+        ) from error
     return av
