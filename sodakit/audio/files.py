@@ -151,7 +151,7 @@ def _opened(source: Source, name: str) -> Iterator[tuple[BinaryIO, str]]:
     name = name or str(source)
     try:
         # Through a handle, not by name: libsndfile takes any file called .au for raw sound.
-        handle = open(source, "rb")
+        handle = open(source, "rb")  # noqa: SIM115 - closed by the `with` below
     except (OSError, ValueError) as error:
         missing = isinstance(error, FileNotFoundError)
         raise AudioError(f"{name} does not exist." if missing else _unreadable(name, error)) from error
