@@ -89,7 +89,9 @@ def write_lhotse(folder: Path, clips: list[Clip], cuts: bool = False) -> Path:
     folder.mkdir(parents=True)
     recordings = [Recording.from_file(c.path.resolve(), recording_id=c.recording) for c in clips]
     supervisions = [
-        SupervisionSegment(c.name, c.recording, 0.0, r.duration, text=c.text, speaker=c.speaker, language="en")
+        SupervisionSegment(
+            c.name, c.recording, 0.0, r.duration, text=c.text, speaker=c.speaker, language="en"
+        )
         for c, r in zip(clips, recordings, strict=True)
     ]
     sets = RecordingSet.from_recordings(recordings), SupervisionSet.from_segments(supervisions)

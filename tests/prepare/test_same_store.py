@@ -6,9 +6,12 @@ The published parquet cannot hold ids, times and speakers: without our extra col
 codes, texts and text ids, and in the grouping.
 """
 
+import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from sodakit.codec.toy import ToyCodec
 from sodakit.errors import ConfigError, StoreError
@@ -90,7 +93,9 @@ def test_documents_need_the_codec_that_made_them_and_its_shape(kaldi_store, tmp_
     with pytest.raises(ConfigError, match="needed: the codec"):
         list(open_folder(tmp_path / "documents"))
     small = ToyCodec()
-    prepare(open_folder(layouts.write_kaldi(tmp_path / "k", real_clips(1))), tmp_path / "small", small, OPTIONS)
+    prepare(
+        open_folder(layouts.write_kaldi(tmp_path / "k", real_clips(1))), tmp_path / "small", small, OPTIONS
+    )
     with pytest.raises(StoreError, match="8 of 2048"):
         write_documents(StoreReader(tmp_path / "small"), tmp_path / "nothing")
 
@@ -103,7 +108,10 @@ def test_parts_of_one_long_recording_are_the_same_from_kaldi_lhotse_and_a_yodas_
 
     sonnet = (DATA / "format_variants/audio/sonnet_p001.mp3").resolve()
     video = "a-b_c-D9"
-    parts = [(f"{video}-{n:05d}-{s:08d}-{e:08d}", s / 100, e / 100) for n, (s, e) in enumerate([(150, 420), (420, 815)])]
+    parts = [
+        (f"{video}-{n:05d}-{s:08d}-{e:08d}", s / 100, e / 100)
+        for n, (s, e) in enumerate([(150, 420), (420, 815)])
+    ]
     kaldi, table, lhotse = tmp_path / "kaldi", tmp_path / "table", tmp_path / "lhotse"
     for folder in (kaldi, table, lhotse):
         folder.mkdir()
@@ -117,7 +125,10 @@ def test_parts_of_one_long_recording_are_the_same_from_kaldi_lhotse_and_a_yodas_
         lhotse / "recordings.jsonl.gz"
     )
     SupervisionSet.from_segments(
-        [SupervisionSegment(name, video, s, round(e - s, 3), text=f"part at {s}") for name, s, e in parts]
+        [
+            SupervisionSegment(name, video, s, round(e - s, 3), [0, 1], text=f"part at {s}")
+            for name, s, e in parts
+        ]
     ).to_file(lhotse / "supervisions.jsonl.gz")
     first, *others = [contents(store_of(f, tmp_path / f"{f.name}-store")) for f in (kaldi, table, lhotse)]
     assert all(other == first for other in others)
@@ -126,6 +137,25 @@ def test_parts_of_one_long_recording_are_the_same_from_kaldi_lhotse_and_a_yodas_
         (f"{SOURCE}/{video}", 1.5, 4.2),
         (f"{SOURCE}/{video}", 4.2, 8.15),
     ]
+
+
+def test_one_channel_of_a_recording_is_left_to_lhotse(tmp_path):
+    """A telephone call has a speaker on each channel: their mean would be another sound."""
+    pytest.importorskip("lhotse")
+    from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
+
+    two_SC = np.stack([np.full(16_000, 0.25, np.float32), np.full(16_000, -0.5, np.float32)], 1)
+    soundfile.write(tmp_path / "call.wav", two_SC, 16_000, "FLOAT")
+    RecordingSet.from_recordings([Recording.from_file(tmp_path / "call.wav")]).to_file(
+        tmp_path / "recordings.jsonl"
+    )
+    SupervisionSet.from_segments([SupervisionSegment("b", "call", 0.5, 0.25, channel=1)]).to_file(
+        tmp_path / "supervisions.jsonl"
+    )
+    (item,) = pickle.loads(pickle.dumps(list(open_folder(tmp_path, "l"))))
+    wave = item.read()
+    assert (item.sound_duration_s(), wave.duration_s, item.begins_s) == (0.25, 0.25, 0.5)
+    assert (wave.samples_S == -0.5).all()
 
 
 def test_librispeech_is_found_by_lhotses_own_recipe(tmp_path):

@@ -140,8 +140,9 @@ def _take(path: Path, handle: BinaryIO, member: tarfile.TarInfo, samples: dict[s
     limit = MAX_SOUND_BYTES if suffix in SOUND_SUFFIXES else MAX_TEXT_BYTES
     if member.size > limit:
         return f"{member.size} bytes; allowed for a .{suffix}: {limit}"
-    sample = samples.setdefault(f"{folder}/{stem}".lstrip("/"), _Sample())
+    key = f"{folder}/{stem}".lstrip("/")
     if suffix in SOUND_SUFFIXES:
+        sample = samples.setdefault(key, _Sample())
         if sample.sound is not None:
             return f"a second sound of that name, after {sample.sound.member}"
         sample.sound = TarMember(path, member.name, member.offset_data, member.size)
@@ -154,7 +155,7 @@ def _take(path: Path, handle: BinaryIO, member: tarfile.TarInfo, samples: dict[s
         return f"not UTF-8 or not JSON ({error})"
     if not isinstance(row, dict) or not isinstance(row.get("text", ""), str | None):
         return "needed: a JSON object with a 'text' that is a string"
-    sample.row |= row
+    samples.setdefault(key, _Sample()).row |= row
     return None
 
 
