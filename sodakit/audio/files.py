@@ -33,6 +33,8 @@ Source = Path | str | BinaryIO
 BLOCK_VALUES = 1 << 20
 """Values decoded at once, all channels together."""
 
+UNKNOWN_FRAMES = 1 << 62
+
 LENGTH_SLACK = 4096
 """Samples by which a counted length may fall short: encoders count their padding differently."""
 
@@ -169,9 +171,18 @@ def _probe(handle: BinaryIO, name: str) -> AudioInfo:
     check_promised_bytes(handle, name)
     try:
         with soundfile.SoundFile(handle) as file:
-            info = AudioInfo(file.frames / file.samplerate, file.samplerate, file.channels)
+            frames, info = (
+                file.frames,
+                AudioInfo(file.frames / file.samplerate, file.samplerate, file.channels),
+            )
     except (soundfile.SoundFileError, RuntimeError, OSError, TypeError, ZeroDivisionError) as error:
         raise AudioError(_unreadable(name, error)) from error
+    if frames >= UNKNOWN_FRAMES:
+        # libsndfile says the largest number there is, and can then neither seek nor read through soundfile.
+        raise AudioError(
+            f"{name} does not say how long it is: it was written into a pipe. Write it again into a file, for "
+            "example with `flac --force -d` and `flac`."
+        )
     if info.duration_s <= 0:
         raise AudioError(f"{name} holds no samples.")
     return info

@@ -60,6 +60,14 @@ def huge_flac() -> bytes:
     return bytes(whole)
 
 
+def piped_flac() -> bytes:
+    """A flac without a length, as encoders write into a pipe."""
+    whole = bytearray(sound_bytes(kind="FLAC"))
+    whole[21] &= 0xF0
+    whole[22:26] = bytes(4)
+    return bytes(whole)
+
+
 BAD_SOUNDS = {
     "empty.wav": (b"", "empty file", "0 bytes"),
     "header.wav": (sound_bytes()[:20], "undecodable", "cannot be decoded"),
@@ -77,6 +85,7 @@ BAD_SOUNDS = {
     "playlist.mp4": (b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n", "undecodable", "cannot be decoded"),
     "broken.mp4": (b"\0\0\0\x20ftypisom" + bytes(500), "undecodable", "broken.mp4"),
     "huge.flac": (huge_flac(), "too long", "allowed at most"),
+    "piped.flac": (piped_flac(), "undecodable", "does not say how long"),
     "line\nbreak.wav": (sound_bytes(), "bad row", "control characters"),
 }
 
