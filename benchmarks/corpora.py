@@ -1,8 +1,8 @@
-"""Every corpus below a folder by one command each: do the hours in the store agree with those of the manifests?
+"""Every corpus of sound below a folder by one command each: do the hours in the store agree with the manifests'?
 
 python benchmarks/corpora.py ../shared/data --out /tmp/corpora
 
-A corpus is a folder with a manifest.jsonl. Recordings that are one sound in several formats (`same_audio_as`) are
+A corpus is a folder with a manifest.jsonl of sounds. Recordings that are one sound in several formats (`same_audio_as`) are
 compared code by code afterwards.
 """
 
@@ -104,7 +104,8 @@ def main() -> None:
     print("| corpus | hours by manifest | by describe | apart | utterances | quarantined |")
     print("| --- | --- | --- | --- | --- | --- |")
     rows = []
-    for manifest in sorted(options.data.glob("*/manifest.jsonl")):
+    manifests = sorted(options.data.glob("*/manifest.jsonl"))
+    for manifest in (m for m in manifests if "duration_s" in read_json_lines(m)[0]):
         rows.append(prepare(manifest.parent, options.out / manifest.parent.name, options.codec))
         print(rows[-1], flush=True)
         if "same_audio_as" in manifest.read_text(encoding="utf-8"):

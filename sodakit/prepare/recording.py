@@ -81,8 +81,9 @@ class Item:
         wrong = self.problem is None and _wrong_names(self)
         if wrong:
             object.__setattr__(self, "problem", wrong)
-        for name in ("id", "recording"):
-            object.__setattr__(self, name, _printable(getattr(self, name)))
+        for name in ("id", "recording", "problem"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, value and _printable(value))
 
     @property
     def is_text(self) -> bool:

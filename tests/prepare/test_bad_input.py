@@ -225,9 +225,15 @@ def test_a_duplicate_id_is_left_out_once(tmp_path):
 
 def test_names_and_texts_that_no_table_can_hold_become_problems():
     broken = "a\udc80"  # how Python reads a byte of a file name that is no UTF-8
-    for item in (Item(id=broken), Item(id="x", text=broken), Item(id="x", speaker="a\nb"), Item(id="a\tb")):
+    for item in (
+        Item(id="x", problem=broken),
+        Item(id=broken),
+        Item(id="x", text=broken),
+        Item(id="x", speaker="a\nb"),
+        Item(id="a\tb"),
+    ):
         assert item.problem is not None
-        json.dumps(item.id, ensure_ascii=False).encode("utf-8")
+        json.dumps([item.id, item.problem], ensure_ascii=False).encode("utf-8")
     assert Item(id="früh 東京", text="two\nlines").problem is None
 
 
