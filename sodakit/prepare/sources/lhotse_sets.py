@@ -65,7 +65,8 @@ class LhotseCut:
 def lhotse_files(folder: Path) -> list[Path]:
     """The manifests of cuts below a folder; if there are none, those of recordings."""
     files = named(folder, ".jsonl")
-    return [p for p in files if "cuts" in p.name] or [p for p in files if "recordings" in p.name]
+    kinds = ([p for p in files if kind in p.name and is_lhotse(p)] for kind in ("cuts", "recordings"))
+    return next(filter(None, kinds), [])
 
 
 def read_lhotse_folder(folder: Path, source: str) -> Iterator[Item]:
@@ -234,9 +235,9 @@ def _item(
 
 def _place(cut: "Cut", folder: Path) -> dict[str, Any]:
     """Where the sound is: a stretch of a file if it is no more than that."""
-    recording = getattr(cut, "recording", None)
+    recording: Any = getattr(cut, "recording", None)
     plain = recording is not None and len(recording.sources) == 1 and not recording.transforms
-    if plain and recording.sources[0].type == "file" and set(cut_channels(cut)) == set(recording.channel_ids):
+    if plain and recording.sources[0].type == "file" and set(_channels(cut)) == set(recording.channel_ids):
         end_s = cut.start + cut.duration
         whole = cut.start == 0 and end_s >= recording.duration - SLACK_S
         return {
@@ -253,8 +254,7 @@ def _place(cut: "Cut", folder: Path) -> dict[str, Any]:
     }
 
 
-def cut_channels(cut: "Cut") -> list[int]:
-    """The channels a cut takes of its recording."""
+def _channels(cut: "Cut") -> list[int]:
     return cut.channel if isinstance(cut.channel, list) else [cut.channel]
 
 

@@ -164,7 +164,7 @@ def _items(path: Path, cell: ParquetCell, row: Mapping[str, Any], source: str) -
     place = f"{path.name}:{cell.group}:{cell.row}"
     inside = (row.get(cell.column) or {}).get("path")
     name = _name(row) or (PurePosixPath(inside).stem if inside else place)
-    common = {
+    common: dict[str, Any] = {
         "held": cell,
         "speaker": str(find_field(row, "speaker") or ""),
         "language": str(find_field(row, "language") or ""),
