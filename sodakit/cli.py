@@ -14,6 +14,7 @@ VERBS = {
     "demo": "the whole way in minutes: speech, store, model, report",
     "prepare": "recordings to a store of codes",
     "describe": "what a store holds: hours, tokens, speakers",
+    "documents": "a store as the published parquet documents",
     "codec": "train, measure and use codecs",
     "train": "train a model by a recipe",
     "eval": "score a model on pairs and likelihood, build benchmarks, compare",

@@ -1,14 +1,22 @@
-"""Sound files: read, probe, resample, write. soundfile decodes and soxr resamples; neither is rewritten here."""
+"""Sound files: read, probe, resample, write.
+
+soundfile decodes, PyAV what soundfile cannot (aac, mp4, webm), and soxr resamples; none is rewritten here.
+"""
 
 import base64
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 import soxr
 
+from sodakit.audio.containers import probe_container, read_container
+from sodakit.audio.headers import check_promised_bytes, container_of, has_exact_length
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError
 from sodakit.files import atomic_path
@@ -17,6 +25,18 @@ RESAMPLER = "soxr HQ"
 """Recorded with codes, because codes depend on it."""
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif", ".au", ".w64", ".caf"})
+
+
+Source = Path | str | BinaryIO
+"""A file's name, or the file."""
+
+BLOCK_VALUES = 1 << 20
+"""Values decoded at once, all channels together."""
+
+UNKNOWN_FRAMES = 1 << 62
+
+LENGTH_SLACK = 4096
+"""Samples by which a counted length may fall short: encoders count their padding differently."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +48,18 @@ class AudioInfo:
     channels: int
 
 
-def probe(path: Path | str) -> AudioInfo:
+def probe(source: Source, name: str = "") -> AudioInfo:
     """Length, rate and channels from the header, without decoding.
 
+    Args:
+        source: a file's path, or a sound file opened for reading in binary.
+        name: what errors call it; default: the path.
     Raises:
-        AudioError: missing, empty, or not a sound file.
+        AudioError: missing, empty, not a sound file, shorter than its header says, or aac, mp4 or webm without
+            PyAV to read it.
     """
-    try:
-        info = soundfile.info(str(path))
-    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
-        raise AudioError(_unreadable(path, error)) from error
-    if info.frames <= 0:
-        raise AudioError(f"{path} holds no samples.")
-    return AudioInfo(info.frames / info.samplerate, info.samplerate, info.channels)
+    with _opened(source, name) as (handle, name):
+        return _probe(handle, name)
 
 
 def read_wave(path: Path | str, sample_rate_hz: int | None = None) -> Wave:
@@ -57,31 +76,40 @@ def read_wave(path: Path | str, sample_rate_hz: int | None = None) -> Wave:
     return resample(wave, sample_rate_hz or wave.sample_rate_hz)
 
 
-def read_part(path: Path | str, start_s: float | None = None, end_s: float | None = None) -> Wave:
-    """The sound of a file from `start_s` to `end_s`, mono, at the file's rate. Only that part is decoded.
+def read_part(
+    source: Source, start_s: float | None = None, end_s: float | None = None, name: str = ""
+) -> Wave:
+    """The sound of a file from `start_s` to `end_s`, mono, at the file's rate.
 
+    Memory follows the sound that is there, whatever length the header claims.
+
+    Args:
+        source: a file's path, or a sound file opened for reading in binary.
+        start_s: default: the beginning.
+        end_s: default: the end.
+        name: what errors call it; default: the path.
     Raises:
-        AudioError: not a sound file, or it breaks off before the end that its header promises.
+        AudioError: as `probe`; or it breaks off before the end that its header promises.
     """
-    info = probe(path)
-    rate_hz = info.sample_rate_hz
-    length = round(info.duration_s * rate_hz)
-    start = min(round((start_s or 0.0) * rate_hz), length)
-    stop = length if end_s is None else min(round(end_s * rate_hz), length)
-    try:
-        samples_SC, _ = soundfile.read(str(path), start=start, stop=stop, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError, OSError, ValueError) as error:
+    with _opened(source, name) as (handle, name):
+        info = _probe(handle, name)
+        rate_hz = info.sample_rate_hz
+        length = round(info.duration_s * rate_hz)
+        start = min(round((start_s or 0.0) * rate_hz), length)
+        stop = length if end_s is None else min(round(end_s * rate_hz), length)
+        container = container_of(handle)
+        if container:
+            samples_S = read_container(handle, container, name, start, stop)
+        else:
+            samples_S = _decode(handle, name, start, stop)
+        exact = not container and has_exact_length(handle)
+    # A header that counts samples is taken at its word; one that estimates may be half wrong.
+    if len(samples_S) < (stop - start - LENGTH_SLACK if exact else (stop - start) / 2):
         raise AudioError(
-            f"{path} opens but cannot be decoded ({str(error).splitlines()[0]}). "
-            "It is damaged: fetch it again, or leave it out."
-        ) from error
-    # Headers of compressed formats estimate the length; half of it missing is no estimate.
-    if len(samples_SC) < (stop - start) / 2:
-        raise AudioError(
-            f"{path} breaks off after {len(samples_SC) / rate_hz:.2f} s; its header promises "
+            f"{name} breaks off after {len(samples_S) / rate_hz:.2f} s; its header promises "
             f"{(stop - start) / rate_hz:.2f} s. It is damaged: fetch it again, or leave it out."
         )
-    return Wave(samples_SC.mean(axis=1), rate_hz)
+    return Wave(samples_S, rate_hz)
 
 
 def resample(wave: Wave, sample_rate_hz: int) -> Wave:
@@ -115,10 +143,81 @@ def data_uri(wave: Wave) -> str:
     return "data:audio/flac;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _unreadable(path: Path | str, error: Exception) -> str:
-    if not Path(path).exists():
-        return f"{path} does not exist."
+@contextmanager
+def _opened(source: Source, name: str) -> Iterator[tuple[BinaryIO, str]]:
+    """The source as a file at its beginning, and its name."""
+    if not isinstance(source, (str, Path)):
+        source.seek(0)
+        yield source, name or "the sound"
+        return
+    name = name or str(source)
+    try:
+        # Through a handle, not by name: libsndfile takes any file called .au for raw sound.
+        handle = open(source, "rb")  # noqa: SIM115 - closed by the `with` below
+    except (OSError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        raise AudioError(f"{name} does not exist." if missing else _unreadable(name, error)) from error
+    with handle:
+        yield handle, name
+
+
+def _probe(handle: BinaryIO, name: str) -> AudioInfo:
+    if not handle.read(1):
+        raise AudioError(f"{name} has 0 bytes.")
+    container = container_of(handle)
+    if container:
+        duration_s, rate_hz, channels = probe_container(handle, container, name)
+        return AudioInfo(duration_s, rate_hz, channels)
+    check_promised_bytes(handle, name)
+    try:
+        with soundfile.SoundFile(handle) as file:
+            frames, info = (
+                file.frames,
+                AudioInfo(file.frames / file.samplerate, file.samplerate, file.channels),
+            )
+    except (soundfile.SoundFileError, RuntimeError, OSError, TypeError, ZeroDivisionError) as error:
+        raise AudioError(_unreadable(name, error)) from error
+    if frames >= UNKNOWN_FRAMES:
+        # libsndfile says the largest number there is, and can then neither seek nor read through soundfile.
+        raise AudioError(
+            f"{name} does not say how long it is: it was written into a pipe. Write it again into a file, for "
+            "example with `flac --force -d` and `flac`."
+        )
+    if info.duration_s <= 0:
+        raise AudioError(f"{name} holds no samples.")
+    return info
+
+
+def _decode(handle: BinaryIO, name: str, start: int, stop: int) -> np.ndarray:
+    """float32 samples_S, the mean of all channels."""
+    handle.seek(0)
+    pieces = [np.zeros(0, np.float32)]
+    try:
+        with soundfile.SoundFile(handle) as file:
+            file.seek(start)
+            while start < stop:
+                count = min(stop - start, max(1, BLOCK_VALUES // file.channels))
+                block_SC = file.read(count, dtype="float32", always_2d=True)
+                pieces.append(block_SC.mean(axis=1))
+                start += count
+                if len(block_SC) < count:
+                    break
+    except (soundfile.SoundFileError, RuntimeError, OSError, ValueError) as error:
+        raise AudioError(
+            f"{name} opens but cannot be decoded ({_first_line(error)}). "
+            "It is damaged: fetch it again, or leave it out."
+        ) from error
+    return np.concatenate(pieces)
+
+
+def _unreadable(name: str, error: Exception) -> str:
     return (
-        f"{path} cannot be decoded ({str(error).splitlines()[0]}). "
-        "Readable formats: wav, flac, mp3, ogg, opus, aiff; convert others, for example with ffmpeg."
+        f"{name} cannot be decoded ({_first_line(error)}). "
+        "Readable formats: wav, flac, mp3, ogg, opus, aiff, and with the extra 'containers' aac, mp4 and webm; "
+        "convert others, for example with ffmpeg."
     )
+
+
+def _first_line(error: Exception) -> str:
+    text = getattr(error, "error_string", "") or str(error)
+    return next(iter(text.splitlines()), type(error).__name__)

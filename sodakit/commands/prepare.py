@@ -11,23 +11,30 @@ from rich.console import Console
 from sodakit.commands.options import read_options
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sodakit.codec.contract import CodecSpec
     from sodakit.prepare.options import PrepareOptions
+    from sodakit.prepare.recording import Item
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Recordings to a store of codes and text.
 
-    Folders may hold manifest.jsonl, metadata.csv (LJSpeech), wav.scp (Kaldi), sound files with .txt
-    beside them, or text alone. Killed at any moment, the same command makes only what is missing.
+    Folders may hold manifest.jsonl, metadata.csv (LJSpeech), wav.scp (Kaldi), manifests of lhotse, .tar
+    (WebDataset, Emilia), .parquet (Hugging Face hub, the authors' documents), sound files with .txt beside
+    them, or text alone. Killed at any moment, the same command makes only what is missing.
 
     Example: sodakit prepare recordings/ --out stores/mine --codec mini --workers 2
     """
 
     folders: tyro.conf.Positional[tuple[Path, ...]]
-    """Where the recordings are."""
+    """Where the recordings are: folders, or single .jsonl, .tar and .parquet files."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The store's folder."""
+    recipe: str | None = None
+    """Read the folders as this public corpus, by lhotse's recipe: librispeech, mls, commonvoice, vctk, …"""
     codec: str = "mini"
     """Codec: `mini`, `toy`, `mimi`, a folder or a Hugging Face id."""
     num_codebooks: int | None = None
@@ -69,13 +76,12 @@ def main(argv: list[str]) -> None:
     options = read_options(Options, "prepare", argv)
     from sodakit.codec.load import load_codec
     from sodakit.prepare.plan import make_plan, request
-    from sodakit.prepare.sources.detect import open_folder
     from sodakit.prepare.stages import prepare
     from sodakit.tokens.text import TextTokenizer
 
     codec = load_codec(options.codec, num_codebooks=options.num_codebooks, device=options.device)
     tokenizer = TextTokenizer.load(options.tokenizer) if options.tokenizer else None
-    items = list(chain.from_iterable(open_folder(folder) for folder in options.folders))
+    items = list(chain.from_iterable(open_corpus(folder, options, codec.spec) for folder in options.folders))
     chosen = prepare_options(options)
     if options.dry_run:
         fingerprint = tokenizer.fingerprint if tokenizer else None
@@ -84,6 +90,16 @@ def main(argv: list[str]) -> None:
         print("\n".join(plan.examples()))
         return
     prepare(items, options.out, codec, chosen, tokenizer)
+
+
+def open_corpus(folder: Path, options: Options, codec: "CodecSpec") -> "Iterator[Item]":
+    """The items of one folder, by the recipe that is asked for or by what lies in it."""
+    from sodakit.prepare.sources.detect import open_folder
+    from sodakit.prepare.sources.lhotse_sets import read_recipe
+
+    if options.recipe is not None:
+        return read_recipe(options.recipe, folder, options.recipe)
+    return open_folder(folder, codec=codec)
 
 
 def prepare_options(options: Options) -> "PrepareOptions":

@@ -52,19 +52,24 @@ class ShardEncoder:
         codes = iter(self._codes([s.samples_S for s in sounds if isinstance(s, Wave) and len(s.samples_S)]))
         results: list[Utterance | Rejection] = []
         for item, sound in zip(items, sounds, strict=True):
-            if isinstance(sound, Wave):
+            if isinstance(sound, np.ndarray):
+                results.append(self._utterance(item, item.sound_duration_s(), sound))
+            elif isinstance(sound, Wave):
                 codes_KF = next(codes) if len(sound.samples_S) else self._no_codes()
                 results.append(self._utterance(item, sound.duration_s, codes_KF))
             else:
                 results.append(sound)
         return results
 
-    def _read(self, item: Item) -> Wave | Rejection:
-        """The sound at the codec's rate; of zero length for text."""
+    def _read(self, item: Item) -> Wave | np.ndarray | Rejection:
+        """The sound at the codec's rate; of zero length for text; the codes_KF of an item that has them."""
         rate_hz = self.codec.spec.sample_rate_hz
         if item.is_text:
             return Wave(np.zeros(0, np.float32), rate_hz)
         try:
+            given_KF = None if item.held is None else item.held.codes()
+            if given_KF is not None:
+                return given_KF
             wave = item.read()
         except AudioError as error:
             return Rejection("undecodable", str(error))
@@ -88,7 +93,7 @@ class ShardEncoder:
     ) -> Utterance | Rejection:
         if isinstance(codes_KF, Rejection):
             return codes_KF
-        start_s = item.start_s or 0.0
+        start_s = item.begins_s
         text = item.text if (item.text or "").strip() else None
         return Utterance(
             id=item.id,

@@ -173,7 +173,7 @@ def _by_recording(items: Sequence[Item], rows: Iterable[int]) -> list[int]:
     for row in rows:
         item = items[row]
         order = place.setdefault((item.source, item.recording), len(place))
-        keyed.append((order, item.start_s or 0.0, row))
+        keyed.append((order, item.begins_s, row))
     return [row for _, _, row in sorted(keyed)]
 
 

@@ -1,9 +1,10 @@
-"""One thing to be prepared: a file, a part of a file, a sound in memory, or a text."""
+"""One thing to be prepared: a file, a part of a file, something held in an archive, a sound in memory, or a text."""
 
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,9 +14,35 @@ from sodakit.errors import AudioError
 from sodakit.files import digest
 
 
+class Held(Protocol):
+    """A sound that is no file of its own: a member of a tar, a cell of a table, a cut of a corpus.
+
+    It pickles as an address of a few words; nothing is read before it is asked for.
+    """
+
+    @property
+    def name(self) -> str:
+        """Where it lies, as a person would look for it."""
+
+    def duration_s(self) -> float:
+        """Length of the whole sound. Raises AudioError like `probe`."""
+
+    def read(self, start_s: float | None, end_s: float | None) -> Wave:
+        """The sound from `start_s` to `end_s`, mono. Raises AudioError like `read_part`."""
+
+    def codes(self) -> np.ndarray | None:
+        """uint16 codes_KF where it holds codes instead of sound."""
+
+    def fingerprint(self) -> str:
+        """Digest of what decides its content: names and sizes."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """What becomes one utterance. With neither `audio` nor `wave` it is a text document."""
+    """What becomes one utterance. With neither `audio`, `held` nor `wave` it is a text document.
+
+    A name that is no UTF-8 or holds control characters, such as a newline, makes it an item with a `problem`.
+    """
 
     id: str
     """Unique in the job; sources begin it with their name."""
@@ -25,10 +52,14 @@ class Item:
     """The sound file."""
     wave: Wave | None = field(default=None, repr=False, compare=False)
     """The sound itself, instead of a file."""
+    held: Held | None = None
+    """The sound inside something else, instead of a file."""
     start_s: float | None = None
     """Where it begins in the file; None is the beginning."""
     end_s: float | None = None
     """Where it ends in the file; None is the end."""
+    at_s: float | None = None
+    """Where it begins in the recording, if its file is already cut from it; None is `start_s`."""
     text: str | None = None
     """What is said, as supplied; None where nobody wrote it down."""
     speaker: str = ""
@@ -47,16 +78,29 @@ class Item:
     def __post_init__(self) -> None:
         if not self.recording:
             object.__setattr__(self, "recording", self.id)
+        wrong = self.problem is None and _wrong_names(self)
+        if wrong:
+            object.__setattr__(self, "problem", wrong)
+        for name in ("id", "recording", "problem"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, value and _printable(value))
 
     @property
     def is_text(self) -> bool:
         """Whether there is no sound to it."""
-        return self.audio is None and self.wave is None
+        return self.audio is None and self.wave is None and self.held is None
+
+    @property
+    def begins_s(self) -> float:
+        """Where it begins in its recording."""
+        return (self.start_s or 0.0) if self.at_s is None else self.at_s
 
     @property
     def place(self) -> str:
         """The file, as a person would look for it."""
-        return "" if self.audio is None else str(self.audio)
+        if self.held is not None:
+            return _printable(self.held.name)
+        return "" if self.audio is None else _printable(str(self.audio))
 
     def sound_duration_s(self) -> float:
         """Length of the whole sound it is cut from; of a file, as its header says.
@@ -66,6 +110,8 @@ class Item:
         """
         if self.wave is not None:
             return self.wave.duration_s
+        if self.held is not None:
+            return self.held.duration_s()
         return probe(self._file()).duration_s
 
     def read(self, sample_rate_hz: int | None = None) -> Wave:
@@ -81,6 +127,8 @@ class Item:
             whole = self.wave
             start_s, end_s = self.start_s or 0.0, whole.duration_s if self.end_s is None else self.end_s
             part = whole if (self.start_s, self.end_s) == (None, None) else whole.cut(start_s, end_s)
+        elif self.held is not None:
+            part = self.held.read(self.start_s, self.end_s)
         else:
             part = read_part(self._file(), self.start_s, self.end_s)
         return resample(part, sample_rate_hz or part.sample_rate_hz)
@@ -91,6 +139,10 @@ class Item:
         parts: list[bytes | str] = [repr((*words, self.source, self.licence, self.problem))]
         if self.wave is not None:
             parts += [repr(self.wave.sample_rate_hz), np.ascontiguousarray(self.wave.samples_S).tobytes()]
+        if self.at_s is not None:
+            parts.append(repr(self.at_s))
+        if self.held is not None:
+            parts.append(self.held.fingerprint())
         if self.audio is not None:
             # The name without its folders, so that a corpus may move between two runs.
             parts.append(repr((self.audio.name, _size_bytes(self.audio))))
@@ -105,5 +157,24 @@ class Item:
 def _size_bytes(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:
+    except (OSError, ValueError):
         return -1
+
+
+def _wrong_names(item: Item) -> str | None:
+    """What no store, table or report could hold."""
+    for name in ("id", "recording", "speaker", "language", "source", "licence", "text", "audio"):
+        value = str(getattr(item, name) or "")
+        if value != value.encode("utf-8", "replace").decode("utf-8"):
+            return f"its {name} is no valid UTF-8 ({_printable(value)[:80]})"
+        if name != "text" and value != _printable(value):
+            return f"its {name} holds control characters ({_printable(value)[:80]}); needed: one line of text"
+    return None
+
+
+def _printable(name: str) -> str:
+    """The name with control characters and broken UTF-8 as escapes."""
+    if name.isascii() and name.isprintable():
+        return name
+    escaped = "".join(ascii(c)[1:-1] if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in name)
+    return escaped.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -33,7 +33,7 @@ class ShardInfo:
     text_tokens: int
     """Text ids of all utterances."""
     hours: float
-    """`frames` as time."""
+    """Of sound, as long as it was heard: the last frame of an utterance may be part filled."""
     bytes: int
     """Size of the file; a shorter one was cut off."""
     sha256: str

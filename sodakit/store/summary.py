@@ -1,6 +1,6 @@
 """What a store holds, as a tree: hours, tokens and speakers of each split and source."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ class SourceSummary:
     speakers: int
     """Known speakers."""
     hours: float
-    """Of sound."""
+    """Of sound, as long as it was heard: the last frame of an utterance may be part filled."""
     audio_tokens: int
     """Codes: frames times codebooks."""
     text_tokens: int
@@ -42,6 +42,7 @@ class SourceSummary:
 def summarize(reader: StoreReader, split: str) -> dict[str, SourceSummary]:
     """The summary of each source in a split, largest first; nothing but the lengths is read."""
     totals: dict[str, np.ndarray] = {}
+    seconds: dict[str, float] = defaultdict(float)
     names: dict[str, tuple[set[str], set[str]]] = {}
     for columns in reader.shard_columns(split):
         frames_N, text_N = np.diff(columns.frame_offsets), np.diff(columns.text_offsets)
@@ -49,6 +50,7 @@ def summarize(reader: StoreReader, split: str) -> dict[str, SourceSummary]:
             here_N = columns.source == number
             counts = [here_N.sum(), (text_N[here_N] > 0).sum(), frames_N[here_N].sum(), text_N[here_N].sum()]
             totals[source] = totals.get(source, 0) + np.array(counts, np.int64)
+            seconds[source] += float((columns.end_s - columns.start_s)[here_N].sum())
             recordings, speakers = names.setdefault(source, (set(), set()))
             recordings.update(columns.recordings[i] for i in np.unique(columns.recording[here_N]))
             speakers.update(columns.speakers[i] for i in np.unique(columns.speaker[here_N]))
@@ -61,7 +63,7 @@ def summarize(reader: StoreReader, split: str) -> dict[str, SourceSummary]:
             transcribed=int(transcribed),
             recordings=len(recordings),
             speakers=len(speakers - {""}),
-            hours=float(frames) / spec.frame_rate_hz / 3600,
+            hours=seconds[source] / 3600,
             audio_tokens=int(frames) * spec.num_codebooks,
             text_tokens=int(text_tokens),
         )

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from sodakit import __version__
 from sodakit.codec.contract import CodecSpec
 from sodakit.config import to_plain
@@ -135,10 +137,14 @@ class StoreWriter:
             rows=batch.num_rows,
             frames=frames,
             text_tokens=len(text_ids),
-            hours=round(frames / self.codec.frame_rate_hz / 3600, 6),
+            hours=round(_sound_s(batch) / 3600, 6),
             bytes=path.stat().st_size,
             sha256=file_sha256(path),
         )
+
+
+def _sound_s(batch: pa.RecordBatch) -> float:
+    return float((batch.column("end_s").to_numpy() - batch.column("start_s").to_numpy()).sum())
 
 
 def _totals(shards: list[ShardInfo]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ normalised, lower-cased or re-encoded. Inside sodakit everything is integers.
 """
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,9 +16,69 @@ from sodakit.tokens.text import BOS_TEXT, EOS_TEXT, TextTokenizer
 from sodakit.tokens.vocabulary import Vocabulary
 
 FIRST_CHARACTER = 0xE000
+CODEBOOK_SIZE, NUM_CODEBOOKS = 2048, 8
+"""Of the public data sets (Mimi)."""
 MARKER_TEXTS = ("<|text_start|>", "<|text_end|>", "<|audio_start|>", "<|audio_end|>")
 
 _PIECES = re.compile("|".join(map(re.escape, (BOS_TEXT, EOS_TEXT, *MARKER_TEXTS))))
+
+
+@dataclass(frozen=True)
+class WrittenDocument:
+    """A published document, taken apart but not interpreted."""
+
+    spans: tuple[tuple[str, str], ...]
+    """Transcript and audio characters of each utterance; of text alone: one pair with no audio."""
+    text_first: bool = True
+    """Whether each transcript comes before its audio."""
+    is_text: bool = False
+    """Whether it is text alone, without markers."""
+
+    def write(self) -> str:
+        """The string it was parsed from.
+
+        Raises:
+            VocabularyError: a transcript spells a marker, so the string would be read as something else.
+        """
+        for text, _ in self.spans:
+            forged = _PIECES.search(text)
+            if forged:
+                raise VocabularyError(
+                    f"A transcript spells the marker {forged.group()}; it cannot be written."
+                )
+        if self.is_text:
+            return BOS_TEXT + self.spans[0][0] + EOS_TEXT
+        pieces = [BOS_TEXT]
+        for text, audio in self.spans:
+            parts = [MARKER_TEXTS[0] + text + MARKER_TEXTS[1], MARKER_TEXTS[2] + audio + MARKER_TEXTS[3]]
+            pieces += parts if self.text_first else parts[::-1]
+        return "".join([*pieces, EOS_TEXT])
+
+    @classmethod
+    def parse(cls, string: str) -> "WrittenDocument":
+        """The parts of a published string; `parse(s).write() == s`.
+
+        Raises:
+            VocabularyError: markers or text where none may be; the message says where.
+        """
+        markers = [match.group() for match in _PIECES.finditer(string)]
+        contents = _PIECES.split(string)
+        if markers[:1] != [BOS_TEXT] or markers[-1] != EOS_TEXT or contents[0] or contents[-1]:
+            raise VocabularyError(f"A document from {BOS_TEXT} to {EOS_TEXT} is needed; got {string[:40]!r}…")
+        if len(markers) == 2:
+            return cls(((contents[1], ""),), is_text=True)
+        text, audio = MARKER_TEXTS[:2], MARKER_TEXTS[2:]
+        text_first = markers[1] == text[0]
+        utterance = [*text, *audio] if text_first else [*audio, *text]
+        count = (len(markers) - 2) // 4
+        if markers[1:-1] != utterance * count or any(contents[1::2]):
+            place = next((i for i, m in enumerate(markers[1:-1]) if m != utterance[i % 4]), len(markers) - 2)
+            raise VocabularyError(
+                f"Transcripts and audio do not alternate at marker {place + 1} of {len(markers)}; needed: "
+                f"{' '.join(utterance)} for each utterance, and nothing between."
+            )
+        spans = [(contents[2 + 4 * n], contents[4 + 4 * n]) for n in range(count)]
+        return cls(tuple(spans if text_first else [(t, a) for a, t in spans]), text_first)
 
 
 def codes_to_characters(codes_KF: np.ndarray, codebook_size: int = 2048) -> str:

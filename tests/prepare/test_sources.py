@@ -1,15 +1,20 @@
 """Each layout gives the items that lie in it; a broken row gives a problem and never an exception."""
 
+import gzip
 import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sodakit.audio.files import write_wave
 from sodakit.audio.wave import Wave
 from sodakit.errors import ConfigError
+from sodakit.files import read_json_lines
 from sodakit.prepare.sources.detect import open_folder
+from sodakit.prepare.sources.names import recording_of
 
 DATA = Path(__file__).parents[2] / "../shared/data"
 
@@ -155,3 +160,45 @@ def test_real_manifests_give_every_row_without_a_problem(name, count):
     items = list(open_folder(DATA / name))
     assert len(items) == count == len({item.id for item in items})
     assert all(item.problem is None and item.audio.is_file() and item.source == name for item in items)
+
+
+def test_names_of_emilia_and_yodas_tell_the_recording():
+    assert recording_of("EN_B00000_S00040_W000004") == ("EN_B00000_S00040", None)
+    assert recording_of("EN_--0pg-PqN0o_W000000") == ("EN_--0pg-PqN0o", None)
+    assert recording_of("a-b-_c9D-00012-00000158-00123456") == ("a-b-_c9D", 1.58)
+    assert recording_of("LJ001-0001") == ("LJ001-0001", None)
+
+
+def test_text_corpora_are_read_from_rows_tables_and_compressed_files(tmp_path):
+    rows = [{"id": f"d{n}", "text": f"document {n}", "language": "en"} for n in range(3)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    layouts = {
+        "plain/a.jsonl": lines,
+        "gzip/a.jsonl.gz": gzip.compress(lines),
+        "zstd/a.jsonl.zst": pa.compress(lines, "zstd", asbytes=True),
+    }
+    for name, content in layouts.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "table").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "table/train.parquet")
+    for folder in ("plain", "gzip", "zstd", "table"):
+        found = [(i.id, i.text, i.language, i.is_text) for i in open_folder(tmp_path / folder, "t")]
+        assert found == [(f"t/d{n}", f"document {n}", "en", True) for n in range(3)], folder
+
+
+def test_licences_beside_texts_are_no_documents(tmp_path):
+    for name in ("LICENSE.txt", "README.txt", "b.txt"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"packed"))
+    assert [i.text for i in open_folder(tmp_path, "t")] == ["packed", "b.txt"]
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="needs the shared recordings")
+def test_a_manifest_of_compressed_books_gives_their_texts():
+    rows = {row["file"]: row for row in read_json_lines(DATA / "books_en/manifest.jsonl")}
+    items = list(open_folder(DATA / "books_en"))
+    assert len(items) == 55 and all(item.problem is None and item.is_text for item in items)
+    for item in items:
+        row = rows[item.id.removeprefix("books_en/")]
+        assert abs(len(item.text) - row["chars"]) <= 2, "spaces around the whole are removed"

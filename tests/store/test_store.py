@@ -36,7 +36,9 @@ def spec(num_codebooks: int = 2, codebook_size: int = 2048, fingerprint: str = "
 
 def utterance(name: str, frames: int = 3, num_codebooks: int = 2, **more) -> Utterance:
     codes_KF = np.arange(num_codebooks * frames, dtype=np.uint16).reshape(num_codebooks, frames)
-    return Utterance(id=name, codes_KF=codes_KF, **{"recording": f"rec-{name}", **more})
+    return Utterance(
+        id=name, codes_KF=codes_KF, **{"recording": f"rec-{name}", "end_s": frames / 12.5, **more}
+    )
 
 
 def written(folder: Path, shards: list[list[Utterance]], codec: CodecSpec | None = None) -> Path:

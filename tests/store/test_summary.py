@@ -16,6 +16,7 @@ def speech(name: str, frames: int, words: int, source: str, speaker: str) -> Utt
     return Utterance(
         id=name,
         recording=name[0],
+        end_s=frames / 12.5,
         codes_KF=np.zeros((2, frames), np.uint16),
         text_ids_T=np.zeros(words, np.int32),
         source=source,

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from sodakit.audio.files import AUDIO_SUFFIXES
 from sodakit.prepare.recording import Item
+from sodakit.prepare.sources.rows import read_document
 
 SOUND_SUFFIXES = AUDIO_SUFFIXES | {".aac", ".m4a", ".mp4", ".webm", ".wma", ".amr", ".sph"}
-"""Those that cannot be decoded here too: they belong in the quarantine, not out of sight."""
+"""Those that cannot be decoded too (or only with PyAV): they belong in the quarantine, not out of sight."""
 
 
 def read_pairs(folder: Path | str, source: str) -> Iterator[Item]:
@@ -16,28 +17,11 @@ def read_pairs(folder: Path | str, source: str) -> Iterator[Item]:
     for path in audio_files(folder):
         name = path.relative_to(folder).as_posix()
         transcript = path.with_suffix(".txt")
-        text, problem = _read(transcript) if transcript.is_file() else (None, None)
+        text, problem = read_document(transcript) if transcript.is_file() else (None, None)
         yield Item(id=f"{source}/{name}", audio=path, text=text, problem=problem, source=source)
-
-
-def read_texts(folder: Path | str, source: str) -> Iterator[Item]:
-    """The items of a folder of `.txt` files without sound: one text document each."""
-    folder = Path(folder)
-    for path in sorted(folder.rglob("*.txt")):
-        text, problem = _read(path)
-        yield Item(
-            id=f"{source}/{path.relative_to(folder).as_posix()}", text=text, problem=problem, source=source
-        )
 
 
 def audio_files(folder: Path) -> list[Path]:
     """Every sound file below a folder, sorted; hidden ones left out."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in SOUND_SUFFIXES)
     return sorted(path for path in found if not path.name.startswith("."))
-
-
-def _read(path: Path) -> tuple[str | None, str | None]:
-    try:
-        return path.read_text(encoding="utf-8-sig").strip(), None
-    except (UnicodeDecodeError, OSError) as error:
-        return None, f"{path.name} is not UTF-8 text ({error})"

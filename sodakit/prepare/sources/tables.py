@@ -1,0 +1,219 @@
+"""Parquet as on the Hugging Face hub: sound in the cells, text alone, or the authors' documents of characters.
+
+audio: struct<bytes: binary, path: string>   text: string   …            one utterance a row
+audio: …   video_id: string   utterances: list<struct<utt_id, text, start, end>>    one long recording a row (YODAS2)
+"""
+
+import io
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sodakit.errors import AudioError, ConfigError
+from sodakit.files import digest
+from sodakit.prepare.held import HeldFile
+from sodakit.prepare.recording import Item
+from sodakit.prepare.sources.manifest import find_field
+from sodakit.prepare.sources.names import recording_of
+from sodakit.prepare.sources.rows import seconds
+
+MAX_GROUP_BYTES = 1 << 30
+"""Cells are read a row group at a time, so one must fit in memory. The hub's hold about 100 rows."""
+
+SPLIT_NAME = re.compile(r"(train|validation|valid|dev|test)\b.*")
+NAME_COLUMNS = ("utt_id", "utterance_id", "id", "key", "__key__")
+"""What a row is called; `utt_id` first, because the `id` of YODAS is a row number."""
+
+
+@dataclass(frozen=True)
+class ParquetCell(HeldFile):
+    """A sound file in a cell of a table."""
+
+    path: Path
+    column: str
+    group: int
+    """Row group."""
+    row: int
+    """Row in the group."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.path}: row {self.row} of group {self.group}, column {self.column}"
+
+    def open(self) -> BinaryIO:
+        cell = cells(self.path, self.column, self.group)[self.row].as_py()
+        if not cell or not cell.get("bytes"):
+            raise AudioError(f"{self.name} has 0 bytes, only a path. Fetch the files and write a manifest.")
+        return io.BytesIO(cell["bytes"])
+
+    def fingerprint(self) -> str:
+        return digest(self.path.name, str(self.path.stat().st_size), str(self.group), str(self.row))
+
+
+@lru_cache(maxsize=2)
+def cells(path: Path, column: str, group: int) -> pa.ChunkedArray:
+    """One column of one row group. The last two stay in memory: a shard walks through a table in order.
+
+    Raises:
+        AudioError: damaged, or too large for that.
+    """
+    try:
+        with pq.ParquetFile(path) as file:
+            layout = file.metadata.row_group(group)
+            columns = (layout.column(i) for i in range(layout.num_columns))
+            size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] == column)
+            if size > MAX_GROUP_BYTES:
+                raise AudioError(
+                    f"{path} has {size} bytes of {column} in row group {group}; allowed: {MAX_GROUP_BYTES}. "
+                    "Write it again with row groups of 100 rows."
+                )
+            return file.read_row_group(group, columns=[column]).column(column)
+    except (pa.ArrowException, OSError) as error:
+        raise AudioError(f"{path} is damaged in row group {group} ({error}). Fetch it again.") from error
+
+
+def read_sound_table(path: Path, source: str) -> Iterator[Item]:
+    """The items of a table with a column of sounds."""
+    with pq.ParquetFile(path) as file:
+        column = sound_column(file.schema_arrow)
+        assert column is not None
+        for group, number, row in table_rows(file, path, without=column):
+            cell = ParquetCell(path, column, group, number)
+            yield from _items(path, cell, row, source)
+
+
+def read_text_table(path: Path, source: str) -> Iterator[Item]:
+    """The items of a table with a column of texts and no sound: a text document each."""
+    with pq.ParquetFile(path) as file:
+        for group, number, row in table_rows(file, path):
+            text = find_field(row, "text")
+            name = f"{path.name}:{group}:{number}"
+            problem = None if isinstance(text, str) else f"{name}: no text"
+            yield Item(
+                id=f"{source}/{_name(row) or name}",
+                text=text if problem is None else None,
+                problem=problem,
+                language=str(find_field(row, "language") or ""),
+                licence=str(find_field(row, "licence") or ""),
+                source=source,
+                fields=split_field(path),
+            )
+
+
+def table_rows(
+    file: pq.ParquetFile, path: Path, without: str = ""
+) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Row group, row in it, and the row but for the bytes of one column.
+
+    Raises:
+        ConfigError: the table is damaged.
+    """
+    columns = [name for name in file.schema_arrow.names if name != without]
+    if without and "path" in [field.name for field in file.schema_arrow.field(without).type]:
+        columns.append(f"{without}.path")
+    try:
+        for group in range(file.metadata.num_row_groups):
+            number = 0
+            for batch in file.iter_batches(batch_size=256, row_groups=[group], columns=columns):
+                for row in batch.to_pylist():
+                    yield group, number, row
+                    number += 1
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(f"{path} is damaged ({error}). Fetch it again, or move it away.") from error
+
+
+def table_schema(path: Path) -> pa.Schema:
+    """The columns of a table.
+
+    Raises:
+        ConfigError: it is no parquet file.
+    """
+    try:
+        return pq.read_schema(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(
+            f"{path} is no complete parquet file ({error}). Fetch it again, or move it away."
+        ) from error
+
+
+def sound_column(schema: pa.Schema) -> str | None:
+    """The first column that holds sound files; None where there is none."""
+    for field in schema:
+        if pa.types.is_struct(field.type) and "bytes" in [child.name for child in field.type]:
+            return field.name
+    return None
+
+
+def split_field(path: Path) -> dict[str, str]:
+    """The split that a hub file's name begins with (`train-00000-of-00010.parquet`), for `--split-field split`."""
+    found = SPLIT_NAME.fullmatch(path.name)
+    return (
+        {}
+        if found is None
+        else {"split": {"valid": "validation", "dev": "validation"}.get(found[1], found[1])}
+    )
+
+
+def _items(path: Path, cell: ParquetCell, row: Mapping[str, Any], source: str) -> Iterator[Item]:
+    place = f"{path.name}:{cell.group}:{cell.row}"
+    inside = (row.get(cell.column) or {}).get("path")
+    name = _name(row) or (PurePosixPath(inside).stem if inside else place)
+    common: dict[str, Any] = {
+        "held": cell,
+        "speaker": str(find_field(row, "speaker") or ""),
+        "language": str(find_field(row, "language") or ""),
+        "licence": str(find_field(row, "licence") or ""),
+        "source": source,
+        "fields": split_field(path) | dict(row),
+    }
+    try:
+        if row.get("utterances") is not None:
+            video = str(row.get("video_id") or name)
+            for part in _utterances(row["utterances"]):
+                yield _part(part, video, source, common)
+            return
+        recording, at_s = recording_of(name)
+        recording = str(find_field(row, "recording") or row.get("video_id") or recording)
+        text = find_field(row, "text")
+        if text is not None and not isinstance(text, str):
+            raise ValueError(f"text is {text!r}; needed: a string")
+    except (ValueError, TypeError, KeyError) as error:
+        yield Item(id=f"{source}/{place}", source=source, problem=f"{place}: {error}")
+        return
+    yield Item(id=f"{source}/{name}", recording=f"{source}/{recording}", at_s=at_s, text=text, **common)
+
+
+def _utterances(column: Any) -> Iterator[Mapping[str, Any]]:
+    """A list of structs, or the struct of lists that `datasets` makes of it."""
+    if isinstance(column, Mapping):
+        names = list(column)
+        yield from (dict(zip(names, values, strict=True)) for values in zip(*column.values(), strict=True))
+    else:
+        yield from column
+
+
+def _part(part: Mapping[str, Any], video: str, source: str, common: dict[str, Any]) -> Item:
+    name = str(part["utt_id"])
+    start_s, end_s = seconds(part.get("start")), seconds(part.get("end"))
+    if start_s is None or end_s is None:
+        _, _, start, end = name.rsplit("-", 3)
+        start_s, end_s = int(start) / 100, int(end) / 100
+    return Item(
+        id=f"{source}/{name}",
+        recording=f"{source}/{video}",
+        start_s=start_s,
+        end_s=end_s,
+        text=part.get("text"),
+        **common,
+    )
+
+
+def _name(row: Mapping[str, Any]) -> str | None:
+    found = next((row[name] for name in NAME_COLUMNS if row.get(name) not in (None, "")), None)
+    return None if found is None else str(found)
