@@ -9,8 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+from sodakit.data.render import Renderer
 from sodakit.errors import ConfigError
-from sodakit.store.columns import Columns
+from sodakit.store.flat import begins_recording_N
 from sodakit.store.reader import StoreReader
 from sodakit.store.schema import Utterance
 from sodakit.tokens.documents import Span, Speech, Template, Text
@@ -59,19 +60,23 @@ class DocumentView(Sequence[np.ndarray]):
         num_codebooks = self._codebooks(reader, vocabulary)
         self.template = Template(vocabulary, num_codebooks)
         self.frame_rate_hz = reader.codec_spec.frame_rate_hz
-        parts = reader.shard_columns(split)
-        frames_N = _join([np.diff(c.frame_offsets) for c in parts])
-        text_N = _join([np.diff(c.text_offsets) for c in parts]) * config.has_text
+        shards, stored = reader.flat_shards(split), reader.codec_spec.num_codebooks
+        self._render = Renderer(shards, stored, self.template, config.has_text)
+        frames_N = _join([np.diff(s.code_offsets) // stored for s in shards])
+        text_N = _join([np.diff(s.text_offsets) for s in shards]) * config.has_text
         lengths_N = np.where(frames_N > 0, frames_N * num_codebooks + 2, 0)
         lengths_N += np.where(text_N > 0, text_N + 2, 0)
-        self._members = self._group(_recordings(parts), _join([c.start_s for c in parts]), lengths_N > 0)
+        usable_N = lengths_N > 0
+        # int32 halves the index of a store of millions; no utterance has 2**31 tokens.
+        self._utterance_M = None if usable_N.all() else np.flatnonzero(usable_N).astype(np.int32)
+        self._lengths_M = lengths_N[usable_N].astype(np.int32)
+        self._first_G = self._group(begins_recording_N(shards), usable_N)
         # BOS and EOS; a single utterance without speech is plain text, without its two markers.
-        lengths = np.array(
-            [lengths_N[m].sum() + (0 if len(m) == 1 and frames_N[m[0]] == 0 else 2) for m in self._members],
-            np.int64,
-        )
-        self.lengths_U = np.tile(lengths, 2) if config.order == "both" else lengths
-        """Tokens of each document, BOS and EOS included."""
+        alone_G = np.diff(self._first_G) == 1
+        plain_G = alone_G & (frames_N[usable_N][self._first_G[:-1]] == 0)
+        totals_G = np.add.reduceat(lengths_N[usable_N], self._first_G[:-1]) if len(plain_G) else _join([])
+        self._lengths_G = (totals_G + np.where(plain_G, 0, 2)).astype(np.int32)
+        self._plain_G = plain_G
 
     def _codebooks(self, reader: StoreReader, vocabulary: Vocabulary) -> int:
         stored = reader.codec_spec.num_codebooks
@@ -89,27 +94,81 @@ class DocumentView(Sequence[np.ndarray]):
             )
         return wanted
 
-    def _group(
-        self, recording_N: np.ndarray, start_s_N: np.ndarray, usable_N: np.ndarray
-    ) -> list[np.ndarray]:
-        order_N = np.lexsort((np.arange(len(recording_N)), start_s_N, recording_N))
-        order_N = order_N[usable_N[order_N]]
-        borders = np.flatnonzero(np.diff(recording_N[order_N])) + 1
-        groups = np.split(order_N, borders) if len(order_N) else []
+    def _group(self, begins_N: np.ndarray, usable_N: np.ndarray) -> np.ndarray:
+        """Where each document begins among the usable utterances, and their number at the end."""
+        recording_M = np.cumsum(begins_N, dtype=np.int32)[usable_N]
+        begins_M = np.ones(len(recording_M), bool)
+        begins_M[1:] = recording_M[1:] != recording_M[:-1]
         most = self.config.utterances_per_document
-        if most is None:
-            return groups
-        return [group[i : i + most] for group in groups for i in range(0, len(group), most)]
+        if most is not None and len(begins_M):
+            first_R = np.flatnonzero(begins_M)
+            counts_R = np.diff(np.append(first_R, len(begins_M)))
+            begins_M = (np.arange(len(begins_M)) - np.repeat(first_R, counts_R)) % most == 0
+        return np.append(np.flatnonzero(begins_M), len(begins_M)).astype(np.int32)
+
+    @property
+    def lengths_U(self) -> np.ndarray:
+        """Tokens of each document, BOS and EOS included: int32."""
+        return np.tile(self._lengths_G, 2) if self.config.order == "both" else self._lengths_G
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all documents: with `both`, every utterance counts twice."""
+        return int(self._lengths_G.sum(dtype=np.int64)) * (2 if self.config.order == "both" else 1)
+
+    def members(self, document: int) -> np.ndarray:
+        """Numbers of the utterances of a document, in time."""
+        group = document % len(self._lengths_G)
+        first, last = int(self._first_G[group]), int(self._first_G[group + 1])
+        return np.arange(first, last) if self._utterance_M is None else self._utterance_M[first:last]
 
     def __len__(self) -> int:
-        return len(self.lengths_U)
+        return len(self._lengths_G) * (2 if self.config.order == "both" else 1)
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
-        text_first = self.config.order == "text_first" or index >= len(self._members)
-        utterances = [self.utterances[int(i)] for i in self._members[index % len(self._members)]]
+        """A whole document by the template: the definition, for people and tests. `write` is the fast way."""
+        text_first = self._text_first(index)
+        utterances = [self.utterances[int(i)] for i in self.members(index)]
         if len(utterances) == 1 and utterances[0].codes_KF.shape[1] == 0:
             return self.template.plain_text(utterances[0].text_ids_T)
         return self.template.document([s for u in utterances for s in self._spans(u, text_first)])
+
+    def write(self, document: int, at: int, out_T: np.ndarray) -> int:
+        """Write a document so that its BOS stands at `at` (which may be negative); what falls outside is left away.
+
+        Returns:
+            int: the position after its EOS.
+        """
+        group = document % len(self._lengths_G)
+        first, last = int(self._first_G[group]), int(self._first_G[group + 1])
+        end, size = at + int(self._lengths_G[group]), len(out_T)
+        vocabulary, text_first = self.template.vocabulary, self._text_first(document)
+        if at >= 0:
+            out_T[at] = vocabulary.bos
+        if self._plain_G[group]:
+            self._render.plain_text(self._number(first), at + 1, out_T)
+        else:
+            place, at = self._first_inside(first, last, at + 1)
+            while place < last and at < size:
+                at = self._render.utterance(self._number(place), text_first, at, out_T)
+                place += 1
+        if end <= size:
+            out_T[end - 1] = vocabulary.eos
+        return end
+
+    def _first_inside(self, first: int, last: int, at: int) -> tuple[int, int]:
+        """The first utterance that ends after position 0, and where it begins."""
+        if at >= 0 or last - first == 1:
+            return first, at
+        ends_M = np.cumsum(self._lengths_M[first:last], dtype=np.int64) + at
+        skipped = int(ends_M.searchsorted(0, side="right"))
+        return first + skipped, int(ends_M[skipped - 1]) if skipped else at
+
+    def _number(self, place: int) -> int:
+        return place if self._utterance_M is None else int(self._utterance_M[place])
+
+    def _text_first(self, document: int) -> bool:
+        return self.config.order == "text_first" or document >= len(self._lengths_G)
 
     def _spans(self, utterance: Utterance, text_first: bool) -> list[Span]:
         spans: list[Span] = [Speech(utterance.codes_KF)] if utterance.codes_KF.shape[1] else []
@@ -120,14 +179,3 @@ class DocumentView(Sequence[np.ndarray]):
 
 def _join(parts: list[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros(0, np.int64)
-
-
-def _recordings(parts: list[Columns]) -> np.ndarray:
-    # Shards number their recordings on their own; a recording may continue in the next shard.
-    numbers: dict[str, int] = {}
-    return _join(
-        [
-            np.array([numbers.setdefault(r, len(numbers)) for r in c.recordings], np.int64)[c.recording]
-            for c in parts
-        ]
-    )

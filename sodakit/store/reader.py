@@ -16,6 +16,7 @@ from sodakit.config import from_plain
 from sodakit.errors import StoreError
 from sodakit.files import read_json
 from sodakit.store.columns import Columns, columns_of, join_columns
+from sodakit.store.flat import FlatShard, flat_shard
 from sodakit.store.schema import Utterance
 from sodakit.store.shard import (
     CODEC_KEY,
@@ -84,6 +85,11 @@ class StoreReader:
         """The utterances of a split by number; codes are views over the memory map."""
         self.shards(split)
         return Utterances([_Shard(batch, self.codec_spec.num_codebooks) for batch in self._batches[split]])
+
+    def flat_shards(self, split: str) -> list[FlatShard]:
+        """Codes and text ids of each shard, without names: costs no memory, whatever the size of the store."""
+        self.shards(split)
+        return [flat_shard(batch) for batch in self._batches[split]]
 
     def shard_columns(self, split: str) -> list[Columns]:
         """Flat arrays of each shard; views over the memory map, whatever the size of the store."""

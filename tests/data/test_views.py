@@ -35,6 +35,23 @@ def test_every_document_has_the_promised_length_and_obeys_the_grammar(language, 
         assert grammar.first_error(ids_T) is None
 
 
+@pytest.mark.parametrize("config", VIEWS, ids=str)
+def test_the_fast_way_writes_every_part_of_a_document_as_the_template_does(language, config):
+    """Windows begin and end anywhere, inside a marker, a frame or a text."""
+    store, vocabulary = language
+    view = DocumentView(store, "train", config, vocabulary)
+    for number in range(len(view)):
+        whole_T = view[number]
+        for size in (1, 2, 5, 17, len(whole_T)):
+            for at in range(-len(whole_T) + 1, size):
+                out_T = np.full(size, -7, np.int32)
+                assert view.write(number, at, out_T) == at + len(whole_T)
+                expected_T = np.full(size, -7, np.int32)
+                low, high = max(at, 0), min(at + len(whole_T), size)
+                expected_T[low:high] = whole_T[low - at : high - at]
+                assert out_T.tolist() == expected_T.tolist()
+
+
 def test_both_orders_hold_the_same_tokens(language):
     store, vocabulary = language
     view = DocumentView(store, "train", ViewConfig(), vocabulary)
@@ -49,11 +66,12 @@ def test_a_recording_s_utterances_stay_together_in_time_order(language):
     """The recording may cross a shard border; the document must not be torn there."""
     store, vocabulary = language
     view = DocumentView(store, "train", ViewConfig(order="audio_first"), vocabulary)
-    for members in view._members:
-        group = [view.utterances[int(i)] for i in members]
+    recordings = []
+    for document in range(len(view)):
+        group = [view.utterances[int(i)] for i in view.members(document)]
+        recordings.append(group[0].recording)
         assert len({u.recording for u in group}) == 1
         assert [u.start_s for u in group] == sorted(u.start_s for u in group)
-    recordings = [view.utterances[int(m[0])].recording for m in view._members]
     assert len(set(recordings)) == len(recordings)
 
 
