@@ -1,5 +1,6 @@
 """Batches as a pure function of (config, step): any rank, any number of workers, any resume gives the same rows."""
 
+import difflib
 import queue
 import threading
 from collections.abc import Iterator
@@ -12,9 +13,13 @@ from sodakit.data.mixture import Mixture
 from sodakit.data.order import derive_key, permute
 from sodakit.data.views import DocumentView, ViewConfig
 from sodakit.data.windows import TokenStream
+from sodakit.data.workers import worker_batches
 from sodakit.errors import ConfigError
 from sodakit.store.reader import StoreReader
 from sodakit.tokens.vocabulary import Vocabulary
+
+PERMUTED_TOGETHER = 1024
+"""Places of a source's order that are computed at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +34,29 @@ class SourceConfig:
     """How its utterances are written as documents."""
     split: str = "train"
     """Which split."""
+    name: str = ""
+    """What phases and reports call it; default: the name of the store's folder."""
+    max_epochs: float | None = None
+    """Passes after which it ends and the others share its place; None: it starts over as often as needed."""
+
+    def __post_init__(self) -> None:
+        if self.max_epochs is not None and self.max_epochs <= 0:
+            raise ConfigError(f"max_epochs={self.max_epochs}; needed: more than 0, or null for no limit.")
+
+    @property
+    def title(self) -> str:
+        """Its name, or that of its folder."""
+        return self.name or Path(self.store).name
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseConfig:
+    """Other weights from some step on, such as the cooldown mix of an annealing phase."""
+
+    from_step: int
+    """First step with these weights."""
+    weights: dict[str, float]
+    """Weight of each source by name; a source that is not named is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +71,8 @@ class DataConfig:
     """B: rows in a step, over all ranks."""
     seed: int = 0
     """Keys every shuffle."""
+    phases: tuple[PhaseConfig, ...] = ()
+    """Changes of the mixture, in the order of their steps."""
 
     def __post_init__(self) -> None:
         if self.context < 2 or self.batch_rows < 1 or not self.sources:
@@ -50,6 +80,17 @@ class DataConfig:
                 f"context={self.context}, batch_rows={self.batch_rows}, {len(self.sources)} sources; "
                 "needed: at least 2, 1 and 1."
             )
+        names = [source.title for source in self.sources]
+        if self.phases and len(set(names)) < len(names):
+            raise ConfigError(
+                f"Sources {', '.join(names)} share a name; needed with phases: one each. Set `name`."
+            )
+        for phase in self.phases:
+            for name in phase.weights:
+                if name not in names:
+                    close = difflib.get_close_matches(name, names, n=1)
+                    hint = f"Did you mean {close[0]!r}?" if close else f"Sources: {', '.join(names)}."
+                    raise ConfigError(f"The phase from step {phase.from_step} weighs {name!r}. {hint}")
 
     @property
     def batch_tokens(self) -> int:
@@ -88,17 +129,47 @@ class Loader:
             )
             for number, s in enumerate(config.sources)
         ]
-        self._mixture = Mixture([s.weight for s in config.sources], config.seed)
+        self._mixture = Mixture(
+            [s.weight for s in config.sources],
+            config.seed,
+            changes=[
+                (p.from_step * config.batch_rows, [p.weights.get(s.title, 0.0) for s in config.sources])
+                for p in config.phases
+            ],
+            limits=[
+                None if s.max_epochs is None else int(s.max_epochs * stream.num_windows)
+                for s, stream in zip(config.sources, self.streams, strict=True)
+            ],
+        )
+        self._orders: dict[int, tuple[tuple[int, int], list[int]]] = {}
+
+    def __reduce__(self) -> tuple[type["Loader"], tuple[DataConfig, Vocabulary]]:
+        # Another process opens the stores itself: memory maps do not travel.
+        return type(self), (self.config, self.vocabulary)
 
     def row(self, number: int) -> tuple[np.ndarray, tuple[int, ...]]:
         """Row `number` of the run: ids_T and the lengths of its document pieces."""
+        ids_T = np.empty(self.config.context, np.int32)
+        return ids_T, self._write(number, ids_T)
+
+    def _write(self, number: int, out_T: np.ndarray) -> tuple[int, ...]:
         source, nth = self._mixture.locate(number)
         stream = self.streams[source]
         epoch, place = divmod(nth, stream.num_windows)
-        key = derive_key("windows", self.config.seed, source, epoch)
-        window = int(permute(np.array([place]), stream.num_windows, key)[0])
-        ids_T, lengths = stream.window(window)
-        return ids_T, tuple(lengths.tolist())
+        return tuple(stream.write(self._window(source, epoch, place), out_T))
+
+    def _window(self, source: int, epoch: int, place: int) -> int:
+        """Which window of a source is read at `place` of an epoch."""
+        piece, within = divmod(place, PERMUTED_TOGETHER)
+        # Rows are asked for in order, and permuting a thousand places costs hardly more than permuting one.
+        key, windows = self._orders.get(source, ((-1, -1), []))
+        if key != (epoch, piece):
+            size = self.streams[source].num_windows
+            first = piece * PERMUTED_TOGETHER
+            places = np.arange(first, min(first + PERMUTED_TOGETHER, size))
+            windows = permute(places, size, derive_key("windows", self.config.seed, source, epoch)).tolist()
+            self._orders[source] = ((epoch, piece), windows)
+        return windows[within]
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> Batch:
         """The rows of `step` that fall to `rank`.
@@ -112,20 +183,32 @@ class Loader:
             )
         share = self.config.batch_rows // world_size
         first = step * self.config.batch_rows + rank * share
-        rows = [self.row(number) for number in range(first, first + share)]
-        return Batch(np.stack([ids_T for ids_T, _ in rows]), tuple(lengths for _, lengths in rows), step)
+        ids_BT = np.empty((share, self.config.context), np.int32)
+        lengths = tuple(self._write(first + row, ids_BT[row]) for row in range(share))
+        return Batch(ids_BT, lengths, step)
 
     def epochs(self, step: int) -> list[float]:
         """How often each source has been passed through after `step` steps."""
-        rows = np.array([s.weight for s in self.config.sources])
-        rows = rows / rows.sum() * step * self.config.batch_rows
+        rows = self._mixture.rows_before(step * self.config.batch_rows)
         return [float(r / s.num_windows) for r, s in zip(rows, self.streams, strict=True)]
 
 
 def prefetch(
-    loader: Loader, steps: range, rank: int = 0, world_size: int = 1, depth: int = 4
+    loader: Loader, steps: range, rank: int = 0, world_size: int = 1, depth: int = 4, workers: int = 0
 ) -> Iterator[Batch]:
-    """The batches of `steps`, made ahead in a thread so that the model never waits. An error there is raised here."""
+    """The batches of `steps`, made ahead so that the model never waits. An error there is raised here.
+
+    Args:
+        loader: makes them.
+        steps: which, in this order.
+        rank: this process's number among those that train.
+        world_size: how many train.
+        depth: batches made ahead; by each worker where there are some.
+        workers: processes that make them; 0 is a thread of this one. The batches are the same.
+    """
+    if workers:
+        yield from worker_batches(loader, steps, rank, world_size, depth, workers)
+        return
     ready: queue.Queue[Batch | Exception] = queue.Queue(maxsize=depth)
     stopped = threading.Event()
 

@@ -116,6 +116,14 @@ class DocumentView(Sequence[np.ndarray]):
         """Tokens of all documents: with `both`, every utterance counts twice."""
         return int(self._lengths_G.sum(dtype=np.int64)) * (2 if self.config.order == "both" else 1)
 
+    def lengths_of(self, documents: np.ndarray) -> np.ndarray:
+        """Tokens of the documents of these numbers: int32."""
+        return self._lengths_G[documents % len(self._lengths_G)]
+
+    def length_of(self, document: int) -> int:
+        """Tokens of one document."""
+        return int(self._lengths_G[document % len(self._lengths_G)])
+
     def members(self, document: int) -> np.ndarray:
         """Numbers of the utterances of a document, in time."""
         group = document % len(self._lengths_G)

@@ -6,8 +6,8 @@ from sodakit.data.order import derive_key, permute_all
 from sodakit.data.views import DocumentView
 from sodakit.errors import ConfigError
 
-STRIDE = 16
-"""The stream's index remembers where every 16th document ends and counts the rest when asked: a sixteenth of the memory."""
+STRIDE = 8
+"""The stream's index remembers where every 8th document begins and counts on from there: an eighth of the memory."""
 
 
 class TokenStream:
@@ -27,9 +27,8 @@ class TokenStream:
                 "Use a shorter context or more data."
             )
         self._order_U = permute_all(len(view), derive_key("documents", seed))
-        self._lengths_U = view.lengths_U
         # Where each run of STRIDE documents begins in the stream.
-        lengths_U = self._lengths_U[self._order_U]
+        lengths_U = view.lengths_of(self._order_U)
         ends = np.cumsum(np.add.reduceat(lengths_U, np.arange(0, len(lengths_U), STRIDE), dtype=np.int64))
         self._begins = np.concatenate([np.zeros(1, np.int64), ends])
 
@@ -60,7 +59,7 @@ class TokenStream:
         lengths = []
         while at < size:
             document = int(self._order_U[place])
-            length = int(self._lengths_U[document])
+            length = self.view.length_of(document)
             if at + length > 0:
                 self.view.write(document, at, out_T)
                 lengths.append(min(at + length, size) - max(at, 0))
