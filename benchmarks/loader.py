@@ -79,7 +79,7 @@ def render_rows(loader: Loader, folder: Path) -> list[np.ndarray]:
         path = folder / f"rows-{number}.npy"
         mapped = np.lib.format.open_memmap(path, "w+", np.int32, (stream.num_windows, CONTEXT))
         for window in range(stream.num_windows):
-            stream.write(window, mapped[window])
+            mapped[window] = stream.window(window)[0]
         mapped.flush()
         rows.append(np.load(path, mmap_mode="r"))
     return rows
@@ -87,10 +87,8 @@ def render_rows(loader: Loader, folder: Path) -> list[np.ndarray]:
 
 def ours(loader: Loader) -> Iterator[np.ndarray]:
     """Rendered from codes on the fly."""
-    step = 0
-    while True:
-        yield loader.batch(step).ids_BT
-        step += 1
+    for batch in loader.batches(range(10**9)):
+        yield batch.ids_BT
 
 
 def grain_dataset(rows: list[np.ndarray]):

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from sodakit.data.render import Renderer
+from sodakit.data.render import Part, Renderer
 from sodakit.errors import ConfigError
 from sodakit.store.flat import begins_recording_N
 from sodakit.store.reader import StoreReader
@@ -67,16 +67,13 @@ class DocumentView(Sequence[np.ndarray]):
         lengths_N = np.where(frames_N > 0, frames_N * num_codebooks + 2, 0)
         lengths_N += np.where(text_N > 0, text_N + 2, 0)
         usable_N = lengths_N > 0
-        # int32 halves the index of a store of millions; no utterance has 2**31 tokens.
+        # One number of 8 bytes an utterance and one of 4 a document: ten million of each are 120 MB.
         self._utterance_M = None if usable_N.all() else np.flatnonzero(usable_N).astype(np.int32)
-        self._lengths_M = lengths_N[usable_N].astype(np.int32)
+        self._begin_M = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths_N[usable_N])])
         self._first_G = self._group(begins_recording_N(shards), usable_N)
-        # BOS and EOS; a single utterance without speech is plain text, without its two markers.
+        # A single utterance without speech is plain text, without its two markers.
         alone_G = np.diff(self._first_G) == 1
-        plain_G = alone_G & (frames_N[usable_N][self._first_G[:-1]] == 0)
-        totals_G = np.add.reduceat(lengths_N[usable_N], self._first_G[:-1]) if len(plain_G) else _join([])
-        self._lengths_G = (totals_G + np.where(plain_G, 0, 2)).astype(np.int32)
-        self._plain_G = plain_G
+        self._plain_G = alone_G & (frames_N[usable_N][self._first_G[:-1]] == 0)
 
     def _codebooks(self, reader: StoreReader, vocabulary: Vocabulary) -> int:
         stored = reader.codec_spec.num_codebooks
@@ -107,76 +104,75 @@ class DocumentView(Sequence[np.ndarray]):
         return np.append(np.flatnonzero(begins_M), len(begins_M)).astype(np.int32)
 
     @property
+    def num_groups(self) -> int:
+        """Groups of utterances that make a document, or with `both` two."""
+        return len(self._plain_G)
+
+    @property
     def lengths_U(self) -> np.ndarray:
-        """Tokens of each document, BOS and EOS included: int32."""
-        return np.tile(self._lengths_G, 2) if self.config.order == "both" else self._lengths_G
+        """Tokens of each document, BOS and EOS included: int64."""
+        return self.lengths_of(np.arange(len(self)))
 
     @property
     def num_tokens(self) -> int:
         """Tokens of all documents: with `both`, every utterance counts twice."""
-        return int(self._lengths_G.sum(dtype=np.int64)) * (2 if self.config.order == "both" else 1)
+        once = int(self._begin_M[-1]) + 2 * int(np.count_nonzero(~self._plain_G))
+        return once * (2 if self.config.order == "both" else 1)
 
     def lengths_of(self, documents: np.ndarray) -> np.ndarray:
-        """Tokens of the documents of these numbers: int32."""
-        return self._lengths_G[documents % len(self._lengths_G)]
-
-    def length_of(self, document: int) -> int:
-        """Tokens of one document."""
-        return int(self._lengths_G[document % len(self._lengths_G)])
+        """Tokens of the documents of these numbers: int64."""
+        group = documents % self.num_groups if self.num_groups else documents
+        bodies = self._begin_M[self._first_G[group + 1]] - self._begin_M[self._first_G[group]]
+        return bodies + np.where(self._plain_G[group], 0, 2)
 
     def members(self, document: int) -> np.ndarray:
         """Numbers of the utterances of a document, in time."""
-        group = document % len(self._lengths_G)
+        group = document % self.num_groups
         first, last = int(self._first_G[group]), int(self._first_G[group + 1])
         return np.arange(first, last) if self._utterance_M is None else self._utterance_M[first:last]
 
     def __len__(self) -> int:
-        return len(self._lengths_G) * (2 if self.config.order == "both" else 1)
+        return self.num_groups * (2 if self.config.order == "both" else 1)
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
-        """A whole document by the template: the definition, for people and tests. `write` is the fast way."""
+        """A whole document by the template: the definition, for people and tests. `render` is the fast way."""
         text_first = self._text_first(index)
         utterances = [self.utterances[int(i)] for i in self.members(index)]
         if len(utterances) == 1 and utterances[0].codes_KF.shape[1] == 0:
             return self.template.plain_text(utterances[0].text_ids_T)
         return self.template.document([s for u in utterances for s in self._spans(u, text_first)])
 
-    def write(self, document: int, at: int, out_T: np.ndarray) -> int:
-        """Write a document so that its BOS stands at `at` (which may be negative); what falls outside is left away.
+    def render(self, documents: np.ndarray, begins: np.ndarray, size: int) -> np.ndarray:
+        """What is visible of each document in a window of `size` tokens, one after the other: int32.
 
-        Returns:
-            int: the position after its EOS.
+        Args:
+            documents: their numbers.
+            begins: where each one's BOS stands in its window: negative where it begins before.
+            size: tokens in a window.
         """
-        group = document % len(self._lengths_G)
-        first, last = int(self._first_G[group]), int(self._first_G[group + 1])
-        end, size = at + int(self._lengths_G[group]), len(out_T)
-        vocabulary, text_first = self.template.vocabulary, self._text_first(document)
-        if at >= 0:
-            out_T[at] = vocabulary.bos
-        if self._plain_G[group]:
-            self._render.plain_text(self._number(first), at + 1, out_T)
-        else:
-            place, at = self._first_inside(first, last, at + 1)
-            while place < last and at < size:
-                at = self._render.utterance(self._number(place), text_first, at, out_T)
-                place += 1
-        if end <= size:
-            out_T[end - 1] = vocabulary.eos
-        return end
-
-    def _first_inside(self, first: int, last: int, at: int) -> tuple[int, int]:
-        """The first utterance that ends after position 0, and where it begins."""
-        if at >= 0 or last - first == 1:
-            return first, at
-        ends_M = np.cumsum(self._lengths_M[first:last], dtype=np.int64) + at
-        skipped = int(ends_M.searchsorted(0, side="right"))
-        return first + skipped, int(ends_M[skipped - 1]) if skipped else at
-
-    def _number(self, place: int) -> int:
-        return place if self._utterance_M is None else int(self._utterance_M[place])
+        group = documents % self.num_groups
+        first, last = self._first_G[group], self._first_G[group + 1]
+        plain = self._plain_G[group]
+        # Plain text has BOS and EOS, but its length was counted with markers.
+        body = begins + 1 - self._begin_M[first]
+        ends = body + self._begin_M[last] - np.where(plain, 2, 0) + 1
+        visible = np.searchsorted(self._begin_M, np.maximum(0, -body), side="right") - 1
+        visible = np.clip(visible, first, last)
+        hidden = np.clip(np.searchsorted(self._begin_M, size - body, side="left"), visible, last)
+        utterance_begins = body + self._begin_M[visible]
+        utterance_ends = body + self._begin_M[hidden] - np.where(plain, 2, 0)
+        if self._utterance_M is not None and len(self._utterance_M):
+            # Those between that the view leaves out have nothing to write, so a range of numbers will do.
+            none = visible == hidden
+            hidden = np.where(none, 0, self._utterance_M[np.maximum(hidden, 1) - 1] + 1)
+            visible = np.where(none, 0, self._utterance_M[np.minimum(visible, len(self._utterance_M) - 1)])
+        text_first = (documents >= self.num_groups) | (self.config.order == "text_first")
+        columns = (visible, hidden, text_first, begins, utterance_begins, utterance_ends, ends, plain)
+        parts = [Part(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+        return self._render.render(parts, size)
 
     def _text_first(self, document: int) -> bool:
-        return self.config.order == "text_first" or document >= len(self._lengths_G)
+        return self.config.order == "text_first" or document >= self.num_groups
 
     def _spans(self, utterance: Utterance, text_first: bool) -> list[Span]:
         spans: list[Span] = [Speech(utterance.codes_KF)] if utterance.codes_KF.shape[1] else []

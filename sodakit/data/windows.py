@@ -28,9 +28,11 @@ class TokenStream:
             )
         self._order_U = permute_all(len(view), derive_key("documents", seed))
         # Where each run of STRIDE documents begins in the stream.
-        lengths_U = view.lengths_of(self._order_U)
-        ends = np.cumsum(np.add.reduceat(lengths_U, np.arange(0, len(lengths_U), STRIDE), dtype=np.int64))
-        self._begins = np.concatenate([np.zeros(1, np.int64), ends])
+        sums = [
+            np.add.reduceat(lengths_U := view.lengths_of(part_U), np.arange(0, len(lengths_U), STRIDE))
+            for part_U in _pieces(self._order_U)
+        ]
+        self._begins = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(sums))])
 
     @property
     def num_windows(self) -> int:
@@ -48,21 +50,41 @@ class TokenStream:
         Returns:
             ids_T int32, and the lengths of the document pieces in it (int64, summing to `window_tokens`).
         """
-        ids_T = np.empty(self.window_tokens, np.int32)
-        return ids_T, np.array(self.write(index, ids_T), np.int64)
+        ids_BT, lengths = self.windows(np.array([index]))
+        return ids_BT[0], np.array(lengths[0], np.int64)
 
-    def write(self, index: int, out_T: np.ndarray) -> list[int]:
-        """Write the tokens of one window into `out_T`; the lengths of the document pieces in it."""
-        start, size = index * self.window_tokens, self.window_tokens
-        run = int(self._begins.searchsorted(start, side="right")) - 1
-        at, place = int(self._begins[run]) - start, run * STRIDE
-        lengths = []
-        while at < size:
-            document = int(self._order_U[place])
-            length = self.view.length_of(document)
-            if at + length > 0:
-                self.view.write(document, at, out_T)
-                lengths.append(min(at + length, size) - max(at, 0))
-            at += length
-            place += 1
-        return lengths
+    def windows(self, indices: np.ndarray) -> tuple[np.ndarray, list[tuple[int, ...]]]:
+        """The tokens of some windows, and the lengths of the document pieces in each. Many at once cost less each.
+
+        Returns:
+            ids_BT int32, and for each row lengths that sum to `window_tokens`.
+        """
+        size = self.window_tokens
+        row_P, document_P, begin_P, length_P = self._pieces_of(indices * size)
+        ids = self.view.render(document_P, begin_P, size)
+        seen_P = (np.minimum(begin_P + length_P, size) - np.maximum(begin_P, 0)).tolist()
+        ends = np.cumsum(np.bincount(row_P, minlength=len(indices))).tolist()
+        lengths = [tuple(seen_P[a:b]) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+        return ids.reshape(len(indices), size), lengths
+
+    def _pieces_of(self, starts_B: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The documents in the windows that begin at `starts_B`: row, document, where it begins in the row, length."""
+        run_B = self._begins.searchsorted(starts_B, side="right") - 1
+        end_B = self._begins.searchsorted(starts_B + self.window_tokens, side="left")
+        first_B, last_B = run_B * STRIDE, np.minimum(end_B * STRIDE, len(self._order_U))
+        counts_B = last_B - first_B
+        row_P = np.repeat(np.arange(len(starts_B)), counts_B)
+        ends_B = np.cumsum(counts_B)
+        document_P = self._order_U[np.arange(ends_B[-1]) + np.repeat(first_B - ends_B + counts_B, counts_B)]
+        length_P = self.view.lengths_of(document_P)
+        # Documents follow each other, so one running sum over all rows serves each of them.
+        sums_P = np.cumsum(length_P) - length_P
+        offset_B = self._begins[run_B] - starts_B - sums_P[ends_B - counts_B]
+        begin_P = sums_P + offset_B[row_P]
+        inside_P = (begin_P < self.window_tokens) & (begin_P + length_P > 0)
+        return row_P[inside_P], document_P[inside_P], begin_P[inside_P], length_P[inside_P]
+
+
+def _pieces(order_U: np.ndarray) -> list[np.ndarray]:
+    """The order in parts of a million, so that what is computed of it stays small."""
+    return [order_U[i : i + STRIDE * 2**17] for i in range(0, len(order_U), STRIDE * 2**17)]

@@ -61,9 +61,10 @@ def _take(ready: Any, process: Any) -> Any:
 
 def _produce(loader: "Loader", steps: range, rank: int, world_size: int, ready: Any) -> None:
     end_with_parent()
-    for step in steps:
+    batches = loader.batches(steps, rank, world_size)
+    for _ in steps:
         try:
-            item: Any = loader.batch(step, rank, world_size)
+            item: Any = next(batches)
         except Exception as error:
             item = error
         ready.put(item)
