@@ -12,7 +12,8 @@ from sodakit.log import say
 VERBS = {
     "demo": "the whole way in minutes: speech, store, model, report",
     "prepare": "recordings to a store of codes",
-    "describe": "what a store holds: hours, tokens, speakers",
+    "describe": "what a store holds: hours, tokens, speakers, and a mixture of stores",
+    "leaks": "what of evaluation sets is in a training split",
     "codec": "train, measure and use codecs",
     "train": "train a model by a recipe",
     "eval": "score a model on pairs and likelihood, build benchmarks, compare",

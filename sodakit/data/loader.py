@@ -143,7 +143,7 @@ class Loader:
                 for s, stream in zip(config.sources, self.streams, strict=True)
             ],
         )
-        self._orders: dict[int, tuple[tuple[int, int], list[int]]] = {}
+        self._orders: dict[int, tuple[tuple[int, int], np.ndarray]] = {}
 
     def __reduce__(self) -> tuple[type["Loader"], tuple[DataConfig, Vocabulary]]:
         # Another process opens the stores itself: memory maps do not travel.
@@ -151,36 +151,43 @@ class Loader:
 
     def row(self, number: int) -> tuple[np.ndarray, tuple[int, ...]]:
         """Row `number` of the run: ids_T and the lengths of its document pieces."""
-        ids_BT, lengths = self._rows([number])
+        ids_BT, lengths = self._rows([range(number, number + 1)])
         return ids_BT[0], lengths[0]
 
-    def _rows(self, numbers: Sequence[int]) -> tuple[np.ndarray, list[tuple[int, ...]]]:
-        windows: dict[int, list[tuple[int, int]]] = {}
-        for place, number in enumerate(numbers):
-            source, nth = self._mixture.locate(number)
-            windows.setdefault(source, []).append((place, self._window(source, nth)))
-        ids_BT = np.empty((len(numbers), self.config.context), np.int32)
-        lengths: list[tuple[int, ...]] = [()] * len(numbers)
-        for source, chosen in windows.items():
-            places = [place for place, _ in chosen]
-            ids_BT[places], lengths_of = self.streams[source].windows(np.array([w for _, w in chosen]))
-            for place, row_lengths in zip(places, lengths_of, strict=True):
+    def _rows(self, ranges: Sequence[range]) -> tuple[np.ndarray, list[tuple[int, ...]]]:
+        """The rows of some ranges of numbers, made together: ids_BT and the lengths of each row's pieces."""
+        located = [self._mixture.locate_rows(numbers) for numbers in ranges]
+        source_B, nth_B = (np.concatenate(column) for column in zip(*located, strict=True))
+        ids_BT = np.empty((len(source_B), self.config.context), np.int32)
+        lengths: list[tuple[int, ...]] = [()] * len(source_B)
+        for source in np.unique(source_B).tolist():
+            places = np.flatnonzero(source_B == source)
+            windows = self._windows(source, nth_B[places])
+            ids_BT[places], lengths_of = self.streams[source].windows(windows)
+            for place, row_lengths in zip(places.tolist(), lengths_of, strict=True):
                 lengths[place] = row_lengths
         return ids_BT, lengths
 
-    def _window(self, source: int, nth: int) -> int:
-        """Which window of a source is its `nth` row."""
-        epoch, place = divmod(nth, self.streams[source].num_windows)
-        piece, within = divmod(place, PERMUTED_TOGETHER)
-        # Rows are asked for in order, and permuting a thousand places costs hardly more than permuting one.
-        key, windows = self._orders.get(source, ((-1, -1), []))
+    def _windows(self, source: int, nth_B: np.ndarray) -> np.ndarray:
+        """Which windows of a source are its rows of these numbers."""
+        epoch_B, place_B = np.divmod(nth_B, self.streams[source].num_windows)
+        piece_B = place_B // PERMUTED_TOGETHER
+        windows_B = np.empty_like(nth_B)
+        for epoch, piece in sorted(set(zip(epoch_B.tolist(), piece_B.tolist(), strict=True))):
+            here_B = (epoch_B == epoch) & (piece_B == piece)
+            windows_B[here_B] = self._order(source, epoch, piece)[place_B[here_B] % PERMUTED_TOGETHER]
+        return windows_B
+
+    def _order(self, source: int, epoch: int, piece: int) -> np.ndarray:
+        """The windows at a piece of the places of an epoch; the latest of each source is kept."""
+        key, windows = self._orders.get(source, ((-1, -1), np.zeros(0, np.int64)))
         if key != (epoch, piece):
             size = self.streams[source].num_windows
             first = piece * PERMUTED_TOGETHER
             places = np.arange(first, min(first + PERMUTED_TOGETHER, size))
-            windows = permute(places, size, derive_key("windows", self.config.seed, source, epoch)).tolist()
+            windows = permute(places, size, derive_key("windows", self.config.seed, source, epoch))
             self._orders[source] = ((epoch, piece), windows)
-        return windows[within]
+        return windows
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> Batch:
         """The rows of `step` that fall to `rank`.
@@ -205,7 +212,7 @@ class Loader:
         for begin in range(0, len(steps), together):
             group = steps[begin : begin + together]
             firsts = [step * self.config.batch_rows + rank * share for step in group]
-            ids_BT, lengths = self._rows([first + row for first in firsts for row in range(share)])
+            ids_BT, lengths = self._rows([range(first, first + share) for first in firsts])
             for number, step in enumerate(group):
                 rows = slice(number * share, (number + 1) * share)
                 yield Batch(ids_BT[rows], tuple(lengths[rows]), step)

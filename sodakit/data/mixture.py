@@ -54,7 +54,7 @@ class Mixture:
         self.end_row: int | None = None
         """Where every source has reached its limit; None: never."""
         self._stretches: list[Stretch] = []
-        self._latest: tuple[tuple[int, int], list[int], list[int]] = ((-1, -1), [], [])
+        self._latest = ((-1, -1), np.zeros(0, np.int64), np.zeros(0, np.int64))
         phases = [(0, weights), *changes]
         ends = [row for row, _ in changes]
         if any(later <= earlier for (earlier, _), later in zip(phases, ends, strict=False)):
@@ -73,15 +73,28 @@ class Mixture:
         Raises:
             ConfigError: every source has reached its limit before this row.
         """
-        number, block, place = self._find(row)
-        stretch = self._stretches[number]
-        sources, ranks = self._layout(number, block)
-        source = sources[place]
-        return source, int(stretch.seen[source]) + block * int(stretch.counts[source]) + ranks[place]
+        sources, nths = self.locate_rows(range(row, row + 1))
+        return int(sources[0]), int(nths[0])
+
+    def locate_rows(self, rows: range) -> tuple[np.ndarray, np.ndarray]:
+        """`locate` of each of some rows that follow each other: int64."""
+        parts = []
+        row = rows.start
+        while row < rows.stop:
+            number, block, place = self._find(row)
+            stretch = self._stretches[number]
+            last = min(rows.stop - row + place, self._block_rows)
+            if number + 1 < len(self._stretches):
+                last = min(last, self._stretches[number + 1].first_row - row + place)
+            sources, ranks = (column[place:last] for column in self._layout(number, block))
+            parts.append((sources, stretch.seen[sources] + block * stretch.counts[sources] + ranks))
+            row += last - place
+        sources, nths = zip(*parts, strict=True)
+        return np.concatenate(sources), np.concatenate(nths)
 
     def rows_before(self, row: int) -> np.ndarray:
         """How many of the rows before `row` each source gives: int64."""
-        number, block, place = self._find(row)
+        number, block, place = self._find(row, end=True)
         stretch = self._stretches[number]
         partial = np.bincount(self._layout(number, block)[0][:place], minlength=len(stretch.counts))
         return stretch.seen + block * stretch.counts + partial
@@ -136,9 +149,9 @@ class Mixture:
         ]
         return min(blocks) if blocks else None
 
-    def _find(self, row: int) -> tuple[int, int, int]:
-        """The stretch of a row, the block in it and the place in that."""
-        if self.end_row is not None and row > self.end_row:
+    def _find(self, row: int, end: bool = False) -> tuple[int, int, int]:
+        """The stretch of a row, the block in it and the place in that; with `end`, of the row after the last, too."""
+        if self.end_row is not None and row >= self.end_row + end:
             raise ConfigError(
                 f"Every source has given all its epochs after {self.end_row} rows; row {row} was asked for. "
                 "Raise max_epochs, add a source, or take fewer steps."
@@ -149,7 +162,7 @@ class Mixture:
         block, place = divmod(row - self._stretches[number].first_row, self._block_rows)
         return number, block, place
 
-    def _layout(self, number: int, block: int) -> tuple[list[int], list[int]]:
+    def _layout(self, number: int, block: int) -> tuple[np.ndarray, np.ndarray]:
         # Rows are asked for in order, so the layout of the last block is kept; it is replaced as a whole, so a
         # loader thread never sees half of one.
         latest = self._latest
@@ -165,6 +178,6 @@ class Mixture:
             for source in range(len(counts)):
                 members = np.flatnonzero(sources == source)
                 ranks[members] = np.arange(len(members))
-            latest = ((number, block), sources.tolist(), ranks.tolist())
+            latest = ((number, block), sources, ranks)
             self._latest = latest
         return latest[1], latest[2]

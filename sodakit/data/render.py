@@ -7,8 +7,8 @@ Joining byte views costs a tenth of as many numpy slices.
 """
 
 from bisect import bisect_right
-from dataclasses import dataclass
 from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,8 +20,7 @@ CODE_BYTES, ID_BYTES = 2, 4
 Bytes = bytes | memoryview
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """What is visible of one document in one window of `size` tokens. Positions count from the window's beginning."""
 
     first: int
@@ -42,17 +41,15 @@ class Part:
     """Text without markers."""
 
 
-@dataclass
-class _Run:
+class _Run(NamedTuple):
     """Utterances of a part that lie in one shard, without the frames that are out of sight."""
 
-    part: Part
     text: memoryview
     code_ends: list[int]
     text_ends: list[int]
-    skip: int = 0
+    skip: int
     """Tokens to leave away at its beginning."""
-    over: int = 0
+    over: int
     """Tokens to leave away at its end."""
 
 
@@ -89,7 +86,7 @@ class Renderer:
             if part.plain:
                 pieces.append(self._plain_text(part, size))
             for run in runs_of_part:
-                at = self._add(run, ids, at, pieces)
+                at = self._add(run, part.text_first, ids, at, pieces)
             if part.end <= size:
                 pieces.append(self._eos)
         return np.frombuffer(bytearray().join(pieces), np.int32)
@@ -103,38 +100,32 @@ class Renderer:
             shard_first = self._ends[shard - 1] if shard else 0
             row, last = number - shard_first, min(part.last, self._ends[shard]) - shard_first
             all_codes, code_offsets, text, text_offsets = self._shards[shard]
-            run = _Run(
-                part, text, code_offsets[row : last + 1].tolist(), text_offsets[row : last + 1].tolist()
-            )
-            if number == part.first and part.utterance_begin < 0:
-                self._leave_away_front(run, -part.utterance_begin)
+            code_ends = code_offsets[row : last + 1].tolist()
+            text_ends = text_offsets[row : last + 1].tolist()
+            skip = over = 0
+            # Whole frames are dropped before they cost anything: a recording may be one utterance of an hour.
+            if part.utterance_begin < 0 and number == part.first:
+                skip = -part.utterance_begin
+                num_text = text_ends[1] - text_ends[0] if self._has_text and part.text_first else 0
+                dropped = self._frames_out(code_ends[1] - code_ends[0], skip, num_text)
+                code_ends[0] += dropped * self._stored
+                skip -= dropped * self._used
             number = last + shard_first
-            if number == part.last and part.utterance_end > size:
-                self._leave_away_back(run, part.utterance_end - size)
-            codes.append(all_codes[CODE_BYTES * run.code_ends[0] : CODE_BYTES * run.code_ends[-1]])
-            runs.append(run)
+            if part.utterance_end > size and number == part.last:
+                over = part.utterance_end - size
+                num_text = text_ends[-1] - text_ends[-2] if self._has_text and not part.text_first else 0
+                dropped = self._frames_out(code_ends[-1] - code_ends[-2], over, num_text)
+                code_ends[-1] -= dropped * self._stored
+                over -= dropped * self._used
+            codes.append(all_codes[CODE_BYTES * code_ends[0] : CODE_BYTES * code_ends[-1]])
+            runs.append(_Run(text, code_ends, text_ends, skip, over))
         return runs
 
-    def _leave_away_front(self, run: _Run, skip: int) -> None:
-        # Whole frames are dropped before they cost anything: a recording may be one utterance of an hour.
-        num_text = run.text_ends[1] - run.text_ends[0] if self._has_text and run.part.text_first else 0
-        begin = 1 + (num_text + 2 if num_text else 0)
-        frames = (run.code_ends[1] - run.code_ends[0]) // self._stored
-        dropped = min(frames, max(0, (skip - begin) // self._used))
-        if dropped < frames:  # one is kept, so that the utterance still is one with speech
-            run.code_ends[0] += dropped * self._stored
-            skip -= dropped * self._used
-        run.skip = skip
-
-    def _leave_away_back(self, run: _Run, over: int) -> None:
-        num_text = run.text_ends[-1] - run.text_ends[-2] if self._has_text and not run.part.text_first else 0
-        tail = 1 + (num_text + 2 if num_text else 0)
-        frames = (run.code_ends[-1] - run.code_ends[-2]) // self._stored
-        dropped = min(frames, max(0, (over - tail) // self._used))
-        if dropped < frames:
-            run.code_ends[-1] -= dropped * self._stored
-            over -= dropped * self._used
-        run.over = over
+    def _frames_out(self, num_codes: int, num_tokens: int, num_text: int) -> int:
+        """Whole frames among the `num_tokens` out of sight, where `num_text` ids stand outside the speech."""
+        out = (num_tokens - (num_text + 3 if num_text else 1)) // self._used
+        # One frame is kept, so that the utterance still is one with speech.
+        return max(0, min(out, num_codes // self._stored - 1))
 
     def _code_ids(self, codes: list[Bytes]) -> np.ndarray:
         joined = np.frombuffer(b"".join(codes), np.uint16)
@@ -146,18 +137,17 @@ class Renderer:
         ids += self._bases[: len(ids)]
         return ids
 
-    def _add(self, run: _Run, ids: memoryview, at: int, pieces: list[Bytes]) -> int:
+    def _add(
+        self, run: _Run, text_first: bool, ids: memoryview, at: int, pieces: list[Bytes]
+    ) -> int:
         """Add a run's utterances to `pieces`; the place in `ids` after them."""
         first_piece = len(pieces)
         (audio_start, audio_end), (text_start, text_end) = self._audio, self._text
-        text_first, has_text, text = run.part.text_first, self._has_text, run.text
-        per_code = ID_BYTES * self._used // self._stored if self._used == self._stored else 0
+        has_text, text, frame_bytes = self._has_text, run.text, ID_BYTES * self._used
         code_end, text_at = run.code_ends[0], ID_BYTES * run.text_ends[0]
         for next_code_end, next_text_end in zip(run.code_ends[1:], run.text_ends[1:], strict=True):
             num_codes = next_code_end - code_end
-            end = at + (
-                per_code * num_codes if per_code else ID_BYTES * (num_codes // self._stored * self._used)
-            )
+            end = at + num_codes // self._stored * frame_bytes
             text_end_at = ID_BYTES * next_text_end
             if not has_text or text_end_at == text_at:
                 if num_codes:

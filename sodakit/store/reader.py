@@ -130,6 +130,15 @@ class StoreReader:
         return batch
 
 
+def open_utterances(paths: Sequence[Path], num_codebooks: int) -> "Utterances":
+    """The utterances of complete shards by number, sealed or not.
+
+    Raises:
+        StoreError: a shard is missing, truncated, or not a shard.
+    """
+    return Utterances([_Shard(open_batch(path), num_codebooks) for path in paths])
+
+
 class Utterances(Sequence[Utterance]):
     """The utterances of a split, made when asked for."""
 
