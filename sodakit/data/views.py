@@ -64,6 +64,7 @@ class DocumentView(Sequence[np.ndarray]):
         self._render = Renderer(shards, stored, self.template, config.has_text)
         frames_N = _join([np.diff(s.code_offsets) // stored for s in shards])
         text_N = _join([np.diff(s.text_offsets) for s in shards]) * config.has_text
+        self.num_frames, self.num_text_tokens = int(frames_N.sum()), int(text_N.sum())
         lengths_N = np.where(frames_N > 0, frames_N * num_codebooks + 2, 0)
         lengths_N += np.where(text_N > 0, text_N + 2, 0)
         usable_N = lengths_N > 0
@@ -117,7 +118,27 @@ class DocumentView(Sequence[np.ndarray]):
     def num_tokens(self) -> int:
         """Tokens of all documents: with `both`, every utterance counts twice."""
         once = int(self._begin_M[-1]) + 2 * int(np.count_nonzero(~self._plain_G))
-        return once * (2 if self.config.order == "both" else 1)
+        return once * self.orders
+
+    @property
+    def orders(self) -> int:
+        """Documents made of each group of utterances."""
+        return 2 if self.config.order == "both" else 1
+
+    @property
+    def hours(self) -> float:
+        """Sound that the documents tell, each second once."""
+        return self.num_frames / self.frame_rate_hz / 3600
+
+    def tokens_by_kind(self) -> dict[str, int]:
+        """Tokens of all documents: text, semantic, acoustic, and markers with BOS and EOS; `num_tokens` in all."""
+        semantic = sum(k < self.template.num_codebooks for k in self.template.vocabulary.semantic_codebooks)
+        kinds = {
+            "text": self.orders * self.num_text_tokens,
+            "semantic": self.orders * self.num_frames * semantic,
+            "acoustic": self.orders * self.num_frames * (self.template.num_codebooks - semantic),
+        }
+        return kinds | {"markers": self.num_tokens - sum(kinds.values())}
 
     def lengths_of(self, documents: np.ndarray) -> np.ndarray:
         """Tokens of the documents of these numbers: int64."""
@@ -132,7 +153,7 @@ class DocumentView(Sequence[np.ndarray]):
         return np.arange(first, last) if self._utterance_M is None else self._utterance_M[first:last]
 
     def __len__(self) -> int:
-        return self.num_groups * (2 if self.config.order == "both" else 1)
+        return self.num_groups * self.orders
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
         """A whole document by the template: the definition, for people and tests. `render` is the fast way."""

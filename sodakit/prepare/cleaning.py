@@ -117,7 +117,7 @@ def _identify(text: str) -> str:
             from py3langid.langid import MODEL_FILE, LanguageIdentifier
         except ImportError as error:
             raise MissingExtra("py3langid", "clean", "Telling the language of a transcript") from error
-        _identifier = LanguageIdentifier.from_pickled_model(MODEL_FILE, norm_probs=True)
+        _identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     language, probability = _identifier.classify(text)
     return str(language) if probability >= SURE else ""
 

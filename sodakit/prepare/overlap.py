@@ -70,11 +70,3 @@ class RunIndex:
             return "", 0.0
         number, count = min(counts.items(), key=lambda pair: (-pair[1], pair[0]))
         return self.names[number], count / len(runs)
-
-    def share_known(self, runs: Sequence[int | str]) -> float:
-        """Share of the runs that any item holds."""
-        return sum(run in self._holders for run in runs) / len(runs) if runs else 0.0
-
-    def holder(self, run: int | str) -> str:
-        """The first item that holds a run; empty where none does."""
-        return self.names[self._holders[run][0]] if run in self._holders else ""
