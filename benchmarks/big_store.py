@@ -25,7 +25,12 @@ from sodakit.store.writer import StoreWriter
 from sodakit.tokens.text import train_bpe
 
 SPEC = CodecSpec(
-    name="random", sample_rate_hz=24_000, frame_samples=1920, num_codebooks=8, codebook_size=2048, fingerprint="big"
+    name="random",
+    sample_rate_hz=24_000,
+    frame_samples=1920,
+    num_codebooks=8,
+    codebook_size=2048,
+    fingerprint="big",
 )
 FRAMES, TEXT_IDS, PER_RECORDING = 4, 3, 10
 

@@ -207,7 +207,9 @@ def main() -> None:
         folder = Path(name)
         sources = tuple(
             SourceConfig(
-                store=str(make_store(folder / kind, kind, options.tokens // (10 if kind == "text" else 1), n)),
+                store=str(
+                    make_store(folder / kind, kind, options.tokens // (10 if kind == "text" else 1), n)
+                ),
                 weight=WEIGHTS[n],
             )
             for n, kind in enumerate(("long", "short", "text"))

@@ -42,7 +42,8 @@ def source_lines(stream: TokenStream) -> list[str]:
     counted, unique = view.num_tokens, view.num_tokens // view.orders
     orders = "both orders counted" if view.orders == 2 else f"{view.config.order} only"
     kinds = ", ".join(
-        f"{kind} {format_count(count)} ({count / counted:.1%})" for kind, count in view.tokens_by_kind().items()
+        f"{kind} {format_count(count)} ({count / counted:.1%})"
+        for kind, count in view.tokens_by_kind().items()
     )
     waste = f"{stream.unseen_tokens} tokens of a pass ({stream.unseen_tokens / counted:.2%})"
     return [

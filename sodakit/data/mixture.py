@@ -128,9 +128,7 @@ class Mixture:
     def _counts(self, weights: np.ndarray) -> np.ndarray:
         listed = weights.tolist()
         if not listed or min(listed) < 0 or sum(listed) <= 0:
-            raise ConfigError(
-                f"Mixture weights {listed}; needed: at least one, none negative, not all zero."
-            )
+            raise ConfigError(f"Mixture weights {listed}; needed: at least one, none negative, not all zero.")
         exact = weights / weights.sum() * self._block_rows
         counts = np.floor(exact).astype(np.int64)
         counts[np.argsort(counts - exact, kind="stable")[: self._block_rows - int(counts.sum())]] += 1

@@ -137,9 +137,7 @@ class Renderer:
         ids += self._bases[: len(ids)]
         return ids
 
-    def _add(
-        self, run: _Run, text_first: bool, ids: memoryview, at: int, pieces: list[Bytes]
-    ) -> int:
+    def _add(self, run: _Run, text_first: bool, ids: memoryview, at: int, pieces: list[Bytes]) -> int:
         """Add a run's utterances to `pieces`; the place in `ids` after them."""
         first_piece = len(pieces)
         (audio_start, audio_end), (text_start, text_end) = self._audio, self._text

@@ -82,7 +82,9 @@ def find_leaks(
         words: words in a run; a shorter transcript is one run of its own.
         share: an item is reported from this share of its runs on.
     """
-    text_runs = {run for items in evaluations.values() for item in items for run in word_runs(item.text, words)}
+    text_runs = {
+        run for items in evaluations.values() for item in items for run in word_runs(item.text, words)
+    }
     sound_runs = {run for items in evaluations.values() for item in items for run in item.runs}
     # A transcript shorter than a run is looked for among whole transcripts, so training gives its short ones, too.
     text_found: dict[Any, str] = {}

@@ -167,9 +167,7 @@ def encode_missing(
         task = bar.add_task("encode", total=total, note="")
         bar.advance(task, total - sum(len(shard.rows) for shard in missing))
         advance = lambda count: bar.advance(task, count)  # noqa: E731
-        for shard in encode_shards(
-            encoder, missing, items, options.workers, advance, options.engine
-        ):
+        for shard in encode_shards(encoder, missing, items, options.workers, advance, options.engine):
             rejected += writer.shard_rejected(shard.split, shard.index)
             bar.update(task, note=f"{shard.name}, {len(rejected)} left out")
             _check_rejected(rejected, plan, writer.folder, options)
@@ -188,9 +186,7 @@ def finish(
     if options.cleaning.near_duplicate_share is not None:
         by_id = {item.id: item for item in items}
         leave_out_duplicates(writer, by_id, options.cleaning.near_duplicate_share)
-        in_shards = [
-            row for shard in plan.shards for row in writer.shard_rejected(shard.split, shard.index)
-        ]
+        in_shards = [row for shard in plan.shards for row in writer.shard_rejected(shard.split, shard.index)]
         _check_rejected([*plan.rejected, *in_shards], plan, writer.folder, options)
     sample = verify_sample(writer, codec, items, options.verify_items)
     write_json(writer.folder / "verify.json", sample)

@@ -53,9 +53,13 @@ def verify_sample(
 
 def _sample(split: str, utterances: Sequence[Utterance], count: int) -> list[Utterance]:
     """At most `count` different utterances with sound; the same ones every time."""
-    rows = dict.fromkeys(
-        int(digest("verify", split, str(number)), 16) % len(utterances) for number in range(count)
-    ) if len(utterances) else {}
+    rows = (
+        dict.fromkeys(
+            int(digest("verify", split, str(number)), 16) % len(utterances) for number in range(count)
+        )
+        if len(utterances)
+        else {}
+    )
     return [utterances[row] for row in rows if utterances[row].codes_KF.shape[1]]
 
 

@@ -20,7 +20,9 @@ def loader_of(store, **view):
     return Loader(DataConfig(sources=sources, context=32, batch_rows=4), open_language(store)[1])
 
 
-@pytest.mark.parametrize("view", [{}, {"composition": "semantic", "order": "audio_first"}, {"num_codebooks": 2}])
+@pytest.mark.parametrize(
+    "view", [{}, {"composition": "semantic", "order": "audio_first"}, {"num_codebooks": 2}]
+)
 def test_tokens_by_kind_are_those_in_the_documents(store, view):
     loader = loader_of(store, **view)
     documents = loader.streams[0].view

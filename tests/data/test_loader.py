@@ -21,7 +21,10 @@ def make_loader(store, **changes):
     sources = (
         SourceConfig(store=str(store), weight=3.0),
         SourceConfig(
-            store=str(store), weight=1.0, name="semantic", view=ViewConfig(composition="semantic", order="audio_first")
+            store=str(store),
+            weight=1.0,
+            name="semantic",
+            view=ViewConfig(composition="semantic", order="audio_first"),
         ),
     )
     return Loader(
@@ -95,11 +98,17 @@ def test_a_thousand_steps_are_the_same_on_any_layout(store):
     loader = make_loader(store, phases=(PhaseConfig(from_step=600, weights={"semantic": 1.0}),))
     steps = range(1000)
     alone = step_digest([prefetch(loader, steps)], steps)
-    ranks = [prefetch(make_loader(store, phases=loader.config.phases), steps, r, 2, workers=2) for r in (0, 1)]
+    ranks = [
+        prefetch(make_loader(store, phases=loader.config.phases), steps, r, 2, workers=2) for r in (0, 1)
+    ]
     assert step_digest(ranks, steps) == alone
     first = [list(prefetch(loader, range(500), r, 2)) for r in (0, 1)]
     second = [list(prefetch(loader, range(500, 1000), r, 4)) for r in range(4)]
-    whole = [np.concatenate([p.ids_BT for p in parts]) for half in (first, second) for parts in zip(*half, strict=True)]
+    whole = [
+        np.concatenate([p.ids_BT for p in parts])
+        for half in (first, second)
+        for parts in zip(*half, strict=True)
+    ]
     again = [loader.batch(step).ids_BT for step in steps]
     assert all(np.array_equal(a, b) for a, b in zip(whole, again, strict=True))
 

@@ -62,7 +62,11 @@ def test_the_declared_language_counts_before_the_transcript_s():
     pytest.importorskip("py3langid")
     german = "Der schnelle braune Fuchs springt über den faulen Hund und läuft davon."
     english = "The quick brown fox jumps over the lazy dog and runs away from it."
-    items = [*texts(german, english, "ja"), Item(id="d", text=german, language="en-GB"), Item(id="f", language="fr")]
+    items = [
+        *texts(german, english, "ja"),
+        Item(id="d", text=german, language="en-GB"),
+        Item(id="f", language="fr"),
+    ]
     found = reasons(items, [1.0] * 5, languages=("en",))
     assert found == {0: "other language", 4: "other language"}
 
@@ -107,7 +111,10 @@ def test_word_runs_ignore_case_and_punctuation():
 
 
 def test_the_table_counts_every_rule_with_an_example():
-    rows = [{"id": "a", "reason": "silent", "detail": "peak 0"}, {"id": "b", "reason": "silent", "detail": "x"}]
+    rows = [
+        {"id": "a", "reason": "silent", "detail": "peak 0"},
+        {"id": "b", "reason": "silent", "detail": "x"},
+    ]
     table = reasons_table(rows, 8)
     cells = [[str(cell) for cell in column.cells] for column in table.columns]
     assert cells == [["silent"], ["2"], ["25.0%"], ["a: peak 0"]]
@@ -150,12 +157,22 @@ def stores(tmp_path_factory):
     sentence = "the seventh captain sailed around the cape without any wind at all"
     train = [
         Item(id="t0", wave=Wave(chirps(1), 24_000), text=sentence),
-        Item(id="t1", wave=Wave(chirps(2), 24_000), text="nothing of interest was said on that day by anyone"),
+        Item(
+            id="t1", wave=Wave(chirps(2), 24_000), text="nothing of interest was said on that day by anyone"
+        ),
     ]
     test = [
-        Item(id="same sound", wave=Wave(chirps(2), 24_000), text="completely other words that nobody wrote in training"),
+        Item(
+            id="same sound",
+            wave=Wave(chirps(2), 24_000),
+            text="completely other words that nobody wrote in training",
+        ),
         Item(id="same words", wave=Wave(chirps(5), 24_000), text=f"They say {sentence}."),
-        Item(id="clean", wave=Wave(chirps(6), 24_000), text="a third thing that has never been heard before today"),
+        Item(
+            id="clean",
+            wave=Wave(chirps(6), 24_000),
+            text="a third thing that has never been heard before today",
+        ),
     ]
     prepare(train, folder / "train", toy(), options())
     prepare(test, folder / "test", toy(), options(split=SplitRule(rule=lambda item: "test")))
@@ -171,7 +188,9 @@ def test_leaks_are_found_by_words_and_by_sound(stores, capsys):
 
 
 def test_no_leak_is_status_0(stores, tmp_path, capsys):
-    (tmp_path / "eval.jsonl").write_text('{"id": "x", "text": "an unheard sentence of quite a few other words"}\n')
+    (tmp_path / "eval.jsonl").write_text(
+        '{"id": "x", "text": "an unheard sentence of quite a few other words"}\n'
+    )
     leaks([str(stores / "train"), "--against", str(tmp_path / "eval.jsonl")])
     assert "nothing leaked" in capsys.readouterr().out
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.prepare.test_stages import ToyCodec, TOY, digests, options, prepare, tone, toy
+from tests.prepare.test_stages import TOY, ToyCodec, digests, options, prepare, tone, toy
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow

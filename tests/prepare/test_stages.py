@@ -419,7 +419,9 @@ def killed_at_random(tmp_path: Path, workers: int, kills: int, seed: int) -> Pat
             process.kill()
         process.wait()
         if (out / "store.json").exists():
-            (out / "store.json").unlink()  # it ended before it could be killed: let the next one begin at the seal
+            (
+                out / "store.json"
+            ).unlink()  # it ended before it could be killed: let the next one begin at the seal
         done += process.returncode != 0
     items = [tone(f"t{n}") for n in range(30)]
     prepare(items, out, toy(), options(shard_duration_s=1.0))
