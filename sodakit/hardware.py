@@ -2,26 +2,36 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 def has_fast_bfloat16() -> bool:
-    """Whether it multiplies bfloat16 matrices faster than float32 ones: a GPU, or a CPU with AVX512-BF16 or AMX."""
+    """Whether it multiplies bfloat16 matrices faster than float32 ones: a GPU, or a CPU with units for it."""
     import torch
 
     if torch.cuda.is_available():
         return True
-    # Emulated bfloat16 is slower than float32; newer versions of torch say what the processor can do.
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    # Newer versions of torch say what the processor can do.
+    return _multiplies_bfloat16_fast(getattr(torch.cpu, "get_capabilities", dict)())
+
+
+def _multiplies_bfloat16_fast(capabilities: dict[str, Any]) -> bool:
+    """AMX, Arm's BF16, or AVX512-BF16, except Intel's: without AMX that one halves the speed of float32 (LOG.md)."""
+    if capabilities.get("amx_bf16") or capabilities.get("bf16"):
+        return True
+    return bool(capabilities.get("avx512_bf16")) and "Intel" not in capabilities.get("cpu_name", "")
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """torch with one thread inside the block, and as many as before after it."""
+def torch_threads(count: int) -> Iterator[None]:
+    """torch with `count` threads inside the block, and as many as before after it.
+
+    Left behind, another number of threads would change the last digits of everything computed later.
+    """
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

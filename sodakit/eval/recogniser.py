@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
-from sodakit.hardware import one_thread
+from sodakit.hardware import torch_threads
 
 # Letters of this file: F mel frames, 10 ms apart (40 ms after the subsampling); M mel bands; V characters.
 RATE_HZ = 16_000
@@ -55,7 +55,7 @@ def log_mels(wave: Wave) -> Tensor:
 
 def all_log_mels(waves: Sequence[Wave]) -> list[Tensor]:
     # The transforms of one sound are too small to share: on a busy machine a second thread only waits.
-    with one_thread():
+    with torch_threads(1):
         return [log_mels(wave) for wave in waves]
 
 

@@ -1,26 +1,34 @@
 """Packed attention for processors without a fused kernel: matrix products, block by block.
 
-Each document is cut into blocks of queries, and a block meets only the keys up to its own end, so most of the
-upper triangle is never computed. On a CPU this beats torch's fused attention, which multiplies small tiles,
-while large products run at the full speed of the BLAS, which in bfloat16 is twice as high. The attention weights
+Each document is padded to whole granules and cut into blocks of queries, and a block meets only the keys up to its own
+end, so most of the upper triangle is never computed. On a CPU this beats torch's fused attention, which multiplies small
+tiles, while large products run at the full speed of the BLAS, which in bfloat16 is twice as high. The attention weights
 are kept for the backward pass, which is what makes it cheap; `weights_bytes` says what that costs.
+
+The padding bounds the number of different shapes: a CPU's matrix library compiles and keeps a kernel for every shape it
+meets, and documents of all lengths slowed training by a third within a minute. It needs no mask of its own: padded keys
+come after every real query, and the rows of padded queries are dropped.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-BLOCK = 160
-"""Queries per block, about. Smaller blocks skip more of the triangle, larger ones multiply faster."""
+BLOCK = 128
+"""Queries per block. Smaller blocks skip more of the triangle, larger ones multiply faster."""
+GRANULE = 32
+"""Documents are padded to a multiple of this: longer pads waste work, shorter ones bring more shapes."""
 
 
 @lru_cache(maxsize=16)
 def weights_bytes(lengths: tuple[int, ...], heads: int, itemsize: int) -> int:
     """Memory that `block_attention` holds until its backward pass, in bytes."""
-    return heads * itemsize * sum((end - start) * end for length in lengths for start, end in _blocks(length))
+    spans = _layout(lengths).spans
+    return heads * itemsize * sum((q.stop - q.start) * (k.stop - k.start) for q, k in spans)
 
 
 def block_attention(q_PNH: Tensor, k_PGH: Tensor, v_PGH: Tensor, lengths: tuple[int, ...]) -> Tensor:
@@ -32,84 +40,108 @@ def block_attention(q_PNH: Tensor, k_PGH: Tensor, v_PGH: Tensor, lengths: tuple[
 
 
 class _BlockAttention(torch.autograd.Function):
+    """A is a position after padding; queries that share a key head lie side by side, as A * R rows of one matrix."""
+
     @staticmethod
     def forward(ctx: Any, q_PNH: Tensor, k_PGH: Tensor, v_PGH: Tensor, lengths: tuple[int, ...]) -> Tensor:
-        out_PNH = torch.empty_like(q_PNH)
+        layout, groups = _layout(lengths), k_PGH.shape[1]
+        q, k, v = (layout.pad(x, groups) for x in (q_PNH, k_PGH, v_PGH))
         wide = torch.promote_types(q_PNH.dtype, torch.float32)
-        groups = k_PGH.shape[1]
-        q, out = (_by_key_head(x, groups) for x in (q_PNH.to(wide), out_PNH))
-        k, v = k_PGH.to(wide).transpose(0, 1), v_PGH.transpose(0, 1)
+        q_wide, k_wide = q.to(wide), k.to(wide)
+        out = torch.empty_like(q)
+        shared = q_PNH.shape[1] // groups
         weights = []
-        for queries, keys in _spans(lengths):
-            scores = _causal_scores(q[:, queries], k[:, keys])
-            p = scores.softmax(-1).to(v.dtype)
-            out[:, queries] = torch.bmm(p, v[:, keys]).view(out[:, queries].shape)
+        for queries, keys in layout.spans:
+            rows = _rows(queries, shared)
+            p = _causal_scores(q_wide[:, rows], k_wide[:, keys], shared).softmax(-1).to(v.dtype)
+            out[:, rows] = torch.bmm(p, v[:, keys])
             weights.append(p)
-        ctx.lengths = lengths
-        ctx.save_for_backward(q_PNH, k_PGH, v_PGH, *weights)
-        return out_PNH
+        ctx.layout, ctx.shared = layout, shared
+        ctx.save_for_backward(q, k, v, *weights)
+        return layout.take(out, shared)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        q_PNH, k_PGH, v_PGH, *weights = ctx.saved_tensors
-        grad_q, grad_k, grad_v = torch.empty_like(q_PNH), torch.zeros_like(k_PGH), torch.zeros_like(v_PGH)
-        q, grad_out, dq = (_by_key_head(x, k_PGH.shape[1]) for x in (q_PNH, grads[0].contiguous(), grad_q))
-        k, v, dk, dv = (x.transpose(0, 1) for x in (k_PGH, v_PGH, grad_k, grad_v))
-        for (queries, keys), p in zip(_spans(ctx.lengths), weights, strict=True):
-            g = _fold(grad_out[:, queries])
+        q, k, v, *weights = ctx.saved_tensors
+        grad_out = ctx.layout.pad(grads[0], len(k))
+        dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for (queries, keys), p in zip(ctx.layout.spans, weights, strict=True):
+            rows = _rows(queries, ctx.shared)
+            g = grad_out[:, rows]
             dv[:, keys] += torch.bmm(p.transpose(1, 2), g)
             dp = torch.bmm(g, v[:, keys].transpose(1, 2))
             # The backward of softmax in one pass: p * (dp - sum(p * dp)).
             ds = torch._softmax_backward_data(dp, p, -1, p.dtype)
-            dq[:, queries] = torch.bmm(ds, k[:, keys]).view(dq[:, queries].shape)
-            dk[:, keys] += torch.bmm(ds.transpose(1, 2), _fold(q[:, queries]))
-        scale = q_PNH.shape[-1] ** -0.5
-        return grad_q.mul_(scale), grad_k.mul_(scale), grad_v, None
+            dq[:, rows] = torch.bmm(ds, k[:, keys])
+            dk[:, keys] += torch.bmm(ds.transpose(1, 2), q[:, rows])
+        scale = q.shape[-1] ** -0.5
+        take = ctx.layout.take
+        return take(dq.mul_(scale), ctx.shared), take(dk.mul_(scale), 1), take(dv, 1), None
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Documents padded to whole granules, and the blocks they are cut into."""
+
+    documents: tuple[tuple[slice, slice], ...]
+    """Where each document lies along P, and where along A."""
+    spans: tuple[tuple[slice, slice], ...]
+    """The padded positions of each block of queries, and those of the keys it may see."""
+
+    def pad(self, x_PNH: Tensor, groups: int) -> Tensor:
+        """Key head first, zeros between documents: (G, A * R, H), R the heads of x that share a key head."""
+        _, heads, width = x_PNH.shape
+        x_GPRH = x_PNH.view(-1, groups, heads // groups, width).transpose(0, 1)
+        padded = x_PNH.new_zeros(groups, self.documents[-1][1].stop, heads // groups, width)
+        for real, place in self.documents:
+            padded[:, place.start : place.start + real.stop - real.start] = x_GPRH[:, real]
+        return padded.flatten(1, 2)
+
+    def take(self, padded: Tensor, shared: int) -> Tensor:
+        """Back to one position after another, without the padding: x_PNH."""
+        padded_GARH = padded.unflatten(1, (-1, shared))
+        parts = [
+            padded_GARH[:, place.start : place.start + real.stop - real.start]
+            for real, place in self.documents
+        ]
+        return torch.cat([part.transpose(0, 1).flatten(1, 2) for part in parts])
+
+
+@lru_cache(maxsize=16)
+def _layout(lengths: tuple[int, ...]) -> _Layout:
+    documents, spans, first, padded_first = [], [], 0, 0
+    for length in lengths:
+        padded = -(-length // GRANULE) * GRANULE
+        documents.append((slice(first, first + length), slice(padded_first, padded_first + padded)))
+        for start, end in _blocks(padded):
+            keys = slice(padded_first, padded_first + end)
+            spans.append((slice(padded_first + start, padded_first + end), keys))
+        first, padded_first = first + length, padded_first + padded
+    return _Layout(tuple(documents), tuple(spans))
 
 
 def _blocks(length: int) -> Iterator[tuple[int, int]]:
-    """Blocks of equal size, give or take one, near BLOCK: a short last block would waste a call."""
-    num = max(1, round(length / BLOCK))
-    for index in range(num):
-        yield index * length // num, (index + 1) * length // num
+    for start in range(0, length, BLOCK):
+        yield start, min(start + BLOCK, length)
 
 
-def _spans(lengths: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
-    """The positions of each block of queries, and those of the keys it may see."""
-    first = 0
-    for length in lengths:
-        for start, end in _blocks(length):
-            yield slice(first + start, first + end), slice(first, first + end)
-        first += length
+def _rows(positions: slice, shared: int) -> slice:
+    """The rows of these positions, where every position has `shared` of them."""
+    return slice(positions.start * shared, positions.stop * shared)
 
 
-def _by_key_head(x_PNH: Tensor, groups: int) -> Tensor:
-    """A view with the key head first: (G, P, R, H), R the query heads that share a key head."""
-    positions, heads, width = x_PNH.shape
-    return x_PNH.view(positions, groups, heads // groups, width).transpose(0, 1)
-
-
-def _fold(x_GMRH: Tensor) -> Tensor:
-    """Query heads that share keys, as more queries of one head: (G, M * R, H)."""
-    groups, _, _, width = x_GMRH.shape
-    return x_GMRH.reshape(groups, -1, width)
-
-
-def _causal_scores(q_GMRH: Tensor, k_GSH: Tensor) -> Tensor:
-    """Scaled scores of the last M of S positions against all S: (G, M * R, S), -inf where a key is later."""
-    groups, num_queries, shared, width = q_GMRH.shape
-    span = k_GSH.shape[1]
+def _causal_scores(q_GMH: Tensor, k_GSH: Tensor, shared: int) -> Tensor:
+    """Scaled scores of the last M of S positions, `shared` rows each, against all S; -inf where a key is later."""
+    groups, num_rows, width = q_GMH.shape
+    span, num_queries = k_GSH.shape[1], num_rows // shared
     # With beta=0 the first argument only names the dtype, and the scaling costs no pass of its own.
-    scores = torch.baddbmm(
-        q_GMRH.new_empty(1), _fold(q_GMRH), k_GSH.transpose(1, 2), beta=0, alpha=width**-0.5
-    )
+    scores = torch.baddbmm(q_GMH.new_empty(1), q_GMH, k_GSH.transpose(1, 2), beta=0, alpha=width**-0.5)
     own = scores.view(groups, num_queries, shared, span)[..., span - num_queries :]
-    own += _later_keys(q_GMRH.dtype, q_GMRH.device)[:num_queries, None, :num_queries]
+    own += _later_keys(q_GMH.dtype, q_GMH.device)[:num_queries, None, :num_queries]
     return scores
 
 
 @lru_cache(maxsize=8)
 def _later_keys(dtype: torch.dtype, device: torch.device) -> Tensor:
     """-inf above the diagonal, zero on and below it, for the largest block there can be."""
-    size = 2 * BLOCK
-    return torch.full((size, size), float("-inf"), dtype=dtype, device=device).triu(1)
+    return torch.full((BLOCK, BLOCK), float("-inf"), dtype=dtype, device=device).triu(1)

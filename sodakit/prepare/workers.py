@@ -11,7 +11,7 @@ import torch
 
 from sodakit.distributed import end_with_parent
 from sodakit.errors import ConfigError
-from sodakit.hardware import one_thread
+from sodakit.hardware import torch_threads
 from sodakit.prepare.encode import ShardEncoder
 from sodakit.prepare.plan import PlannedShard
 from sodakit.prepare.recording import Item
@@ -48,7 +48,7 @@ def encode_shards(
     # A process takes seconds to load torch: for a single shard it would only be in the way.
     if min(workers, len(shards)) <= 1:
         # Sums in another order would give other codes.
-        with one_thread():
+        with torch_threads(1):
             for shard in shards:
                 encoder.encode(shard, [items[row] for row in shard.rows], on_items)
                 yield shard

@@ -15,6 +15,7 @@ from sodakit.eval import judges
 from sodakit.eval.judges import CtcJudge, HubJudge, train_judge
 from sodakit.eval.recogniser import Lexicon, Recogniser, greedy, log_mels
 from sodakit.eval.words import word_errors
+from sodakit.hardware import torch_threads
 
 FSDD = Path(__file__).parents[2] / "../shared/data/fsdd"
 LETTERS = " adeno"
@@ -24,10 +25,8 @@ WORDS = ("add", "and", "dane", "no", "node", "one")
 @pytest.fixture(autouse=True)
 def _one_thread() -> Iterator[None]:
     """Small matrices gain nothing from a second thread, and tests share the machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(1):
+        yield
 
 
 def _digits(takes: range) -> tuple[list[Wave], list[str]]:

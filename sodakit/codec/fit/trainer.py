@@ -20,6 +20,7 @@ from sodakit.codec.network import PITCH_RANGE, MiniNetwork
 from sodakit.config import config_digest, to_plain
 from sodakit.errors import CheckpointError
 from sodakit.files import atomic_path, write_json
+from sodakit.hardware import torch_threads
 from sodakit.log import say
 from sodakit.units import format_count, format_duration
 
@@ -150,16 +151,16 @@ class Fit:
 
 def train(config: FitConfig) -> MiniCodec:
     """Train a codec for `config.minutes` and save it in `config.out`; a run that was killed is continued."""
-    torch.set_num_threads(config.threads)
-    config.out.mkdir(parents=True, exist_ok=True)
-    config, batches = _prepare(config)
-    fit = Fit(config, batches)
-    resumed = fit.resume()
-    say(f"{'Resuming at' if resumed else 'Starting at'} step {fit.step}: {_describe(fit)}")
-    write_json(config.out / "config.json", to_plain(config))
-    _run(fit)
-    fit.save()
-    return fit.codec()
+    with torch_threads(config.threads):
+        config.out.mkdir(parents=True, exist_ok=True)
+        config, batches = _prepare(config)
+        fit = Fit(config, batches)
+        resumed = fit.resume()
+        say(f"{'Resuming at' if resumed else 'Starting at'} step {fit.step}: {_describe(fit)}")
+        write_json(config.out / "config.json", to_plain(config))
+        _run(fit)
+        fit.save()
+        return fit.codec()
 
 
 def _prepare(config: FitConfig) -> tuple[FitConfig, Batches]:
