@@ -62,15 +62,18 @@ class DocumentView(Sequence[np.ndarray]):
         self.frame_rate_hz = reader.codec_spec.frame_rate_hz
         shards, stored = reader.flat_shards(split), reader.codec_spec.num_codebooks
         self._render = Renderer(shards, stored, self.template, config.has_text)
-        frames_N = _join([np.diff(s.code_offsets) // stored for s in shards])
-        text_N = _join([np.diff(s.text_offsets) for s in shards]) * config.has_text
-        self.num_frames, self.num_text_tokens = int(frames_N.sum()), int(text_N.sum())
+        # Counts of one utterance fit 32 bits, and an index of ten million is held to half the memory.
+        frames_N = _join([(np.diff(s.code_offsets) // stored).astype(np.int32) for s in shards])
+        text_N = _join([np.diff(s.text_offsets).astype(np.int32) for s in shards]) * np.int32(config.has_text)
+        self.num_frames, self.num_text_tokens = int(frames_N.sum(dtype=np.int64)), int(text_N.sum(dtype=np.int64))
         lengths_N = np.where(frames_N > 0, frames_N * num_codebooks + 2, 0)
         lengths_N += np.where(text_N > 0, text_N + 2, 0)
         usable_N = lengths_N > 0
         # One number of 8 bytes an utterance and one of 4 a document: ten million of each are 120 MB.
         self._utterance_M = None if usable_N.all() else np.flatnonzero(usable_N).astype(np.int32)
-        self._begin_M = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths_N[usable_N])])
+        self._begin_M = np.concatenate(
+            [np.zeros(1, np.int64), np.cumsum(lengths_N[usable_N], dtype=np.int64)]
+        )
         self._first_G = self._group(begins_recording_N(shards), usable_N)
         # A single utterance without speech is plain text, without its two markers.
         alone_G = np.diff(self._first_G) == 1
@@ -203,4 +206,4 @@ class DocumentView(Sequence[np.ndarray]):
 
 
 def _join(parts: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+    return np.concatenate(parts) if parts else np.zeros(0, np.int32)

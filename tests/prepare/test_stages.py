@@ -209,7 +209,7 @@ def test_a_codec_that_cannot_travel_needs_one_worker(tmp_path):
     codec = toy()
     codec.handle = lambda: None
     with pytest.raises(ConfigError, match="workers=1"):
-        prepare([tone("a")], tmp_path, codec, options(workers=2))
+        prepare([tone("a"), tone("b")], tmp_path, codec, options(workers=2, shard_duration_s=0.1))
 
 
 def test_a_second_run_makes_only_what_is_missing(tmp_path):
