@@ -65,7 +65,10 @@ class DocumentView(Sequence[np.ndarray]):
         # Counts of one utterance fit 32 bits, and an index of ten million is held to half the memory.
         frames_N = _join([(np.diff(s.code_offsets) // stored).astype(np.int32) for s in shards])
         text_N = _join([np.diff(s.text_offsets).astype(np.int32) for s in shards]) * np.int32(config.has_text)
-        self.num_frames, self.num_text_tokens = int(frames_N.sum(dtype=np.int64)), int(text_N.sum(dtype=np.int64))
+        self.num_frames, self.num_text_tokens = (
+            int(frames_N.sum(dtype=np.int64)),
+            int(text_N.sum(dtype=np.int64)),
+        )
         lengths_N = np.where(frames_N > 0, frames_N * num_codebooks + 2, 0)
         lengths_N += np.where(text_N > 0, text_N + 2, 0)
         usable_N = lengths_N > 0

@@ -6,7 +6,7 @@ import time
 import numpy as np
 
 from sodakit.codec.contract import Codec
-from sodakit.hardware import one_thread
+from sodakit.hardware import torch_threads
 from sodakit.units import format_duration
 
 TRIAL_S = 10.0
@@ -28,7 +28,7 @@ def encode_cost(codec: Codec) -> float:
     """CPU seconds (wall seconds on a GPU) that one second of sound takes in one worker."""
     rng = np.random.default_rng(0)
     wave_S = (0.1 * rng.standard_normal(round(TRIAL_S * codec.spec.sample_rate_hz))).astype(np.float32)
-    with one_thread():
+    with torch_threads(1):
         codec.encode(wave_S[: len(wave_S) // 10])  # the first call loads kernels
         # The slower clock: CPU time does not see a GPU, and wall time sees other programs only where there is none.
         start_s, start_cpu_s = time.perf_counter(), time.process_time()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
 from sodakit.errors import MissingExtra
-from sodakit.hardware import one_thread
+from sodakit.hardware import torch_threads
 from sodakit.prepare.encode import ShardEncoder
 from sodakit.prepare.plan import PlannedShard
 from sodakit.prepare.recording import Item
@@ -75,7 +75,7 @@ def _connect(workers: int) -> None:
 
 def _encode(packed: bytes, shard: PlannedShard, items: list[Item]) -> int:
     # Sums in another order would give other codes.
-    with one_thread():
+    with torch_threads(1):
         return _unpack(packed).encode(shard, items)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from sodakit.codec.contract import Codec
 from sodakit.errors import StoreError
 from sodakit.files import digest
-from sodakit.hardware import one_thread
+from sodakit.hardware import torch_threads
 from sodakit.prepare.recording import Item
 from sodakit.store.reader import open_utterances
 from sodakit.store.schema import SPLITS, Utterance
@@ -36,7 +36,7 @@ def verify_sample(
     """
     by_id = {item.id: item for item in items}
     rows = []
-    with one_thread():
+    with torch_threads(1):
         for split in SPLITS:
             utterances = open_utterances(writer.shard_paths(split), codec.spec.num_codebooks)
             for utterance in _sample(split, utterances, per_split):
