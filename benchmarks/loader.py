@@ -139,7 +139,7 @@ def hf_batches(rows: list[np.ndarray], folder: Path) -> Iterator[np.ndarray]:
         parts, probabilities=list(WEIGHTS), seed=0, stopping_strategy="all_exhausted"
     ).with_format("numpy")
     while True:
-        for batch in mixed.iter(batch_size=BATCH_ROWS):
+        for batch in mixed.iter(batch_size=BATCH_ROWS, drop_last_batch=True):
             yield batch["ids"]
 
 

@@ -89,8 +89,7 @@ class Mixture:
             sources, ranks = (column[place:last] for column in self._layout(number, block))
             parts.append((sources, stretch.seen[sources] + block * stretch.counts[sources] + ranks))
             row += last - place
-        sources, nths = zip(*parts, strict=True)
-        return np.concatenate(sources), np.concatenate(nths)
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
     def rows_before(self, row: int) -> np.ndarray:
         """How many of the rows before `row` each source gives: int64."""

@@ -204,4 +204,4 @@ def _ids(*ids: int) -> bytes:
 
 def _bytes(array: np.ndarray) -> memoryview:
     # An empty array has no bytes to look at, and memoryview.cast refuses it.
-    return memoryview(np.ascontiguousarray(array)).cast("B") if array.size else memoryview(b"")
+    return np.ascontiguousarray(array).data.cast("B") if array.size else memoryview(b"")

@@ -7,14 +7,17 @@ import pytest
 
 from sodakit.audio.wave import Wave
 from sodakit.commands.leaks import main as leaks
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, StoreError
 from sodakit.prepare.checks import Limits, check_wave, reasons_table
 from sodakit.prepare.cleaning import CleaningRules, clean, split_long
 from sodakit.prepare.overlap import code_runs, word_runs
+from sodakit.prepare.plan import Plan
 from sodakit.prepare.recording import Item
 from sodakit.prepare.splits import SplitRule
-from sodakit.prepare.stages import prepare
+from sodakit.prepare.stages import finish, prepare
 from sodakit.store.reader import StoreReader
+from sodakit.store.writer import StoreWriter
+from sodakit.tokens.text import TextTokenizer
 from tests.prepare.test_stages import options, quarantine, tone, toy
 
 
@@ -128,24 +131,13 @@ def test_the_verification_is_reported(tmp_path):
 def test_codes_that_are_not_of_their_sound_are_noticed_before_the_seal(tmp_path):
     """Same names and sizes, other sound: the plan cannot see it, the verification does."""
     items = [Item(id=str(n), wave=Wave(chirps(n), 24_000)) for n in range(3)]
-    prepare(items, tmp_path, toy(), options())
+    prepare(items, tmp_path, toy(1), options())
     (tmp_path / "store.json").unlink()
-    from sodakit.errors import StoreError
-    from sodakit.prepare.plan import Plan
-    from sodakit.prepare.stages import finish
-    from sodakit.store.writer import StoreWriter
-
     swapped = [Item(id=str(n), wave=Wave(chirps(n + 9), 24_000)) for n in range(3)]
-    writer = StoreWriter(tmp_path, toy().spec, _tokenizer(tmp_path))
+    writer = StoreWriter(tmp_path, toy(1).spec, TextTokenizer.load(tmp_path / "tokenizer").fingerprint)
     with pytest.raises(StoreError, match="come out again"):
-        finish(writer, toy(), Plan.load(tmp_path / "plan.json"), swapped, options())
+        finish(writer, toy(1), Plan.load(tmp_path / "plan.json"), swapped, options())
     assert not (tmp_path / "store.json").exists()
-
-
-def _tokenizer(folder):
-    from sodakit.tokens.text import TextTokenizer
-
-    return TextTokenizer.load(folder / "tokenizer").fingerprint
 
 
 @pytest.fixture(scope="module")
