@@ -13,7 +13,8 @@ from sodakit.log import say
 VERBS = {
     "demo": "the whole way in minutes: speech, store, model, report",
     "prepare": "recordings to a store of codes",
-    "describe": "what a store holds: hours, tokens, speakers",
+    "describe": "what a store holds: hours, tokens, speakers, and a mixture of stores",
+    "leaks": "what of evaluation sets is in a training split",
     "documents": "a store as the published parquet documents",
     "codec": "train, measure and use codecs",
     "train": "train a model by a recipe",

@@ -59,10 +59,26 @@ class Options:
     """Shorter utterances are left out."""
     max_duration_s: float = 120.0
     """Longer utterances are left out."""
-    shard_duration_s: float = 3600.0
-    """Sound in one shard; what a killed job loses."""
+    split_long: bool = False
+    """Cut longer utterances without a transcript into equal parts instead."""
+    max_clipped_fraction: float = 0.01
+    """Sounds with a larger share of samples at full scale are left out."""
+    max_rate_deviations: float | None = None
+    """Leave out transcripts whose characters per second are so many deviations from the usual; 5 is a fair start."""
+    max_repeats: int | None = None
+    """Keep so many items with one and the same transcript."""
+    languages: tuple[str, ...] = ()
+    """Keep these languages only (en, de, …), as declared or as the transcript reads."""
+    near_duplicate_share: float | None = None
+    """Leave out sounds of whose codes this share was heard before; 0.5 is a fair start."""
+    shard_duration_s: float | None = None
+    """Sound in one shard; what a killed job loses. Default: a 16th of the job, a minute to an hour."""
     workers: int = 1
     """Processes that encode."""
+    engine: Literal["processes", "ray"] = "processes"
+    """Who runs the workers: this machine, or a Ray cluster (RAY_ADDRESS, or a local one)."""
+    verify_items: int = 4
+    """Utterances of each split that are encoded again and decoded before the store is sealed."""
     max_failed_fraction: float = 0.2
     """Stop when more than this share of the items cannot be used."""
     dry_run: bool = False
@@ -75,6 +91,9 @@ def main(argv: list[str]) -> None:
     """Prepare as argv says."""
     options = read_options(Options, "prepare", argv)
     from sodakit.codec.load import load_codec
+    from sodakit.prepare.checks import reasons_table
+    from sodakit.prepare.cleaning import split_long
+    from sodakit.prepare.cost import estimate_cost
     from sodakit.prepare.plan import make_plan, request
     from sodakit.prepare.stages import prepare
     from sodakit.tokens.text import TextTokenizer
@@ -85,9 +104,12 @@ def main(argv: list[str]) -> None:
     chosen = prepare_options(options)
     if options.dry_run:
         fingerprint = tokenizer.fingerprint if tokenizer else None
+        items = list(split_long(items, chosen.limits))
         plan = make_plan(items, request(items, codec.spec, fingerprint, chosen), chosen)
         Console().print(plan.table(codec.spec))
-        print("\n".join(plan.examples()))
+        if plan.rejected:
+            Console().print(reasons_table(plan.rejected, plan.num_items))
+        print(f"Encoding will take about {estimate_cost(codec, plan.duration_s, chosen.workers)}.")
         return
     prepare(items, options.out, codec, chosen, tokenizer)
 
@@ -105,11 +127,23 @@ def open_corpus(folder: Path, options: Options, codec: "CodecSpec") -> "Iterator
 def prepare_options(options: Options) -> "PrepareOptions":
     """The options of the stages from those of the command line."""
     from sodakit.prepare.checks import Limits
+    from sodakit.prepare.cleaning import CleaningRules
     from sodakit.prepare.options import PrepareOptions
     from sodakit.prepare.splits import SplitRule
 
     return PrepareOptions(
-        limits=Limits(min_duration_s=options.min_duration_s, max_duration_s=options.max_duration_s),
+        limits=Limits(
+            min_duration_s=options.min_duration_s,
+            max_duration_s=options.max_duration_s,
+            split_long=options.split_long,
+            max_clipped_fraction=options.max_clipped_fraction,
+        ),
+        cleaning=CleaningRules(
+            max_rate_deviations=options.max_rate_deviations,
+            max_repeats=options.max_repeats,
+            languages=options.languages,
+            near_duplicate_share=options.near_duplicate_share,
+        ),
         split=SplitRule(
             by=options.split_by,
             validation_fraction=options.validation,
@@ -120,6 +154,8 @@ def prepare_options(options: Options) -> "PrepareOptions":
         text_vocab_size=options.text_vocab_size,
         shard_duration_s=options.shard_duration_s,
         workers=options.workers,
+        engine=options.engine,
+        verify_items=options.verify_items,
         max_failed_fraction=options.max_failed_fraction,
         fresh=options.fresh,
     )

@@ -1,8 +1,9 @@
 """Batches as a pure function of (config, step): any rank, any number of workers, any resume gives the same rows."""
 
+import difflib
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,15 @@ from sodakit.data.mixture import Mixture
 from sodakit.data.order import derive_key, permute
 from sodakit.data.views import DocumentView, ViewConfig
 from sodakit.data.windows import TokenStream
+from sodakit.data.workers import worker_batches
 from sodakit.errors import ConfigError
 from sodakit.store.reader import StoreReader
 from sodakit.tokens.vocabulary import Vocabulary
+
+ROWS_TOGETHER = 64
+"""Rows made at once where many are asked for."""
+PERMUTED_TOGETHER = 1024
+"""Places of a source's order that are computed at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +36,29 @@ class SourceConfig:
     """How its utterances are written as documents."""
     split: str = "train"
     """Which split."""
+    name: str = ""
+    """What phases and reports call it; default: the name of the store's folder."""
+    max_epochs: float | None = None
+    """Passes after which it ends and the others share its place; None: it starts over as often as needed."""
+
+    def __post_init__(self) -> None:
+        if self.max_epochs is not None and self.max_epochs <= 0:
+            raise ConfigError(f"max_epochs={self.max_epochs}; needed: more than 0, or null for no limit.")
+
+    @property
+    def title(self) -> str:
+        """Its name, or that of its folder."""
+        return self.name or Path(self.store).name
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseConfig:
+    """Other weights from some step on, such as the cooldown mix of an annealing phase."""
+
+    from_step: int
+    """First step with these weights."""
+    weights: dict[str, float]
+    """Weight of each source by name; a source that is not named is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +73,8 @@ class DataConfig:
     """B: rows in a step, over all ranks."""
     seed: int = 0
     """Keys every shuffle."""
+    phases: tuple[PhaseConfig, ...] = ()
+    """Changes of the mixture, in the order of their steps."""
 
     def __post_init__(self) -> None:
         if self.context < 2 or self.batch_rows < 1 or not self.sources:
@@ -50,6 +82,17 @@ class DataConfig:
                 f"context={self.context}, batch_rows={self.batch_rows}, {len(self.sources)} sources; "
                 "needed: at least 2, 1 and 1."
             )
+        names = [source.title for source in self.sources]
+        if self.phases and len(set(names)) < len(names):
+            raise ConfigError(
+                f"Sources {', '.join(names)} share a name; needed with phases: one each. Set `name`."
+            )
+        for phase in self.phases:
+            for name in phase.weights:
+                if name not in names:
+                    close = difflib.get_close_matches(name, names, n=1)
+                    hint = f"Did you mean {close[0]!r}?" if close else f"Sources: {', '.join(names)}."
+                    raise ConfigError(f"The phase from step {phase.from_step} weighs {name!r}. {hint}")
 
     @property
     def batch_tokens(self) -> int:
@@ -88,20 +131,74 @@ class Loader:
             )
             for number, s in enumerate(config.sources)
         ]
-        self._mixture = Mixture([s.weight for s in config.sources], config.seed)
+        self._mixture = Mixture(
+            [s.weight for s in config.sources],
+            config.seed,
+            changes=[
+                (p.from_step * config.batch_rows, [p.weights.get(s.title, 0.0) for s in config.sources])
+                for p in config.phases
+            ],
+            limits=[
+                None if s.max_epochs is None else int(s.max_epochs * stream.num_windows)
+                for s, stream in zip(config.sources, self.streams, strict=True)
+            ],
+        )
+        self._orders: dict[int, tuple[tuple[int, int], np.ndarray]] = {}
+
+    def __reduce__(self) -> tuple[type["Loader"], tuple[DataConfig, Vocabulary]]:
+        # Another process opens the stores itself: memory maps do not travel.
+        return type(self), (self.config, self.vocabulary)
 
     def row(self, number: int) -> tuple[np.ndarray, tuple[int, ...]]:
         """Row `number` of the run: ids_T and the lengths of its document pieces."""
-        source, nth = self._mixture.locate(number)
-        stream = self.streams[source]
-        epoch, place = divmod(nth, stream.num_windows)
-        key = derive_key("windows", self.config.seed, source, epoch)
-        window = int(permute(np.array([place]), stream.num_windows, key)[0])
-        ids_T, lengths = stream.window(window)
-        return ids_T, tuple(lengths.tolist())
+        ids_BT, lengths = self._rows([range(number, number + 1)])
+        return ids_BT[0], lengths[0]
+
+    def _rows(self, ranges: Sequence[range]) -> tuple[np.ndarray, list[tuple[int, ...]]]:
+        """The rows of some ranges of numbers, made together: ids_BT and the lengths of each row's pieces."""
+        located = [self._mixture.locate_rows(numbers) for numbers in ranges]
+        source_B, nth_B = (np.concatenate(column) for column in zip(*located, strict=True))
+        ids_BT = np.empty((len(source_B), self.config.context), np.int32)
+        lengths: list[tuple[int, ...]] = [()] * len(source_B)
+        for source in np.unique(source_B).tolist():
+            places = np.flatnonzero(source_B == source)
+            windows = self._windows(source, nth_B[places])
+            ids_BT[places], lengths_of = self.streams[source].windows(windows)
+            for place, row_lengths in zip(places.tolist(), lengths_of, strict=True):
+                lengths[place] = row_lengths
+        return ids_BT, lengths
+
+    def _windows(self, source: int, nth_B: np.ndarray) -> np.ndarray:
+        """Which windows of a source are its rows of these numbers."""
+        epoch_B, place_B = np.divmod(nth_B, self.streams[source].num_windows)
+        piece_B = place_B // PERMUTED_TOGETHER
+        windows_B = np.empty_like(nth_B)
+        for epoch, piece in sorted(set(zip(epoch_B.tolist(), piece_B.tolist(), strict=True))):
+            here_B = (epoch_B == epoch) & (piece_B == piece)
+            windows_B[here_B] = self._order(source, epoch, piece)[place_B[here_B] % PERMUTED_TOGETHER]
+        return windows_B
+
+    def _order(self, source: int, epoch: int, piece: int) -> np.ndarray:
+        """The windows at a piece of the places of an epoch; the latest of each source is kept."""
+        key, windows = self._orders.get(source, ((-1, -1), np.zeros(0, np.int64)))
+        if key != (epoch, piece):
+            size = self.streams[source].num_windows
+            first = piece * PERMUTED_TOGETHER
+            places = np.arange(first, min(first + PERMUTED_TOGETHER, size))
+            windows = permute(places, size, derive_key("windows", self.config.seed, source, epoch))
+            self._orders[source] = ((epoch, piece), windows)
+        return windows
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> Batch:
         """The rows of `step` that fall to `rank`.
+
+        Raises:
+            ConfigError: batch_rows does not divide by the number of ranks.
+        """
+        return next(self.batches(range(step, step + 1), rank, world_size))
+
+    def batches(self, steps: range, rank: int = 0, world_size: int = 1) -> Iterator[Batch]:
+        """The batches of `steps` one after the other, several made at once: quicker, and the same.
 
         Raises:
             ConfigError: batch_rows does not divide by the number of ranks.
@@ -111,28 +208,45 @@ class Loader:
                 f"batch_rows={self.config.batch_rows} does not divide among {world_size} ranks."
             )
         share = self.config.batch_rows // world_size
-        first = step * self.config.batch_rows + rank * share
-        rows = [self.row(number) for number in range(first, first + share)]
-        return Batch(np.stack([ids_T for ids_T, _ in rows]), tuple(lengths for _, lengths in rows), step)
+        together = max(1, ROWS_TOGETHER // share)
+        for begin in range(0, len(steps), together):
+            group = steps[begin : begin + together]
+            firsts = [step * self.config.batch_rows + rank * share for step in group]
+            ids_BT, lengths = self._rows([range(first, first + share) for first in firsts])
+            for number, step in enumerate(group):
+                rows = slice(number * share, (number + 1) * share)
+                yield Batch(ids_BT[rows], tuple(lengths[rows]), step)
 
     def epochs(self, step: int) -> list[float]:
         """How often each source has been passed through after `step` steps."""
-        rows = np.array([s.weight for s in self.config.sources])
-        rows = rows / rows.sum() * step * self.config.batch_rows
+        rows = self._mixture.rows_before(step * self.config.batch_rows)
         return [float(r / s.num_windows) for r, s in zip(rows, self.streams, strict=True)]
 
 
 def prefetch(
-    loader: Loader, steps: range, rank: int = 0, world_size: int = 1, depth: int = 4
+    loader: Loader, steps: range, rank: int = 0, world_size: int = 1, depth: int = 4, workers: int = 0
 ) -> Iterator[Batch]:
-    """The batches of `steps`, made ahead in a thread so that the model never waits. An error there is raised here."""
+    """The batches of `steps`, made ahead so that the model never waits. An error there is raised here.
+
+    Args:
+        loader: makes them.
+        steps: which, in this order.
+        rank: this process's number among those that train.
+        world_size: how many train.
+        depth: batches made ahead; by each worker where there are some.
+        workers: processes that make them; 0 is a thread of this one. The batches are the same.
+    """
+    if workers:
+        yield from worker_batches(loader, steps, rank, world_size, depth, workers)
+        return
     ready: queue.Queue[Batch | Exception] = queue.Queue(maxsize=depth)
     stopped = threading.Event()
 
     def produce() -> None:
-        for step in steps:
+        batches = loader.batches(steps, rank, world_size)
+        for _ in steps:
             try:
-                item: Batch | Exception = loader.batch(step, rank, world_size)
+                item: Batch | Exception = next(batches)
             except Exception as error:
                 item = error
             while not stopped.is_set():

@@ -5,6 +5,8 @@ import hashlib
 import numpy as np
 
 ROUNDS = 6
+PIECE = 1 << 16
+"""Positions permuted at a time, so that what is between fits the processor's cache."""
 
 
 def derive_key(*parts: int | str) -> int:
@@ -33,6 +35,15 @@ def permute(positions: np.ndarray, size: int, key: int) -> np.ndarray:
         values[outside] = _feistel(values[outside], half_bits, key)
         outside = values >= size
     return values.astype(np.int64)
+
+
+def permute_all(size: int, key: int) -> np.ndarray:
+    """`permute` of every position, made piece by piece: int32 where that is enough, for it may be long."""
+    order = np.empty(size, np.int32 if size <= np.iinfo(np.int32).max else np.int64)
+    for first in range(0, size, PIECE):
+        last = min(first + PIECE, size)
+        order[first:last] = permute(np.arange(first, last), size, key)
+    return order
 
 
 def _feistel(values: np.ndarray, half_bits: int, key: int) -> np.ndarray:

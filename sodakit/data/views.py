@@ -9,8 +9,9 @@ from typing import Literal
 
 import numpy as np
 
+from sodakit.data.render import Part, Renderer
 from sodakit.errors import ConfigError
-from sodakit.store.columns import Columns
+from sodakit.store.flat import begins_recording_N
 from sodakit.store.reader import StoreReader
 from sodakit.store.schema import Utterance
 from sodakit.tokens.documents import Span, Speech, Template, Text
@@ -59,19 +60,27 @@ class DocumentView(Sequence[np.ndarray]):
         num_codebooks = self._codebooks(reader, vocabulary)
         self.template = Template(vocabulary, num_codebooks)
         self.frame_rate_hz = reader.codec_spec.frame_rate_hz
-        parts = reader.shard_columns(split)
-        frames_N = _join([np.diff(c.frame_offsets) for c in parts])
-        text_N = _join([np.diff(c.text_offsets) for c in parts]) * config.has_text
+        shards, stored = reader.flat_shards(split), reader.codec_spec.num_codebooks
+        self._render = Renderer(shards, stored, self.template, config.has_text)
+        # Counts of one utterance fit 32 bits, and an index of ten million is held to half the memory.
+        frames_N = _join([(np.diff(s.code_offsets) // stored).astype(np.int32) for s in shards])
+        text_N = _join([np.diff(s.text_offsets).astype(np.int32) for s in shards]) * np.int32(config.has_text)
+        self.num_frames, self.num_text_tokens = (
+            int(frames_N.sum(dtype=np.int64)),
+            int(text_N.sum(dtype=np.int64)),
+        )
         lengths_N = np.where(frames_N > 0, frames_N * num_codebooks + 2, 0)
         lengths_N += np.where(text_N > 0, text_N + 2, 0)
-        self._members = self._group(_recordings(parts), _join([c.start_s for c in parts]), lengths_N > 0)
-        # BOS and EOS; a single utterance without speech is plain text, without its two markers.
-        lengths = np.array(
-            [lengths_N[m].sum() + (0 if len(m) == 1 and frames_N[m[0]] == 0 else 2) for m in self._members],
-            np.int64,
+        usable_N = lengths_N > 0
+        # One number of 8 bytes an utterance and one of 4 a document: ten million of each are 120 MB.
+        self._utterance_M = None if usable_N.all() else np.flatnonzero(usable_N).astype(np.int32)
+        self._begin_M = np.concatenate(
+            [np.zeros(1, np.int64), np.cumsum(lengths_N[usable_N], dtype=np.int64)]
         )
-        self.lengths_U = np.tile(lengths, 2) if config.order == "both" else lengths
-        """Tokens of each document, BOS and EOS included."""
+        self._first_G = self._group(begins_recording_N(shards), usable_N)
+        # A single utterance without speech is plain text, without its two markers.
+        alone_G = np.diff(self._first_G) == 1
+        self._plain_G = alone_G & (frames_N[usable_N][self._first_G[:-1]] == 0)
 
     def _codebooks(self, reader: StoreReader, vocabulary: Vocabulary) -> int:
         stored = reader.codec_spec.num_codebooks
@@ -89,27 +98,108 @@ class DocumentView(Sequence[np.ndarray]):
             )
         return wanted
 
-    def _group(
-        self, recording_N: np.ndarray, start_s_N: np.ndarray, usable_N: np.ndarray
-    ) -> list[np.ndarray]:
-        order_N = np.lexsort((np.arange(len(recording_N)), start_s_N, recording_N))
-        order_N = order_N[usable_N[order_N]]
-        borders = np.flatnonzero(np.diff(recording_N[order_N])) + 1
-        groups = np.split(order_N, borders) if len(order_N) else []
+    def _group(self, begins_N: np.ndarray, usable_N: np.ndarray) -> np.ndarray:
+        """Where each document begins among the usable utterances, and their number at the end."""
+        recording_M = np.cumsum(begins_N, dtype=np.int32)[usable_N]
+        begins_M = np.ones(len(recording_M), bool)
+        begins_M[1:] = recording_M[1:] != recording_M[:-1]
         most = self.config.utterances_per_document
-        if most is None:
-            return groups
-        return [group[i : i + most] for group in groups for i in range(0, len(group), most)]
+        if most is not None and len(begins_M):
+            first_R = np.flatnonzero(begins_M)
+            counts_R = np.diff(np.append(first_R, len(begins_M)))
+            begins_M = (np.arange(len(begins_M)) - np.repeat(first_R, counts_R)) % most == 0
+        return np.append(np.flatnonzero(begins_M), len(begins_M)).astype(np.int32)
+
+    @property
+    def num_groups(self) -> int:
+        """Groups of utterances that make a document, or with `both` two."""
+        return len(self._plain_G)
+
+    @property
+    def lengths_U(self) -> np.ndarray:
+        """Tokens of each document, BOS and EOS included: int64."""
+        return self.lengths_of(np.arange(len(self)))
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of all documents: with `both`, every utterance counts twice."""
+        once = int(self._begin_M[-1]) + 2 * int(np.count_nonzero(~self._plain_G))
+        return once * self.orders
+
+    @property
+    def orders(self) -> int:
+        """Documents made of each group of utterances."""
+        return 2 if self.config.order == "both" else 1
+
+    @property
+    def hours(self) -> float:
+        """Sound that the documents tell, each second once."""
+        return self.num_frames / self.frame_rate_hz / 3600
+
+    def tokens_by_kind(self) -> dict[str, int]:
+        """Tokens of all documents: text, semantic, acoustic, and markers with BOS and EOS; `num_tokens` in all."""
+        semantic = sum(k < self.template.num_codebooks for k in self.template.vocabulary.semantic_codebooks)
+        kinds = {
+            "text": self.orders * self.num_text_tokens,
+            "semantic": self.orders * self.num_frames * semantic,
+            "acoustic": self.orders * self.num_frames * (self.template.num_codebooks - semantic),
+        }
+        return kinds | {"markers": self.num_tokens - sum(kinds.values())}
+
+    def lengths_of(self, documents: np.ndarray) -> np.ndarray:
+        """Tokens of the documents of these numbers: int64."""
+        group = documents % self.num_groups if self.num_groups else documents
+        bodies = self._begin_M[self._first_G[group + 1]] - self._begin_M[self._first_G[group]]
+        return bodies + np.where(self._plain_G[group], 0, 2)
+
+    def members(self, document: int) -> np.ndarray:
+        """Numbers of the utterances of a document, in time."""
+        group = document % self.num_groups
+        first, last = int(self._first_G[group]), int(self._first_G[group + 1])
+        return np.arange(first, last) if self._utterance_M is None else self._utterance_M[first:last]
 
     def __len__(self) -> int:
-        return len(self.lengths_U)
+        return self.num_groups * self.orders
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
-        text_first = self.config.order == "text_first" or index >= len(self._members)
-        utterances = [self.utterances[int(i)] for i in self._members[index % len(self._members)]]
+        """A whole document by the template: the definition, for people and tests. `render` is the fast way."""
+        text_first = self._text_first(index)
+        utterances = [self.utterances[int(i)] for i in self.members(index)]
         if len(utterances) == 1 and utterances[0].codes_KF.shape[1] == 0:
             return self.template.plain_text(utterances[0].text_ids_T)
         return self.template.document([s for u in utterances for s in self._spans(u, text_first)])
+
+    def render(self, documents: np.ndarray, begins: np.ndarray, size: int) -> np.ndarray:
+        """What is visible of each document in a window of `size` tokens, one after the other: int32.
+
+        Args:
+            documents: their numbers.
+            begins: where each one's BOS stands in its window: negative where it begins before.
+            size: tokens in a window.
+        """
+        group = documents % self.num_groups
+        first, last = self._first_G[group], self._first_G[group + 1]
+        plain = self._plain_G[group]
+        # Plain text has BOS and EOS, but its length was counted with markers.
+        body = begins + 1 - self._begin_M[first]
+        ends = body + self._begin_M[last] - np.where(plain, 2, 0) + 1
+        visible = np.searchsorted(self._begin_M, np.maximum(0, -body), side="right") - 1
+        visible = np.clip(visible, first, last)
+        hidden = np.clip(np.searchsorted(self._begin_M, size - body, side="left"), visible, last)
+        utterance_begins = body + self._begin_M[visible]
+        utterance_ends = body + self._begin_M[hidden] - np.where(plain, 2, 0)
+        if self._utterance_M is not None and len(self._utterance_M):
+            # Those between that the view leaves out have nothing to write, so a range of numbers will do.
+            none = visible == hidden
+            hidden = np.where(none, 0, self._utterance_M[np.maximum(hidden, 1) - 1] + 1)
+            visible = np.where(none, 0, self._utterance_M[np.minimum(visible, len(self._utterance_M) - 1)])
+        text_first = (documents >= self.num_groups) | (self.config.order == "text_first")
+        columns = (visible, hidden, text_first, begins, utterance_begins, utterance_ends, ends, plain)
+        parts = [Part(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
+        return self._render.render(parts, size)
+
+    def _text_first(self, document: int) -> bool:
+        return self.config.order == "text_first" or document >= self.num_groups
 
     def _spans(self, utterance: Utterance, text_first: bool) -> list[Span]:
         spans: list[Span] = [Speech(utterance.codes_KF)] if utterance.codes_KF.shape[1] else []
@@ -119,15 +209,4 @@ class DocumentView(Sequence[np.ndarray]):
 
 
 def _join(parts: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
-
-
-def _recordings(parts: list[Columns]) -> np.ndarray:
-    # Shards number their recordings on their own; a recording may continue in the next shard.
-    numbers: dict[str, int] = {}
-    return _join(
-        [
-            np.array([numbers.setdefault(r, len(numbers)) for r in c.recordings], np.int64)[c.recording]
-            for c in parts
-        ]
-    )
+    return np.concatenate(parts) if parts else np.zeros(0, np.int32)

@@ -2,9 +2,12 @@
 
 import numpy as np
 
-from sodakit.data.order import derive_key, permute
+from sodakit.data.order import derive_key, permute_all
 from sodakit.data.views import DocumentView
 from sodakit.errors import ConfigError
+
+STRIDE = 8
+"""The stream's index remembers where every 8th document begins and counts on from there: an eighth of the memory."""
 
 
 class TokenStream:
@@ -17,19 +20,29 @@ class TokenStream:
     def __init__(self, view: DocumentView, window_tokens: int, seed: int) -> None:
         self.view = view
         self.window_tokens = window_tokens
-        self._order_U = permute(np.arange(len(view)), len(view), derive_key("documents", seed))
-        self._ends_U = np.cumsum(view.lengths_U[self._order_U])
-        self.num_tokens = int(view.lengths_U.sum())
+        self.num_tokens = view.num_tokens
         if self.num_windows == 0:
             raise ConfigError(
                 f"A source has {self.num_tokens} tokens in {len(view)} documents, less than one window of {window_tokens}. "
                 "Use a shorter context or more data."
             )
+        self._order_U = permute_all(len(view), derive_key("documents", seed))
+        # Where each run of STRIDE documents begins in the stream.
+        sums = [
+            np.add.reduceat(lengths_U := view.lengths_of(part_U), np.arange(0, len(lengths_U), STRIDE))
+            for part_U in _pieces(self._order_U)
+        ]
+        self._begins = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(sums))])
 
     @property
     def num_windows(self) -> int:
         """Whole windows in one pass."""
         return self.num_tokens // self.window_tokens
+
+    @property
+    def unseen_tokens(self) -> int:
+        """Tokens at the end that fill no window: all that is lost to packing."""
+        return self.num_tokens % self.window_tokens
 
     def window(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """The tokens of one window and where its documents end.
@@ -37,14 +50,41 @@ class TokenStream:
         Returns:
             ids_T int32, and the lengths of the document pieces in it (int64, summing to `window_tokens`).
         """
-        start = index * self.window_tokens
-        stop = start + self.window_tokens
-        first = int(np.searchsorted(self._ends_U, start, side="right"))
-        pieces, position, document = [], start, first
-        while position < stop:
-            begin = int(self._ends_U[document - 1]) if document else 0
-            ids_T = self.view[int(self._order_U[document])][position - begin : stop - begin]
-            pieces.append(ids_T)
-            position += len(ids_T)
-            document += 1
-        return np.concatenate(pieces), np.array([len(p) for p in pieces], np.int64)
+        ids_BT, lengths = self.windows(np.array([index]))
+        return ids_BT[0], np.array(lengths[0], np.int64)
+
+    def windows(self, indices: np.ndarray) -> tuple[np.ndarray, list[tuple[int, ...]]]:
+        """The tokens of some windows, and the lengths of the document pieces in each. Many at once cost less each.
+
+        Returns:
+            ids_BT int32, and for each row lengths that sum to `window_tokens`.
+        """
+        size = self.window_tokens
+        row_P, document_P, begin_P, length_P = self._pieces_of(indices * size)
+        ids = self.view.render(document_P, begin_P, size)
+        seen_P = (np.minimum(begin_P + length_P, size) - np.maximum(begin_P, 0)).tolist()
+        ends = np.cumsum(np.bincount(row_P, minlength=len(indices))).tolist()
+        lengths = [tuple(seen_P[a:b]) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+        return ids.reshape(len(indices), size), lengths
+
+    def _pieces_of(self, starts_B: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The documents in the windows that begin at `starts_B`: row, document, where it begins in the row, length."""
+        run_B = self._begins.searchsorted(starts_B, side="right") - 1
+        end_B = self._begins.searchsorted(starts_B + self.window_tokens, side="left")
+        first_B, last_B = run_B * STRIDE, np.minimum(end_B * STRIDE, len(self._order_U))
+        counts_B = last_B - first_B
+        row_P = np.repeat(np.arange(len(starts_B)), counts_B)
+        ends_B = np.cumsum(counts_B)
+        document_P = self._order_U[np.arange(ends_B[-1]) + np.repeat(first_B - ends_B + counts_B, counts_B)]
+        length_P = self.view.lengths_of(document_P)
+        # Documents follow each other, so one running sum over all rows serves each of them.
+        sums_P = np.cumsum(length_P) - length_P
+        offset_B = self._begins[run_B] - starts_B - sums_P[ends_B - counts_B]
+        begin_P = sums_P + offset_B[row_P]
+        inside_P = (begin_P < self.window_tokens) & (begin_P + length_P > 0)
+        return row_P[inside_P], document_P[inside_P], begin_P[inside_P], length_P[inside_P]
+
+
+def _pieces(order_U: np.ndarray) -> list[np.ndarray]:
+    """The order in parts of a million, so that what is computed of it stays small."""
+    return [order_U[i : i + STRIDE * 2**17] for i in range(0, len(order_U), STRIDE * 2**17)]

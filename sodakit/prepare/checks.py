@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from rich.table import Table
+from rich.text import Text
 
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError
@@ -13,6 +15,9 @@ from sodakit.prepare.recording import Item
 
 SILENCE_PEAK = 1e-4
 """A sound whose loudest sample (after removing its mean) is below this, -80 dBFS, is silent."""
+
+CLIPPED = 0.999
+"""A sample at this share of full scale or above counts as clipped."""
 
 OVERRUN_S = 0.5
 """A segment may end this much after its file: transcribers round."""
@@ -25,13 +30,22 @@ class Limits:
     min_duration_s: float = 0.1
     """Shorter ones are left out."""
     max_duration_s: float = 120.0
-    """Longer ones are left out: give start and end times to cut them."""
+    """Longer ones are left out, or split."""
+    split_long: bool = False
+    """Cut longer ones without a transcript into equal parts. With one they are left out: nobody knows which words
+    belong to which part."""
+    max_clipped_fraction: float = 0.01
+    """Sounds with a larger share of samples at full scale are left out; 1 for no limit."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_duration_s < self.max_duration_s:
             raise ConfigError(
                 f"min_duration_s={self.min_duration_s} and max_duration_s={self.max_duration_s}; "
                 "needed: 0 <= min < max. Swap or widen them."
+            )
+        if not 0 <= self.max_clipped_fraction <= 1:
+            raise ConfigError(
+                f"max_clipped_fraction={self.max_clipped_fraction}; needed: a share from 0 to 1."
             )
 
 
@@ -88,12 +102,29 @@ def check_wave(wave: Wave, limits: Limits) -> Rejection | None:
     peak = float(np.abs(samples_S - samples_S.mean()).max())
     if peak < SILENCE_PEAK:
         return Rejection("silent", f"peak {peak:.1e}, needed at least {SILENCE_PEAK:.0e}")
+    clipped = float(np.mean(np.abs(samples_S) >= CLIPPED))
+    if clipped > limits.max_clipped_fraction:
+        allowed = f"allowed: {limits.max_clipped_fraction:.1%}"
+        return Rejection("clipped", f"{clipped:.1%} of the samples at full scale, {allowed}")
     return _check_duration(wave.duration_s, limits)
 
 
 def most_frequent(rows: Iterable[dict[str, Any]]) -> list[tuple[str, int]]:
     """Reasons and how often each occurs, most frequent first."""
     return sorted(Counter(row["reason"] for row in rows).items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def reasons_table(rows: list[dict[str, Any]], total: int) -> Table:
+    """Every reason with how many items it took, their share and an example."""
+    table = Table(title=f"Left out: {len(rows)} of {total}")
+    for name in ("rule", "items", "share", "for example"):
+        table.add_column(name, justify="right" if name in ("items", "share") else "left")
+    first = {row["reason"]: row for row in reversed(rows)}
+    for reason, count in most_frequent(rows):
+        # A Text, because rich reads a plain string with [brackets] as markup.
+        example = Text(f"{first[reason]['id']}: {first[reason]['detail']}")
+        table.add_row(reason, str(count), f"{count / max(total, 1):.1%}", example)
+    return table
 
 
 def check_failures(rows: list[dict[str, Any]], total: int, max_failed_fraction: float, where: str) -> None:

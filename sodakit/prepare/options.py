@@ -1,31 +1,39 @@
 """How items become a store."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from sodakit.config import to_plain
 from sodakit.errors import ConfigError
 from sodakit.prepare.checks import Limits
+from sodakit.prepare.cleaning import CleaningRules
 from sodakit.prepare.splits import SplitRule
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions:
-    """How items become a store. Only `workers`, `max_failed_fraction` and `fresh` may differ between two
-    runs into the same folder."""
+    """How items become a store. Only `workers`, `engine`, `verify_items`, `max_failed_fraction` and `fresh` may differ
+    between two runs into the same folder."""
 
     limits: Limits = field(default_factory=Limits)
     """What an utterance may be."""
+    cleaning: CleaningRules = field(default_factory=CleaningRules)
+    """What is left out for what the others are like."""
     split: SplitRule = field(default_factory=SplitRule)
     """Which recordings are held out."""
     text_vocab_size: int = 512
     """Ids of the tokenizer trained on the transcripts, where none is given."""
-    shard_duration_s: float = 3600.0
-    """Sound in one shard; what a killed job loses."""
+    shard_duration_s: float | None = None
+    """Sound in one shard; what a killed job loses. Default: a 16th of the job, between a minute and an hour, so that
+    a short job has shards for every worker."""
     batch_duration_s: float = 120.0
     """Sound in one batch of the codec, padding included."""
     workers: int = 1
     """Processes that encode. 1 encodes in this one. The result is the same."""
+    engine: Literal["processes", "ray"] = "processes"
+    """Who runs the workers: processes of this machine, or a Ray cluster. The result is the same."""
+    verify_items: int = 4
+    """Utterances of each split that are encoded again and decoded before the store is sealed."""
     max_failed_fraction: float = 0.2
     """Stop when more than this share of the items cannot be used."""
     fresh: bool = False
@@ -33,7 +41,8 @@ class PrepareOptions:
 
     def __post_init__(self) -> None:
         for name in ("shard_duration_s", "batch_duration_s", "workers"):
-            if getattr(self, name) <= 0:
+            value = getattr(self, name)
+            if value is not None and value <= 0:
                 raise ConfigError(
                     f"{name}={getattr(self, name)}; needed: more than 0. The default is a fair start."
                 )
@@ -44,6 +53,7 @@ class PrepareOptions:
         """The options that decide the result, as JSON."""
         return {
             **to_plain(self.limits),
+            **to_plain(self.cleaning),
             **{f"split.{name}": value for name, value in self.split.describe().items()},
             "text_vocab_size": self.text_vocab_size,
             "shard_duration_s": self.shard_duration_s,

@@ -16,14 +16,19 @@ from sodakit.config import to_plain
 from sodakit.errors import ConfigError
 from sodakit.files import digest, read_json, write_json
 from sodakit.log import track
-from sodakit.prepare.checks import Rejection, check_item, most_frequent
+from sodakit.prepare.checks import Rejection, check_item
+from sodakit.prepare.cleaning import clean
 from sodakit.prepare.options import PrepareOptions
 from sodakit.prepare.recording import Item
 from sodakit.prepare.splits import assign_splits
 from sodakit.store.schema import SPLITS
 from sodakit.units import format_bytes, format_count, format_duration
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
+SHARDS_PER_JOB = 16
+"""Shards of a job whose shards are not given a length."""
+MIN_SHARD_S, MAX_SHARD_S = 60.0, 3600.0
+"""Their shortest and longest."""
 MAX_SHARD_ROWS = 100_000
 """A shard of text documents ends here: they have no duration."""
 
@@ -99,18 +104,12 @@ class Plan:
             table.add_column(name, justify="left" if name == "split" else "right")
         for name in (*(s for s in SPLITS if any(s == shard.split for shard in self.shards)), "all"):
             table.add_row(name, *self._cells(codec, [s for s in self.shards if name in ("all", s.split)]))
-        if self.rejected:
-            reasons = ", ".join(f"{reason}: {count}" for reason, count in most_frequent(self.rejected))
-            table.caption = f"{len(self.rejected)} of {self.num_items} items left out ({reasons})"
         return table
 
-    def examples(self) -> list[str]:
-        """One line for each reason to leave something out, with the first item it applies to."""
-        first = {row["reason"]: row for row in reversed(self.rejected)}
-        return [
-            f"{why}: for example {first[why]['id']}: {first[why]['detail']}"
-            for why, _ in most_frequent(self.rejected)
-        ]
+    @property
+    def duration_s(self) -> float:
+        """Sound to be encoded."""
+        return sum(sum(shard.durations_s) for shard in self.shards)
 
     def _cells(self, codec: CodecSpec, shards: list[PlannedShard]) -> list[str]:
         duration_s = sum(sum(shard.durations_s) for shard in shards)
@@ -156,12 +155,18 @@ def make_plan(items: Sequence[Item], asked: dict[str, Any], options: PrepareOpti
             durations_s[row] = duration_s
         else:
             rejected.append(rejection.row(item))
+    for row, unclean in clean(items, durations_s, options.cleaning).items():
+        del durations_s[row]
+        rejected.append(unclean.row(items[row]))
     kept = _by_recording(items, durations_s)
     splits = assign_splits([items[row] for row in kept], options.split)
+    shard_duration_s = options.shard_duration_s or min(
+        MAX_SHARD_S, max(MIN_SHARD_S, sum(durations_s.values()) / SHARDS_PER_JOB)
+    )
     shards = []
     for split in SPLITS:
         rows = [row for row, name in zip(kept, splits, strict=True) if name == split]
-        for index, part in enumerate(_cut(items, rows, durations_s, options.shard_duration_s)):
+        for index, part in enumerate(_cut(items, rows, durations_s, shard_duration_s)):
             shards.append(PlannedShard(split, index, part, [round(durations_s[row], 6) for row in part]))
     return Plan(asked=asked, shards=shards, rejected=rejected, num_items=len(items))
 

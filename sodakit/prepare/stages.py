@@ -1,4 +1,4 @@
-"""Sound to store in four stages: plan, tokenizer, encode, seal. Killed at any moment, it continues."""
+"""Sound to store in stages: plan, tokenizer, encode, deduplicate, verify, seal. Killed at any moment, it continues."""
 
 import shutil
 import time
@@ -9,13 +9,16 @@ from typing import Any
 
 from sodakit.codec.contract import Codec
 from sodakit.errors import AudioError, ConfigError
-from sodakit.files import atomic_folder, write_json_lines
+from sodakit.files import atomic_folder, write_json, write_json_lines
 from sodakit.log import console, progress_bar, say
-from sodakit.prepare.checks import check_failures, most_frequent
+from sodakit.prepare.checks import check_failures, most_frequent, reasons_table
+from sodakit.prepare.cleaning import split_long
+from sodakit.prepare.duplicates import leave_out_duplicates
 from sodakit.prepare.encode import ShardEncoder
 from sodakit.prepare.options import PrepareOptions
 from sodakit.prepare.plan import Plan, PlannedShard, make_plan, request
 from sodakit.prepare.recording import Item
+from sodakit.prepare.verify import verify_sample
 from sodakit.prepare.workers import encode_shards
 from sodakit.store.reader import StoreReader
 from sodakit.store.schema import SPLITS
@@ -78,16 +81,18 @@ def prepare(
         AudioError: more than `options.max_failed_fraction` of the items cannot be used.
     """
     begun_s = time.monotonic()
-    items, out = list(items), Path(out)
+    items, out = list(split_long(items, options.limits)), Path(out)
     plan = plan_or_continue(items, out, codec, options, tokenizer)
     tokenizer = open_tokenizer(items, out, plan, options, tokenizer)
     writer = StoreWriter(out, codec.spec, tokenizer.fingerprint)
     missing = [shard for shard in plan.shards if not writer.has_shard(shard.split, shard.index)]
-    encoder = ShardEncoder(codec, tokenizer, writer, options.limits, options.batch_duration_s)
-    encode_missing(encoder, plan, missing, items, options)
     if missing or not (out / "store.json").exists():
-        writer.seal(plan.rejected)
+        encoder = ShardEncoder(codec, tokenizer, writer, options.limits, options.batch_duration_s)
+        encode_missing(encoder, plan, missing, items, options)
+        finish(writer, codec, plan, items, options)
     report = _report(out, plan, writer, len(missing), time.monotonic() - begun_s)
+    if report.rejected:
+        console.print(reasons_table(report.rejected, plan.num_items))
     say(str(report))
     return report
 
@@ -162,10 +167,37 @@ def encode_missing(
         task = bar.add_task("encode", total=total, note="")
         bar.advance(task, total - sum(len(shard.rows) for shard in missing))
         advance = lambda count: bar.advance(task, count)  # noqa: E731
-        for shard in encode_shards(encoder, missing, items, options.workers, advance):
+        for shard in encode_shards(encoder, missing, items, options.workers, advance, options.engine):
             rejected += writer.shard_rejected(shard.split, shard.index)
             bar.update(task, note=f"{shard.name}, {len(rejected)} left out")
             _check_rejected(rejected, plan, writer.folder, options)
+
+
+def finish(
+    writer: StoreWriter, codec: Codec, plan: Plan, items: Sequence[Item], options: PrepareOptions
+) -> None:
+    """Leave out near-duplicates, look at a sample again, and seal.
+
+    Raises:
+        AudioError: with the duplicates, too many items cannot be used.
+        StoreError: stored codes are not those of their sound.
+    """
+    _clear(writer.folder, everything=False)  # what a worker that died was writing
+    if options.cleaning.near_duplicate_share is not None:
+        by_id = {item.id: item for item in items}
+        leave_out_duplicates(writer, by_id, options.cleaning.near_duplicate_share)
+        in_shards = [row for shard in plan.shards for row in writer.shard_rejected(shard.split, shard.index)]
+        _check_rejected([*plan.rejected, *in_shards], plan, writer.folder, options)
+    sample = verify_sample(writer, codec, items, options.verify_items)
+    write_json(writer.folder / "verify.json", sample)
+    if sample:
+        same = sum(row["encoded_again_same"] for row in sample) / len(sample)
+        back = sum(row["round_trip_same"] for row in sample) / len(sample)
+        say(
+            f"Verified {len(sample)} utterances: {same:.1%} of their codes come out again when encoded alone, "
+            f"{back:.1%} after decoding"
+        )
+    writer.seal(plan.rejected)
 
 
 def _check_rejected(rejected: list[dict[str, Any]], plan: Plan, out: Path, options: PrepareOptions) -> None:
@@ -184,7 +216,7 @@ def _clear(out: Path, everything: bool) -> None:
             path.unlink(missing_ok=True)
     if everything:
         shutil.rmtree(out / "tokenizer", ignore_errors=True)
-        for name in ("plan.json", "store.json", "quarantine.jsonl"):
+        for name in ("plan.json", "store.json", "quarantine.jsonl", "verify.json"):
             (out / name).unlink(missing_ok=True)
 
 

@@ -16,6 +16,7 @@ from sodakit.config import from_plain
 from sodakit.errors import StoreError
 from sodakit.files import read_json
 from sodakit.store.columns import Columns, columns_of, join_columns
+from sodakit.store.flat import FlatShard, flat_shard
 from sodakit.store.schema import Utterance
 from sodakit.store.shard import (
     CODEC_KEY,
@@ -85,6 +86,11 @@ class StoreReader:
         self.shards(split)
         return Utterances([_Shard(batch, self.codec_spec.num_codebooks) for batch in self._batches[split]])
 
+    def flat_shards(self, split: str) -> list[FlatShard]:
+        """Codes and text ids of each shard, without names: costs no memory, whatever the size of the store."""
+        self.shards(split)
+        return [flat_shard(batch) for batch in self._batches[split]]
+
     def shard_columns(self, split: str) -> list[Columns]:
         """Flat arrays of each shard; views over the memory map, whatever the size of the store."""
         self.shards(split)
@@ -122,6 +128,15 @@ class StoreReader:
         check_fingerprint("codec", metadata_text(batch, CODEC_KEY), self.codec_spec.fingerprint, path)
         check_fingerprint("tokenizer", metadata_text(batch, TOKENIZER_KEY), self.tokenizer_fingerprint, path)
         return batch
+
+
+def open_utterances(paths: Sequence[Path], num_codebooks: int) -> "Utterances":
+    """The utterances of complete shards by number, sealed or not.
+
+    Raises:
+        StoreError: a shard is missing, truncated, or not a shard.
+    """
+    return Utterances([_Shard(open_batch(path), num_codebooks) for path in paths])
 
 
 class Utterances(Sequence[Utterance]):

@@ -81,6 +81,21 @@ class StoreWriter:
         write_table(path, utterances, self.codec.fingerprint, self.tokenizer_fingerprint, rejected)
         return path
 
+    def replace_shard(
+        self, split: str, index: int, utterances: Sequence[Utterance], rejected: Sequence[dict[str, Any]]
+    ) -> None:
+        """Write a complete shard anew, atomically, where a later stage leaves something out of it."""
+        path = self._path(split, index)
+        write_table(path, utterances, self.codec.fingerprint, self.tokenizer_fingerprint, rejected)
+
+    def shard_paths(self, split: str) -> list[Path]:
+        """The complete shards of a split, in order.
+
+        Raises:
+            StoreError: one is missing between them.
+        """
+        return [self._path(split, index) for index in range(self._count(split))]
+
     def shard_rejected(self, split: str, index: int) -> list[dict[str, Any]]:
         """The rejected rows kept in a complete shard."""
         return rejected_rows(open_batch(self._path(split, index)))

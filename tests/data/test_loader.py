@@ -1,8 +1,11 @@
+import hashlib
+import multiprocessing
+
 import numpy as np
 import pytest
 
 from sodakit.data.language import open_language
-from sodakit.data.loader import DataConfig, Loader, SourceConfig, prefetch
+from sodakit.data.loader import DataConfig, Loader, PhaseConfig, SourceConfig, prefetch
 from sodakit.data.views import DocumentView, ViewConfig
 from sodakit.data.windows import TokenStream
 from sodakit.errors import ConfigError
@@ -18,7 +21,10 @@ def make_loader(store, **changes):
     sources = (
         SourceConfig(store=str(store), weight=3.0),
         SourceConfig(
-            store=str(store), weight=1.0, view=ViewConfig(composition="semantic", order="audio_first")
+            store=str(store),
+            weight=1.0,
+            name="semantic",
+            view=ViewConfig(composition="semantic", order="audio_first"),
         ),
     )
     return Loader(
@@ -75,3 +81,66 @@ def test_an_error_in_the_loader_thread_reaches_the_caller(store):
 def test_a_source_shorter_than_a_window_is_refused(store):
     with pytest.raises(ConfigError, match="less than one window"):
         make_loader(store, context=100_000)
+
+
+def step_digest(batches, steps) -> str:
+    """One digest of the ids and document lengths of whole global steps, ranks joined in order."""
+    hasher = hashlib.sha256()
+    for parts in zip(*batches, strict=True):
+        assert len({part.step for part in parts}) == 1
+        hasher.update(np.concatenate([part.ids_BT for part in parts]).tobytes())
+        hasher.update(repr([length for part in parts for length in part.lengths]).encode())
+    return hasher.hexdigest()
+
+
+def test_a_thousand_steps_are_the_same_on_any_layout(store):
+    """1 rank without workers, 2 ranks with 2 workers each, and stopped half-way to go on with 4 ranks."""
+    loader = make_loader(store, phases=(PhaseConfig(from_step=600, weights={"semantic": 1.0}),))
+    steps = range(1000)
+    alone = step_digest([prefetch(loader, steps)], steps)
+    ranks = [
+        prefetch(make_loader(store, phases=loader.config.phases), steps, r, 2, workers=2) for r in (0, 1)
+    ]
+    assert step_digest(ranks, steps) == alone
+    first = [list(prefetch(loader, range(500), r, 2)) for r in (0, 1)]
+    second = [list(prefetch(loader, range(500, 1000), r, 4)) for r in range(4)]
+    whole = [
+        np.concatenate([p.ids_BT for p in parts])
+        for half in (first, second)
+        for parts in zip(*half, strict=True)
+    ]
+    again = [loader.batch(step).ids_BT for step in steps]
+    assert all(np.array_equal(a, b) for a, b in zip(whole, again, strict=True))
+
+
+def test_a_phase_reads_only_what_it_weighs(store):
+    loader = make_loader(store, phases=(PhaseConfig(from_step=4, weights={"semantic": 1.0}),))
+    vocabulary = loader.vocabulary
+    late = np.concatenate([loader.batch(step).ids_BT for step in range(4, 12)])
+    assert set(np.unique(vocabulary.kinds_V[late])) == {1, 2}
+    assert loader.epochs(12)[1] > loader.epochs(4)[1] and loader.epochs(12)[0] == loader.epochs(4)[0]
+
+
+def test_a_phase_that_names_no_source_is_refused(store):
+    with pytest.raises(ConfigError, match="Did you mean 'semantic'"):
+        make_loader(store, phases=(PhaseConfig(from_step=4, weights={"semantics": 1.0}),))
+
+
+def test_the_epochs_of_a_source_are_capped(store):
+    sources = (
+        SourceConfig(store=str(store), name="small", max_epochs=2.0),
+        SourceConfig(store=str(store), name="other"),
+    )
+    loader = make_loader(store, sources=sources)
+    small, other = loader.epochs(5000)
+    assert small <= 2.0 and other > 2.0
+
+
+def test_a_dead_worker_is_noticed(store, monkeypatch):
+    loader = make_loader(store)
+    batches = prefetch(loader, range(10_000), workers=1, depth=1)
+    next(batches)
+    for child in multiprocessing.active_children():
+        child.kill()
+    with pytest.raises(ConfigError, match="loader process ended"):
+        list(batches)

@@ -9,7 +9,7 @@ from sodakit.data.mixture import Mixture
 from sodakit.errors import ConfigError
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0.1, 5), min_size=1, max_size=5), st.integers(0, 9))
 def test_every_block_has_the_same_shares_and_no_row_is_skipped_or_repeated(weights, seed):
     mixture = Mixture(weights, seed, block_rows=256)
@@ -30,3 +30,42 @@ def test_shares_are_the_recipe_s_to_one_row():
 def test_a_share_too_small_to_appear_is_refused():
     with pytest.raises(ConfigError, match="smallest"):
         Mixture([1.0, 1e-6], seed=0)
+
+
+def test_a_phase_changes_the_shares_and_every_source_goes_on_where_it_was():
+    """A cooldown mix: from row 700 on the second source takes most of each block, and nothing is read twice."""
+    mixture = Mixture([3.0, 1.0], seed=1, block_rows=64, changes=[(700, [1.0, 7.0])])
+    located = [mixture.locate(row) for row in range(2000)]
+    for source in (0, 1):
+        numbers = [n for s, n in located if s == source]
+        assert numbers == list(range(len(numbers)))
+    late = [s for s, _ in located[700 : 700 + 640]]
+    assert (late.count(0), late.count(1)) == (80, 560)
+    assert mixture.rows_before(1500).tolist() == [
+        sum(s == source for s, _ in located[:1500]) for source in (0, 1)
+    ]
+    sources, numbers = mixture.locate_rows(range(650, 800))
+    assert list(zip(sources.tolist(), numbers.tolist(), strict=True)) == located[650:800]
+
+
+def test_without_phases_the_order_is_what_it_was():
+    """A later phase must not reorder what comes before it."""
+    plain, phased = Mixture([3, 1], 5), Mixture([3, 1], 5, changes=[(3000, [1, 1])])
+    assert [plain.locate(r) for r in range(2990, 3000)] == [phased.locate(r) for r in range(2990, 3000)]
+
+
+def test_a_source_at_its_limit_leaves_its_place_to_the_others():
+    mixture = Mixture([1.0, 1.0, 2.0], seed=0, block_rows=64, limits=[100, None, None])
+    located = [mixture.locate(row) for row in range(1600)]
+    first = [n for s, n in located if s == 0]
+    assert first == list(range(96))  # whole blocks of 16; less than one block is left over
+    later = [s for s, _ in located[-64:]]
+    assert later.count(0) == 0 and abs(later.count(2) - 2 * later.count(1)) <= 1
+
+
+def test_when_every_source_is_at_its_limit_the_next_row_says_so():
+    mixture = Mixture([1.0, 1.0], seed=0, block_rows=64, limits=[64, 128])
+    assert mixture.end_row is not None and sum(mixture.rows_before(mixture.end_row)) == mixture.end_row
+    mixture.locate(mixture.end_row - 1)
+    with pytest.raises(ConfigError, match="max_epochs"):
+        mixture.locate(mixture.end_row)

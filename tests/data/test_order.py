@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sodakit.data.order import derive_key, permute
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5000), st.integers(0, 2**64 - 1))
 def test_every_key_and_size_gives_a_bijection(size, key):
     assert np.array_equal(np.sort(permute(np.arange(size), size, key)), np.arange(size))

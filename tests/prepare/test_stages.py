@@ -209,7 +209,7 @@ def test_a_codec_that_cannot_travel_needs_one_worker(tmp_path):
     codec = toy()
     codec.handle = lambda: None
     with pytest.raises(ConfigError, match="workers=1"):
-        prepare([tone("a")], tmp_path, codec, options(workers=2))
+        prepare([tone("a"), tone("b")], tmp_path, codec, options(workers=2, shard_duration_s=0.1))
 
 
 def test_a_second_run_makes_only_what_is_missing(tmp_path):
@@ -261,6 +261,18 @@ def test_fresh_deletes_nothing_of_the_users(tmp_path):
     (tmp_path / "notes.txt").write_text("precious")
     prepare([tone("a")], tmp_path, toy(), options(fresh=True))
     assert (tmp_path / "train/mine.wav").exists() and (tmp_path / "notes.txt").exists()
+
+
+def test_a_single_shard_needs_no_process_of_its_own(tmp_path, monkeypatch):
+    """Two workers for one shard took longer than one: the second had nothing to do and the first had to start."""
+    monkeypatch.setattr("sodakit.prepare.workers._pool", lambda *_: pytest.fail("a process was started"))
+    prepare([tone("a"), tone("b")], tmp_path, toy(), options(workers=2, shard_duration_s=60.0))
+
+
+def test_a_short_job_has_shards_for_every_worker():
+    items = [tone(f"t{n}", 10.0) for n in range(40)]
+    plan = make_plan(items, request(items, toy().spec, None, options()), options())
+    assert [len(shard.rows) for shard in plan.shards] == [6] * 6 + [4]
 
 
 def test_nothing_to_prepare_is_an_error(tmp_path):
@@ -396,24 +408,45 @@ def test_ljspeech_keeps_its_text_through_the_tokenizer(tmp_path):
         assert utterance.text == texts[utterance.id] == tokenizer.decode(utterance.text_ids_T)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_job_killed_again_and_again_at_any_moment_ends_with_the_same_bytes(tmp_path, workers):
-    """Kills in the plan, the tokenizer, a shard or the seal: whatever is found, the next run goes on from it."""
+def killed_at_random(tmp_path: Path, workers: int, kills: int, seed: int) -> Path:
+    """The store of a job that was killed `kills` times at random moments, then left to end."""
     script = tmp_path / "job.py"
     script.write_text(SLOW_JOB)
     out = tmp_path / "out"
-    lives = 0
-    for delay_s in np.random.default_rng(workers).uniform(0.2, 2.0, 12):
+    rng = np.random.default_rng(seed)
+    done = 0
+    while done < kills:
+        made = len(list(out.glob("train/shard-*.arrow")))
         process = started(script, out, workers)
+        # Some die while they start or plan, the others once they have written something more.
+        wanted = made + int(rng.integers(0, 2))
+        while process.poll() is None and len(list(out.glob("train/shard-*.arrow"))) < wanted:
+            time.sleep(0.01)
         try:
-            process.wait(delay_s)
+            process.wait(rng.uniform(0, 0.4))
         except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-        lives += process.returncode != 0
+            process.kill()
+        process.wait()
+        if (out / "store.json").exists():
+            (
+                out / "store.json"
+            ).unlink()  # it ended before it could be killed: let the next one begin at the seal
+        done += process.returncode != 0
     items = [tone(f"t{n}") for n in range(30)]
     prepare(items, out, toy(), options(shard_duration_s=1.0))
-    prepare(items, tmp_path / "whole", toy(), options(shard_duration_s=1.0))
-    assert lives >= 2
+    return out
+
+
+def test_a_job_killed_three_times_ends_with_the_same_bytes(tmp_path):
+    out = killed_at_random(tmp_path, 1, kills=3, seed=0)
+    prepare([tone(f"t{n}") for n in range(30)], tmp_path / "whole", toy(), options(shard_duration_s=1.0))
+    assert digests(out) == digests(tmp_path / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_job_killed_twenty_times_ends_with_the_same_bytes(tmp_path, workers):
+    """Kills in the plan, the tokenizer, a shard or the seal: whatever is found, the next run goes on from it."""
+    out = killed_at_random(tmp_path, workers, kills=20, seed=workers)
+    prepare([tone(f"t{n}") for n in range(30)], tmp_path / "whole", toy(), options(shard_duration_s=1.0))
     assert digests(out) == digests(tmp_path / "whole")

@@ -1,0 +1,60 @@
+"""A mixture as a tree: what each source holds, how it is counted, and how often a budget passes through it."""
+
+from rich.text import Text
+from rich.tree import Tree
+
+from sodakit.data.loader import DataConfig, Loader
+from sodakit.data.windows import TokenStream
+from sodakit.units import format_count
+
+
+def mixture_tree(loader: Loader, budget_tokens: float | None = None) -> Tree:
+    """Sources with hours, unique and counted tokens, tokens by kind, packing waste, and epochs at the budget.
+
+    Counted tokens are those of all documents: with both orders every second of audio counts twice, as published token
+    counts do (arXiv 2602.16687). Unique ones are those of one order.
+    """
+    config = loader.config
+    steps = None if budget_tokens is None else round(budget_tokens / config.batch_tokens)
+    tree = Tree(Text(_title(config, steps)))
+    weights = [source.weight for source in config.sources]
+    epochs = loader.epochs(steps) if steps is not None else None
+    for number, (source, stream) in enumerate(zip(config.sources, loader.streams, strict=True)):
+        branch = tree.add(Text(f"{source.title}: {weights[number] / sum(weights):.2%} of the tokens"))
+        for line in source_lines(stream):
+            branch.add(line)
+        if epochs is not None:
+            capped = f", at most {source.max_epochs:g}" if source.max_epochs is not None else ""
+            branch.add(f"epochs at the budget: {epochs[number]:.2f}{capped}")
+    for phase in config.phases:
+        total = sum(phase.weights.values())
+        shares = ", ".join(f"{name} {weight / total:.2%}" for name, weight in phase.weights.items())
+        tree.add(Text(f"from step {phase.from_step}: {shares}"))
+    hours = sum(stream.view.hours for stream in loader.streams)
+    counted = sum(stream.num_tokens for stream in loader.streams)
+    tree.add(f"all: {hours:,.2f} h, {format_count(counted)} tokens counted")
+    return tree
+
+
+def source_lines(stream: TokenStream) -> list[str]:
+    """What one source holds, line by line."""
+    view = stream.view
+    counted, unique = view.num_tokens, view.num_tokens // view.orders
+    orders = "both orders counted" if view.orders == 2 else f"{view.config.order} only"
+    kinds = ", ".join(
+        f"{kind} {format_count(count)} ({count / counted:.1%})"
+        for kind, count in view.tokens_by_kind().items()
+    )
+    waste = f"{stream.unseen_tokens} tokens of a pass ({stream.unseen_tokens / counted:.2%})"
+    return [
+        f"{view.hours:,.2f} h, {len(view):,} documents ({view.config.composition.replace('_', '+')})",
+        f"{format_count(unique)} unique tokens, {format_count(counted)} counted ({orders})",
+        f"by kind: {kinds}",
+        f"{stream.num_windows:,} windows of {stream.window_tokens}; packing waste: {waste}",
+    ]
+
+
+def _title(config: DataConfig, steps: int | None) -> str:
+    if steps is None:
+        return "mixture"
+    return f"mixture: {format_count(steps * config.batch_tokens)} tokens, {steps:,} steps of {format_count(config.batch_tokens)}"
