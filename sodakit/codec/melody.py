@@ -6,10 +6,9 @@ makes octave errors rare, and nothing is learnt, so voices unlike those in train
 """
 
 import math
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sodakit.codec import spectra
 from sodakit.errors import ConfigError
@@ -28,30 +27,31 @@ _JUMP_COST = 0.06
 _START_HZ = 140.0
 
 
-@dataclass(frozen=True)
-class Melody:
-    """All contours of a codebook of `size`, for frames of `hops` hops of `hop_samples`."""
+class Melody(nn.Module):
+    """All contours of a codebook of `size`, for frames of `hops` hops of `hop_samples`. Nothing in it is learnt."""
 
-    size: int
-    hops: int
-    hop_samples: int
-    window_samples: int
-    sample_rate_hz: int
+    contours_NT: Tensor
 
-    def __post_init__(self) -> None:
-        if self.size % len(_SLOPES_OCTAVES):
+    def __init__(
+        self, size: int, hops: int, hop_samples: int, window_samples: int, sample_rate_hz: int
+    ) -> None:
+        super().__init__()
+        if size % len(_SLOPES_OCTAVES) or size < 2 * len(_SLOPES_OCTAVES):
             raise ConfigError(
-                f"A melody codebook of {self.size} entries; needed: a multiple of {len(_SLOPES_OCTAVES)}."
+                f"codebook_size={size}; a melody needs a multiple of {len(_SLOPES_OCTAVES)}, at least twice that."
             )
+        self.hops, self.hop_samples = hops, hop_samples
+        self.window_samples, self.sample_rate_hz = window_samples, sample_rate_hz
+        self.register_buffer("contours_NT", _contours(size, hops), persistent=False)
 
-    def log_pitch(self, codes: Tensor) -> Tensor:
-        """log2 of the pitch over 100 Hz at each hop of the codes' frames, float64, with one more axis of `hops`."""
-        slopes = torch.tensor(_SLOPES_OCTAVES, dtype=torch.float64)
-        low, high = math.log2(LOWEST_HZ / 100), math.log2(HIGHEST_HZ / 100)
-        heights = torch.linspace(low, high, self.size // len(slopes), dtype=torch.float64)
-        place = (torch.arange(self.hops, dtype=torch.float64) + 0.5) / self.hops - 0.5
-        contours = heights[:, None, None] + slopes[None, :, None] * place
-        return contours.flatten(0, 1).clamp(low, high).to(codes.device)[codes]
+    def log_pitch(self, codes_BF: Tensor) -> Tensor:
+        """log2 of the pitch over 100 Hz at each hop, (B, F * hops) float64."""
+        return self.contours_NT[codes_BF].flatten(1)
+
+    def resting(self, batch: int, frames: int) -> Tensor:
+        """The codes_BF that stand in where only the semantic codes are there: an even, middling pitch."""
+        middle_N = (self.contours_NT - math.log2(_START_HZ / 100)).abs().sum(1)
+        return middle_N.argmin().expand(batch, frames)
 
     def encode(self, wave_BS: Tensor, last_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The codes_BF of whole frames plus a window, and log pitch at the end of the last frame (B,) for the next call.
@@ -59,9 +59,8 @@ class Melody:
         Hop t of a frame is judged by the window that starts a hop later, as the decoder's sound of hop t is centred there.
         """
         scores_BFN, strength_BFN = self._scores(wave_BS)
-        contours_NT = self.log_pitch(torch.arange(self.size, device=wave_BS.device))
-        begins_N, ends_N = contours_NT[:, 0].float(), contours_NT[:, -1].float()
-        flat_N = contours_NT[:, -1].sub(contours_NT[:, 0]).abs().float()
+        begins_N, ends_N = self.contours_NT[:, 0].float(), self.contours_NT[:, -1].float()
+        slope_N = (ends_N - begins_N).abs()
         if last_B is None:
             last_B = wave_BS.new_full((len(wave_BS),), math.log2(_START_HZ / 100))
         codes = []
@@ -69,7 +68,7 @@ class Melody:
             jump_BN = (begins_N - last_B[:, None]).abs()
             heard_B = (scores_BN - _JUMP_COST * jump_BN).argmax(1)
             # Where nothing is voiced the melody stays where it was: a code that means nothing should not wander.
-            rest_B = (jump_BN + flat_N).argmin(1)
+            rest_B = (jump_BN + slope_N).argmin(1)
             voiced_B = strength_BN.gather(1, heard_B[:, None])[:, 0] > _VOICED
             codes.append(torch.where(voiced_B, heard_B, rest_B))
             last_B = torch.where(voiced_B, ends_N[heard_B], last_B)
@@ -82,17 +81,25 @@ class Melody:
         count = frames.shape[1] // self.hops
         weights = loud_BT[:, : count * self.hops].unflatten(1, (count, self.hops))
         weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-6)
-        contours_NT = self.log_pitch(torch.arange(self.size, device=wave_BS.device))
-        lags_TN = (self.sample_rate_hz / (100 * 2**contours_NT.T)).float()
-        floor = lags_TN.floor()
-        part = lags_TN - floor
+        lags_TN = (self.sample_rate_hz / (100 * 2**self.contours_NT.T)).float()
+        low_TN = lags_TN.long()
+        part_TN = lags_TN - low_TN
         along = normal_BTL[:, : count * self.hops].unflatten(1, (count, self.hops))
-        total = along.new_zeros(*along.shape[:2], self.size)
+        total = along.new_zeros(*along.shape[:2], len(self.contours_NT))
         for t in range(self.hops):
-            low = floor[t].long()
-            value = along[:, :, t, low] * (1 - part[t]) + along[:, :, t, low + 1] * part[t]
-            total = total + weights[:, :, t, None] * value
-        return total + _OCTAVE_COST * contours_NT.mean(1).float(), total
+            at_BFL = along[:, :, t]
+            value_BFN = torch.lerp(at_BFL[..., low_TN[t]], at_BFL[..., low_TN[t] + 1], part_TN[t])
+            total = total + weights[:, :, t, None] * value_BFN
+        return total + _OCTAVE_COST * self.contours_NT.mean(1).float(), total
+
+
+def _contours(size: int, hops: int) -> Tensor:
+    """log2 of the pitch over 100 Hz of every entry at every hop, float64; slopes vary fastest."""
+    slopes = torch.tensor(_SLOPES_OCTAVES, dtype=torch.float64)
+    low, high = math.log2(LOWEST_HZ / 100), math.log2(HIGHEST_HZ / 100)
+    heights = torch.linspace(low, high, size // len(slopes), dtype=torch.float64)
+    place = (torch.arange(hops, dtype=torch.float64) + 0.5) / hops - 0.5
+    return (heights[:, None, None] + slopes[:, None] * place).flatten(0, 1).clamp(low, high)
 
 
 def _autocorrelation(frames_BTW: Tensor, sample_rate_hz: int) -> tuple[Tensor, Tensor]:

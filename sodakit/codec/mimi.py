@@ -111,7 +111,9 @@ class MimiCodec(Codec):
         past, padding = None, None
         latents: list[Tensor] = []
         halves = self.model if "downsample" in dict(self.model.named_children()) else self.model.encoder
-        listener = halves.downsample.register_forward_hook(lambda _, __, latent_BDF: latents.append(latent_BDF))
+        listener = halves.downsample.register_forward_hook(
+            lambda _, __, latent_BDF: latents.append(latent_BDF)
+        )
         try:
             for start in range(0, frames, chunk):
                 length = (min(start + chunk, frames) - start) * frame
@@ -148,7 +150,9 @@ class MimiCodec(Codec):
             length_BF = residual_BDF.norm(dim=1).clamp_min(1e-9)
             for layer, codes_BF in zip(chain.layers, chosen_BKF.unbind(1), strict=False):
                 entries_ND = layer.codebook.embed
-                two_BF2 = torch.cdist(residual_BDF.transpose(1, 2), entries_ND[None]).topk(2, largest=False).values
+                two_BF2 = (
+                    torch.cdist(residual_BDF.transpose(1, 2), entries_ND[None]).topk(2, largest=False).values
+                )
                 closest_BF = torch.minimum(closest_BF, (two_BF2[..., 1] - two_BF2[..., 0]) / length_BF)
                 residual_BDF = residual_BDF - layer.decode(codes_BF)
         return closest_BF

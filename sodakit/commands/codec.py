@@ -26,6 +26,8 @@ class Train:
     """Files of sentences to speak: .txt or .jsonl (field `text`), either with .gz."""
     data: tuple[Path, ...] = ()
     """Folders of recordings to train on."""
+    start: Path | None = None
+    """Folder of a mini codec whose weights to begin with, as far as they fit."""
     threads: int = 2
     """CPU threads."""
     set: tuple[str, ...] = field(default=())
@@ -42,6 +44,7 @@ class Train:
             voices_hours=self.voices_hours,
             text=self.text,
             data=self.data,
+            start=self.start,
             threads=self.threads,
         )
         codec = train(override(config, parse_overrides(list(self.set))))
