@@ -15,6 +15,8 @@ class FitConfig:
     """Folder for the checkpoint, the metrics and the trained codec."""
     minutes: float = 40.0
     """Training time on this machine; the learning rate falls over it. Time before an interruption counts."""
+    steps: int = 0
+    """Train for this many steps instead, however long they take: the same weights on every run. 0: `minutes` decide."""
     network: MiniConfig = field(default_factory=MiniConfig)
     """Shape of the codec."""
     voices_hours: float = 3.0

@@ -42,8 +42,17 @@ class Fit:
 
     @property
     def progress(self) -> float:
-        """From 0 to 1, by time."""
+        """From 0 to 1, by steps where the config counts them, else by time."""
+        if self.config.steps:
+            return min(1.0, self.step / self.config.steps)
         return min(1.0, self.elapsed_s / (60 * self.config.minutes))
+
+    @property
+    def left(self) -> str:
+        """What remains, for people."""
+        if self.config.steps:
+            return f"{self.config.steps - self.step} steps"
+        return format_duration(60 * self.config.minutes - self.elapsed_s)
 
     def learning_rate(self) -> float:
         """Linear warm-up, then a cosine down to 3% of the peak."""
@@ -222,20 +231,18 @@ def _report(fit: Fit, losses: dict[str, float], metrics: Any) -> None:
     row |= {name: round(value, 4) for name, value in losses.items()}
     metrics.write(json.dumps(row) + "\n")
     metrics.flush()
-    left = format_duration(60 * fit.config.minutes - fit.elapsed_s)
     shown = "  ".join(
         f"{name} {losses[name]:.3f}"
         for name in ("mel", "stft", "envelope", "phone", "phone_accuracy", "commitment")
     )
-    say(f"step {fit.step}  {shown}  left {left}")
+    say(f"step {fit.step}  {shown}  left {fit.left}")
 
 
 def _describe(fit: Fit) -> str:
     shape = fit.config.network
     seconds = fit.config.batch_rows * fit.config.segment_frames * shape.frame_samples / shape.sample_rate_hz
     count = format_count(fit.network.num_parameters())
-    left = format_duration(60 * fit.config.minutes - fit.elapsed_s)
-    return f"{count} parameters, {seconds:.0f} s of sound a step, {left} to go."
+    return f"{count} parameters, {seconds:.0f} s of sound a step, {fit.left} to go."
 
 
 def _draw_depths(
