@@ -94,7 +94,9 @@ class MimiCodec(Codec):
         pieces, doubts = [], []
         for codes_BKF, latent_BDF in self._encode_chunks(waves_S):
             pieces.append(codes_BKF.cpu().numpy().astype(np.uint16))
-            doubts.append((self._margins(latent_BDF, codes_BKF) < _DOUBT).cpu().numpy())
+            # Without latents to look at, nothing speaks for the batch.
+            margin_BF = 0 * codes_BKF[:, 0] if latent_BDF is None else self._margins(latent_BDF, codes_BKF)
+            doubts.append((margin_BF < _DOUBT).cpu().numpy())
         if not pieces:
             return self.encode_padded(waves_S), [False] * len(waves_S)
         codes_BKF, doubt_BF = np.concatenate(pieces, axis=-1), np.concatenate(doubts, axis=-1)
@@ -104,8 +106,11 @@ class MimiCodec(Codec):
         )
 
     @torch.inference_mode()
-    def _encode_chunks(self, waves_S: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
-        """The codes_BKF of one chunk after the other, beside the latents (B, D, F) they were taken from."""
+    def _encode_chunks(self, waves_S: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The codes_BKF of one chunk after the other, beside the latents (B, D, F) they were taken from.
+
+        No latents come from a Mimi whose encoder already runs at the frame rate, without a layer to listen at.
+        """
         frame, chunk = self.spec.frame_samples, self.chunk_frames
         frames = self.spec.num_frames(max((len(wave_S) for wave_S in waves_S), default=0))
         past, padding = None, None
@@ -131,9 +136,10 @@ class MimiCodec(Codec):
                     return_dict=True,
                 )
                 past, padding = output.encoder_past_key_values, output.padding_cache
-                yield output.audio_codes, latents.pop()
+                yield output.audio_codes, latents.pop() if latents else None
         finally:
-            listener.remove()
+            if listener:
+                listener.remove()
 
     @torch.inference_mode()
     def _margins(self, latent_BDF: Tensor, codes_BKF: Tensor) -> Tensor:

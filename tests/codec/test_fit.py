@@ -41,6 +41,9 @@ needs_espeak = pytest.mark.skipif(
 def hum(pitch_hz: float, phone: int, seconds: int = 3) -> Sound:
     time_S = np.arange(seconds * 24_000) / 24_000
     wave_S = sum(np.sin(2 * np.pi * pitch_hz * h * time_S) / h for h in range(1, 20))
+    wave_S = wave_S * (
+        0.55 + 0.45 * np.sin(2 * np.pi * 4 * time_S)
+    )  # syllables: envelopes must have something to follow
     samples_S = (8000 * wave_S / np.abs(wave_S).max()).astype(np.int16)
     return Sound(samples_S, np.full(seconds * 100, phone, np.int16))
 
