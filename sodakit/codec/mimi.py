@@ -115,8 +115,10 @@ class MimiCodec(Codec):
         frames = self.spec.num_frames(max((len(wave_S) for wave_S in waves_S), default=0))
         past, padding = None, None
         latents: list[Tensor] = []
-        halves = self.model if "downsample" in dict(self.model.named_children()) else self.model.encoder
-        listener = halves.downsample.register_forward_hook(
+        # In transformers 5.17 a part of the model, in 5.23 of its encoder.
+        holder = self.model if "downsample" in dict(self.model.named_children()) else self.model.encoder
+        last_layer = getattr(holder, "downsample", None)
+        listener = last_layer and last_layer.register_forward_hook(
             lambda _, __, latent_BDF: latents.append(latent_BDF)
         )
         try:
