@@ -14,7 +14,11 @@ from sodakit.log import say
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train the mini codec on this machine's CPU; run it again after an interruption and it continues."""
+    """Train the mini codec on this machine's CPU; run it again after an interruption and it continues.
+
+    Example: sodakit codec train --out out/mini --minutes 60 --start sodakit/codec/weights --text sentences.jsonl.gz
+    --data librispeech_clean100
+    """
 
     out: Path
     """Folder for the checkpoint and the codec; `load_codec(OUT)` loads it."""
