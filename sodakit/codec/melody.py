@@ -22,8 +22,11 @@ _VOICED = 0.4
 """Mean autocorrelation along the best contour from which a frame counts as voiced."""
 _OCTAVE_COST = 0.02
 """For each octave down: a sound that repeats every 5 ms also repeats every 10."""
-_JUMP_COST = 0.06
-"""For each octave between the end of the last frame and the beginning of this one."""
+_JUMP_COST = 0.015
+"""For each octave between the end of the last frame and the beginning of this one, if both are voiced.
+
+Less than an octave costs: were it more, a voice once heard an octave low would stay there.
+"""
 _START_HZ = 140.0
 
 
@@ -53,26 +56,31 @@ class Melody(nn.Module):
         middle_N = (self.contours_NT - math.log2(_START_HZ / 100)).abs().sum(1)
         return middle_N.argmin().expand(batch, frames)
 
-    def encode(self, wave_BS: Tensor, last_B: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The codes_BF of whole frames plus a window, and log pitch at the end of the last frame (B,) for the next call.
+    def encode(self, wave_BS: Tensor, past_B2: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The codes_BF of whole frames plus a window, and what the next call needs of the past.
 
         Hop t of a frame is judged by the window that starts a hop later, as the decoder's sound of hop t is centred there.
+
+        Args:
+            past_B2: log pitch at the end of the last voiced frame, and 1 if the last frame was voiced.
         """
         scores_BFN, strength_BFN = self._scores(wave_BS)
         begins_N, ends_N = self.contours_NT[:, 0].float(), self.contours_NT[:, -1].float()
         slope_N = (ends_N - begins_N).abs()
-        if last_B is None:
-            last_B = wave_BS.new_full((len(wave_BS),), math.log2(_START_HZ / 100))
+        if past_B2 is None:
+            past_B2 = wave_BS.new_tensor([math.log2(_START_HZ / 100), 0.0]).expand(len(wave_BS), 2)
+        last_B, going_on_B = past_B2.unbind(1)
         codes = []
         for scores_BN, strength_BN in zip(scores_BFN.unbind(1), strength_BFN.unbind(1), strict=True):
             jump_BN = (begins_N - last_B[:, None]).abs()
-            heard_B = (scores_BN - _JUMP_COST * jump_BN).argmax(1)
+            heard_B = (scores_BN - _JUMP_COST * going_on_B[:, None] * jump_BN).argmax(1)
             # Where nothing is voiced the melody stays where it was: a code that means nothing should not wander.
             rest_B = (jump_BN + slope_N).argmin(1)
             voiced_B = strength_BN.gather(1, heard_B[:, None])[:, 0] > _VOICED
             codes.append(torch.where(voiced_B, heard_B, rest_B))
             last_B = torch.where(voiced_B, ends_N[heard_B], last_B)
-        return torch.stack(codes, 1), last_B
+            going_on_B = voiced_B.float()
+        return torch.stack(codes, 1), torch.stack([last_B, going_on_B], 1)
 
     def _scores(self, wave_BS: Tensor) -> tuple[Tensor, Tensor]:
         """Preference and mean autocorrelation of every contour in every frame, (B, F, size) each."""
