@@ -3,7 +3,7 @@
 Tested with transformers 5.17, where Mimi is one model, and 5.23, where its two halves are models of their own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from sodakit.files import digest
 _CPU_CHUNK_FRAMES = 25
 """Frames per pass on a CPU. Two seconds at a time is faster than whole clips (cache) and bounds memory."""
 _GPU_CHUNK_FRAMES = 250
+_BATCH_ROWS = 32
+_DOUBT = 2e-5
+"""Margin, over the latent's length, under which rounding may decide; a test holds that latents differ by far less."""
 
 
 class MimiCodec(Codec):
@@ -53,43 +56,114 @@ class MimiCodec(Codec):
         return _CPU_CHUNK_FRAMES if self.device.type == "cpu" else _GPU_CHUNK_FRAMES
 
     def encode_batch(self, waves_S: Sequence[np.ndarray]) -> list[np.ndarray]:
-        # One by one on a CPU: batches are slower there, and products of another shape may round to another code.
-        rows = 1 if self.device.type == "cpu" else max(1, len(waves_S))
-        codes: list[np.ndarray] = []
-        for start in range(0, len(waves_S), rows):
-            codes += self.encode_padded(waves_S[start : start + rows])
-        return codes
+        # One by one on a CPU: batches are slower there, and products of another shape round to other codes.
+        if self.device.type == "cpu":
+            return [self.encode_padded([wave_S])[0] for wave_S in waves_S]
+        return self.encode_checked(waves_S)
 
-    @torch.inference_mode()
+    def encode_checked(self, waves_S: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The codes of the sounds, in padded batches of similar length, equal to those of each alone.
+
+        A batch has matrix products of another shape, which round differently. Where a latent lies so near the border
+        between two entries that rounding could decide, its sound is encoded again, alone.
+        """
+        order = sorted(range(len(waves_S)), key=lambda i: len(waves_S[i]))
+        codes: dict[int, np.ndarray] = {}
+        for start in range(0, len(order), _BATCH_ROWS):
+            rows = order[start : start + _BATCH_ROWS]
+            batched, doubtful = self._encode_doubtful([waves_S[i] for i in rows])
+            for i, codes_KF, in_doubt in zip(rows, batched, doubtful, strict=True):
+                codes[i] = self.encode_padded([waves_S[i]])[0] if in_doubt and len(rows) > 1 else codes_KF
+        return [codes[i] for i in range(len(waves_S))]
+
     def encode_padded(self, waves_S: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """The codes of the sounds in one right-padded batch.
+        """The codes of the sounds in one right-padded batch, whatever rounding makes of them.
 
         transformers ignores `padding_mask` here (its issue 43377), which does no harm if every sound is padded with
         silence to whole frames: the network is causal, so what follows cannot reach back.
         """
         frames = [self.spec.num_frames(len(wave_S)) for wave_S in waves_S]
-        padded = np.zeros((len(waves_S), max(frames, default=0) * self.spec.frame_samples), np.float32)
-        for row, wave_S in enumerate(waves_S):
-            padded[row, : len(wave_S)] = wave_S
-        codes_BKF = self._encode_chunks(torch.from_numpy(padded)[:, None].to(self.device))
-        return [codes_BKF[row, :, :count].astype(np.uint16) for row, count in enumerate(frames)]
+        pieces = [np.zeros((len(waves_S), self.spec.num_codebooks, 0), np.int64)]
+        pieces += [codes_BKF.cpu().numpy() for codes_BKF, _ in self._encode_chunks(waves_S)]
+        codes_BKF = np.concatenate(pieces, axis=-1).astype(np.uint16)
+        return [codes_BKF[row, :, :count] for row, count in enumerate(frames)]
 
-    def _encode_chunks(self, wave_BCS: Tensor) -> np.ndarray:
+    def _encode_doubtful(self, waves_S: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[bool]]:
+        """What `encode_padded` gives, and of each sound whether rounding could have decided one of its codes."""
+        frames = [self.spec.num_frames(len(wave_S)) for wave_S in waves_S]
+        pieces, doubts = [], []
+        for codes_BKF, latent_BDF in self._encode_chunks(waves_S):
+            pieces.append(codes_BKF.cpu().numpy().astype(np.uint16))
+            # Without latents to look at, nothing speaks for the batch.
+            margin_BF = 0 * codes_BKF[:, 0] if latent_BDF is None else self._margins(latent_BDF, codes_BKF)
+            doubts.append((margin_BF < _DOUBT).cpu().numpy())
+        if not pieces:
+            return self.encode_padded(waves_S), [False] * len(waves_S)
+        codes_BKF, doubt_BF = np.concatenate(pieces, axis=-1), np.concatenate(doubts, axis=-1)
+        return (
+            [codes_BKF[row, :, :count] for row, count in enumerate(frames)],
+            [bool(doubt_BF[row, :count].any()) for row, count in enumerate(frames)],
+        )
+
+    @torch.inference_mode()
+    def _encode_chunks(self, waves_S: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The codes_BKF of one chunk after the other, beside the latents (B, D, F) they were taken from.
+
+        No latents come from a Mimi whose encoder already runs at the frame rate, without a layer to listen at.
+        """
+        frame, chunk = self.spec.frame_samples, self.chunk_frames
+        frames = self.spec.num_frames(max((len(wave_S) for wave_S in waves_S), default=0))
         past, padding = None, None
-        pieces = [np.zeros((len(wave_BCS), self.spec.num_codebooks, 0), np.int64)]
-        chunk = self.chunk_frames * self.spec.frame_samples
-        for start in range(0, wave_BCS.shape[-1], chunk):
-            output = self.model.encode(
-                wave_BCS[..., start : start + chunk],
-                num_quantizers=self.spec.num_codebooks,
-                encoder_past_key_values=past,
-                padding_cache=padding,
-                use_streaming=True,
-                return_dict=True,
-            )
-            past, padding = output.encoder_past_key_values, output.padding_cache
-            pieces.append(output.audio_codes.cpu().numpy())
-        return np.concatenate(pieces, axis=-1)
+        latents: list[Tensor] = []
+        # In transformers 5.17 a part of the model, in 5.23 of its encoder.
+        holder = self.model if "downsample" in dict(self.model.named_children()) else self.model.encoder
+        last_layer = getattr(holder, "downsample", None)
+        listener = last_layer and last_layer.register_forward_hook(
+            lambda _, __, latent_BDF: latents.append(latent_BDF)
+        )
+        try:
+            for start in range(0, frames, chunk):
+                length = (min(start + chunk, frames) - start) * frame
+                # Padded chunk by chunk: a batch of long sounds is never in memory twice.
+                padded = np.zeros((len(waves_S), 1, length), np.float32)
+                for row, wave_S in enumerate(waves_S):
+                    part_S = wave_S[start * frame : start * frame + length]
+                    padded[row, 0, : len(part_S)] = part_S
+                output = self.model.encode(
+                    torch.from_numpy(padded).to(self.device),
+                    num_quantizers=self.spec.num_codebooks,
+                    encoder_past_key_values=past,
+                    padding_cache=padding,
+                    use_streaming=True,
+                    return_dict=True,
+                )
+                past, padding = output.encoder_past_key_values, output.padding_cache
+                yield output.audio_codes, latents.pop() if latents else None
+        finally:
+            if listener:
+                listener.remove()
+
+    @torch.inference_mode()
+    def _margins(self, latent_BDF: Tensor, codes_BKF: Tensor) -> Tensor:
+        """At the closest call of each frame: how much further the second entry is than the first, over the latent's length."""
+        quantizer = self.model.quantizer
+        semantic = quantizer.num_semantic_quantizers
+        chains = (
+            (quantizer.semantic_residual_vector_quantizer, codes_BKF[:, :semantic]),
+            (quantizer.acoustic_residual_vector_quantizer, codes_BKF[:, semantic:]),
+        )
+        closest_BF = latent_BDF.new_full((len(latent_BDF), latent_BDF.shape[-1]), torch.inf)
+        for chain, chosen_BKF in chains:
+            residual_BDF = chain.input_proj(latent_BDF) if chain.input_proj is not None else latent_BDF
+            length_BF = residual_BDF.norm(dim=1).clamp_min(1e-9)
+            for layer, codes_BF in zip(chain.layers, chosen_BKF.unbind(1), strict=False):
+                entries_ND = layer.codebook.embed
+                two_BF2 = (
+                    torch.cdist(residual_BDF.transpose(1, 2), entries_ND[None]).topk(2, largest=False).values
+                )
+                closest_BF = torch.minimum(closest_BF, (two_BF2[..., 1] - two_BF2[..., 0]) / length_BF)
+                residual_BDF = residual_BDF - layer.decode(codes_BF)
+        return closest_BF
 
     def decode(self, codes_KF: np.ndarray) -> np.ndarray:
         return self.stream().push(codes_KF)

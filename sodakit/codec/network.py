@@ -1,7 +1,7 @@
 """The mini codec's network: sound to a latent per frame, a split quantiser, and back to sound.
 
-    wave_BS → log-mel, 100 Hz → 50 Hz → 12.5 Hz → codes_BKF → pitch
-                                                            → 12.5 Hz → 50 Hz → 100 Hz → envelopes → wave_BS
+    wave_BS → autocorrelation, 100 Hz →      12.5 Hz → codes_BKF → pitch, 100 Hz →                   → wave_BS
+            → log-mel, 100 Hz → 50 Hz → 12.5 Hz →              → 12.5 Hz → 50 Hz → 100 Hz → envelopes →
 
 Causal but for one STFT window: a frame's codes look 40 ms past its end, and the decoder releases its sound 20 ms after
 the middle of that last window. The two cancel, so what comes out is aligned with what went in.
@@ -17,12 +17,13 @@ from torch.nn import functional
 
 from sodakit.codec import spectra
 from sodakit.codec.blocks import ConvNextBlock, Downsample, Memory, Upsample
+from sodakit.codec.melody import Melody
 from sodakit.codec.quantizer import SplitQuantizer
 from sodakit.codec.source import SourceFilter
 from sodakit.errors import ConfigError
 
 PITCH_RANGE = (-0.74, 2.33)
-"""log2 of the pitch over 100 Hz that the decoder sounds: 60 to 500 Hz."""
+"""log2 of the pitch over 100 Hz that a pitch head may ask for: 60 to 500 Hz."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +54,17 @@ class MiniConfig:
     """Cosine terms over time and bands of the outline, each one of the `code_width` numbers quantised."""
     num_bands: int = 100
     """Points of the decoder's two envelopes, evenly spaced in mel."""
+    melody: bool = True
+    """Whether codebook 1 is the melody. False: a head reads pitch from all entries, as in the first shipped weights;
+    such a network still runs but is no longer trained."""
     pitch_width: int = 96
-    """Width of the pitch head."""
+    """Width of the pitch head, without a melody."""
     kernel: int = 7
     """Steps a block's convolution sees."""
     expansion: int = 3
     """Widening inside a block."""
     num_codebooks: int = 8
-    """K: the semantic codebook and the acoustic chain."""
+    """K: the semantic codebook, the melody and the acoustic chain."""
     codebook_size: int = 1024
     """Entries in each codebook."""
     code_width: int = 64
@@ -85,6 +89,10 @@ class MiniConfig:
             raise ConfigError(
                 f"outline_terms={self.outline_terms} are more than code_width={self.code_width}."
             )
+        if self.melody and self.num_codebooks < 2:
+            raise ConfigError(
+                f"num_codebooks={self.num_codebooks}; the melody is codebook 1. Use 2, or melody=false."
+            )
         if self.window_samples < self.hop_samples:
             raise ConfigError(
                 f"window_samples={self.window_samples} is shorter than hop_samples={self.hop_samples}: "
@@ -105,6 +113,11 @@ class MiniConfig:
         return self.hop_samples * self.hops_per_frame
 
     @property
+    def chain_levels(self) -> int:
+        """Codebooks in the acoustic chain."""
+        return self.num_codebooks - 1 - self.melody
+
+    @property
     def lookahead_samples(self) -> int:
         """Samples past the end of a frame that its codes depend on."""
         return self.window_samples
@@ -123,15 +136,27 @@ class MiniNetwork(nn.Module):
             config.encoder_widths[-1] + outline_size,
             config.encoder_widths[-1],
             config.code_width,
-            config.num_codebooks,
+            1 + config.chain_levels,
             config.codebook_size,
         )
         self.outline = nn.Linear(config.code_width, config.hops_per_frame * config.num_bands, bias=False)
         start_as_cepstrum(self.quantizer.acoustic_in, self.outline, config)
         self.decoder_in = nn.Linear(config.encoder_widths[-1], config.decoder_widths[0])
         self.decoder = nn.ModuleList(_decoder_layers(config))
-        self.pitch_in = nn.Linear(2 * config.code_width, config.pitch_width)
-        self.pitch_out = nn.Linear(config.pitch_width, config.hops_per_frame)
+        if config.melody:
+            self.melody = Melody(
+                config.codebook_size,
+                config.hops_per_frame,
+                config.hop_samples,
+                config.window_samples,
+                config.sample_rate_hz,
+            )
+            # Envelopes follow pitch a little: where harmonics are far apart, and as voices are.
+            self.melody_in = nn.Linear(config.hops_per_frame, config.decoder_widths[0], bias=False)
+            nn.init.zeros_(self.melody_in.weight)
+        else:
+            self.pitch_in = nn.Linear(2 * config.code_width, config.pitch_width)
+            self.pitch_out = nn.Linear(config.pitch_width, config.hops_per_frame)
         self.voice = SourceFilter(
             config.decoder_widths[-1], config.hop_samples, config.sample_rate_hz, config.num_bands
         )
@@ -162,31 +187,52 @@ class MiniNetwork(nn.Module):
 
     def encode(self, wave_BS: Tensor, memory: Memory | None = None) -> Tensor:
         """The codes_BKF (int64) of whole frames plus the lookahead."""
-        return self.quantizer.encode(self.latents(wave_BS, memory))
+        codes_BKF = self.quantizer.encode(self.latents(wave_BS, memory))
+        if not self.config.melody:
+            return codes_BKF
+        melody_BF = self.listen(wave_BS, memory)
+        return torch.cat([codes_BKF[:, :1], melody_BF[:, None], codes_BKF[:, 1:]], dim=1)
 
-    def log_pitch(self, entries_BFD: Tensor) -> Tensor:
-        """log2 of the pitch over 100 Hz at each hop, (B, F * hops_per_frame), from entries of the frame alone."""
-        hidden = functional.gelu(functional.linear(entries_BFD, *_like(self.pitch_in, entries_BFD)))
-        return functional.linear(hidden, *_like(self.pitch_out, entries_BFD)).flatten(1)
+    def listen(self, wave_BS: Tensor, memory: Memory | None = None) -> Tensor:
+        """The melody's codes_BF."""
+        codes_BF, last_B = self.melody.encode(
+            wave_BS, memory.get(self.melody) if memory is not None else None
+        )
+        if memory is not None:
+            memory[self.melody] = last_B
+        return codes_BF
 
     def decode_latents(
-        self, latent_BFD: Tensor, acoustic_BFD: Tensor, pitch_hz_BT: Tensor, memory: Memory | None = None
+        self, latent_BFD: Tensor, acoustic_BFD: Tensor, log_pitch_BT: Tensor, memory: Memory | None = None
     ) -> Tensor:
-        """The wave_BS of latents, acoustic entries and a pitch at each hop, `S = F * frame_samples`."""
+        """The wave_BS of latents, acoustic entries and log2 of the pitch over 100 Hz at each hop (float64)."""
         x = self.decoder_in(latent_BFD)
+        if self.config.melody:
+            x = x + self.melody_in(log_pitch_BT.unflatten(1, (-1, self.config.hops_per_frame)).to(x.dtype))
         for layer in self.decoder:
             x = layer(x, memory)
         outline = self.outline(acoustic_BFD).unflatten(2, (self.config.hops_per_frame, -1)).flatten(1, 2)
-        return self.voice(x, outline, pitch_hz_BT, memory)
+        return self.voice(x, outline, 100 * 2**log_pitch_BT, memory)
 
     def decode(self, codes_BKF: Tensor, memory: Memory | None = None) -> Tensor:
-        """The wave_BS of codes, `S = F * frame_samples`."""
-        semantic, acoustic = self.quantizer.entries(codes_BKF)
-        # In float64: phase adds up pitch for minutes, and pieces must give what the whole gives.
-        log_pitch = self.log_pitch(torch.cat([semantic, acoustic], dim=-1).double()).clamp(*PITCH_RANGE)
-        deep_B = torch.full(codes_BKF.shape[:1], codes_BKF.shape[1] > 1, device=codes_BKF.device)
+        """The wave_BS of codes, `S = F * frame_samples`. Fewer than K codebooks (the first ones) give coarser sound."""
+        chain_BKF = (
+            torch.cat([codes_BKF[:, :1], codes_BKF[:, 2:]], dim=1) if self.config.melody else codes_BKF
+        )
+        semantic, acoustic = self.quantizer.entries(chain_BKF)
+        deep_B = torch.full(codes_BKF.shape[:1], chain_BKF.shape[1] > 1, device=codes_BKF.device)
         latent = self.quantizer.merge(semantic, acoustic, deep_B)
-        return self.decode_latents(latent, acoustic, 100 * 2**log_pitch, memory)
+        # In float64: phase adds up pitch for minutes, and pieces must give what the whole gives.
+        log_pitch_BT = self._log_pitch(codes_BKF, torch.cat([semantic, acoustic], dim=-1).double())
+        return self.decode_latents(latent, acoustic, log_pitch_BT, memory)
+
+    def _log_pitch(self, codes_BKF: Tensor, entries_BFD: Tensor) -> Tensor:
+        if self.config.melody:
+            resting_BF = self.melody.resting(len(codes_BKF), codes_BKF.shape[2])
+            return self.melody.log_pitch(codes_BKF[:, 1] if codes_BKF.shape[1] > 1 else resting_BF)
+        hidden = functional.gelu(functional.linear(entries_BFD, *_like(self.pitch_in, entries_BFD)))
+        log_pitch = functional.linear(hidden, *_like(self.pitch_out, entries_BFD)).flatten(1)
+        return log_pitch.clamp(*PITCH_RANGE)
 
     def phone_logits(self, semantic_BFD: Tensor) -> Tensor:
         """Scores (B, F * hops_per_frame, phones) of the phone at each hop, from semantic entries."""

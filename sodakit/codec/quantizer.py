@@ -14,6 +14,10 @@ Observer = Callable[[int, Tensor, Tensor], None]
 """Called in training with (codebook k, latents_ND, codes_N) of each level; learns the entries."""
 
 
+_PATHS = 8
+"""Chains kept while searching; 32 gained no more than a few thousandths of STOI over 8."""
+
+
 class Codebook(nn.Module):
     """`size` entries; a vector's code is the nearest one."""
 
@@ -47,8 +51,6 @@ class Quantized:
         """What the decoder gets."""
         self.acoustic_BFD = torch.zeros(())
         """The sums of the acoustic entries, straight-through."""
-        self.entries_BFD = torch.zeros(())
-        """What the pitch head gets: the semantic entries without gradient beside the acoustic sums."""
 
 
 class SplitQuantizer(nn.Module):
@@ -71,13 +73,23 @@ class SplitQuantizer(nn.Module):
         return codebook
 
     def encode(self, latent_BFD: Tensor) -> Tensor:
-        """The codes_BKF."""
-        codes = [self.book(0).nearest(self.semantic_in(latent_BFD))]
-        residual = self.acoustic_in(latent_BFD)
+        """The codes_BKF. The chain's are searched for together, not each for itself.
+
+        The nearest entry at one level can leave a residual that the next levels say badly: keeping `_PATHS` chains at
+        each level leaves a quarter less squared error than keeping one, and costs the decoder nothing.
+        """
+        semantic_BF = self.book(0).nearest(self.semantic_in(latent_BFD))
+        residual_BFPD = self.acoustic_in(latent_BFD)[:, :, None]
+        chains_BFPK = semantic_BF[:, :, None, None]
         for k in range(1, len(self.codebooks)):
-            codes.append(self.book(k).nearest(residual))
-            residual = residual - self.book(k)(codes[-1])
-        return torch.stack(codes, dim=1)
+            entries_ND = self.book(k).entries
+            error_BFPN = residual_BFPD.square().sum(-1, keepdim=True) - 2 * residual_BFPD @ entries_ND.T
+            error_BFN = (error_BFPN + entries_ND.square().sum(-1)).flatten(2)
+            best_BFP = error_BFN.topk(min(_PATHS, error_BFN.shape[-1]), largest=False).indices
+            path_BFP, code_BFP = best_BFP // len(entries_ND), best_BFP % len(entries_ND)
+            residual_BFPD = _take(residual_BFPD, path_BFP) - self.book(k)(code_BFP)
+            chains_BFPK = torch.cat([_take(chains_BFPK, path_BFP), code_BFP[..., None]], dim=-1)
+        return chains_BFPK[:, :, 0].transpose(1, 2)
 
     def entries(self, codes_BKF: Tensor) -> tuple[Tensor, Tensor]:
         """The semantic entries and the sums of the acoustic ones, each (B, F, code_width).
@@ -125,7 +137,6 @@ class SplitQuantizer(nn.Module):
         through = _straight_through(acoustic, torch.where(bypass_B[:, None, None], acoustic, total))
         result.acoustic_BFD = _mask(depth_B >= 1) * through
         result.latent_BFD = self.merge(lessened, through, depth_B >= 1)
-        result.entries_BFD = torch.cat([held_back, result.acoustic_BFD], dim=-1)
         return result
 
     def _level(self, k: int, x_BFD: Tensor, result: Quantized, observe: Observer | None) -> Tensor:
@@ -138,6 +149,10 @@ class SplitQuantizer(nn.Module):
         result.codes.append(codes.view(x_BFD.shape[:2]))
         result.commitment = result.commitment + functional.mse_loss(x_BFD, entries)
         return entries
+
+
+def _take(x_BFPD: Tensor, path_BFP: Tensor) -> Tensor:
+    return x_BFPD.gather(2, path_BFP[..., None].expand(*path_BFP.shape, x_BFPD.shape[-1]))
 
 
 def _straight_through(x_BFD: Tensor, entries_BFD: Tensor) -> Tensor:

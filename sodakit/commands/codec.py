@@ -1,6 +1,5 @@
 """`sodakit codec`: train a codec, measure it, and turn sound into codes and back."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +14,11 @@ from sodakit.log import say
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train the mini codec on this machine's CPU; run it again after an interruption and it continues."""
+    """Train the mini codec on this machine's CPU; run it again after an interruption and it continues.
+
+    Example: sodakit codec train --out out/mini --minutes 60 --start sodakit/codec/weights --text sentences.jsonl.gz
+    --data librispeech_clean100
+    """
 
     out: Path
     """Folder for the checkpoint and the codec; `load_codec(OUT)` loads it."""
@@ -27,6 +30,8 @@ class Train:
     """Files of sentences to speak: .txt or .jsonl (field `text`), either with .gz."""
     data: tuple[Path, ...] = ()
     """Folders of recordings to train on."""
+    start: Path | None = None
+    """Folder of a mini codec whose weights to begin with, as far as they fit."""
     threads: int = 2
     """CPU threads."""
     set: tuple[str, ...] = field(default=())
@@ -43,6 +48,7 @@ class Train:
             voices_hours=self.voices_hours,
             text=self.text,
             data=self.data,
+            start=self.start,
             threads=self.threads,
         )
         codec = train(override(config, parse_overrides(list(self.set))))
@@ -51,26 +57,45 @@ class Train:
 
 @dataclass(frozen=True, kw_only=True)
 class Eval:
-    """Measure a codec: on recordings in DATA, and on synthetic voices that no codec has heard."""
+    """Measure a codec: on recordings in DATA, and on synthetic voices that no codec has heard.
+
+    Example: sodakit codec eval --data recordings/ --out runs/codec
+    """
 
     codec: str = "mini"
     """Name or folder of the codec."""
     data: tuple[Path, ...] = ()
-    """Folders of recordings."""
+    """Folders of recordings, in any layout that `sodakit prepare` reads."""
     clips: int = 20
     """Clips from each folder and from the voices."""
+    judge: str = "small"
+    """Who writes down originals and copies: `small` (a recogniser taught on the spot, where words are few), `none`,
+    a file made by CtcJudge.save, or the hub id or folder of a Whisper- or Wav2Vec2-like model."""
+    speaker_model: str | None = None
+    """Hub id or folder of a model with an x-vector head; default: cepstral statistics."""
     out: Path | None = None
-    """A .json file for the numbers."""
+    """Folder for codec.json and codec.html."""
 
     def run(self) -> None:
-        from sodakit.codec.fit.report import measure
         from sodakit.codec.load import load_codec
+        from sodakit.eval.codecs import as_text, measure_codec, page
+        from sodakit.eval.copies import folder_set, voices_set
+        from sodakit.eval.judges import named_judge
+        from sodakit.eval.speakers import HubEar, StatisticsEar
         from sodakit.files import write_json
 
-        report = measure(load_codec(self.codec), self.data, self.clips)
-        print(json.dumps(report, indent=2))
+        codec = load_codec(self.codec)
+        ear = HubEar.load(self.speaker_model) if self.speaker_model else StatisticsEar()
+        teach = self.judge == "small"
+        judge = None if self.judge in ("small", "none") else named_judge(self.judge)
+        sets = [voices_set(self.clips, judge, teach)]
+        sets += [folder_set(folder, self.clips, judge, teach) for folder in self.data]
+        report, copies = measure_codec(codec, sets, ear, phone_sentences=10 * self.clips)
+        print(as_text(report))
         if self.out is not None:
-            write_json(self.out, report)
+            write_json(self.out / "codec.json", report.plain())
+            page(report, sets, copies).write(self.out / "codec.html")
+            say(f"{self.out}: codec.json, codec.html")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -329,3 +329,13 @@ class HubJudge:
         else:
             ids_BT = self.model(**inputs).logits.argmax(-1)
         return self.processor.batch_decode(ids_BT, skip_special_tokens=True)[0]
+
+
+def named_judge(name: str) -> Judge:
+    """The judge in a file that `CtcJudge.save` wrote, or the hub model or folder of that name.
+
+    Raises:
+        CheckpointError: the file holds no judge.
+        ConfigError: no such model.
+    """
+    return CtcJudge.load(name) if Path(name).is_file() else HubJudge.load(name)

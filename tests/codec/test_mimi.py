@@ -1,9 +1,11 @@
+import gc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from sodakit.codec import mimi
 from sodakit.codec.load import load_codec
 from sodakit.codec.mimi import MimiCodec
 from sodakit.errors import CodecError
@@ -72,3 +74,101 @@ def test_fewer_codebooks_are_the_first_ones_and_have_another_fingerprint(
 def test_more_codebooks_than_the_checkpoint_has_are_refused(mimi_folder: Path) -> None:
     with pytest.raises(CodecError, match="has 12"):
         load_codec(str(mimi_folder), num_codebooks=13)
+
+
+def clips_of_different_length(count: int, longest_s: float) -> list[np.ndarray]:
+    """Noise that swells and fades, no two clips of one length."""
+    random = np.random.default_rng(5)
+    lengths = np.linspace(0.05, longest_s, count) * 24_000 + random.integers(0, 500, count)
+    clips = [
+        random.standard_normal(int(length)) * np.abs(np.sin(np.arange(int(length)) / 9000))
+        for length in lengths
+    ]
+    return [(0.2 * clips[i]).astype(np.float32) for i in random.permutation(count)]
+
+
+def assert_batches_equal_clips_alone(codec: MimiCodec, clips: list[np.ndarray]) -> None:
+    alone = [codec.encode(clip_S) for clip_S in clips]
+    for ways in (codec.encode_batch(clips), codec.encode_checked(clips)):
+        for ours_KF, alone_KF in zip(ways, alone, strict=True):
+            np.testing.assert_array_equal(ours_KF, alone_KF)
+
+
+def test_sixty_four_clips_have_the_same_codes_in_batches_as_alone(codec: MimiCodec) -> None:
+    clips = clips_of_different_length(64, 1.0)
+    assert len({len(clip_S) for clip_S in clips}) == 64
+    assert_batches_equal_clips_alone(codec, clips)
+
+
+def test_a_sound_on_the_border_between_two_entries_is_encoded_alone(
+    codec: MimiCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two equal entries are the closest call there is: the batch must not be trusted with it."""
+    clips = clips_of_different_length(4, 0.5)
+    asked: list[int] = []
+    padded = codec.encode_padded
+    monkeypatch.setattr(codec, "encode_padded", lambda waves_S: asked.append(len(waves_S)) or padded(waves_S))
+    monkeypatch.setattr(mimi, "_DOUBT", 0.0)
+    codec.encode_checked(clips)
+    assert asked == [], "no margin is below nought"
+    monkeypatch.setattr(mimi, "_DOUBT", np.inf)
+    codec.encode_checked(clips)
+    assert asked == [1, 1, 1, 1]
+
+
+def latents(codec: MimiCodec, clips: list[np.ndarray]) -> torch.Tensor:
+    return torch.cat([latent for _, latent in codec._encode_chunks(clips) if latent is not None], dim=-1)
+
+
+def test_latents_in_a_batch_differ_by_far_less_than_what_counts_as_doubt(codec: MimiCodec) -> None:
+    clips = clips_of_different_length(8, 1.0)
+    together = latents(codec, clips)
+    for row_DF, clip_S in zip(together, clips, strict=True):
+        alone_DF = latents(codec, [clip_S])[0]
+        off_F = (row_DF[:, : alone_DF.shape[1]] - alone_DF).norm(dim=0) / alone_DF.norm(dim=0)
+        assert float(off_F.max()) < mimi._DOUBT / 5
+
+
+def test_memory_of_a_long_sound_is_that_of_a_chunk_and_a_window(codec: MimiCodec) -> None:
+    """Two minutes of frames through an attention window of ten: what is kept between chunks must not grow."""
+    wave_S = np.resize(clips_of_different_length(2, 2.0)[0], 120 * 24_000)
+    kept = []
+    for _ in codec._encode_chunks([wave_S]):
+        gc.collect()
+        tensors = [value for value in gc.get_objects() if type(value) is torch.Tensor]
+        kept.append(sum(tensor.numel() for tensor in tensors))
+    assert len(kept) == 60 and kept[-1] <= 1.02 * kept[3]
+
+
+@pytest.mark.slow
+def test_the_real_architecture_gives_the_same_codes_in_batches_in_chunks_and_alone() -> None:
+    """The published shape (32 codebooks of 2048, window of 250) with random weights and entries among its latents."""
+    from transformers import MimiConfig, MimiModel
+
+    torch.manual_seed(0)
+    model = MimiModel(MimiConfig())
+    for name, buffer in model.named_buffers():
+        if name.endswith("embed_sum"):
+            buffer.copy_(torch.randn_like(buffer))
+    codec = MimiCodec(model, "mimi-random")
+    clips = clips_of_different_length(64, 4.0)
+    assert_batches_equal_clips_alone(codec, clips)
+    # 30 s is 750 positions of the encoder's transformer: three attention windows.
+    long_S = np.resize(clips[0], 30 * 24_000)
+    with torch.inference_mode():
+        wave_BCS = torch.from_numpy(long_S)[None, None]
+        whole_KF = codec.model.encode(wave_BCS, num_quantizers=8).audio_codes[0].numpy()
+    same = np.mean(codec.encode(long_S) == whole_KF)
+    assert same > 0.999, f"{same:.4%} of the codes in chunks are those of one piece"
+
+
+@pytest.mark.slow
+def test_ten_minutes_begin_with_the_codes_of_their_first_two_in_one_piece(codec: MimiCodec) -> None:
+    """Only two, because attention over ten minutes in one piece takes gigabytes: what chunks are there to avoid."""
+    wave_S = np.resize(clips_of_different_length(2, 7.3)[0], 600 * 24_000)
+    codes_KF = codec.encode(wave_S)
+    with torch.inference_mode():
+        wave_BCS = torch.from_numpy(wave_S[: 120 * 24_000])[None, None]
+        first_KF = codec.model.encode(wave_BCS, num_quantizers=8).audio_codes[0].numpy()
+    assert codes_KF.shape == (8, 7500)
+    assert np.mean(codes_KF[:, :1500] == first_KF) > 0.999

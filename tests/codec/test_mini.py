@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +69,36 @@ def test_long_sounds_encode_in_pieces_to_the_codes_of_the_whole(
     whole_KF = tiny_mini.encode(sounds[-1])
     monkeypatch.setattr(mini, "_CHUNK_FRAMES", 3)
     np.testing.assert_array_equal(tiny_mini.encode(sounds[-1]), whole_KF)
+
+
+def test_sixty_four_clips_have_the_same_codes_in_a_batch_as_alone(shipped: MiniCodec) -> None:
+    random = np.random.default_rng(6)
+    clips = [0.1 * random.standard_normal(n).astype(np.float32) for n in range(500, 64 * 400 + 500, 400)]
+    together = shipped.encode_batch(clips)
+    assert len(together) == 64
+    for together_KF, clip_S in zip(together, clips, strict=True):
+        np.testing.assert_array_equal(together_KF, shipped.encode(clip_S))
+
+
+@pytest.mark.slow
+def test_ten_minutes_encode_in_the_memory_of_one(shipped: MiniCodec) -> None:
+    """Beyond the sound itself, peak memory of 10 minutes is that of 1; and the codes are those of the pieces."""
+    program = (
+        "import resource, sys, numpy as np; from sodakit.codec.load import load_codec; codec = load_codec('mini');"
+        "wave_S = (0.1 * np.random.default_rng(0).standard_normal(int(sys.argv[1]) * 24_000)).astype(np.float32);"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; codec.encode(wave_S);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    one, ten = (
+        int(
+            subprocess.run(
+                [sys.executable, "-c", program, str(s)], capture_output=True, check=True, text=True
+            ).stdout
+        )
+        for s in (60, 600)
+    )
+    padded_kib = 600 * 24_000 * 4 / 1024
+    assert ten < one + 1.1 * padded_kib + 20_000
 
 
 def test_codes_do_not_depend_on_sound_more_than_a_window_past_their_frame(tiny_mini: MiniCodec) -> None:

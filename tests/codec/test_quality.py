@@ -3,7 +3,7 @@ import pytest
 
 from sodakit.audio.wave import Wave
 from sodakit.codec.pitch import track_pitch
-from sodakit.codec.quality import codebook_use, compare, mel_distance_db, stoi
+from sodakit.codec.quality import codebook_use, compare, mel_distance_db, pesq, stft_distance_db, stoi
 
 
 def speechlike(seed: int = 0, pitch_hz: float = 120.0, rate_hz: int = 24_000) -> Wave:
@@ -32,6 +32,24 @@ def test_intelligibility_falls_as_noise_rises() -> None:
 def test_a_sound_at_half_its_level_is_six_decibels_away() -> None:
     loud = Wave(0.3 * np.random.default_rng(0).standard_normal(48_000), 24_000)
     assert mel_distance_db(loud, Wave(loud.samples_S / 2, 24_000)) == pytest.approx(6.02, abs=0.01)
+
+
+def test_magnitudes_at_half_their_level_are_six_decibels_away() -> None:
+    loud = Wave(0.3 * np.random.default_rng(0).standard_normal(48_000), 24_000)
+    assert stft_distance_db(loud, Wave(loud.samples_S / 2, 24_000)) == pytest.approx(6.02, abs=0.2)
+
+
+def test_too_little_speech_for_intelligibility_is_not_a_number() -> None:
+    short = speechlike().cut(0, 0.2)
+    assert np.isnan(stoi(short, short))
+
+
+def test_pesq_is_perfect_for_a_copy_and_falls_with_noise() -> None:
+    pytest.importorskip("pesq", reason="pesq is optional")
+    clean = speechlike()
+    noisy = Wave(clean.samples_S + 0.05 * np.random.default_rng(1).standard_normal(72_000), 24_000)
+    perfect, worse = pesq(clean, clean), pesq(clean, noisy)
+    assert perfect is not None and worse is not None and perfect > 4.5 and worse < 3
 
 
 @pytest.mark.parametrize("pitch_hz", [75.0, 120.0, 210.0, 390.0])

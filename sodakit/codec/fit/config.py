@@ -15,6 +15,8 @@ class FitConfig:
     """Folder for the checkpoint, the metrics and the trained codec."""
     minutes: float = 40.0
     """Training time on this machine; the learning rate falls over it. Time before an interruption counts."""
+    steps: int = 0
+    """Train for this many steps instead, however long they take: the same weights on every run. 0: `minutes` decide."""
     network: MiniConfig = field(default_factory=MiniConfig)
     """Shape of the codec."""
     voices_hours: float = 3.0
@@ -23,7 +25,9 @@ class FitConfig:
     """Files of sentences to speak besides the household ones: .txt, .jsonl (field `text`), either with .gz."""
     data: tuple[Path, ...] = ()
     """Folders of recordings to train on besides the synthetic speech."""
-    real_fraction: float = 0.25
+    start: Path | None = None
+    """Folder of a mini codec whose weights to begin with, where name and shape fit. A run that resumes ignores it."""
+    real_fraction: float = 0.5
     """Share of each batch cut from recordings, where there are any."""
     batch_rows: int = 8
     """Sounds in a batch."""
@@ -39,8 +43,8 @@ class FitConfig:
     """Weight of the log-magnitude distance."""
     commitment_weight: float = 0.1
     """Weight of the distance of latents to their entries."""
-    pitch_weight: float = 1.0
-    """Weight of the pitch error, in octaves."""
+    envelope_weight: float = 2.0
+    """Weight of the mismatch of third-octave envelopes, which is nearly 1 - STOI."""
     phone_weight: float = 0.8
     """Weight of the phone loss of codebook 0."""
     semantic_gradient: float = 0.1

@@ -15,7 +15,6 @@ from sodakit.audio.files import AUDIO_SUFFIXES, read_wave, resample
 from sodakit.audio.wave import Wave
 from sodakit.codec.fit.config import FitConfig
 from sodakit.codec.fit.speakers import speakers
-from sodakit.codec.pitch import track_pitch
 from sodakit.errors import AudioError, ConfigError
 from sodakit.log import say
 from sodakit.voices.espeak import Speech, Synthesizer, Voice
@@ -25,7 +24,7 @@ UNKNOWN = -100
 """The label of a hop whose phone nobody knows; cross-entropy leaves it out."""
 
 _HOUSEHOLD_FRACTION = 0.35
-_REAL_VERSIONS = 4
+_REAL_VERSIONS = 6
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,6 @@ class Sound:
     """int16 at the codec's rate; int16 because hours of it stay in memory."""
     phones_T: np.ndarray
     """int16 index of the phone at each hop, or UNKNOWN."""
-    pitch_hz_T: np.ndarray
-    """float16 pitch at the end of what each hop adds to the decoder's sound, 0 where unvoiced."""
 
 
 def plain_phone(phone: str) -> str:
@@ -100,10 +97,10 @@ def recordings(config: FitConfig) -> list[Sound]:
             say(f"Left out: {error}")
             continue
         for version in range(_REAL_VERSIONS):
-            ratio = draw.uniform(0.85, 1.15) if version else 1.0
+            ratio = draw.uniform(0.8, 1.25) if version else 1.0
             samples_S = resample(Wave(wave.samples_S, round(wave.sample_rate_hz * ratio)), rate_hz).samples_S
             unknown_T = np.full(-(-len(samples_S) // hop), UNKNOWN, np.int16)
-            sounds.append(_sound(samples_S, unknown_T, config))
+            sounds.append(Sound(_as_int16(samples_S), unknown_T))
     return sounds
 
 
@@ -123,10 +120,10 @@ class Batches:
     def draw(self, random: np.random.Generator) -> "Batch":
         """`batch_rows` random cuts."""
         rows = [self._row(random) for _ in range(self._config.batch_rows)]
-        waves, phones, pitches = zip(*rows, strict=True)
-        return Batch(*(torch.from_numpy(np.stack(part)) for part in (waves, phones, pitches)))
+        waves, phones = zip(*rows, strict=True)
+        return Batch(*(torch.from_numpy(np.stack(part)) for part in (waves, phones)))
 
-    def _row(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _row(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         network = self._config.network
         use_real = bool(self._recorded) and (not self._spoken or random.random() < self._config.real_fraction)
         pool = self._recorded if use_real else self._spoken
@@ -137,11 +134,7 @@ class Batches:
         first = start * network.hop_samples
         wave_S = sound.samples_S[first : first + length].astype(np.float32) / 32768
         cut = slice(start, start + hops)
-        return (
-            _change_level(wave_S, random),
-            sound.phones_T[cut].astype(np.int64),
-            sound.pitch_hz_T[cut].astype(np.float32),
-        )
+        return _change_microphone(wave_S, random), sound.phones_T[cut].astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -152,12 +145,12 @@ class Batch:
     """float32, with the encoder's lookahead at the end."""
     phones_BT: Tensor
     """int64 phone at each hop, or UNKNOWN."""
-    pitch_hz_BT: Tensor
-    """float32, 0 where unvoiced."""
 
 
-def _change_level(wave_S: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Peak between -10 and +2 dB (where that takes less than 18 dB), now and then with faint noise."""
+def _change_microphone(wave_S: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Brighter or darker, peak between -10 and +2 dB (where that takes less than 18 dB), now and then faint noise."""
+    if random.random() < 0.5:
+        wave_S = wave_S + random.uniform(-0.6, 0.6) * np.append(np.float32(0), wave_S[:-1])
     gain = 10 ** (random.uniform(-10, 2) / 20) / max(0.05, float(np.abs(wave_S).max()))
     wave_S = wave_S * min(gain, 8.0)
     if random.random() < 0.1:
@@ -189,16 +182,11 @@ def _label(speech: Speech, ratio: float, config: FitConfig, inventory: dict[str,
     # The middle of the hop decides whose it is.
     middles_s = (np.arange(-(-len(samples_S) // hop)) + 0.5) * hop / rate_hz
     which = np.searchsorted(ends_s, middles_s, side="right").clip(max=len(phones) - 1)
-    return _sound(samples_S, np.array(phones, np.int16)[which], config)
+    return Sound(_as_int16(samples_S), np.array(phones, np.int16)[which])
 
 
-def _sound(samples_S: np.ndarray, phones_T: np.ndarray, config: FitConfig) -> Sound:
-    network = config.network
-    hop_s = network.hop_samples / network.sample_rate_hz
-    pitch_hz_T = track_pitch(Wave(samples_S, network.sample_rate_hz), hop_s, 4 * hop_s)
-    # The excitation that hop t adds ends three hops on (SourceFilter); the tracker's window is centred after two.
-    ahead_T = np.append(pitch_hz_T[1:], 0).astype(np.float16)
-    return Sound((samples_S.clip(-1, 1) * 32767).astype(np.int16), phones_T, ahead_T)
+def _as_int16(samples_S: np.ndarray) -> np.ndarray:
+    return (samples_S.clip(-1, 1) * 32767).astype(np.int16)
 
 
 def audio_files(folders: tuple[Path, ...]) -> list[Path]:

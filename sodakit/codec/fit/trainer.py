@@ -4,6 +4,7 @@ import json
 import math
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,12 @@ from torch.nn import functional
 
 from sodakit.codec.fit.config import FitConfig
 from sodakit.codec.fit.ema import EntryAverages
-from sodakit.codec.fit.losses import RESOLUTIONS, spectral_distances
+from sodakit.codec.fit.losses import RESOLUTIONS, envelope_mismatch, spectral_distances
 from sodakit.codec.fit.sounds import UNKNOWN, Batch, Batches, recordings, synthetic
-from sodakit.codec.mini import MiniCodec
-from sodakit.codec.network import PITCH_RANGE, MiniNetwork
+from sodakit.codec.mini import MiniCodec, load_mini
+from sodakit.codec.network import MiniNetwork
 from sodakit.config import config_digest, to_plain
-from sodakit.errors import CheckpointError
+from sodakit.errors import CheckpointError, ConfigError
 from sodakit.files import atomic_path, write_json
 from sodakit.hardware import torch_threads
 from sodakit.log import say
@@ -42,8 +43,17 @@ class Fit:
 
     @property
     def progress(self) -> float:
-        """From 0 to 1, by time."""
+        """From 0 to 1, by steps where the config counts them, else by time."""
+        if self.config.steps:
+            return min(1.0, self.step / self.config.steps)
         return min(1.0, self.elapsed_s / (60 * self.config.minutes))
+
+    @property
+    def left(self) -> str:
+        """What remains, for people."""
+        if self.config.steps:
+            return f"{self.config.steps - self.step} steps"
+        return format_duration(60 * self.config.minutes - self.elapsed_s)
 
     def learning_rate(self) -> float:
         """Linear warm-up, then a cosine down to 3% of the peak."""
@@ -76,24 +86,25 @@ class Fit:
             quantized = network.quantizer(
                 latent.float(), depth_B, bypass_B, config.semantic_gradient, self.averages.observe
             )
-            log_pitch = network.log_pitch(quantized.entries_BFD)
-        pitch_hz_BT, pitch = _pitch_loss(log_pitch, batch.pitch_hz_BT)
+            with torch.no_grad():
+                log_pitch_BT = network.melody.log_pitch(network.listen(batch.wave_BS))
         with torch.autocast("cpu", torch.bfloat16):
-            decoded_BS = network.decode_latents(quantized.latent_BFD, quantized.acoustic_BFD, pitch_hz_BT)
+            decoded_BS = network.decode_latents(quantized.latent_BFD, quantized.acoustic_BFD, log_pitch_BT)
         original_BS = batch.wave_BS[:, : decoded_BS.shape[1]]
         # Two of the four a step, a long window and a short one: spectra are half the cost.
         some = RESOLUTIONS[self.step % 2 :: 2]
         mel, stft = spectral_distances(decoded_BS.float(), original_BS, config.network.sample_rate_hz, some)
+        envelope = envelope_mismatch(decoded_BS.float(), original_BS, config.network.sample_rate_hz)
         phone, accuracy = self._phone_loss(quantized.semantic_BFD, batch.phones_BT)
         total = config.mel_weight * mel + config.stft_weight * stft
         total = total + config.commitment_weight * quantized.commitment + config.phone_weight * phone
-        total = total + config.pitch_weight * pitch
+        total = total + config.envelope_weight * envelope
         return {
             "total": total,
             "mel": mel,
             "stft": stft,
             "commitment": quantized.commitment,
-            "pitch": pitch,
+            "envelope": envelope,
             "phone": phone,
             "phone_accuracy": accuracy,
         }
@@ -128,6 +139,28 @@ class Fit:
         )
         return MiniCodec(copy)
 
+    def start_from(self, folder: Path) -> None:
+        """Take over every tensor of the mini codec in `folder` that has the same name and shape here.
+
+        Raises:
+            ConfigError: not one does.
+        """
+        theirs, ours = load_mini(folder).network.state_dict(), self.network.state_dict()
+        fitting = {
+            name: tensor
+            for name, tensor in theirs.items()
+            if name in ours and ours[name].shape == tensor.shape
+        }
+        if not fitting:
+            raise ConfigError(
+                f"Nothing in {folder} fits this network. Start from a codec of a similar shape."
+            )
+        self.network.load_state_dict(fitting, strict=False)
+        self.averages = EntryAverages(self.network.quantizer)
+        self.averages.started = True  # entries are not drawn anew from the first batch
+        left_out = sorted(set(ours) - set(fitting))
+        say(f"{len(fitting)} tensors from {folder}; new: {', '.join(left_out) or 'none'}.")
+
     def resume(self) -> bool:
         """Load the checkpoint if there is one; whether there was.
 
@@ -151,11 +184,15 @@ class Fit:
 
 def train(config: FitConfig) -> MiniCodec:
     """Train a codec for `config.minutes` and save it in `config.out`; a run that was killed is continued."""
+    if not config.network.melody:
+        raise ConfigError("network.melody=false: a codec without a melody can no longer be trained.")
     with torch_threads(config.threads):
         config.out.mkdir(parents=True, exist_ok=True)
         config, batches = _prepare(config)
         fit = Fit(config, batches)
         resumed = fit.resume()
+        if not resumed and config.start is not None:
+            fit.start_from(config.start)
         say(f"{'Resuming at' if resumed else 'Starting at'} step {fit.step}: {_describe(fit)}")
         write_json(config.out / "config.json", to_plain(config))
         _run(fit)
@@ -195,39 +232,25 @@ def _report(fit: Fit, losses: dict[str, float], metrics: Any) -> None:
     row |= {name: round(value, 4) for name, value in losses.items()}
     metrics.write(json.dumps(row) + "\n")
     metrics.flush()
-    left = format_duration(60 * fit.config.minutes - fit.elapsed_s)
     shown = "  ".join(
         f"{name} {losses[name]:.3f}"
-        for name in ("mel", "stft", "pitch", "phone", "phone_accuracy", "commitment")
+        for name in ("mel", "stft", "envelope", "phone", "phone_accuracy", "commitment")
     )
-    say(f"step {fit.step}  {shown}  left {left}")
+    say(f"step {fit.step}  {shown}  left {fit.left}")
 
 
 def _describe(fit: Fit) -> str:
     shape = fit.config.network
     seconds = fit.config.batch_rows * fit.config.segment_frames * shape.frame_samples / shape.sample_rate_hz
     count = format_count(fit.network.num_parameters())
-    left = format_duration(60 * fit.config.minutes - fit.elapsed_s)
-    return f"{count} parameters, {seconds:.0f} s of sound a step, {left} to go."
-
-
-def _pitch_loss(log_pitch_BT: Tensor, pitch_hz_BT: Tensor) -> tuple[Tensor, Tensor]:
-    """The pitch to sound in training, in Hz, and the mean error of the predicted one, in octaves.
-
-    The true pitch where there is one: harmonics in the wrong place would teach the envelopes to hide them.
-    """
-    voiced = pitch_hz_BT > 0
-    target = torch.where(voiced, pitch_hz_BT, 100.0).div(100).log2()
-    error = ((log_pitch_BT - target).abs() * voiced).sum() / voiced.sum().clamp_min(1)
-    used = torch.where(voiced, target, log_pitch_BT.detach()).clamp(*PITCH_RANGE)
-    return 100 * 2**used, error
+    return f"{count} parameters, {seconds:.0f} s of sound a step, {fit.left} to go."
 
 
 def _draw_depths(
     config: FitConfig, progress: float, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Acoustic levels each row keeps, and which rows are not quantised at all."""
-    most = config.network.num_codebooks - 1
+    """Levels of the chain each row keeps, and which rows are not quantised at all."""
+    most = config.network.chain_levels
     shallow_B = random.integers(0, most + 1, config.batch_rows)
     depth_B = np.where(random.random(config.batch_rows) < config.full_depth_fraction, most, shallow_B)
     share = config.bypass_fraction * max(0.0, 1 - progress / 0.6)

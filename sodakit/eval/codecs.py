@@ -1,0 +1,281 @@
+"""The numbers of a codec: its copies, what each codebook carries, speed, latency and exactness of streaming."""
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from sodakit.audio.files import resample
+from sodakit.audio.wave import Wave
+from sodakit.codec.contract import Codec, CodecSpec
+from sodakit.codec.fit.sounds import plain_phone
+from sodakit.codec.quality import CodebookUse, codebook_use
+from sodakit.eval.copies import HELD_OUT_SEED, CopyScores, SoundSet, score_copies, without_nan
+from sodakit.eval.report import Clip, Report
+from sodakit.eval.results import provenance
+from sodakit.eval.speakers import SpeakerEar
+from sodakit.eval.words import word_errors
+from sodakit.voices.catalogue import UNSEEN_VOICES
+from sodakit.voices.espeak import Speech, Synthesizer
+from sodakit.voices.household import sentences
+
+_ROUNDS = 15
+_SPEED_CLIP_S = 10.0
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast a codec is on this machine, and whether streaming changes what it says."""
+
+    encode_x_real_time: float
+    """Seconds of sound encoded in a second, median of several runs on one clip."""
+    decode_x_real_time: float
+    """The same of decoding."""
+    first_audio_ms: float
+    """From the first frame of codes to its samples, in a fresh stream, median."""
+    streaming_max_difference: float
+    """Largest difference of a sample between decoding frame by frame and at once."""
+    threads: int
+    """CPU threads that PyTorch used."""
+
+
+@dataclass(frozen=True)
+class CodecReport:
+    """Everything measured of one codec."""
+
+    spec: CodecSpec
+    sets: tuple[CopyScores, ...]
+    codebooks: tuple[CodebookUse, ...]
+    num_frames: int
+    """Frames behind `codebooks`."""
+    speed: Speed
+
+    @property
+    def entropy_bps(self) -> float:
+        """Bits per second of an ideal coder that knows how often each code occurs, codebooks apart."""
+        return self.spec.frame_rate_hz * sum(use.entropy_bits for use in self.codebooks)
+
+    @property
+    def purity_ratio(self) -> float:
+        """Phone purity of codebook 0 over that of the best of the others; NaN with one codebook."""
+        others = [use.phone_purity for use in self.codebooks[1:]]
+        return self.codebooks[0].phone_purity / max(others) if others else float("nan")
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON."""
+        report = {
+            "codec": asdict(self.spec),
+            "bitrate_bps": self.spec.bitrate_bps,
+            "entropy_bps": self.entropy_bps,
+            "sets": [scores.plain() for scores in self.sets],
+            "codebooks": [asdict(use) for use in self.codebooks],
+            "frames_of_codebooks": self.num_frames,
+            "phone_purity_ratio": self.purity_ratio,
+            "speed": asdict(self.speed),
+            "versions": provenance(),
+        }
+        return without_nan(report)
+
+
+def copy_all(codec: Codec, sounds: SoundSet) -> list[Wave]:
+    """Every recording of the set, encoded and decoded."""
+    rate_hz = codec.spec.sample_rate_hz
+    waves_S = [resample(recording.wave, rate_hz).samples_S for recording in sounds.recordings]
+    copies_S = [codec.decode(codes_KF) for codes_KF in codec.encode_batch(waves_S)]
+    return [Wave(copy_S[: len(wave_S)], rate_hz) for copy_S, wave_S in zip(copies_S, waves_S, strict=True)]
+
+
+def measure_codec(
+    codec: Codec, sets: Sequence[SoundSet], ear: SpeakerEar, phone_sentences: int = 200
+) -> tuple[CodecReport, list[list[Wave]]]:
+    """The report, and the copies of each set.
+
+    Args:
+        phone_sentences: sentences of the unseen voices behind what the codebooks carry.
+    Raises:
+        MissingExtra: the package that brings espeak-ng, whose phones label the frames, is not installed.
+    """
+    copies = [copy_all(codec, sounds) for sounds in sets]
+    codes_KF, phones_F = _labelled_codes(codec, _speak(phone_sentences))
+    report = CodecReport(
+        spec=codec.spec,
+        sets=tuple(score_copies(sounds, made, ear) for sounds, made in zip(sets, copies, strict=True)),
+        codebooks=tuple(codebook_use(codes_KF, phones_F, codec.spec.codebook_size)),
+        num_frames=codes_KF.shape[1],
+        speed=measure_speed(codec, sets[0].recordings[0].wave),
+    )
+    return report, copies
+
+
+def _speak(count: int) -> Iterator[Speech]:
+    texts = sentences(count, HELD_OUT_SEED)
+    with Synthesizer() as synthesizer:
+        yield from synthesizer.speak_many(
+            (text, UNSEEN_VOICES[i % len(UNSEEN_VOICES)]) for i, text in enumerate(texts)
+        )
+
+
+def _labelled_codes(codec: Codec, spoken: Iterator[Speech]) -> tuple[np.ndarray, list[str]]:
+    """The codes_KF of all sentences in a row, and the phone in the middle of each frame."""
+    codes, phones = [], []
+    for speech in spoken:
+        codes.append(codec.encode(resample(speech.wave, codec.spec.sample_rate_hz).samples_S))
+        ends_s = np.array([span.end_s for span in speech.phones])
+        middles_s = (np.arange(codes[-1].shape[1]) + 0.5) / codec.spec.frame_rate_hz
+        which = np.searchsorted(ends_s, middles_s, side="right").clip(max=len(ends_s) - 1)
+        phones += [plain_phone(speech.phones[i].phone) for i in which]
+    return np.concatenate(codes, axis=1), phones
+
+
+def measure_speed(codec: Codec, wave: Wave, rounds: int = _ROUNDS) -> Speed:
+    """Speed on one clip, repeated to `_SPEED_CLIP_S` seconds; the first round of everything is not counted."""
+    import torch
+
+    rate_hz = codec.spec.sample_rate_hz
+    wave_S = np.resize(resample(wave, rate_hz).samples_S, int(_SPEED_CLIP_S * rate_hz))
+    codes_KF = codec.encode(wave_S)
+    whole_S = codec.decode(codes_KF)
+    encode_s, decode_s, first_s = [], [], []
+    for _ in range(rounds):
+        encode_s.append(_elapsed_s(lambda: codec.encode(wave_S)))
+        decode_s.append(_elapsed_s(lambda: codec.decode(codes_KF)))
+        first_s.append(_elapsed_s(lambda: codec.stream().push(codes_KF[:, :1])))
+    stream = codec.stream()
+    pieces = [stream.push(codes_KF[:, f : f + 1]) for f in range(codes_KF.shape[1])]
+    return Speed(
+        encode_x_real_time=_SPEED_CLIP_S / statistics.median(encode_s),
+        decode_x_real_time=_SPEED_CLIP_S / statistics.median(decode_s),
+        first_audio_ms=1000 * statistics.median(first_s),
+        streaming_max_difference=float(np.abs(np.concatenate(pieces) - whole_S).max()),
+        threads=torch.get_num_threads(),
+    )
+
+
+def _elapsed_s(work: Any) -> float:
+    start_s = time.perf_counter()
+    work()
+    return time.perf_counter() - start_s
+
+
+# ------------------------------------------------------------------------------------------------- as text
+
+SET_COLUMNS = (
+    "Sounds", "Clips", "STOI", "95 % interval", "Mel, dB", "STFT, dB", "Pitch, semitones", "PESQ", "WER",
+    "WER of originals", "Speaker found", "of originals",
+)  # fmt: skip
+
+CODEBOOK_COLUMNS = ("Codebook", "Used", "Entropy, bits", "Phone purity", "Phone information")
+
+
+def set_row(scores: CopyScores) -> tuple[str, ...]:
+    """The cells of one set under `SET_COLUMNS`; – for what was not measured."""
+    stoi, speakers = scores.stoi, scores.speakers
+    return (
+        scores.name,
+        str(scores.num_clips),
+        f"{stoi.value:.3f}",
+        f"{stoi.low:.3f} – {stoi.high:.3f}",
+        f"{scores.mel_db:.2f}",
+        f"{scores.stft_db:.2f}",
+        f"{scores.pitch_semitones:.2f}",
+        "–" if scores.pesq is None else f"{scores.pesq:.2f}",
+        "–" if scores.heard is None else f"{scores.heard.wer:.1%}",
+        "–" if scores.heard_original is None else f"{scores.heard_original.wer:.1%}",
+        "–" if speakers is None else f"{speakers.found_copies:.0%}",
+        "–" if speakers is None else f"{speakers.found_originals:.0%}",
+    )
+
+
+def codebook_rows(report: CodecReport) -> list[tuple[str, ...]]:
+    """The cells of every codebook under `CODEBOOK_COLUMNS`."""
+    return [
+        (
+            f"{k} (semantic)" if k in report.spec.semantic_codebooks else str(k),
+            f"{use.used_fraction:.0%}",
+            f"{use.entropy_bits:.2f}",
+            f"{use.phone_purity:.3f}",
+            f"{use.phone_information:.3f}",
+        )
+        for k, use in enumerate(report.codebooks)
+    ]
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def as_text(report: CodecReport) -> str:
+    """The report for a terminal, in Markdown."""
+    return "\n\n".join(
+        (
+            _summary(report),
+            markdown(SET_COLUMNS, [set_row(scores) for scores in report.sets]),
+            *(f"Judge of {s.name}: {s.judge}" for s in report.sets),
+            markdown(CODEBOOK_COLUMNS, codebook_rows(report)),
+            _speed_line(report.speed),
+        )
+    )
+
+
+def _summary(report: CodecReport) -> str:
+    spec = report.spec
+    return (
+        f"{spec.name}: {spec.sample_rate_hz} Hz, {spec.frame_rate_hz:g} frames/s, {spec.num_codebooks} x "
+        f"{spec.codebook_size}, {spec.bitrate_bps:.0f} bit/s ({report.entropy_bps:.0f} after entropy coding), "
+        f"phone purity of codebook 0 {report.purity_ratio:.2f} times the best other's. Fingerprint {spec.fingerprint}."
+    )
+
+
+def _speed_line(speed: Speed) -> str:
+    return (
+        f"{speed.threads} threads: encode {speed.encode_x_real_time:.0f} and decode {speed.decode_x_real_time:.0f} "
+        f"times real time, first audio {speed.first_audio_ms:.1f} ms after its frame, streaming differs from offline "
+        f"by at most {speed.streaming_max_difference:.1e}."
+    )
+
+
+# ------------------------------------------------------------------------------------------------ as a page
+
+
+def page(
+    report: CodecReport, sets: Sequence[SoundSet], copies: Sequence[Sequence[Wave]], rows: int = 4
+) -> Report:
+    """A page with all tables, and `rows` clips of each set to listen to."""
+    made = Report(f"Codec {report.spec.name}", _summary(report))
+    for scores in report.sets:
+        made.headline(f"STOI, {scores.name}", f"{scores.stoi.value:.3f}", f"{scores.num_clips} clips")
+    made.section("Copies against originals")
+    made.table(SET_COLUMNS, [set_row(scores) for scores in report.sets], "Means over clips")
+    for scores in report.sets:
+        made.text(f"{scores.name}, judge: {scores.judge}. {_ear_line(scores)}")
+    made.section("What the codebooks carry")
+    caption = f"{report.num_frames} frames of unseen voices, phones by espeak-ng"
+    made.table(CODEBOOK_COLUMNS, codebook_rows(report), caption)
+    made.section("Speed", _speed_line(report.speed))
+    for sounds, heard in zip(sets, copies, strict=True):
+        made.section(f"Listen: {sounds.name}")
+        step = max(1, len(heard) // rows)
+        for i in range(0, min(len(heard), step * rows), step):
+            _add_clips(made, sounds, i, heard[i])
+    return made.provenance({"codec": report.spec.fingerprint, **provenance()})
+
+
+def _ear_line(scores: CopyScores) -> str:
+    if scores.speakers is None:
+        return "Fewer than two known speakers, so nobody was asked who speaks."
+    return f"Speakers by {scores.speakers.ear}: similarity {scores.speakers.similarity:.2f}."
+
+
+def _add_clips(made: Report, sounds: SoundSet, i: int, copy: Wave) -> None:
+    recording, judge = sounds.recordings[i], sounds.judge
+    if judge is None:
+        made.audio_row(recording.text or f"Clip {i}", [Clip("Original", recording.wave), Clip("Copy", copy)])
+        return
+    text = recording.text or ""
+    heard = word_errors([text, text], judge.transcribe([recording.wave, copy])).items
+    made.audio_row(text, [Clip("Original", recording.wave, heard[0]), Clip("Copy", copy, heard[1])])

@@ -1,0 +1,205 @@
+"""What survives a codec: copies against their originals, whoever made the copies."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sodakit.audio.files import resample
+from sodakit.audio.wave import Wave
+from sodakit.codec.quality import SoundDistance, compare, pesq
+from sodakit.errors import AudioError, ConfigError
+from sodakit.eval.judges import CtcJudge, Judge, train_judge
+from sodakit.eval.results import Estimate, estimate
+from sodakit.eval.speakers import SpeakerEar, SpeakerScores, score_speakers
+from sodakit.eval.words import WordErrors, normalise, word_errors
+from sodakit.log import say
+from sodakit.prepare.recording import Item
+from sodakit.prepare.sources.detect import open_folder
+from sodakit.prepare.sources.voices import Reading, speak_readings
+from sodakit.voices.catalogue import SEEN_VOICES, UNSEEN_VOICES
+from sodakit.voices.household import sentences
+
+HELD_OUT_SEED = 999_983
+"""Of the sentences that the unseen voices say; training draws from other seeds."""
+_TAUGHT_SEED = 999_979
+
+MOST_WORDS = 200
+"""Different words up to which a small judge can be taught by a folder's own recordings."""
+_FEWEST_LESSONS = 100
+_SHORTEST_S = 0.3
+
+
+@dataclass(frozen=True)
+class Recording:
+    """An original."""
+
+    wave: Wave = field(repr=False)
+    text: str | None
+    """What is said; None where nobody wrote it down."""
+    speaker: str
+    """'' if unknown."""
+
+
+@dataclass(frozen=True)
+class SoundSet:
+    """Originals under one name, and who can be trusted to write down what is said in them."""
+
+    name: str
+    recordings: tuple[Recording, ...]
+    judge: Judge | None
+    """None: nobody here understands them; `why_no_judge` says why."""
+    why_no_judge: str = ""
+
+
+def folder_set(folder: Path, clips: int, judge: Judge | None, teach: bool = False) -> SoundSet:
+    """`clips` recordings of a folder, evenly spread.
+
+    Args:
+        judge: who listens. None with `teach`: a small recogniser taught by the folder's other recordings, if there
+            are enough of them and their words are few.
+    Raises:
+        ConfigError: the folder holds no readable recording.
+    """
+    items = [item for item in open_folder(folder) if item.problem is None and not item.is_text]
+    chosen = items[:: max(1, len(items) // clips)][:clips]
+    recordings = tuple(_readable(chosen))
+    if not recordings:
+        raise ConfigError(f"{folder} holds no readable recording longer than {_SHORTEST_S} s.")
+    if not all(recording.text for recording in recordings):
+        return SoundSet(folder.name, recordings, None, "no transcripts")
+    if judge is not None or not teach:
+        return SoundSet(folder.name, recordings, judge, "" if judge else "no judge asked for")
+    taken = {item.id for item in chosen}
+    lessons = [item for item in items if item.id not in taken and item.text]
+    words = {word for item in items for word in normalise(item.text or "").split()}
+    if len(words) > MOST_WORDS or len(lessons) < _FEWEST_LESSONS:
+        why = f"{len(words)} words and {len(lessons)} lessons: too much for the small judge; name one with --judge"
+        return SoundSet(folder.name, recordings, None, why)
+    return SoundSet(folder.name, recordings, _taught(_readable(lessons)))
+
+
+def voices_set(clips: int, judge: Judge | None, teach: bool = False) -> SoundSet:
+    """`clips` household sentences by the synthetic voices that nothing is trained on.
+
+    Args:
+        judge: who listens. None with `teach`: a small recogniser taught by the seen voices.
+    """
+    readings = [
+        Reading(UNSEEN_VOICES[i % len(UNSEEN_VOICES)], (text,), "test")
+        for i, text in enumerate(sentences(clips, HELD_OUT_SEED))
+    ]
+    recordings = tuple(_readable(speak_readings(readings)))
+    if judge is None and teach:
+        judge = _taught(_lessons())
+    return SoundSet("unseen voices", recordings, judge, "" if judge else "no judge asked for")
+
+
+def _lessons(count: int = 1200) -> Iterable[Recording]:
+    texts = sentences(count, _TAUGHT_SEED)
+    voices = len(SEEN_VOICES)
+    return _readable(
+        speak_readings([Reading(SEEN_VOICES[i % voices], (t,), "train") for i, t in enumerate(texts)])
+    )
+
+
+def _taught(lessons: Iterable[Recording]) -> CtcJudge:
+    heard = [recording for recording in lessons if recording.text]
+    say(f"Teaching a judge on {len(heard)} originals that are not in the test.")
+    return train_judge([recording.wave for recording in heard], [recording.text or "" for recording in heard])
+
+
+def _readable(items: Iterable[Item]) -> Iterable[Recording]:
+    for item in items:
+        try:
+            wave = item.read()
+        except AudioError as error:
+            say(f"Left out: {error}")
+            continue
+        if wave.duration_s >= _SHORTEST_S and np.isfinite(wave.samples_S).all():
+            yield Recording(wave, item.text, item.speaker)
+
+
+@dataclass(frozen=True)
+class CopyScores:
+    """How near the copies of a set are to their originals. Means over clips; the rates of errors over words."""
+
+    name: str
+    num_clips: int
+    duration_s: float
+    mel_db: float
+    stft_db: float
+    stoi: Estimate
+    """With the interval over clips."""
+    pitch_semitones: float
+    voicing: float
+    pesq: float | None
+    """Wideband PESQ (MOS-LQO, 1.0 to 4.6); None where the package is not installed."""
+    heard: WordErrors | None
+    """The judge on the copies; None without a judge."""
+    heard_original: WordErrors | None
+    """The judge on the originals: what the judge itself costs."""
+    judge: str
+    """Who listened, or why nobody did."""
+    speakers: SpeakerScores | None
+    """None where there are no two speakers to tell apart."""
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON; NaN becomes None."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["stoi"] = asdict(self.stoi)
+        values["speakers"] = asdict(self.speakers) if self.speakers else None
+        for name in ("heard", "heard_original"):
+            errors = getattr(self, name)
+            values[name] = errors and {
+                "wer": errors.wer,
+                "interval": errors.interval,
+                "words": errors.reference_words,
+            }
+        return without_nan(values)
+
+
+def score_copies(sounds: SoundSet, copies: Sequence[Wave], ear: SpeakerEar) -> CopyScores:
+    """The scores of one copy for each recording of the set.
+
+    A copy may have another rate than its original: the copy is resampled to compare. It must begin when the original
+    does; shift copies of a codec with a delay first.
+    """
+    originals = [recording.wave for recording in sounds.recordings]
+    matched = [resample(copy, wave.sample_rate_hz) for copy, wave in zip(copies, originals, strict=True)]
+    distances = [compare(wave, copy) for wave, copy in zip(originals, matched, strict=True)]
+    qualities = [pesq(wave, copy) for wave, copy in zip(originals, matched, strict=True)]
+    texts = [recording.text or "" for recording in sounds.recordings]
+    judge = sounds.judge
+    intelligible = [distance.stoi for distance in distances if np.isfinite(distance.stoi)]
+    return CopyScores(
+        name=sounds.name,
+        num_clips=len(originals),
+        duration_s=sum(wave.duration_s for wave in originals),
+        mel_db=_mean(distances, "mel_db"),
+        stft_db=_mean(distances, "stft_db"),
+        stoi=estimate(intelligible, [str(i) for i in range(len(intelligible))]),
+        pitch_semitones=_mean(distances, "pitch_semitones"),
+        voicing=_mean(distances, "voicing"),
+        pesq=None if None in qualities else float(np.nanmean(np.array(qualities, float))),
+        heard=word_errors(texts, judge.transcribe(matched)) if judge else None,
+        heard_original=word_errors(texts, judge.transcribe(originals)) if judge else None,
+        judge=judge.name if judge else sounds.why_no_judge,
+        speakers=score_speakers(originals, matched, [r.speaker for r in sounds.recordings], ear),
+    )
+
+
+def _mean(distances: Sequence[SoundDistance], name: str) -> float:
+    values = np.array([getattr(distance, name) for distance in distances])
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+
+def without_nan(value: Any) -> Any:
+    """`value` with None for every NaN in it, since JSON knows no NaN."""
+    if isinstance(value, dict):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and np.isnan(value) else value
