@@ -77,7 +77,7 @@ def read_whole(folder: Path, prefix: str) -> dict[str, Tensor]:
         for name, entry in entries.items()
         if name.startswith(prefix)
     }
-    dcp.load(tensors, storage_reader=reader, no_dist=True)  # type: ignore[arg-type]
+    dcp.load(tensors, storage_reader=reader, no_dist=True)
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
 

@@ -92,10 +92,10 @@ class MimiCodec(Codec):
         """What `encode_padded` gives, and of each sound whether rounding could have decided one of its codes."""
         frames = [self.spec.num_frames(len(wave_S)) for wave_S in waves_S]
         pieces, doubts = [], []
-        for codes_BKF, latent_BDF in self._encode_chunks(waves_S):
-            pieces.append(codes_BKF.cpu().numpy().astype(np.uint16))
+        for chunk_BKF, latent_BDF in self._encode_chunks(waves_S):
+            pieces.append(chunk_BKF.cpu().numpy().astype(np.uint16))
             # Without latents to look at, nothing speaks for the batch.
-            margin_BF = 0 * codes_BKF[:, 0] if latent_BDF is None else self._margins(latent_BDF, codes_BKF)
+            margin_BF = 0 * chunk_BKF[:, 0] if latent_BDF is None else self._margins(latent_BDF, chunk_BKF)
             doubts.append((margin_BF < _DOUBT).cpu().numpy())
         if not pieces:
             return self.encode_padded(waves_S), [False] * len(waves_S)

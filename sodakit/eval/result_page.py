@@ -40,8 +40,8 @@ def result_page(
         report.section(_TITLES.get(name, name))
         report.table(("Score", "Value", "95 % interval", "Items"), _rows(result), _caption(result))
         if result.get("failures"):
-            rows = [(failure["id"], failure["problem"]) for failure in result["failures"]]
-            report.table(("Item", "Problem"), rows, "Outputs that failed; each counts as an error")
+            failed = [(failure["id"], failure["problem"]) for failure in result["failures"]]
+            report.table(("Item", "Problem"), failed, "Outputs that failed; each counts as an error")
         if name in outputs and "items" in result:
             _items(report, result, read_outputs(outputs[name]))
     if checks:

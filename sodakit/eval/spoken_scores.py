@@ -77,7 +77,7 @@ def word_rates(
     return WordRates(
         micro=estimate(rates, clusters, weights=np.maximum(words, 1)),
         macro=estimate(rates, clusters),
-        macro_without_failures=estimate(rates[kept], [clusters[n] for n in kept]) if len(kept) else None,
+        macro_without_failures=estimate(rates[kept], [clusters[int(n)] for n in kept]) if len(kept) else None,
         items=items,
     )
 

@@ -51,13 +51,14 @@ def equal_error_rate(vectors: np.ndarray, speakers: Sequence[str]) -> float | No
         None where there are not both kinds of pairs.
     """
     first, second = np.triu_indices(len(speakers), k=1)
-    same = np.array([speakers[a] == speakers[b] for a, b in zip(first, second, strict=True)], bool)
+    names = np.asarray(speakers)
+    same = names[first] == names[second]
     if not same.any() or same.all():
         return None
     cosine = np.einsum("iw,iw->i", vectors[first], vectors[second])
     thresholds = np.unique(cosine)
     missed = np.searchsorted(np.sort(cosine[same]), thresholds) / same.sum()
-    taken = 1 - np.searchsorted(np.sort(cosine[~same]), thresholds) / (~same).sum()
+    taken = 1 - np.searchsorted(np.sort(cosine[np.logical_not(same)]), thresholds) / np.logical_not(same).sum()
     best = int(np.abs(missed - taken).argmin())
     return float((missed[best] + taken[best]) / 2)
 

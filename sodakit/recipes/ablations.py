@@ -83,8 +83,8 @@ def composition(kind: Composition, stores: Sequence[Path] = (), *, seed: int = 0
         kind: `semantic` (S), `semantic_acoustic` (S+A) or `semantic_acoustic_text` (S+A+T). The first two keep the
             audio-first documents without their text; all keep the whole vocabulary.
     """
-    order = "both" if kind == "semantic_acoustic_text" else "audio_first"
-    view = ViewConfig(order=order, composition=kind)
+    complete = kind == "semantic_acoustic_text"
+    view = ViewConfig(order="both" if complete else "audio_first", composition=kind)
     return _from_scratch(
         "soda_1.7b", {"yodas-en": 1.0}, stores, steps=57_221, peak_lr=0.002, seed=seed, view=view, tied=True
     )

@@ -5,7 +5,7 @@ torchrun starts the processes; DDP, FSDP2 and HSDP are torch's own. With one pro
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -133,7 +133,7 @@ def lay_out(model: Transformer, ranks: Ranks, *, recompute: bool = False) -> nn.
     if recompute:
         for block in model.blocks:
             # On `forward`, inside the hooks of FSDP, and without another module, so names stay as they are.
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     if ranks.size == 1:
         return model
     if ranks.mesh is None:
@@ -148,8 +148,10 @@ def lay_out(model: Transformer, ranks: Ranks, *, recompute: bool = False) -> nn.
 @contextmanager
 def last_of(module: nn.Module, is_last: bool) -> Iterator[None]:
     """Around a micro-batch: copies of the model exchange gradients after the last one only."""
-    quiet = isinstance(module, DistributedDataParallel) and not is_last
-    with module.no_sync() if quiet else nullcontext():
+    if isinstance(module, DistributedDataParallel) and not is_last:
+        with module.no_sync():
+            yield
+    else:
         yield
 
 
