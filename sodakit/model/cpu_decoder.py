@@ -16,6 +16,8 @@ Precision = Literal["float32", "bfloat16", "int8"]
 """How weights are kept. Products and sums are float32 in any case; keys and values are kept in bfloat16 where
 the weights are not float32."""
 
+WORK_PER_THREAD = 2_000_000
+"""Multiplications that pay for another thread: with fewer, waiting for each other costs more than it saves."""
 _HEAD_WIDTHS = (32, 64, 96, 128)
 
 
@@ -61,6 +63,7 @@ class CpuDecoder:
         self._head = self._matrix(model.head_VD)
         self._head_rows = self._kept[-1 if precision != "int8" else -2], self._kept[-1]
         self._model = self._laid_out(model)
+        self._body_weights = sum(weight.numel() for weight in model.blocks.parameters())
 
     def __call__(self, ids_BT: Tensor, cache: KVCache) -> Tensor:
         """The final states of new tokens, normed: x_BTD, float32. See `Transformer.forward`.
@@ -85,7 +88,7 @@ class CpuDecoder:
             self._kind,
             int(self.cache_dtype == torch.bfloat16),
             ctypes.c_void_p(x_BTD.data_ptr()),
-            torch.get_num_threads(),
+            _threads(self._body_weights * batch * tokens),
         )
         cache.advance(tokens)
         return x_BTD
@@ -110,7 +113,7 @@ class CpuDecoder:
             len(x_BD),
             ctypes.c_void_p(x_BD.data_ptr()),
             ctypes.c_void_p(out_BR.data_ptr()),
-            torch.get_num_threads(),
+            _threads(out_BR.numel() * self.config.width),
         )
         return out_BR
 
@@ -160,6 +163,10 @@ class CpuDecoder:
             *(self._vector(table) for table in cos_sin),
             layers,
         )
+
+
+def _threads(work: int) -> int:
+    return max(1, min(torch.get_num_threads(), work // WORK_PER_THREAD))
 
 
 def _call(name: str, *arguments: object) -> None:
