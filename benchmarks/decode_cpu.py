@@ -54,7 +54,9 @@ def request(prompt_tokens: int, new_tokens: int) -> Request:
     v = vocabulary()
     prompt_T = Template(v, CODEBOOKS).continue_prompt(codes_KF)
     # An id that audio never reaches, so that nothing ends before its time.
-    return Request(prompt_T=prompt_T, closing=v.eos, max_new_tokens=new_tokens, semantic=SPOKEN, acoustic=SPOKEN)
+    return Request(
+        prompt_T=prompt_T, closing=v.eos, max_new_tokens=new_tokens, semantic=SPOKEN, acoustic=SPOKEN
+    )
 
 
 def ours(engine: Engine, clock: Callable[[], float]) -> Run:
@@ -144,7 +146,9 @@ def first_sound(engine: Engine, clock: Callable[[], float]) -> float:
     v = vocabulary()
     text_T = np.arange(1000, 1012, dtype=np.int32)
     prompt_T = Template(v, CODEBOOKS).speak_prompt(text_T)
-    asked = Request(prompt_T=prompt_T, closing=v.audio_end, max_new_tokens=81, semantic=SPOKEN, acoustic=SPOKEN)
+    asked = Request(
+        prompt_T=prompt_T, closing=v.audio_end, max_new_tokens=81, semantic=SPOKEN, acoustic=SPOKEN
+    )
     batch = Batch(engine, capacity=1, prefixes=0)
     stream = SpeechStream(ToyCodec(CODEBOOKS, CODES), v, CODEBOOKS, Endings())
     start_s = clock()
@@ -184,12 +188,16 @@ def plot(growth: dict[str, dict[int, float]], path: Path) -> None:
 
 def main() -> None:
     """Race and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--prompt", type=int, default=200)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: seconds of processor time of this process")
+    parser.add_argument(
+        "--clock", choices=CLOCKS, default="wall", help="cpu: seconds of processor time of this process"
+    )
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16", "int8"])
     parser.add_argument("--contexts", type=int, nargs="*", default=[128, 512, 1024, 2048, 3840])
     parser.add_argument("--llama", type=Path)
@@ -215,7 +223,9 @@ def main() -> None:
             f"   x {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
             flush=True,
         )
-    sound_s = {p: statistics.median(first_sound(e, clock) for _ in range(options.rounds)) for p, e in engines.items()}
+    sound_s = {
+        p: statistics.median(first_sound(e, clock) for _ in range(options.rounds)) for p, e in engines.items()
+    }
     for precision, value in sound_s.items():
         print(f"first sound, {precision:<10} {1000 * value:6.0f} ms")
     growth = {

@@ -60,7 +60,9 @@ def ours(model: Transformer, batch: int, prompt_tokens: int, frames: int) -> Cal
         num_codebooks=CODEBOOKS,
         codebook_size=CODES,
     )
-    codes_KF = np.random.default_rng(0).integers(0, CODES, (CODEBOOKS, prompt_tokens // CODEBOOKS)).astype(np.uint16)
+    codes_KF = (
+        np.random.default_rng(0).integers(0, CODES, (CODEBOOKS, prompt_tokens // CODEBOOKS)).astype(np.uint16)
+    )
     request = Request(
         prompt_T=Template(vocabulary, CODEBOOKS).continue_prompt(codes_KF),
         closing=vocabulary.audio_end,
@@ -118,7 +120,9 @@ def theirs(config: ModelConfig, batch: int, prompt_tokens: int, new_tokens: int)
 
 def main() -> None:
     """Race and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", nargs="+", default=["soda_135m", "soda_600m", "soda_1.7b", "soda_4b"])
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 256])
     parser.add_argument("--rounds", type=int, default=5)

@@ -66,7 +66,9 @@ class Load:
         third = len(self.memory_mib) // 3
         if not third:
             return float("nan")
-        return statistics.median(self.memory_mib[-third:]) - statistics.median(self.memory_mib[third : 2 * third])
+        return statistics.median(self.memory_mib[-third:]) - statistics.median(
+            self.memory_mib[third : 2 * third]
+        )
 
 
 def tone(duration_s: float = 1.0, rate_hz: int = 16_000) -> bytes:
@@ -177,7 +179,9 @@ def serve_small(port: int) -> None:
         text_size=tokenizer.size, bos=tokenizer.bos, eos=tokenizer.eos, num_codebooks=4, codebook_size=16
     )
     network = Transformer(model_size("nano", vocabulary.size, context=1000, init_std=0.2), seed=1)
-    app = build_app(SpeechModel(network, vocabulary, tokenizer, ToyCodec(4, 16)), name="small", limits=Limits())
+    app = build_app(
+        SpeechModel(network, vocabulary, tokenizer, ToyCodec(4, 16)), name="small", limits=Limits()
+    )
     uvicorn.run(app, port=port, log_level="error")
 
 
@@ -232,7 +236,9 @@ def show(load: Load, clients: int) -> None:
 
 def main() -> None:
     """Load and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=Path, help="checkpoint or run folder; default: a small random model")
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--rude", type=int, default=6)

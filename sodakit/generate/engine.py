@@ -215,9 +215,7 @@ class Engine:
         if state not in self._runs:
             legal = self.grammar.legal(state)
             ends = [0, *(np.flatnonzero(np.diff(legal) > 1) + 1).tolist(), len(legal)]
-            self._runs[state] = [
-                slice(int(legal[a]), int(legal[b - 1]) + 1) for a, b in pairwise(ends)
-            ]
+            self._runs[state] = [slice(int(legal[a]), int(legal[b - 1]) + 1) for a, b in pairwise(ends)]
         # Slices of the head are views; picking its rows by number would copy it for every id.
         return torch.cat([self.decoder.logits(x_BD, rows=run) for run in self._runs[state]], dim=1)
 
@@ -241,9 +239,7 @@ class Batch:
         config = engine.model.config
         self.engine, self.capacity = engine, capacity
         self.rows: list[Row] = []
-        self._cache = KVCache(
-            config, capacity + prefixes, config.context, engine.device, engine.cache_dtype
-        )
+        self._cache = KVCache(config, capacity + prefixes, config.context, engine.device, engine.cache_dtype)
         self._x_BD = torch.zeros(0, config.width, device=engine.device, dtype=engine.dtype)
         self._prefixes: OrderedDict[bytes, int] = OrderedDict()
         self._free_prefixes = list(range(capacity, capacity + prefixes))

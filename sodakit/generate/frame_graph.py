@@ -39,7 +39,9 @@ class FrameEngine:
 
     def __init__(self, engine: Engine, batch: int, *, semantic: Sampling, acoustic: Sampling) -> None:
         if semantic.repeat_penalty or acoustic.repeat_penalty:
-            raise ConfigError("repeat_penalty in a frame graph; needed: 0. Use `Batch` for requests with one.")
+            raise ConfigError(
+                "repeat_penalty in a frame graph; needed: 0. Use `Batch` for requests with one."
+            )
         self.engine, self.model, self.batch = engine, engine.model, batch
         self.num_codebooks = engine.grammar.num_codebooks
         self.sampling = [
@@ -53,7 +55,8 @@ class FrameEngine:
         self._uniform_KB = torch.zeros(self.num_codebooks, batch, dtype=torch.float64, device=device)
         self._ids_KB = torch.zeros(self.num_codebooks, batch, dtype=torch.int64, device=device)
         self._legal = [
-            torch.from_numpy(engine.grammar.legal(FIRST_SLOT + k)).to(device) for k in range(self.num_codebooks)
+            torch.from_numpy(engine.grammar.legal(FIRST_SLOT + k)).to(device)
+            for k in range(self.num_codebooks)
         ]
         # One block of rows, copied once: inside the frame nothing is gathered.
         self._head = [self.model.head_VD[legal_R].contiguous() for legal_R in self._legal]
@@ -166,6 +169,8 @@ class FrameEngine:
         ids_KB = self._ids_KB.tolist()
         for number, row in enumerate(rows):
             for k in range(self.num_codebooks):
-                if row.done:  # closed at the first codebook, or at its limit: the rest of the frame is nobody's
+                if (
+                    row.done
+                ):  # closed at the first codebook, or at its limit: the rest of the frame is nobody's
                     break
                 row.take(ids_KB[k][number], self.engine.grammar)

@@ -78,7 +78,12 @@ def library() -> ctypes.CDLL | None:
                 )
         return ctypes.CDLL(str(path))
     except (OSError, subprocess.CalledProcessError) as error:
-        logger.warning("Decoding with torch, slower: %s does not compile with %s. %s", SOURCE.name, compiler, _reason(error))
+        logger.warning(
+            "Decoding with torch, slower: %s does not compile with %s. %s",
+            SOURCE.name,
+            compiler,
+            _reason(error),
+        )
         return None
 
 

@@ -52,7 +52,10 @@ def test_no_request_is_answered_with_a_fault_of_ours(description, address, servi
     def ask(case):
         response = case.call(base_url=address, timeout=60)
         answers.append(response.status_code)
-        assert response.status_code < 500 or response.status_code == 501, (case.as_curl_command(), response.text)
+        assert response.status_code < 500 or response.status_code == 501, (
+            case.as_curl_command(),
+            response.text,
+        )
         if response.status_code >= 400:
             error = response.json()["error"]
             assert error["message"] and error["type"]
