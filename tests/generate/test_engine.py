@@ -108,9 +108,9 @@ def test_float32_answers_are_the_same_alone_and_in_any_batch(model):
     engine = Engine(Transformer(model.config, seed=3), V, 4)
     if not isinstance(engine.decoder, CpuDecoder):
         pytest.skip("needs a C++ compiler; torch rounds by the shape of the batch")
-    many = [replace(r, seed=r.seed + 100 * n, max_new_tokens=200) for n in range(3) for r in requests()]
+    many = [replace(r, seed=r.seed + 100 * n, max_new_tokens=120) for n in range(2) for r in requests()]
     alone = [engine.generate([r])[0].ids_T.tolist() for r in many]
-    for size in (2, 7, 15):
+    for size in (3, 10):
         assert [c.ids_T.tolist() for c in engine.generate(many, batch=size)] == alone
     batch = Batch(engine, capacity=4)
     rows, waiting = [], list(many)
@@ -137,14 +137,13 @@ def test_a_voice_read_before_changes_no_bit(model):
 
 
 def test_repetition_is_held_down_in_the_kind_that_asks_for_it(model):
-    """Greedy and heavily penalised, no id comes twice within the window; other kinds keep their choices free."""
+    """Greedy and heavily penalised, no id comes twice within the window; without, the model repeats itself."""
     engine = Engine(model, V, 4)
     apart = Sampling(temperature=0.0, repeat_penalty=1e6, repeat_window=8)
     request = replace(requests()[0], semantic=apart, acoustic=GREEDY, max_new_tokens=160)
     slots = engine.generate([request])[0].ids_T.reshape(-1, 4).T
     semantic, plain = slots[0].tolist(), replace(request, semantic=GREEDY)
-    assert all(len(set(semantic[n : n + 9])) == len(semantic[n : n + 9]) for n in range(len(semantic) - 8))
-    assert any(len(set(s[n : n + 9])) < 9 for s in slots[1:].tolist() for n in range(len(s) - 8))
+    assert all(len(set(semantic[n : n + 9])) == 9 for n in range(len(semantic) - 8))
     assert engine.generate([plain])[0].ids_T.reshape(-1, 4).T[0].tolist() != semantic
 
 
