@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -47,6 +48,8 @@ class Options:
     """Codec by name, hub id or folder; default: the one the model was trained with."""
     device: str | None = None
     """cpu, cuda, …"""
+    precision: Literal["float32", "bfloat16", "int8"] | None = None
+    """Of the weights on a CPU; default: the checkpoint's own. int8 is fastest and close to it, not equal."""
 
 
 def main(argv: list[str]) -> None:
@@ -82,7 +85,9 @@ def main(argv: list[str]) -> None:
     else:
         hosts = (*LOOPBACK, options.host, *options.allow_host)
     app = build_app(
-        SpeechModel.load(options.model, codec=options.codec, device=options.device),
+        SpeechModel.load(
+            options.model, codec=options.codec, device=options.device, precision=options.precision
+        ),
         name=options.name or _run_name(options.model.resolve()),
         limits=limits,
         access=Access(key, hosts),

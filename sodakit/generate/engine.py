@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from sodakit.errors import ConfigError
 from sodakit.generate.sampling import GREEDY, Sampling, choose
+from sodakit.model.cpu_decoder import CpuDecoder, Precision, supports
 from sodakit.model.kv_cache import KVCache
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.grammar import FIRST_SLOT, Grammar
@@ -67,6 +69,7 @@ class Row:
         self.budget = min(request.max_new_tokens, context - len(request.prompt_T))
         self.ids: list[int] = []
         self.ended = False
+        self._kinds: dict[int, list[int]] = {}
         self._random = torch.Generator().manual_seed(request.seed)
 
     @property
@@ -88,9 +91,14 @@ class Row:
         semantic = self.state - FIRST_SLOT in grammar.vocabulary.semantic_codebooks
         return self.request.semantic if semantic else self.request.acoustic
 
+    def recent(self, window: int) -> list[int]:
+        """The last ids of the answer of the kind that is due: text, or the codebook."""
+        return self._kinds.get(self.state, [])[-window:]
+
     def take(self, token: int, grammar: Grammar) -> None:
         state = grammar.advance(self.state, token)
         assert state is not None, "the sliced head offers legal ids only"
+        self._kinds.setdefault(self.state, []).append(token)
         self.state = state
         if token == self.request.closing:
             self.ended = True
@@ -105,14 +113,42 @@ class Row:
 
 
 class Engine:
-    """A model ready to answer: all requests at once (`generate`), or as they come (`Batch`)."""
+    """A model ready to answer: all requests at once (`generate`), or as they come (`Batch`).
 
-    def __init__(self, model: Transformer, vocabulary: Vocabulary, num_codebooks: int) -> None:
+    On a CPU a float32 model decodes by a compiled step where it can (`CpuDecoder`): then an answer is the same to the
+    last bit alone and among others. Elsewhere torch rounds by the shape of the batch, which can only matter where two
+    ids score the same to six digits.
+
+    Args:
+        model: whose weights are used; a copy only where `precision` asks for fewer bits.
+        vocabulary: what its ids mean.
+        num_codebooks: of each frame.
+        precision: of weights on a CPU; default: the model's own.
+    Raises:
+        ConfigError: a precision that cannot be had here.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        vocabulary: Vocabulary,
+        num_codebooks: int,
+        precision: Precision | None = None,
+    ) -> None:
         self.model = model.eval()
         self.grammar = Grammar(vocabulary, num_codebooks)
-        self.device = next(model.parameters()).device
-        self.dtype = next(model.parameters()).dtype
-        self._legal: dict[int, Tensor] = {}
+        self.device = model.device
+        self.dtype = self.cache_dtype = next(model.parameters()).dtype
+        self.decoder: Transformer | CpuDecoder = self.model
+        compiled = self.device.type == "cpu" and self.dtype == torch.float32
+        if precision is not None and not compiled:
+            raise ConfigError(
+                f"precision={precision!r} for a {self.dtype} model on {self.device}; needed: float32 on a CPU."
+            )
+        if precision is not None or (compiled and supports(model.config)):
+            self.decoder = CpuDecoder(model, precision or "float32")
+            self.cache_dtype = self.decoder.cache_dtype
+        self._runs: dict[int, list[slice]] = {}
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], batch: int = 16) -> list[Completion]:
@@ -132,7 +168,7 @@ class Engine:
     def _answer(self, rows: list[Row]) -> None:
         lengths = [len(r.request.prompt_T) for r in rows]
         room = max(n + r.budget for n, r in zip(lengths, rows, strict=True))
-        cache = KVCache(self.model.config, len(rows), room, self.device, self.dtype)
+        cache = KVCache(self.model.config, len(rows), room, self.device, self.cache_dtype)
         x_BD = self._prefill(rows, lengths, cache)
         active = list(range(len(rows)))
         while True:
@@ -146,14 +182,14 @@ class Engine:
                 active = [active[n] for n in going]
                 cache = cache.select(going)
             ids_B1 = torch.tensor([[rows[i].ids[-1]] for i in active], device=self.device)
-            x_BD = self.model(ids_B1, cache=cache)[:, -1]
+            x_BD = self.decoder(ids_B1, cache=cache)[:, -1]
 
     def _prefill(self, rows: list[Row], lengths: list[int], cache: KVCache) -> Tensor:
         # Padding comes after each prompt, so causal attention never sees it, and its cache entries are cut off again.
         ids_BT = torch.zeros(len(rows), max(lengths), dtype=torch.int64)
         for number, row in enumerate(rows):
             ids_BT[number, : lengths[number]] = torch.from_numpy(row.request.prompt_T.astype(np.int64))
-        x_BTD = self.model(ids_BT.to(self.device), cache=cache)
+        x_BTD = self.decoder(ids_BT.to(self.device), cache=cache)
         cache.set_lengths(lengths)
         return x_BTD[torch.arange(len(rows)), torch.tensor(lengths) - 1]
 
@@ -164,8 +200,9 @@ class Engine:
         for n, row in enumerate(rows):
             groups.setdefault((row.state, row.sampling(self.grammar)), []).append(n)
         for (state, sampling), members in groups.items():
-            legal_R = self._rows(state)
-            logits_BR = self.model.logits(x_BD[members], rows=legal_R)
+            logits_BR = self._logits(x_BD[members], state)
+            if sampling.repeat_penalty:
+                self._penalise(logits_BR, [rows[n] for n in members], sampling)
             uniform_B = torch.tensor(
                 [rows[n].uniform() for n in members], dtype=torch.float64, device=self.device
             )
@@ -173,13 +210,21 @@ class Engine:
                 tokens[n] = int(self.grammar.legal(state)[place])
         return tokens
 
-    def _rows(self, state: int) -> Tensor | slice:
-        legal = self.grammar.legal(state)
-        if len(legal) and legal[-1] - legal[0] + 1 == len(legal):
-            return slice(int(legal[0]), int(legal[-1]) + 1)  # one block: no copy of the head
-        if state not in self._legal:
-            self._legal[state] = torch.from_numpy(legal).to(self.device)
-        return self._legal[state]
+    def _logits(self, x_BD: Tensor, state: int) -> Tensor:
+        """Scores of the ids that are legal in `state`, in ascending order of the ids."""
+        if state not in self._runs:
+            legal = self.grammar.legal(state)
+            ends = [0, *(np.flatnonzero(np.diff(legal) > 1) + 1).tolist(), len(legal)]
+            self._runs[state] = [slice(int(legal[a]), int(legal[b - 1]) + 1) for a, b in pairwise(ends)]
+        # Slices of the head are views; picking its rows by number would copy it for every id.
+        return torch.cat([self.decoder.logits(x_BD, rows=run) for run in self._runs[state]], dim=1)
+
+    def _penalise(self, logits_BR: Tensor, rows: list[Row], sampling: Sampling) -> None:
+        for n, row in enumerate(rows):
+            seen = torch.tensor(row.recent(sampling.repeat_window), dtype=torch.int64)
+            places = torch.searchsorted(torch.from_numpy(self.grammar.legal(row.state)), seen)
+            penalty = torch.full((len(seen),), -sampling.repeat_penalty, dtype=logits_BR.dtype)
+            logits_BR[n].index_add_(0, places.to(self.device), penalty.to(self.device))
 
 
 class Batch:
@@ -194,7 +239,7 @@ class Batch:
         config = engine.model.config
         self.engine, self.capacity = engine, capacity
         self.rows: list[Row] = []
-        self._cache = KVCache(config, capacity + prefixes, config.context, engine.device, engine.dtype)
+        self._cache = KVCache(config, capacity + prefixes, config.context, engine.device, engine.cache_dtype)
         self._x_BD = torch.zeros(0, config.width, device=engine.device, dtype=engine.dtype)
         self._prefixes: OrderedDict[bytes, int] = OrderedDict()
         self._free_prefixes = list(range(capacity, capacity + prefixes))
@@ -276,6 +321,6 @@ class Batch:
         view = copy(self._cache)
         view.k_LBGTH, view.v_LBGTH = (x[:, first:last] for x in (self._cache.k_LBGTH, self._cache.v_LBGTH))
         view.lengths = self._cache.lengths[first:last]
-        x_BD = self.engine.model(ids_BT, cache=view)[:, -1]
+        x_BD = self.engine.decoder(ids_BT, cache=view)[:, -1]
         self._cache.lengths[first:last] = view.lengths
         return x_BD

@@ -18,10 +18,17 @@ class Sampling:
     """Keep the smallest set of ids with at least this probability."""
     top_k: int = 0
     """Keep this many of the most likely ids; 0 keeps all."""
+    repeat_penalty: float = 0.0
+    """Taken from the score of an id for each time it is among the last `repeat_window` of its kind in the answer.
+    Text is a kind, and each codebook is one."""
+    repeat_window: int = 32
+    """How far back repetition is looked for, in ids of the kind."""
 
     def __post_init__(self) -> None:
         if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
             raise ConfigError(f"{self}; needed: temperature ≥ 0, 0 < top_p ≤ 1, top_k ≥ 0.")
+        if self.repeat_penalty < 0 or self.repeat_window < 1:
+            raise ConfigError(f"{self}; needed: repeat_penalty ≥ 0, repeat_window ≥ 1.")
 
 
 GREEDY = Sampling(temperature=0.0)

@@ -14,6 +14,7 @@ from sodakit.codec.load import load_codec
 from sodakit.errors import CheckpointError
 from sodakit.generate.engine import Completion, Engine, Request
 from sodakit.generate.sampling import GREEDY, Sampling
+from sodakit.model.cpu_decoder import Precision
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.documents import Span, Speech, Template, Text
 from sodakit.tokens.frames import ids_to_codes
@@ -46,7 +47,12 @@ class SpeechModel:
     """A language model of speech and text, and what it takes to use it."""
 
     def __init__(
-        self, model: Transformer, vocabulary: Vocabulary, tokenizer: TextTokenizer, codec: Codec
+        self,
+        model: Transformer,
+        vocabulary: Vocabulary,
+        tokenizer: TextTokenizer,
+        codec: Codec,
+        precision: Precision | None = None,
     ) -> None:
         self.model, self.vocabulary, self.tokenizer, self.codec = model, vocabulary, tokenizer, codec
         num_codebooks = codec.spec.num_codebooks
@@ -56,11 +62,16 @@ class SpeechModel:
                 f"{codec.spec.name} has {num_codebooks} of {codec.spec.codebook_size}. Name the codec it was trained with."
             )
         self.template = Template(vocabulary, num_codebooks)
-        self.engine = Engine(model, vocabulary, num_codebooks)
+        self.engine = Engine(model, vocabulary, num_codebooks, precision)
 
     @classmethod
     def load(
-        cls, path: Path | str, *, codec: str | Codec | None = None, device: str | None = None
+        cls,
+        path: Path | str,
+        *,
+        codec: str | Codec | None = None,
+        device: str | None = None,
+        precision: Precision | None = None,
     ) -> "SpeechModel":
         """The model of a checkpoint folder, or of the newest checkpoint of a run folder.
 
@@ -68,6 +79,7 @@ class SpeechModel:
             path: the folder.
             codec: the codec, or its name, hub id or folder; by default the one named in the checkpoint.
             device: `cpu`, `cuda`, …
+            precision: of the weights on a CPU; default: the checkpoint's own.
         Raises:
             CheckpointError: no checkpoint there, a damaged one, or a codec with another fingerprint.
         """
@@ -89,7 +101,11 @@ class SpeechModel:
                 f"{codec.spec.name} {codec.spec.fingerprint}. Name the right one with --codec."
             )
         return cls(
-            checkpoint.model(device=device), Vocabulary.load(folder), TextTokenizer.load(folder), codec
+            checkpoint.model(device=device),
+            Vocabulary.load(folder),
+            TextTokenizer.load(folder),
+            codec,
+            precision,
         )
 
     def transcribe_codes(

@@ -65,19 +65,30 @@ class KVCache:
         """Memory it holds."""
         return 2 * self.k_LBGTH.numel() * self.k_LBGTH.element_size()
 
+    def check_room(self, batch: int, tokens: int) -> None:
+        """Raise unless `tokens` more fit in each of `batch` rows.
+
+        Raises:
+            ConfigError: they do not, or there are other rows.
+        """
+        if batch != self.batch:
+            raise ConfigError(f"ids of {batch} rows for a cache of {self.batch}.")
+        longest = max(self.lengths)
+        if longest + tokens > self.max_tokens:
+            raise ConfigError(
+                f"A row of {longest} tokens and {tokens} more; the cache holds {self.max_tokens}. "
+                "Make it with a larger max_tokens, or stop the row."
+            )
+
     def plan(self, tokens: int) -> Step:
         """Where `tokens` new tokens of every row go.
 
         Raises:
             ConfigError: they do not fit.
         """
+        self.check_room(self.batch, tokens)
         longest, shortest = max(self.lengths), min(self.lengths)
         span = longest + tokens
-        if span > self.max_tokens:
-            raise ConfigError(
-                f"A row of {longest} tokens and {tokens} more; the cache holds {self.max_tokens}. "
-                "Make it with a larger max_tokens, or stop the row."
-            )
         device = self.k_LBGTH.device
         new_T = torch.arange(tokens, device=device)
         positions_BT = torch.tensor(self.lengths, device=device)[:, None] + new_T

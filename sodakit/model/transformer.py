@@ -80,7 +80,7 @@ class Transformer(nn.Module):
             raise ConfigError(
                 f"A packing of {packing.num_positions} positions for ids of shape {batch} x {tokens}."
             )
-        cos, sin = (table[:tokens] for table in self._rotary_tables())
+        cos, sin = (table[:tokens] for table in self.rotary_tables())
         attend = partial(attend_packed, packing=packing)
         x_BTD = self.embedding(ids_BT)
         for block in self.blocks:
@@ -100,11 +100,10 @@ class Transformer(nn.Module):
 
     def _decode(self, ids_BT: Tensor, cache: KVCache) -> Tensor:
         batch, tokens = ids_BT.shape
-        if batch != cache.batch:
-            raise ConfigError(f"ids of {batch} rows for a cache of {cache.batch}.")
+        cache.check_room(batch, tokens)
         step = cache.plan(tokens)
         cos, sin = (
-            table[_places(step.start, step.span, step.positions_BT)] for table in self._rotary_tables()
+            table[_places(step.start, step.span, step.positions_BT)] for table in self.rotary_tables()
         )
         x_BTD = self.embedding(ids_BT)
         for layer, block in enumerate(self.blocks):
@@ -119,7 +118,8 @@ class Transformer(nn.Module):
                 "Cut the rows, or set model.context."
             )
 
-    def _rotary_tables(self) -> tuple[Tensor, Tensor]:
+    def rotary_tables(self) -> tuple[Tensor, Tensor]:
+        """cos and sin of every position of the context, as `layers.turned` takes them."""
         # Not a buffer: it belongs to no checkpoint, and must survive `to(bfloat16)` in float32.
         if self._rotary is None or self._rotary[0].device != self.device:
             # A tensor made in inference mode could never be used in training afterwards.

@@ -1,10 +1,13 @@
 """Many clients at once, clients that leave, and clients that stall: what remains must be nothing."""
 
+import importlib.util
 import socket
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
@@ -124,3 +127,18 @@ def test_a_step_that_fails_is_answered_and_the_next_request_served(model, monkey
         assert broken.status_code == 500 and "division" not in broken.text
         assert httpx.post(f"{address}/v1/audio/speech", json=SAY, timeout=30).status_code == 200
         assert httpx.get(f"{address}/health").json()["active"] == 0
+
+
+@pytest.mark.slow
+def test_a_crowd_for_a_while_leaves_nothing_behind():
+    """benchmarks/serve_load.py in small: no failed request but clean 429s, everybody served, memory flat."""
+    path = Path(__file__).parents[2] / "benchmarks" / "serve_load.py"
+    spec = importlib.util.spec_from_file_location("serve_load", path)
+    serve_load = importlib.util.module_from_spec(spec)
+    sys.modules["serve_load"] = serve_load  # dataclasses look their module up
+    spec.loader.exec_module(serve_load)
+    load = serve_load.run(clients=12, seconds=15, rude_clients=3)
+    assert load.failed == 0 and load.tally.statuses["200"] > 0
+    assert set(load.left_running.values()) == {0}
+    assert min(load.tally.served[n] for n in range(12)) > 0
+    assert load.memory_growth_mib < 30

@@ -16,13 +16,14 @@ SHOTS = os.environ.get("SODAKIT_SCREENSHOTS")
 @pytest.fixture
 def page(address):
     browser = Browser()
-    browser.open(address)
-    browser.wait("document.getElementById('about').textContent.includes('tiny')")
-    browser.run(REMEMBER)
-    yield browser
-    errors = browser.errors
-    browser.close()
-    assert errors == []
+    try:
+        browser.open(address)
+        browser.wait("document.getElementById('about').textContent.includes('tiny')")
+        browser.run(REMEMBER)
+        yield browser
+    finally:
+        browser.close()
+    assert browser.errors == []
 
 
 @pytest.fixture
@@ -43,7 +44,8 @@ def speak(page):
 
 
 REMEMBER = """const make = URL.createObjectURL;
-    URL.createObjectURL = (blob) => { window.lastBlob = blob; return make.call(URL, blob); }"""
+    URL.createObjectURL = (blob) => { window.lastBlob = blob; return make.call(URL, blob); };
+    undefined"""
 LOUDEST = "window.lastBlob.arrayBuffer().then((b) => Math.max(...new Int16Array(b.slice(44)).map(Math.abs)))"
 
 
