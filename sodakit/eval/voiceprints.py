@@ -58,7 +58,9 @@ def equal_error_rate(vectors: np.ndarray, speakers: Sequence[str]) -> float | No
     cosine = np.einsum("iw,iw->i", vectors[first], vectors[second])
     thresholds = np.unique(cosine)
     missed = np.searchsorted(np.sort(cosine[same]), thresholds) / same.sum()
-    taken = 1 - np.searchsorted(np.sort(cosine[np.logical_not(same)]), thresholds) / np.logical_not(same).sum()
+    taken = (
+        1 - np.searchsorted(np.sort(cosine[np.logical_not(same)]), thresholds) / np.logical_not(same).sum()
+    )
     best = int(np.abs(missed - taken).argmin())
     return float((missed[best] + taken[best]) / 2)
 

@@ -134,13 +134,13 @@ class FrameEngine:
         rows_B = torch.arange(self.batch, device=seen_B11S.device)
 
         def attend(q_B1NH: Tensor, k_B1GH: Tensor, v_B1GH: Tensor) -> Tensor:
-            views = []
-            for stored_LBGTH, new in ((self.cache.k_LBGTH, k_B1GH), (self.cache.v_LBGTH, v_B1GH)):
-                stored_LBGTH[layer][rows_B, :, self._positions_B] = new[:, 0].to(stored_LBGTH.dtype)
-                views.append(stored_LBGTH[layer, :, :, :span])
-            groups = views[0].shape[1]
-            q_BGRH = q_B1NH.reshape(self.batch, groups, -1, q_B1NH.shape[-1])
-            out_BGRH = F.scaled_dot_product_attention(q_BGRH, *views, attn_mask=seen_B11S)
+            k_BGTH, v_BGTH = self.cache.k_LBGTH[layer], self.cache.v_LBGTH[layer]
+            for stored_BGTH, new in ((k_BGTH, k_B1GH), (v_BGTH, v_B1GH)):
+                stored_BGTH[rows_B, :, self._positions_B] = new[:, 0].to(stored_BGTH.dtype)
+            q_BGRH = q_B1NH.reshape(self.batch, k_BGTH.shape[1], -1, q_B1NH.shape[-1])
+            out_BGRH = F.scaled_dot_product_attention(
+                q_BGRH, k_BGTH[:, :, :span], v_BGTH[:, :, :span], attn_mask=seen_B11S
+            )
             return out_BGRH.reshape(q_B1NH.shape)
 
         return attend

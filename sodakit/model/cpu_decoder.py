@@ -1,7 +1,7 @@
 """Decoding on a CPU: the model's weights, as they are or in fewer bits, behind `native.cpp`."""
 
 import ctypes
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from sodakit.errors import ConfigError
 from sodakit.model import native
 from sodakit.model.config import ModelConfig
 from sodakit.model.kv_cache import KVCache
-from sodakit.model.transformer import Transformer
+from sodakit.model.transformer import Block, Transformer
 
 Precision = Literal["float32", "bfloat16", "int8"]
 """How weights are kept. Products and sums are float32 in any case; keys and values are kept in bfloat16 where
@@ -140,7 +140,8 @@ class CpuDecoder:
     def _laid_out(self, model: Transformer) -> native.Model:
         config, cos_sin = model.config, model.rotary_tables()
         layers = (native.Layer * config.layers)()
-        for layer, block in zip(layers, model.blocks, strict=True):
+        for layer, module in zip(layers, model.blocks, strict=True):
+            block = cast(Block, module)
             attention, feed_forward = block.attention, block.feed_forward
             layer.attention_norm = self._vector(block.attention_norm.weight)
             layer.feed_forward_norm = self._vector(block.feed_forward_norm.weight)
