@@ -26,7 +26,7 @@ from sodakit.codec.load import load_codec
 from sodakit.eval.codecs import copy_all, markdown
 from sodakit.eval.copies import CopyScores, SoundSet, folder_set, score_copies, voices_set
 from sodakit.eval.judges import named_judge
-from sodakit.eval.speakers import StatisticsEar
+from sodakit.eval.voiceprints import SpectralSpeaker
 from sodakit.files import write_json, write_text
 
 FOLDERS = ("librispeech_test_other", "vctk", "ljspeech", "fsdd")
@@ -85,8 +85,8 @@ def row(scores: CopyScores, coder: str, bitrate_bps: str) -> tuple[str, ...]:
         f"{scores.name} ({scores.num_clips})",
         coder,
         bitrate_bps,
-        f"{stoi.value:.3f}",
-        f"{stoi.low:.3f} – {stoi.high:.3f}",
+        "–" if stoi is None else f"{stoi.value:.3f}",
+        "–" if stoi is None else f"{stoi.low:.3f} – {stoi.high:.3f}",
         f"{scores.mel_db:.2f}",
         "–" if scores.pesq is None else f"{scores.pesq:.2f}",
         "–" if scores.heard is None else f"{scores.heard.wer:.1%}",
@@ -119,7 +119,7 @@ def main() -> None:
     rows, plain = [], []
     for sounds in sets:
         for name, (bitrate_bps, coder) in coders.items():
-            scores = score_copies(sounds, coder(sounds), StatisticsEar())
+            scores = score_copies(sounds, coder(sounds), SpectralSpeaker())
             rows.append(row(scores, name, bitrate_bps))
             plain.append({"codec": name} | scores.plain())
             print(*rows[-1], sep="  ", flush=True)

@@ -72,7 +72,7 @@ class Eval:
     """Who writes down originals and copies: `small` (a recogniser taught on the spot, where words are few), `none`,
     a file made by CtcJudge.save, or the hub id or folder of a Whisper- or Wav2Vec2-like model."""
     speaker_model: str | None = None
-    """Hub id or folder of a model with an x-vector head; default: cepstral statistics."""
+    """Hub id or folder of a model with an x-vector head; default: spectral voice prints."""
     out: Path | None = None
     """Folder for codec.json and codec.html."""
 
@@ -81,16 +81,16 @@ class Eval:
         from sodakit.eval.codecs import as_text, measure_codec, page
         from sodakit.eval.copies import folder_set, voices_set
         from sodakit.eval.judges import named_judge
-        from sodakit.eval.speakers import HubEar, StatisticsEar
+        from sodakit.eval.voiceprints import HubSpeaker, SpectralSpeaker
         from sodakit.files import write_json
 
         codec = load_codec(self.codec)
-        ear = HubEar.load(self.speaker_model) if self.speaker_model else StatisticsEar()
+        speaker_judge = HubSpeaker.load(self.speaker_model) if self.speaker_model else SpectralSpeaker()
         teach = self.judge == "small"
         judge = None if self.judge in ("small", "none") else named_judge(self.judge)
         sets = [voices_set(self.clips, judge, teach)]
         sets += [folder_set(folder, self.clips, judge, teach) for folder in self.data]
-        report, copies = measure_codec(codec, sets, ear, phone_sentences=10 * self.clips)
+        report, copies = measure_codec(codec, sets, speaker_judge, phone_sentences=10 * self.clips)
         print(as_text(report))
         if self.out is not None:
             write_json(self.out / "codec.json", report.plain())

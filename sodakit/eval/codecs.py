@@ -16,7 +16,7 @@ from sodakit.codec.quality import CodebookUse, codebook_use
 from sodakit.eval.copies import HELD_OUT_SEED, CopyScores, SoundSet, score_copies, without_nan
 from sodakit.eval.report import Clip, Report
 from sodakit.eval.results import provenance
-from sodakit.eval.speakers import SpeakerEar
+from sodakit.eval.voiceprints import SpeakerJudge
 from sodakit.eval.words import word_errors
 from sodakit.voices.catalogue import UNSEEN_VOICES
 from sodakit.voices.espeak import Speech, Synthesizer
@@ -89,7 +89,7 @@ def copy_all(codec: Codec, sounds: SoundSet) -> list[Wave]:
 
 
 def measure_codec(
-    codec: Codec, sets: Sequence[SoundSet], ear: SpeakerEar, phone_sentences: int = 200
+    codec: Codec, sets: Sequence[SoundSet], speaker_judge: SpeakerJudge, phone_sentences: int = 200
 ) -> tuple[CodecReport, list[list[Wave]]]:
     """The report, and the copies of each set.
 
@@ -102,7 +102,9 @@ def measure_codec(
     codes_KF, phones_F = _labelled_codes(codec, _speak(phone_sentences))
     report = CodecReport(
         spec=codec.spec,
-        sets=tuple(score_copies(sounds, made, ear) for sounds, made in zip(sets, copies, strict=True)),
+        sets=tuple(
+            score_copies(sounds, made, speaker_judge) for sounds, made in zip(sets, copies, strict=True)
+        ),
         codebooks=tuple(codebook_use(codes_KF, phones_F, codec.spec.codebook_size)),
         num_frames=codes_KF.shape[1],
         speed=measure_speed(codec, sets[0].recordings[0].wave),
@@ -176,8 +178,8 @@ def set_row(scores: CopyScores) -> tuple[str, ...]:
     return (
         scores.name,
         str(scores.num_clips),
-        f"{stoi.value:.3f}",
-        f"{stoi.low:.3f} – {stoi.high:.3f}",
+        "–" if stoi is None else f"{stoi.value:.3f}",
+        "–" if stoi is None else f"{stoi.low:.3f} – {stoi.high:.3f}",
         f"{scores.mel_db:.2f}",
         f"{scores.stft_db:.2f}",
         f"{scores.pitch_semitones:.2f}",
@@ -248,11 +250,12 @@ def page(
     """A page with all tables, and `rows` clips of each set to listen to."""
     made = Report(f"Codec {report.spec.name}", _summary(report))
     for scores in report.sets:
-        made.headline(f"STOI, {scores.name}", f"{scores.stoi.value:.3f}", f"{scores.num_clips} clips")
+        if scores.stoi is not None:
+            made.headline(f"STOI, {scores.name}", f"{scores.stoi.value:.3f}", f"{scores.num_clips} clips")
     made.section("Copies against originals")
     made.table(SET_COLUMNS, [set_row(scores) for scores in report.sets], "Means over clips")
     for scores in report.sets:
-        made.text(f"{scores.name}, judge: {scores.judge}. {_ear_line(scores)}")
+        made.text(f"{scores.name}, judge: {scores.judge}. {_speaker_line(scores)}")
     made.section("What the codebooks carry")
     caption = f"{report.num_frames} frames of unseen voices, phones by espeak-ng"
     made.table(CODEBOOK_COLUMNS, codebook_rows(report), caption)
@@ -265,10 +268,10 @@ def page(
     return made.provenance({"codec": report.spec.fingerprint, **provenance()})
 
 
-def _ear_line(scores: CopyScores) -> str:
+def _speaker_line(scores: CopyScores) -> str:
     if scores.speakers is None:
         return "Fewer than two known speakers, so nobody was asked who speaks."
-    return f"Speakers by {scores.speakers.ear}: similarity {scores.speakers.similarity:.2f}."
+    return f"Speakers by {scores.speakers.judge}: similarity {scores.speakers.similarity:.2f}."
 
 
 def _add_clips(made: Report, sounds: SoundSet, i: int, copy: Wave) -> None:

@@ -13,7 +13,7 @@ from sodakit.codec.quality import SoundDistance, compare, pesq
 from sodakit.errors import AudioError, ConfigError
 from sodakit.eval.judges import CtcJudge, Judge, train_judge
 from sodakit.eval.results import Estimate, estimate
-from sodakit.eval.speakers import SpeakerEar, SpeakerScores, score_speakers
+from sodakit.eval.voiceprints import SpeakerJudge, SpeakerScores, score_speakers
 from sodakit.eval.words import WordErrors, normalise, word_errors
 from sodakit.log import say
 from sodakit.prepare.recording import Item
@@ -131,8 +131,8 @@ class CopyScores:
     duration_s: float
     mel_db: float
     stft_db: float
-    stoi: Estimate
-    """With the interval over clips."""
+    stoi: Estimate | None
+    """With the interval over clips; None where no clip holds the third of a second of sound that it needs."""
     pitch_semitones: float
     voicing: float
     pesq: float | None
@@ -149,7 +149,7 @@ class CopyScores:
     def plain(self) -> dict[str, Any]:
         """For JSON; NaN becomes None."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        values["stoi"] = asdict(self.stoi)
+        values["stoi"] = asdict(self.stoi) if self.stoi else None
         values["speakers"] = asdict(self.speakers) if self.speakers else None
         for name in ("heard", "heard_original"):
             errors = getattr(self, name)
@@ -161,7 +161,7 @@ class CopyScores:
         return without_nan(values)
 
 
-def score_copies(sounds: SoundSet, copies: Sequence[Wave], ear: SpeakerEar) -> CopyScores:
+def score_copies(sounds: SoundSet, copies: Sequence[Wave], speaker_judge: SpeakerJudge) -> CopyScores:
     """The scores of one copy for each recording of the set.
 
     A copy may have another rate than its original: the copy is resampled to compare. It must begin when the original
@@ -180,14 +180,14 @@ def score_copies(sounds: SoundSet, copies: Sequence[Wave], ear: SpeakerEar) -> C
         duration_s=sum(wave.duration_s for wave in originals),
         mel_db=_mean(distances, "mel_db"),
         stft_db=_mean(distances, "stft_db"),
-        stoi=estimate(intelligible, [str(i) for i in range(len(intelligible))]),
+        stoi=estimate(intelligible, [str(i) for i in range(len(intelligible))]) if intelligible else None,
         pitch_semitones=_mean(distances, "pitch_semitones"),
         voicing=_mean(distances, "voicing"),
         pesq=None if None in qualities else float(np.nanmean(np.array(qualities, float))),
         heard=word_errors(texts, judge.transcribe(matched)) if judge else None,
         heard_original=word_errors(texts, judge.transcribe(originals)) if judge else None,
         judge=judge.name if judge else sounds.why_no_judge,
-        speakers=score_speakers(originals, matched, [r.speaker for r in sounds.recordings], ear),
+        speakers=score_speakers(originals, matched, [r.speaker for r in sounds.recordings], speaker_judge),
     )
 
 

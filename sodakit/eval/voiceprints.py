@@ -151,3 +151,40 @@ class HubSpeaker:
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
+@dataclass(frozen=True)
+class SpeakerScores:
+    """What a judge makes of copies."""
+
+    similarity: float
+    """Mean cosine of a copy and its original, both relative to the mean original."""
+    found_copies: float
+    """Share of copies whose nearest original, their own left out, is by their speaker."""
+    found_originals: float
+    """The same of the originals: what the judge can do at best."""
+    judge: str
+
+
+def score_speakers(
+    originals: Sequence[Wave], copies: Sequence[Wave], speakers: Sequence[str], judge: SpeakerJudge
+) -> SpeakerScores | None:
+    """How well the copies keep their speakers; None with fewer than two speakers of two clips each to tell apart."""
+    clips_of = {speaker: list(speakers).count(speaker) for speaker in set(speakers)}
+    if len(clips_of) < 2 or min(clips_of.values()) < 2 or "" in clips_of:
+        return None
+    original_ND, copy_ND = judge.embed(originals), judge.embed(copies)
+    centre, scale = original_ND.mean(0), original_ND.std(0) + 1e-9
+    original_ND, copy_ND = (_unit((x_ND - centre) / scale) for x_ND in (original_ND, copy_ND))
+    return SpeakerScores(
+        similarity=float((original_ND * copy_ND).sum(1).mean()),
+        found_copies=_found(copy_ND, original_ND, speakers),
+        found_originals=_found(original_ND, original_ND, speakers),
+        judge=judge.name,
+    )
+
+
+def _found(asked_ND: np.ndarray, known_ND: np.ndarray, speakers: Sequence[str]) -> float:
+    cosines_NN = asked_ND @ known_ND.T
+    np.fill_diagonal(cosines_NN, -np.inf)
+    return float(np.mean([speakers[i] == speakers[j] for i, j in enumerate(cosines_NN.argmax(1))]))

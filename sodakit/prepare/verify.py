@@ -40,6 +40,8 @@ def verify_sample(
         for split in SPLITS:
             utterances = open_utterances(writer.shard_paths(split), codec.spec.num_codebooks)
             for utterance in _sample(split, utterances, per_split):
+                if _holds_codes(by_id[utterance.id]):
+                    continue  # there is no sound to encode
                 row = {"split": split, **_verify(utterance, codec, by_id[utterance.id])}
                 rows.append(row)
                 if row["encoded_again_same"] < MIN_SAME:
@@ -61,6 +63,10 @@ def _sample(split: str, utterances: Sequence[Utterance], count: int) -> list[Utt
         else {}
     )
     return [utterances[row] for row in rows if utterances[row].codes_KF.shape[1]]
+
+
+def _holds_codes(item: Item) -> bool:
+    return item.held is not None and item.held.codes() is not None
 
 
 def _verify(utterance: Utterance, codec: Codec, item: Item) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def tiny_fit(out: Path, minutes: float = 1.0) -> Fit:
 def test_training_brings_sound_envelopes_and_phones_nearer(tmp_path: Path) -> None:
     fit = tiny_fit(tmp_path)
     losses = [fit.train_step() for _ in range(50)]
-    for name, ratio in (("mel", 0.9), ("envelope", 0.9), ("phone", 0.7)):
+    for name, ratio in (("mel", 0.9), ("envelope", 0.95), ("phone", 0.7)):
         first, last = (np.mean([row[name] for row in part]) for part in (losses[:5], losses[-5:]))
         assert last < ratio * first, f"{name} went from {first:.3f} to {last:.3f}"
 

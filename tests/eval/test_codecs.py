@@ -7,7 +7,7 @@ import pytest
 from sodakit.codec.toy import ToyCodec
 from sodakit.eval.codecs import as_text, measure_codec, measure_speed, page
 from sodakit.eval.copies import voices_set
-from sodakit.eval.speakers import StatisticsEar
+from sodakit.eval.voiceprints import SpectralSpeaker
 from tests.codec.test_quality import speechlike
 
 needs_espeak = pytest.mark.skipif(
@@ -19,7 +19,7 @@ needs_espeak = pytest.mark.skipif(
 def test_a_report_covers_sounds_codebooks_and_speed_in_all_three_forms() -> None:
     codec = ToyCodec()
     sets = [voices_set(2, None)]
-    report, copies = measure_codec(codec, sets, StatisticsEar(), phone_sentences=6)
+    report, copies = measure_codec(codec, sets, SpectralSpeaker(), phone_sentences=6)
     plain = json.loads(json.dumps(report.plain(), allow_nan=False))
     assert 0 < plain["sets"][0]["stoi"]["value"] < 0.9
     assert len(plain["codebooks"]) == 4 and plain["bitrate_bps"] == 12.5 * 4 * 5
@@ -32,7 +32,7 @@ def test_a_report_covers_sounds_codebooks_and_speed_in_all_three_forms() -> None
 
 @needs_espeak
 def test_purity_is_that_of_codebook_0_over_the_best_other() -> None:
-    report, _ = measure_codec(ToyCodec(), [voices_set(1, None)], StatisticsEar(), phone_sentences=6)
+    report, _ = measure_codec(ToyCodec(), [voices_set(1, None)], SpectralSpeaker(), phone_sentences=6)
     uses = [
         replace(use, phone_purity=purity)
         for use, purity in zip(report.codebooks, (0.6, 0.2, 0.3, 0.1), strict=True)

@@ -9,7 +9,7 @@ from sodakit.audio.files import write_wave
 from sodakit.audio.wave import Wave
 from sodakit.errors import ConfigError
 from sodakit.eval.copies import Recording, SoundSet, folder_set, score_copies, without_nan
-from sodakit.eval.speakers import StatisticsEar
+from sodakit.eval.voiceprints import SpectralSpeaker
 from tests.codec.test_quality import speechlike
 
 FSDD = Path(__file__).parents[2] / "../shared/data/fsdd"
@@ -31,7 +31,7 @@ def loud_set(judge: Parrot | None = None) -> SoundSet:
 
 def test_perfect_copies_lose_nothing() -> None:
     sounds = loud_set(Parrot())
-    scores = score_copies(sounds, [r.wave for r in sounds.recordings], StatisticsEar())
+    scores = score_copies(sounds, [r.wave for r in sounds.recordings], SpectralSpeaker())
     assert scores.stoi.value == pytest.approx(1, abs=1e-3) and scores.mel_db == scores.stft_db == 0
     assert scores.heard is not None and scores.heard.wer == 0
     assert scores.speakers is None and scores.num_clips == 3
@@ -41,7 +41,7 @@ def test_copies_nobody_understands_are_counted_against_the_originals() -> None:
     sounds = loud_set(Parrot())
     noise = np.random.default_rng(0)
     copies = [Wave(0.01 * noise.standard_normal(72_000), 24_000).cut(0, 3) for _ in range(3)]
-    scores = score_copies(sounds, copies, StatisticsEar())
+    scores = score_copies(sounds, copies, SpectralSpeaker())
     assert scores.heard is not None and scores.heard_original is not None
     assert (scores.heard.wer, scores.heard_original.wer) == (1, 0)
     assert scores.stoi.value < 0.4 and scores.mel_db > 5
@@ -51,7 +51,7 @@ def test_a_copy_at_another_rate_is_compared_at_the_originals() -> None:
     from sodakit.audio.files import resample
 
     sounds = loud_set()
-    scores = score_copies(sounds, [resample(r.wave, 16_000) for r in sounds.recordings], StatisticsEar())
+    scores = score_copies(sounds, [resample(r.wave, 16_000) for r in sounds.recordings], SpectralSpeaker())
     assert scores.stoi.value > 0.99
     assert scores.heard is None and scores.judge == "nobody was asked"
 
@@ -59,7 +59,7 @@ def test_a_copy_at_another_rate_is_compared_at_the_originals() -> None:
 def test_scores_are_json_without_nan() -> None:
     silent = SoundSet("silence", (Recording(Wave(np.full(24_000, 1e-4), 24_000), None, ""),), None)
     faint = SoundSet("both", (*loud_set().recordings, *silent.recordings), None)
-    plain = score_copies(faint, [r.wave for r in faint.recordings], StatisticsEar()).plain()
+    plain = score_copies(faint, [r.wave for r in faint.recordings], SpectralSpeaker()).plain()
     json.loads(json.dumps(plain, allow_nan=False))
     assert without_nan({"a": [float("nan"), 1.0]}) == {"a": [None, 1.0]}
 

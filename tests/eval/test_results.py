@@ -80,7 +80,7 @@ def test_a_paired_test_sees_a_difference_that_separate_intervals_hide() -> None:
 def test_results_of_other_tasks_are_not_compared() -> None:
     with pytest.raises(ConfigError, match="task"):
         compare(result([1.0]), result([1.0], "swuggy"), "soda")
-    with pytest.raises(ConfigError, match="share no answer"):
+    with pytest.raises(ConfigError, match="share no item"):
         compare(result([None]), result([1.0]), "soda")
 
 
@@ -88,7 +88,7 @@ def test_a_result_comes_back_and_anything_else_is_refused(tmp_path: Path) -> Non
     save_result(tmp_path / "r.json", result([1.0]))
     assert load_result(tmp_path / "r.json") == result([1.0])
     (tmp_path / "x.json").write_text("[1]")
-    with pytest.raises(ConfigError, match="no result of pairs"):
+    with pytest.raises(ConfigError, match="is no result"):
         load_result(tmp_path / "x.json")
 
 

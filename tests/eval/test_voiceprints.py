@@ -6,14 +6,24 @@ import pytest
 import torch
 
 from sodakit.audio.files import read_wave
+from sodakit.audio.wave import Wave
 from sodakit.errors import ConfigError
-from sodakit.eval.voiceprints import HubSpeaker, SpectralSpeaker, equal_error_rate, similarity
+from sodakit.eval.voiceprints import (
+    HubSpeaker,
+    SpectralSpeaker,
+    equal_error_rate,
+    score_speakers,
+    similarity,
+)
 from tests.eval.small_model import noise
 
 VCTK = Path(__file__).parents[2] / "../shared/data/vctk"
 
 
-@pytest.mark.skipif(not VCTK.is_dir(), reason="no recordings beside the checkout")
+needs_vctk = pytest.mark.skipif(not VCTK.is_dir(), reason="no recordings beside the checkout")
+
+
+@needs_vctk
 def test_without_any_weights_two_real_voices_are_told_apart_more_often_than_not() -> None:
     rows = [json.loads(line) for line in (VCTK / "manifest.jsonl").read_text().splitlines()]
     waves = [read_wave(VCTK / row["audio"]) for row in rows]
@@ -65,3 +75,26 @@ def test_a_speaker_model_in_a_folder_gives_its_own_vectors(tmp_path: Path) -> No
     )
     with pytest.raises(ConfigError, match="x-vector"):
         HubSpeaker.load(str(tmp_path / "nothing"))
+
+
+def vctk_clips(count: int) -> tuple[list[Wave], list[str]]:
+    rows = [json.loads(line) for line in (VCTK / "manifest.jsonl").read_text().splitlines()]
+    rows = [row for speaker in ("p225", "p226") for row in rows if row["speaker"] == speaker][::2][:count]
+    return [read_wave(VCTK / row["audio"]).cut(0, 4.0) for row in rows], [row["speaker"] for row in rows]
+
+
+@needs_vctk
+def test_copies_of_two_real_speakers_are_told_apart_and_a_swap_is_noticed() -> None:
+    waves, speakers = vctk_clips(10)
+    itself = score_speakers(waves, waves, speakers, SpectralSpeaker())
+    swapped = score_speakers(waves, waves[::-1], speakers, SpectralSpeaker())
+    assert itself is not None and swapped is not None
+    assert itself.found_originals >= 0.9 and itself.found_copies == itself.found_originals
+    assert itself.similarity == pytest.approx(1) and swapped.similarity < 0.3
+    assert swapped.found_copies < 0.3
+
+
+def test_one_speaker_or_an_unknown_one_gives_no_score() -> None:
+    waves = [Wave(0.1 * np.random.default_rng(i).standard_normal(16_000), 16_000) for i in range(4)]
+    assert score_speakers(waves, waves, ["a"] * 4, SpectralSpeaker()) is None
+    assert score_speakers(waves, waves, ["a", "a", "", ""], SpectralSpeaker()) is None

@@ -139,12 +139,20 @@ def test_a_voice_read_before_changes_no_bit(model):
 def test_repetition_is_held_down_in_the_kind_that_asks_for_it(model):
     """Greedy and heavily penalised, no id comes twice within the window; without, the model repeats itself."""
     engine = Engine(model, V, 4)
-    apart = Sampling(temperature=0.0, repeat_penalty=1e6, repeat_window=8)
-    request = replace(requests()[0], semantic=apart, acoustic=GREEDY, max_new_tokens=160)
-    slots = engine.generate([request])[0].ids_T.reshape(-1, 4).T
-    semantic, plain = slots[0].tolist(), replace(request, semantic=GREEDY)
-    assert all(len(set(semantic[n : n + 9])) == 9 for n in range(len(semantic) - 8))
-    assert engine.generate([plain])[0].ids_T.reshape(-1, 4).T[0].tolist() != semantic
+    prompt_T = TEMPLATE.speak_prompt(
+        np.arange(2, 17, dtype=np.int32)
+    )  # a prompt after which it does not soon stop
+    plain = replace(requests()[0], prompt_T=prompt_T, semantic=GREEDY, acoustic=GREEDY, max_new_tokens=160)
+    apart = replace(plain, semantic=Sampling(temperature=0.0, repeat_penalty=1e6, repeat_window=8))
+
+    def repeats(request: Request) -> list[bool]:
+        slots_KF = engine.generate([request])[0].ids_T.reshape(-1, 4).T
+        semantic = slots_KF[0].tolist()
+        return [semantic[n] in semantic[max(0, n - 8) : n] for n in range(len(semantic))]
+
+    assert any(repeats(plain))
+    held_down = repeats(apart)
+    assert len(held_down) > 9 and not any(held_down)
 
 
 @pytest.mark.slow

@@ -1,7 +1,8 @@
 """One corpus in every layout gives one store.
 
 Equal means: every file of the store (shards, tokenizer, store.json, quarantine.jsonl) byte for byte, so ids,
-recordings, times, speakers, languages, texts, text ids and codes. Only plan.json differs, which says what was read.
+recordings, times, speakers, languages, texts, text ids and codes. plan.json says what was
+read and verify.json what was listened to again: they are not compared.
 The published parquet cannot hold ids, times and speakers: without our extra column its store is equal in the bytes of
 codes, texts and text ids, and in the grouping.
 """
@@ -39,7 +40,7 @@ def store_of(corpus: Path, out: Path, source: str = SOURCE) -> Path:
 
 
 def contents(store: Path) -> dict[str, bytes]:
-    files = (p for p in store.rglob("*") if p.is_file() and p.name != "plan.json")
+    files = (p for p in store.rglob("*") if p.is_file() and p.name not in ("plan.json", "verify.json"))
     return {p.relative_to(store).as_posix(): p.read_bytes() for p in sorted(files)}
 
 
