@@ -109,6 +109,8 @@ class DesignPoint:
     """`sweep`, `target`, `grid` or `optimal`."""
     seed: int = 0
     """Seed of weights and order."""
+    trunk_warmup_steps: int | None = None
+    """Warm-up of the trunk that it shares with other runs (`trunks.py`); None for a run of its own."""
     size: ParameterCount = field(init=False, repr=False)
     """Its parameters, by every convention."""
 
@@ -273,7 +275,7 @@ def nearest_buildable(
 
 
 def design_hours(points: Sequence[DesignPoint], flops_per_s: float) -> float:
-    """Hours of one device that computes `flops_per_s` (the design's convention) for all points."""
+    """Hours of one device that computes `flops_per_s` (the design's convention) for all points, none shared."""
     return sum(p.training_flops for p in points) / flops_per_s / 3600
 
 
@@ -315,6 +317,7 @@ class _Stored:
     flops: FlopsConvention
     source: str
     seed: int
+    trunk_warmup_steps: int | None = None
 
     def point(self) -> DesignPoint:
         return DesignPoint(**{name: getattr(self, name) for name in self.__dataclass_fields__})

@@ -220,7 +220,7 @@ def profile(fit: Fit, name: str, *, level: float = 0.95, points: int = 41, reach
     error = min(max(float(np.sqrt(covariance(fit)[index, index])), 1e-4), 1.0)
     side = np.linspace(0, reach * error, points // 2 + 1)[1:]
     found = [_walk(fit, index, sign * side) for sign in (-1.0, 1.0)]
-    scale = _rise_scale(fit)
+    scale = rise_scale(fit)
     offsets = np.concatenate([-side[::-1], [0.0], side])
     rise_S = np.concatenate([found[0][0][::-1], [0.0], found[1][0]]) * scale
     values_S = np.concatenate([found[0][1][::-1], [fit.parameters[name]], found[1][1]])
@@ -245,7 +245,7 @@ def _walk(fit: Fit, index: int, offsets: np.ndarray) -> tuple[np.ndarray, np.nda
     return np.array(rises), np.array(values)
 
 
-def _rise_scale(fit: Fit) -> float:
+def rise_scale(fit: Fit) -> float:
     """Turns a rise of the objective into squared standard errors: 2·E[curvature] / E[slope²]."""
     residual_R = fit.problem.residual(fit.solution_P[None])[0]
     n = len(residual_R)
@@ -279,7 +279,7 @@ def profile_exponent_a(fit: Fit, *, level: float = 0.95) -> tuple[float | None, 
     if fit.law.name != "chinchilla":
         raise ConfigError(f"The law {fit.law.name!r} has no free ratio of exponents; use 'chinchilla'.")
     here = fit.optimum_exponents["a"]
-    scale = _rise_scale(fit)
+    scale = rise_scale(fit)
     limit = float(stats.t.ppf((1 + level) / 2, max(len(fit.loss_R) - fit.law.num_free, 1))) ** 2
 
     def excess(a: float) -> float:

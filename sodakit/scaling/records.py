@@ -288,7 +288,11 @@ def read_runs(folder: Path | str) -> RunTable:
     Raises:
         ConfigError: no run folder there.
     """
-    found = sorted(p.parent for p in Path(folder).rglob("config.json") if "checkpoints" not in p.parts)
+    found = sorted(
+        p.parent
+        for p in Path(folder).rglob("config.json")
+        if not {"checkpoints", "trunks"} & set(p.relative_to(folder).parts)
+    )
     rows = [row for run in found if (row := _own_run(run)) is not None]
     if not rows:
         raise ConfigError(f"{folder} holds no run (a folder with config.json and metrics.jsonl).")
