@@ -26,17 +26,10 @@ from scipy import optimize, special
 
 from sodakit.scaling.design import soda_design
 from sodakit.scaling.fit import Fit, fit_chinchilla, fit_law
+from sodakit.scaling.information import Runs, Surface, exponent_a, ideal_candidates, runs_of, standard_error
 from sodakit.scaling.intervals import bootstrap, delta_method, log_optimal_size, quantities
 from sodakit.scaling.laws import LAWS
-from sodakit.scaling.optimal import (
-    Runs,
-    Surface,
-    compound_design,
-    exponent_a,
-    ideal_candidates,
-    runs_of,
-    standard_error,
-)
+from sodakit.scaling.optimal import compound_design
 from sodakit.scaling.plan import SODA_LAW
 from sodakit.scaling.records import read_table
 from sodakit.scaling.residuals import MISFITS

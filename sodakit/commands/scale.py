@@ -15,7 +15,8 @@ from sodakit.units import format_count
 
 if TYPE_CHECKING:
     from sodakit.scaling.design import DesignPoint, GridRule
-    from sodakit.scaling.optimal import Quantity, Surface
+    from sodakit.scaling.information import Surface
+    from sodakit.scaling.optimal import Quantity
 
 Size = Literal["total", "non_embedding", "one_embedding", "two_embeddings", "matmul"]
 Flops = Literal["given", "soda", "exact", "palm", "6nd"]
@@ -86,7 +87,8 @@ class Design(RuleOptions):
     """Speed of the machine, to print hours."""
 
     def run(self) -> None:
-        from sodakit.scaling.design import design_hours, isoflop_grid, soda_design, write_design
+        from sodakit.scaling.design import design_hours, isoflop_grid, soda_design
+        from sodakit.scaling.design_file import write_design
 
         rule = self.rule()
         if self.question is not None:
@@ -111,7 +113,8 @@ class Design(RuleOptions):
         import numpy as np
 
         from sodakit.scaling.design import buildable_widths
-        from sodakit.scaling.optimal import buildable_candidates, compound_design
+        from sodakit.scaling.information import buildable_candidates
+        from sodakit.scaling.optimal import compound_design
 
         surface = _surface(self.prior)
         low, high = (min(self.budgets), max(self.budgets)) if self.budgets else (3e18, 3e20)
@@ -167,7 +170,7 @@ class Run:
     """Say how far the queue is, and stop."""
 
     def run(self) -> None:
-        from sodakit.scaling.design import read_design
+        from sodakit.scaling.design_file import read_design
         from sodakit.scaling.run import progress, run_design
 
         points = read_design(self.design)
@@ -369,12 +372,13 @@ class Next(RuleOptions):
     def run(self) -> None:
         from dataclasses import replace
 
-        from sodakit.scaling.design import write_design
+        from sodakit.scaling.design_file import write_design
         from sodakit.scaling.fit import fit_law
+        from sodakit.scaling.information import Runs, Surface, buildable_candidates
         from sodakit.scaling.intervals import bootstrap
         from sodakit.scaling.laws import LAWS
-        from sodakit.scaling.optimal import Runs, Surface, buildable_candidates, next_runs
         from sodakit.scaling.records import read_table
+        from sodakit.scaling.sequential import next_runs
 
         table = read_table(self.table).usable(loss=self.loss, size=self.size, flops=self.flops)
         n, d = table.sizes(self.size), table.tokens()
@@ -436,14 +440,14 @@ def _parameters(source: str) -> tuple[dict[str, float], list[dict[str, float]]]:
 
 
 def _surface(source: str) -> "Surface":
-    from sodakit.scaling.optimal import Surface
+    from sodakit.scaling.information import Surface
 
     return Surface(parameters=_parameters(source)[0])
 
 
 def _questions(question: str, target: float) -> "dict[str, Quantity]":
+    from sodakit.scaling.information import exponent_a
     from sodakit.scaling.intervals import log_optimal_size
-    from sodakit.scaling.optimal import exponent_a
 
     known = {"a": exponent_a, "size": log_optimal_size(target)}
     return known if question == "both" else {question: known[question]}

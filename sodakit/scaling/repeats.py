@@ -14,8 +14,8 @@ from scipy import optimize, stats
 
 from sodakit.errors import ConfigError
 from sodakit.scaling.fit import Fit, fit_law
-from sodakit.scaling.intervals import rise_scale
 from sodakit.scaling.laws import LAWS, Law
+from sodakit.scaling.profiles import rise_scale
 from sodakit.scaling.residuals import MISFITS, Misfit
 
 HALF_LIFE = 15.39

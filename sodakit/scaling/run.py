@@ -18,7 +18,8 @@ import numpy as np
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.files import read_json, read_json_lines, write_json
 from sodakit.log import say
-from sodakit.scaling.design import DesignPoint, read_design, write_design
+from sodakit.scaling.design import DesignPoint
+from sodakit.scaling.design_file import read_design, write_design
 from sodakit.scaling.trunks import (
     adopt,
     computed_flops,

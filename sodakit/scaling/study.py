@@ -17,9 +17,9 @@ from sodakit.scaling.checks import (
     rollout,
 )
 from sodakit.scaling.fit import Fit, fit_law
-from sodakit.scaling.intervals import Bootstrap, Profile, bootstrap, delta_method, profile, quantities
+from sodakit.scaling.intervals import Bootstrap, bootstrap, delta_method, quantities
 from sodakit.scaling.laws import named_law
-from sodakit.scaling.records import RunTable
+from sodakit.scaling.profiles import Profile, profile
 from sodakit.scaling.residuals import MISFITS
 from sodakit.scaling.sweeps import (
     SweepBootstrap,
@@ -29,6 +29,7 @@ from sodakit.scaling.sweeps import (
     fit_envelope,
     fit_parabolas,
 )
+from sodakit.scaling.table import RunTable
 
 
 @dataclass(frozen=True, kw_only=True)

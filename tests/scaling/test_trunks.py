@@ -8,7 +8,8 @@ from sodakit.data.language import open_language
 from sodakit.errors import ConfigError
 from sodakit.files import read_json
 from sodakit.recipes.isoflop import isoflop
-from sodakit.scaling.design import GridRule, isoflop_grid, read_design, soda_design, write_design
+from sodakit.scaling.design import GridRule, isoflop_grid, soda_design
+from sodakit.scaling.design_file import read_design, write_design
 from sodakit.scaling.records import read_runs
 from sodakit.scaling.run import progress, run_design
 from sodakit.scaling.trunks import adopt, computed_flops, decay_start, leg_config, share_trunks, trunk_groups
