@@ -9,6 +9,7 @@ from sodakit.errors import ConfigError
 from sodakit.files import read_json, read_json_lines
 from sodakit.scaling.columns import column_of, complete_row, named_row
 from sodakit.scaling.table import RunTable
+from sodakit.scaling.wandb_runs import SUMMARY, wandb_rows
 
 
 def table_from_rows(
@@ -28,12 +29,14 @@ def table_from_rows(
 
 
 def read_table(path: Path | str, aliases: Mapping[str, str] | None = None) -> RunTable:
-    """The runs in a CSV or JSON-lines file, a folder of our runs, or a JSON list.
+    """The runs in a CSV or JSON-lines file, a JSON list, a folder of our runs, or one of W&B's (`wandb/`).
 
     Raises:
         ConfigError: no such file, or nothing in it that names sizes, tokens and losses.
     """
     path = Path(path)
+    if path.is_dir() and any(path.rglob(SUMMARY)):
+        return _complete_table(list(wandb_rows(path)), path, aliases)
     if path.is_dir():
         return read_runs(path)
     if not path.exists():
@@ -47,6 +50,11 @@ def read_table(path: Path | str, aliases: Mapping[str, str] | None = None) -> Ru
             sample = handle.read(4096)
             handle.seek(0)
             rows = list(csv.DictReader(handle, delimiter="\t" if "\t" in sample.split("\n")[0] else ","))
+    return _complete_table(rows, path, aliases)
+
+
+def _complete_table(rows: list[dict[str, Any]], path: Path, aliases: Mapping[str, str] | None) -> RunTable:
+    """The rows as a table that has what every law needs."""
     table = table_from_rows(rows, str(path), aliases)
     missing = [name for name in ("tokens",) if name not in table.columns]
     if not any(c.startswith("n/") for c in table.columns):

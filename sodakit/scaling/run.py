@@ -4,11 +4,9 @@ Every point has a folder of its own, and a point is somebody's while its lock is
 with one file system, or GPUs work through one queue together.
 """
 
-import os
-import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,10 +14,11 @@ from typing import Literal
 import numpy as np
 
 from sodakit.errors import CheckpointError, ConfigError
-from sodakit.files import read_json, read_json_lines, write_json
+from sodakit.files import read_json_lines, write_json
 from sodakit.log import say
 from sodakit.scaling.design import DesignPoint
 from sodakit.scaling.design_file import read_design, write_design
+from sodakit.scaling.lock import holder, lock
 from sodakit.scaling.trunks import (
     adopt,
     computed_flops,
@@ -59,7 +58,7 @@ def state_of(folder: Path, point: DesignPoint) -> State:
         return "diverged"
     if (folder / "finished.json").exists():
         return "finished"
-    return "running" if _holder(folder) else "waiting"
+    return "running" if holder(folder) else "waiting"
 
 
 def progress(root: Path, points: Sequence[DesignPoint]) -> Progress:
@@ -96,13 +95,13 @@ def run_design(
 def train_group(group: Sequence[DesignPoint], root: Path, make_config: MakeConfig, train: Train) -> None:
     """Train the points of one trunk, or a single point, unless another process holds them."""
     trunk = trunk_name(group[0])
-    with _lock(root / "trunks" / trunk) if trunk else nullcontext(True) as ours:
+    with lock(root / "trunks" / trunk) if trunk else nullcontext(True) as ours:
         if not ours:
             return
         before: DesignPoint | None = None
         for point in group:
             folder = root / point.name
-            with _lock(folder) as free:
+            with lock(folder) as free:
                 if free and state_of(folder, point) not in ("finished", "diverged"):
                     say(f"{point.name}: {point.training_flops:.2g} FLOPs")
                     _run_point(point, before, folder, make_config, train)
@@ -184,43 +183,3 @@ def claim_design(root: Path, points: Sequence[DesignPoint]) -> None:
         )
     if there != set(names):
         write_design(path, points)
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[bool]:
-    """Whether this process now holds the point; a lock of a process that is gone is taken over."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "lock.json"
-    if _holder(folder) is None:
-        path.unlink(missing_ok=True)
-    try:
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-    except FileExistsError:
-        yield False
-        return
-    with os.fdopen(handle, "w") as file:
-        file.write(f'{{"pid": {os.getpid()}, "host": "{socket.gethostname()}"}}\n')
-    try:
-        yield True
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _holder(folder: Path) -> str | None:
-    """Who trains this point now, or None."""
-    path = folder / "lock.json"
-    if not path.exists():
-        return None
-    try:
-        lock = read_json(path)
-    except ValueError:
-        return "somebody"
-    if lock["host"] != socket.gethostname():
-        return str(lock["host"])
-    try:
-        os.kill(lock["pid"], 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return f"process {lock['pid']}"
