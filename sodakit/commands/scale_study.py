@@ -32,7 +32,7 @@ class Study:
     dry_run: bool = False
     """Make the stores, say what the study takes and how far it is, and stop."""
     parts: int | None = None
-    """Stores of made speech at most, to try things out."""
+    """Stores of made speech at most, to try things out in a folder of its own."""
 
     def run(self) -> None:
         from sodakit.codec.load import load_codec

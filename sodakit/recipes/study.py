@@ -17,6 +17,7 @@ from sodakit.data.language import open_language
 from sodakit.data.loader import SourceConfig
 from sodakit.data.views import ViewConfig
 from sodakit.errors import ConfigError
+from sodakit.files import atomic_folder
 from sodakit.log import say
 from sodakit.prepare.options import PrepareOptions
 from sodakit.prepare.recording import Item
@@ -210,7 +211,9 @@ def _sentences(path: Path) -> Iterator[str]:
 
 def _tokenizer(folder: Path, parts: Sequence[Sequence[Reading]]) -> TextTokenizer:
     if not folder.exists():
-        train_bpe((s for part in parts for reading in part for s in reading.sentences), TEXT_IDS).save(folder)
+        sentences = (s for part in parts for reading in part for s in reading.sentences)
+        with atomic_folder(folder) as temporary:
+            train_bpe(sentences, TEXT_IDS).save(temporary)
     return TextTokenizer.load(folder)
 
 
