@@ -40,8 +40,8 @@ SWEEP: dict[float, tuple[int, ...]] = {
     3e14: (96, 128, 160, 192, 256),
 }
 """Training FLOPs → widths: 30-fold in compute, and at each budget the model about 4-fold on both sides of the middle."""
-SEEDS_AT_LOWEST = (1, 2)
-"""Further seeds at the lowest budget: they measure the noise, which decides how sure the fit can be."""
+REPEATED_WIDTHS, REPEATED_SEEDS = (80, 128, 192), (1, 2)
+"""Repeats at the lowest budget: they measure the noise, which decides how sure the fit can be."""
 PREDICTED = (1e15, 256)
 """Budget and width of the run that is predicted first: 3.3 times the largest budget of the sweep."""
 REAL_TRAIN = ("librispeech_clean100", "ljspeech", "vctk", "wakewords", "fsdd")
@@ -91,11 +91,10 @@ def study_design(vocab_size: int) -> list[DesignPoint]:
     rule = study_rule(vocab_size)
     points = []
     for budget, widths in SWEEP.items():
-        seeds = (0, *SEEDS_AT_LOWEST) if budget == min(SWEEP) else (0,)
         for width in widths:
-            points += isoflop_grid(
-                [budget], [width], rule=rule, seeds=seeds if width in (80, 128, 192) else (0,)
-            )
+            repeated = budget == min(SWEEP) and width in REPEATED_WIDTHS
+            seeds = (0, *REPEATED_SEEDS) if repeated else (0,)
+            points += isoflop_grid([budget], [width], rule=rule, seeds=seeds)
     return points
 
 
