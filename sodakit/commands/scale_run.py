@@ -53,8 +53,11 @@ class Run:
         from sodakit.scaling.ray_queue import run_on_ray
         from sodakit.train.trainer import train
 
+        # Ray's workers have another working directory.
+        stores = self.data if self.ray is None else tuple(store.resolve() for store in self.data)
+
         def make(point: "DesignPoint") -> "TrainConfig":
-            return isoflop(point, self.data, micro_rows=self.micro_rows, validation_rows=self.validation_rows)
+            return isoflop(point, stores, micro_rows=self.micro_rows, validation_rows=self.validation_rows)
 
         def teach(config: "TrainConfig", folder: Path) -> Path:
             return train(config, folder, device=self.device)

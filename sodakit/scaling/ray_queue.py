@@ -55,9 +55,9 @@ def run_on_ray(
         done, waiting = ray.wait(waiting)
         try:
             ray.get(done)
-        except ray.exceptions.RayTaskError as error:
-            # The others go on; the first mistake is told when they are through.
-            failed = failed or error.as_instanceof_cause()
+        except ray.exceptions.RayError as error:
+            # The others go on; the first mistake is told when they are through, without Ray's wrapping.
+            failed = failed or getattr(error, "cause", None) or error
         say(str(progress(root, points)))
     if failed is not None:
         raise failed
