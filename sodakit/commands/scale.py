@@ -1,5 +1,8 @@
 """`sodakit scale`: which models to train, training them, and what they teach."""
 
+from collections.abc import Callable
+from typing import Any
+
 import tyro
 
 from sodakit.commands.scale_design import Design, Next
@@ -9,7 +12,15 @@ from sodakit.commands.scale_proxy import Proxy
 from sodakit.commands.scale_run import Run
 from sodakit.commands.scale_study import Study
 
-WORDS = {"design": Design, "run": Run, "fit": Fit, "plan": Plan, "next": Next, "proxy": Proxy, "study": Study}
+WORDS: dict[str, Callable[..., Any]] = {
+    "design": Design,
+    "run": Run,
+    "fit": Fit,
+    "plan": Plan,
+    "next": Next,
+    "proxy": Proxy,
+    "study": Study,
+}
 
 
 def main(argv: list[str]) -> None:

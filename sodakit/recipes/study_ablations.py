@@ -6,7 +6,7 @@ Each is one run of one shape; what differs is in its name. Names are folders of 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sodakit.data.views import ViewConfig
+from sodakit.data.views import Order, ViewConfig
 from sodakit.recipes.study import StudyStores, study_rule, study_run
 from sodakit.scaling.design import DesignPoint, point_at
 from sodakit.train.config import TrainConfig
@@ -17,7 +17,7 @@ SEEDS = (0, 1)
 TEXT_SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 LR_FACTORS = (0.5, 2.0)
 """Of the rule's learning rate, at the lowest budget: whether the sweep's optimum is one of tuning."""
-_TYPE2 = "audio_first"
+_TYPE2: Order = "audio_first"
 """The paper derives S and S+A from audio-first documents."""
 SEMANTIC_SHARE = 1 / 8
 """One codebook of eight: tokens of S for the audio of one token of S+A."""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from sodakit.scaling.report import write_report
 from sodakit.scaling.run import Train, run_design
 from sodakit.scaling.study import study
 from sodakit.scaling.table import RunTable
+from sodakit.train.config import TrainConfig
 
 SIZE, FLOPS = "two_embeddings", "exact"
 """How the study counts."""
@@ -88,13 +90,13 @@ def walk(
     run_design([beyond], folder / "beyond", lambda p: study_run(p, stores), train)
     if with_ablations:
         for name, ablation in ablations(beyond.model.vocab_size).items():
-            run_design(
-                [ablation.point],
-                folder / "ablations" / name,
-                lambda _, a=ablation: a.config(stores),
-                train,  # type: ignore[misc]
-            )
+            config = ablation.config(stores)
+            run_design([ablation.point], folder / "ablations" / name, partial(_always, config), train)
     return summarise(folder)
+
+
+def _always(config: TrainConfig, _: DesignPoint) -> TrainConfig:
+    return config
 
 
 def predict(table: RunTable, beyond: DesignPoint, path: Path) -> None:
@@ -104,7 +106,7 @@ def predict(table: RunTable, beyond: DesignPoint, path: Path) -> None:
     """
     if path.exists():
         return
-    said = {}
+    said: dict[str, dict[str, Any]] = {}
     for loss in table.losses:
         runs = table.usable(loss=loss, size=SIZE, flops=FLOPS)
         values = {"N": runs.sizes(SIZE), "D": runs.tokens()}
