@@ -7,11 +7,12 @@ import numpy as np
 
 from sodakit.errors import ConfigError
 from sodakit.scaling.fit import Fit, fit_law
-from sodakit.scaling.intervals import Profile, refit
+from sodakit.scaling.intervals import refit
 from sodakit.scaling.laws import LAWS
-from sodakit.scaling.records import RunTable
+from sodakit.scaling.profiles import Profile
 from sodakit.scaling.residuals import MISFITS, Misfit
 from sodakit.scaling.sweeps import SweepFit, expected_bias, fit_parabolas
+from sodakit.scaling.table import RunTable
 
 
 @dataclass(frozen=True, kw_only=True)

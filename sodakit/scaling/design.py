@@ -5,14 +5,11 @@ isoflop_grid([1e13, 1e14], [64, 96, 128], rule=GridRule(vocab_size=1100, context
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
 
-from sodakit.config import from_plain
 from sodakit.errors import ConfigError
-from sodakit.files import read_json_lines, write_json_lines
 from sodakit.model.accounting import (
     ParameterCount,
     count_parameters,
@@ -109,6 +106,8 @@ class DesignPoint:
     """`sweep`, `target`, `grid` or `optimal`."""
     seed: int = 0
     """Seed of weights and order."""
+    trunk_warmup_steps: int | None = None
+    """Warm-up of the trunk that it shares with other runs (`trunks.py`); None for a run of its own."""
     size: ParameterCount = field(init=False, repr=False)
     """Its parameters, by every convention."""
 
@@ -213,19 +212,15 @@ def soda_design(*, targets: bool = True, rule: GridRule = SODA_RULE) -> list[Des
 
     Widths go from 128 in steps of 128 up to a forward budget of 9e18 and of 256 above, to 2048.
     """
-    points = []
-    for forward in SODA_FORWARD_BUDGETS:
-        step = 128 if forward <= 9e18 else 256
-        for width in range(128, 2049, step):
-            point = point_at(3 * forward, width, rule, source="sweep")
-            if point is not None:
-                points.append(point)
+    wanted = [
+        (forward, width, "sweep")
+        for forward in SODA_FORWARD_BUDGETS
+        for width in range(128, 2049, 128 if forward <= 9e18 else 256)
+    ]
     if targets:
-        for forward, width in SODA_TARGETS:
-            point = point_at(3 * forward, width, rule, source="target")
-            if point is not None:
-                points.append(point)
-    return points
+        wanted += [(forward, width, "target") for forward, width in SODA_TARGETS]
+    found = (point_at(3 * forward, width, rule, source=source) for forward, width, source in wanted)
+    return [point for point in found if point is not None]
 
 
 def isoflop_grid(
@@ -273,48 +268,5 @@ def nearest_buildable(
 
 
 def design_hours(points: Sequence[DesignPoint], flops_per_s: float) -> float:
-    """Hours of one device that computes `flops_per_s` (the design's convention) for all points."""
+    """Hours of one device that computes `flops_per_s` (the design's convention) for all points, none shared."""
     return sum(p.training_flops for p in points) / flops_per_s / 3600
-
-
-def write_design(path: Path | str, points: Sequence[DesignPoint]) -> None:
-    """The design as JSON lines, to be read by `read_design` and by people."""
-    write_json_lines(path, (_plain(p) for p in points))
-
-
-def read_design(path: Path | str) -> list[DesignPoint]:
-    """The points of a design file.
-
-    Raises:
-        ConfigError: no such file, or a line that is no point.
-    """
-    if not Path(path).exists():
-        raise ConfigError(f"{path} does not exist. Make a design with `sodakit scale design --out {path}`.")
-    return [
-        from_plain(_Stored, {k: v for k, v in row.items() if k != "_"}, str(path)).point()
-        for row in read_json_lines(path)
-    ]
-
-
-def _plain(point: DesignPoint) -> dict[str, Any]:
-    plain: Mapping[str, Any] = asdict(point)
-    return {k: v for k, v in plain.items() if k != "size"} | {"_": point.row()}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Stored:
-    """A point as it stands in a file; what can be counted is counted again."""
-
-    budget_flops: float
-    model: ModelConfig
-    batch_rows: int
-    steps: int
-    peak_lr: float
-    beta2: float
-    context: int
-    flops: FlopsConvention
-    source: str
-    seed: int
-
-    def point(self) -> DesignPoint:
-        return DesignPoint(**{name: getattr(self, name) for name in self.__dataclass_fields__})

@@ -1,17 +1,17 @@
-"""How far the parameters could be off: refits of resampled runs, the delta method, and profiles of the misfit."""
+"""How far the parameters could be off: refits of resampled runs, and the delta method."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import stats
 
-from sodakit.errors import ConfigError
-from sodakit.scaling.fit import Fit, fit_law
+from sodakit.scaling.fit import Fit
 from sodakit.scaling.solve import Refined, refine
 
 Quantity = Callable[[Mapping[str, float]], float]
 """A number read off the parameters, such as a or ln N*."""
+
 
 _CHUNK = 256
 """Refits done side by side: enough to hide Python, few enough for the cache."""
@@ -139,7 +139,7 @@ def covariance(fit: Fit) -> np.ndarray:
     slopes_RP = slopes_SRP[0][:, free]
     pull_R = fit.weights_R * problem.misfit.slope(residual_SR[0])
     meat_PP = (slopes_RP * pull_R[:, None] ** 2).T @ slopes_RP
-    bend_R = fit.weights_R * _curvature_R(fit, residual_SR[0])
+    bend_R = fit.weights_R * curvature(fit, residual_SR[0])
     bread_PP = np.linalg.pinv((slopes_RP * bend_R[:, None]).T @ slopes_RP, hermitian=True)
     n = len(fit.loss_R)
     found = bread_PP @ meat_PP @ bread_PP * (n / max(n - len(free), 1))
@@ -148,7 +148,7 @@ def covariance(fit: Fit) -> np.ndarray:
     return full
 
 
-def _curvature_R(fit: Fit, residual_R: np.ndarray) -> np.ndarray:
+def curvature(fit: Fit, residual_R: np.ndarray) -> np.ndarray:
     """Expected curvature of the misfit for each run.
 
     With a delta far below the noise only few runs lie on the curved part, so it is smoothed as Powell does for
@@ -179,133 +179,3 @@ def delta_method(fit: Fit, quantity: Quantity, level: float = 0.95) -> tuple[flo
     half = float(stats.t.ppf((1 + level) / 2, max(len(fit.loss_R) - fit.law.num_free, 1))) * error
     centre = quantity(fit.parameters)
     return error, centre - half, centre + half
-
-
-@dataclass(frozen=True, kw_only=True)
-class Profile:
-    """The lowest misfit at each value of one parameter."""
-
-    name: str
-    values_S: np.ndarray
-    rise_S: np.ndarray
-    """Rise of the objective over its minimum, in units in which 1 is one standard error squared."""
-    low: float | None
-    """Where the rise reaches the level; None where it never does: that side is not identified."""
-    high: float | None
-
-    @property
-    def identified(self) -> bool:
-        """Whether both ends exist."""
-        return self.low is not None and self.high is not None
-
-    def __str__(self) -> str:
-        if self.identified:
-            return f"{self.name} in {self.low:.4g} – {self.high:.4g}"
-        known = "" if self.low is None and self.high is None else f" (one end only: {self.low} – {self.high})"
-        return f"{self.name} not identified{known}"
-
-
-def profile(fit: Fit, name: str, *, level: float = 0.95, points: int = 41, reach: float = 8.0) -> Profile:
-    """The profile-likelihood interval of a parameter, everything else found anew at each of its values.
-
-    Args:
-        name: a free parameter of the law.
-        reach: how many standard errors to look on each side.
-    Raises:
-        ConfigError: the law has no such free parameter.
-    """
-    if name not in fit.names or name in fit.law.fixed:
-        raise ConfigError(f"No free parameter {name!r} in the law {fit.law.name!r}: {', '.join(fit.names)}.")
-    index = fit.names.index(name)
-    error = min(max(float(np.sqrt(covariance(fit)[index, index])), 1e-4), 1.0)
-    side = np.linspace(0, reach * error, points // 2 + 1)[1:]
-    found = [_walk(fit, index, sign * side) for sign in (-1.0, 1.0)]
-    scale = _rise_scale(fit)
-    offsets = np.concatenate([-side[::-1], [0.0], side])
-    rise_S = np.concatenate([found[0][0][::-1], [0.0], found[1][0]]) * scale
-    values_S = np.concatenate([found[0][1][::-1], [fit.parameters[name]], found[1][1]])
-    limit = float(stats.t.ppf((1 + level) / 2, max(len(fit.loss_R) - fit.law.num_free, 1))) ** 2
-    ends = [_crossing(rise_S, offsets, values_S, limit, sign) for sign in (-1, 1)]
-    return Profile(name=name, values_S=values_S, rise_S=rise_S, low=ends[0], high=ends[1])
-
-
-def _walk(fit: Fit, index: int, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Objective above the minimum, and the natural value, at each offset of one centred parameter; step by step
-    outward, each from the solution before."""
-    free_P = fit.free_P.copy()
-    free_P[index] = False
-    problem, start = fit.problem, fit.solution_P.copy()
-    rises, values = [], []
-    for offset in offsets:
-        start[index] = fit.solution_P[index] + offset
-        ends = refine(problem, start[None], fit.weights_R[None], free_P, max_steps=40, tolerance=1e-9)
-        start = ends.solutions_SP[0].copy()
-        rises.append(max(float(ends.objective_S[0]) - fit.objective, 0.0))
-        values.append(float(fit.natural(start[None])[0, index]))
-    return np.array(rises), np.array(values)
-
-
-def _rise_scale(fit: Fit) -> float:
-    """Turns a rise of the objective into squared standard errors: 2·E[curvature] / E[slope²]."""
-    residual_R = fit.problem.residual(fit.solution_P[None])[0]
-    n = len(residual_R)
-    slope2 = (
-        float(np.mean(fit.weights_R * fit.misfit.slope(residual_R) ** 2)) * n / max(n - fit.law.num_free, 1)
-    )
-    return 2 * float(_curvature_R(fit, residual_R).mean()) / max(slope2, 1e-300)
-
-
-def _crossing(
-    rise_S: np.ndarray, offsets: np.ndarray, values_S: np.ndarray, limit: float, sign: int
-) -> float | None:
-    side = np.flatnonzero(sign * offsets >= 0)
-    side = side[np.argsort(np.abs(offsets[side]))]
-    above = np.flatnonzero(rise_S[side] >= limit)
-    if not len(above) or above[0] == 0:
-        return None
-    out, inner = side[above[0]], side[above[0] - 1]
-    # The rise is about quadratic, so its root is about linear.
-    roots = np.sqrt([rise_S[inner], rise_S[out]])
-    part = (np.sqrt(limit) - roots[0]) / max(roots[1] - roots[0], 1e-300)
-    return float(values_S[inner] + part * (values_S[out] - values_S[inner]))
-
-
-def profile_exponent_a(fit: Fit, *, level: float = 0.95) -> tuple[float | None, float | None]:
-    """The profile interval of a = beta / (alpha + beta): refits in which the two exponents keep their ratio.
-
-    Raises:
-        ConfigError: the law has no two exponents.
-    """
-    if fit.law.name != "chinchilla":
-        raise ConfigError(f"The law {fit.law.name!r} has no free ratio of exponents; use 'chinchilla'.")
-    here = fit.optimum_exponents["a"]
-    scale = _rise_scale(fit)
-    limit = float(stats.t.ppf((1 + level) / 2, max(len(fit.loss_R) - fit.law.num_free, 1))) ** 2
-
-    def excess(a: float) -> float:
-        return (_objective_at(fit, a) - fit.objective) * scale - limit
-
-    error = max(delta_method(fit, quantities(fit)["a"])[0], 1e-4)
-    ends: list[float | None] = []
-    for sign in (-1, 1):
-        far = float(np.clip(here + sign * 8 * error, 0.02, 0.98))
-        ends.append(
-            float(optimize.brentq(excess, here, far, xtol=1e-4)) if excess(here) < 0 < excess(far) else None
-        )
-    return ends[0], ends[1]
-
-
-def _objective_at(fit: Fit, a: float) -> float:
-    """The lowest misfit with beta = alpha · a / (1 − a)."""
-    ratio = a / (1 - a)
-    terms = {k: v for k, v in fit.law.terms.items() if k != "B"} | {"B": {"alpha": {"D": ratio}}}
-    held = replace(fit.law, name="ratio", terms=terms)
-    return fit_law(
-        held,
-        fit.values,
-        fit.loss_R,
-        misfit=fit.misfit,
-        weights_R=fit.weights_R,
-        grid_points=40,
-        max_starts=2,
-    ).objective

@@ -14,12 +14,11 @@ from sodakit.model.config import ModelConfig
 from sodakit.scaling.costs import FlopsPerToken, six_n
 from sodakit.scaling.design import SODA_RULE, GridRule, buildable_widths
 from sodakit.scaling.laws import LAWS, Law
+from sodakit.scaling.repeats import HALF_LIFE, effective_tokens
 from sodakit.scaling.sweeps import PowerLaw
 
 SODA_TOKENS_PER_S = 100.0
 """Audio tokens of a second: 12.5 frames of 8 codebooks."""
-REPEAT_HALF_LIFE = 15.39
-"""R*: repetitions after which repeated data is worth little (Muennighoff et al. 2023, for text; not measured for audio)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ def plan_budget(
     flops_per_token: FlopsPerToken = six_n,
     draws: Sequence[Mapping[str, float]] = (),
     unique_tokens: float | None = None,
-    repeat_half_life: float = REPEAT_HALF_LIFE,
+    repeat_half_life: float = HALF_LIFE,
     within: Sequence[float] = (0.001, 0.005),
 ) -> Plan:
     """The size and tokens of the least expected loss at a budget.
@@ -115,17 +114,6 @@ def plan_budget(
         loss_interval=intervals[2],
         unique_tokens=unique_tokens,
     )
-
-
-def effective_tokens(
-    tokens: np.ndarray, unique_tokens: float | None, half_life: float = REPEAT_HALF_LIFE
-) -> np.ndarray:
-    """What repeated tokens are worth in fresh ones: U + U·R*·(1 − exp(−R/R*)), R the repetitions."""
-    tokens = np.asarray(tokens, float)
-    if unique_tokens is None:
-        return tokens
-    repeats = np.maximum(tokens / unique_tokens - 1, 0)
-    return np.minimum(tokens, unique_tokens) + unique_tokens * half_life * -np.expm1(-repeats / half_life)
 
 
 def optimal_tokens(

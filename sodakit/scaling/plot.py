@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 
 from sodakit.files import atomic_path
 from sodakit.scaling.fit import Fit
-from sodakit.scaling.intervals import Profile
-from sodakit.scaling.optimal import Runs
+from sodakit.scaling.information import Runs
 from sodakit.scaling.plan import Plan
+from sodakit.scaling.profiles import Profile
 from sodakit.scaling.sweeps import SweepFit
 from sodakit.units import format_count
 

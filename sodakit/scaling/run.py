@@ -4,11 +4,9 @@ Every point has a folder of its own, and a point is somebody's while its lock is
 with one file system, or GPUs work through one queue together.
 """
 
-import os
-import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,9 +14,20 @@ from typing import Literal
 import numpy as np
 
 from sodakit.errors import CheckpointError, ConfigError
-from sodakit.files import read_json, read_json_lines, write_json
+from sodakit.files import read_json_lines, write_json
 from sodakit.log import say
-from sodakit.scaling.design import DesignPoint, read_design, write_design
+from sodakit.scaling.design import DesignPoint
+from sodakit.scaling.design_file import read_design, write_design
+from sodakit.scaling.lock import holder, lock
+from sodakit.scaling.trunks import (
+    adopt,
+    computed_flops,
+    leg_config,
+    segment_folder,
+    trunk_config,
+    trunk_groups,
+    trunk_name,
+)
 from sodakit.train.config import TrainConfig
 
 State = Literal["waiting", "running", "finished", "diverged"]
@@ -49,7 +58,7 @@ def state_of(folder: Path, point: DesignPoint) -> State:
         return "diverged"
     if (folder / "finished.json").exists():
         return "finished"
-    return "running" if _holder(folder) else "waiting"
+    return "running" if holder(folder) else "waiting"
 
 
 def progress(root: Path, points: Sequence[DesignPoint]) -> Progress:
@@ -75,24 +84,41 @@ def run_design(
     Raises:
         ConfigError: `root` holds another design, or two points have the same name.
     """
-    _claim_design(root, points)
-    for point in sorted(points, key=lambda p: p.training_flops) if cheapest_first else points:
-        folder = root / point.name
-        if state_of(folder, point) in ("finished", "diverged"):
-            continue
-        with _lock(folder) as ours:
-            if not ours or state_of(folder, point) in ("finished", "diverged"):
-                continue
-            say(f"{point.name}: {point.training_flops:.2g} FLOPs, {progress(root, points)}")
-            _run_point(point, folder, make_config, train)
+    claim_design(root, points)
+    groups = trunk_groups(points)
+    for group in sorted(groups, key=computed_flops) if cheapest_first else groups:
+        train_group(group, root, make_config, train)
+        say(str(progress(root, points)))
     return progress(root, points)
 
 
-def _run_point(point: DesignPoint, folder: Path, make_config: MakeConfig, train: Train) -> None:
+def train_group(group: Sequence[DesignPoint], root: Path, make_config: MakeConfig, train: Train) -> None:
+    """Train the points of one trunk, or a single point, unless another process holds them."""
+    trunk = trunk_name(group[0])
+    with lock(root / "trunks" / trunk) if trunk else nullcontext(True) as ours:
+        if not ours:
+            return
+        before: DesignPoint | None = None
+        for point in group:
+            folder = root / point.name
+            with lock(folder) as free:
+                if free and state_of(folder, point) not in ("finished", "diverged"):
+                    say(f"{point.name}: {point.training_flops:.2g} FLOPs")
+                    _run_point(point, before, folder, make_config, train)
+            before = point
+
+
+def _run_point(
+    point: DesignPoint, before: DesignPoint | None, folder: Path, make_config: MakeConfig, train: Train
+) -> None:
     write_json(folder / "design.json", point.row() | {"budget_flops": point.budget_flops})
     start_s = time.perf_counter()
     try:
-        train(make_config(point), folder)
+        config = make_config(point)
+        if point.trunk_warmup_steps is not None:
+            config = leg_config(point, config)
+            _grow_trunk(point, before, folder, make_config, train)
+        train(config, folder)
     except CheckpointError as error:
         # The trainer stops by itself when gradients are no longer finite; another error is a mistake of ours.
         if "finite" not in str(error):
@@ -108,6 +134,23 @@ def _run_point(point: DesignPoint, folder: Path, make_config: MakeConfig, train:
     write_json(folder / "finished.json", {"loss": loss, "elapsed_s": time.perf_counter() - start_s})
 
 
+def _grow_trunk(
+    point: DesignPoint, before: DesignPoint | None, folder: Path, make_config: MakeConfig, train: Train
+) -> None:
+    """The trunk up to where this leg leaves it, from where the shorter leg left it; then the leg's first checkpoint."""
+    root = folder.parent
+    segment = segment_folder(root, point)
+    if before is not None and (last := _left_at(segment_folder(root, before))) is not None:
+        adopt(last, segment)
+    adopt(train(trunk_config(point, make_config(point)), segment), folder)
+
+
+def _left_at(segment: Path) -> Path | None:
+    """The last checkpoint of a segment of a trunk."""
+    found = sorted((segment / "checkpoints").glob("step_*"))
+    return found[-1] if found else None
+
+
 def last_loss(folder: Path) -> float | None:
     """The last validation loss of a run, else its last training loss; None where it has neither."""
     path = folder / "metrics.jsonl"
@@ -119,7 +162,12 @@ def last_loss(folder: Path) -> float | None:
     return None
 
 
-def _claim_design(root: Path, points: Sequence[DesignPoint]) -> None:
+def claim_design(root: Path, points: Sequence[DesignPoint]) -> None:
+    """Make the queue's folder that of this design.
+
+    Raises:
+        ConfigError: it holds another design, or two points have the same name.
+    """
     names = [p.name for p in points]
     if len(set(names)) < len(names):
         twice = next(n for n in names if names.count(n) > 1)
@@ -135,43 +183,3 @@ def _claim_design(root: Path, points: Sequence[DesignPoint]) -> None:
         )
     if there != set(names):
         write_design(path, points)
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[bool]:
-    """Whether this process now holds the point; a lock of a process that is gone is taken over."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "lock.json"
-    if _holder(folder) is None:
-        path.unlink(missing_ok=True)
-    try:
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-    except FileExistsError:
-        yield False
-        return
-    with os.fdopen(handle, "w") as file:
-        file.write(f'{{"pid": {os.getpid()}, "host": "{socket.gethostname()}"}}\n')
-    try:
-        yield True
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _holder(folder: Path) -> str | None:
-    """Who trains this point now, or None."""
-    path = folder / "lock.json"
-    if not path.exists():
-        return None
-    try:
-        lock = read_json(path)
-    except ValueError:
-        return "somebody"
-    if lock["host"] != socket.gethostname():
-        return str(lock["host"])
-    try:
-        os.kill(lock["pid"], 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return f"process {lock['pid']}"

@@ -17,9 +17,10 @@ from sodakit.scaling.checks import (
     rollout,
 )
 from sodakit.scaling.fit import Fit, fit_law
-from sodakit.scaling.intervals import Bootstrap, Profile, bootstrap, delta_method, profile, quantities
+from sodakit.scaling.intervals import Bootstrap, bootstrap, delta_method, quantities
 from sodakit.scaling.laws import named_law
-from sodakit.scaling.records import RunTable
+from sodakit.scaling.profiles import Profile, profile
+from sodakit.scaling.repeats import RepeatFit, effective_tokens, fit_repeats
 from sodakit.scaling.residuals import MISFITS
 from sodakit.scaling.sweeps import (
     SweepBootstrap,
@@ -29,6 +30,10 @@ from sodakit.scaling.sweeps import (
     fit_envelope,
     fit_parabolas,
 )
+from sodakit.scaling.table import RunTable
+
+DATA_REPEAT = "data_repeat"
+"""The Chinchilla law of effective tokens (`repeats.py`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +58,15 @@ class Study:
     budget_R: np.ndarray
     ratio: tuple[float, float]
     """Lowest and highest 6ND/C."""
+    repeats: RepeatFit | None = None
+    """What repeated data are worth, where the law is of them; `fit` is then of effective tokens."""
 
     @property
     def findings(self) -> list[str]:
         """What a careful reader would object to."""
         lr = self.table.columns.get("lr")
-        return diagnose(
+        said = [] if self.repeats is None or self.repeats.identified else [f"{self.repeats}."]
+        return said + diagnose(
             self.fit,
             self.parabolas,
             profiles=self.profiles,
@@ -188,7 +196,7 @@ def study(
 
     Args:
         loss: `all`, `text`, `semantic`, `acoustic_1` … or `bits_per_audio_s`.
-        law: a name in `LAWS`.
+        law: a name in `LAWS`, or `data_repeat` where the runs tell their unique tokens.
         misfit: a name in `MISFITS`.
         size: convention for N.
         flops: convention for C.
@@ -200,12 +208,18 @@ def study(
     """
     if misfit not in MISFITS:
         raise ConfigError(f"No misfit {misfit!r}. Misfits: {', '.join(MISFITS)}.")
-    chosen = named_law(law) if given_e is None else named_law(law).given(E=given_e)
+    chosen = named_law("chinchilla" if law == DATA_REPEAT else law)
+    if given_e is not None:
+        chosen = chosen.given(E=given_e)
     table = table.usable(loss=loss, size=size, flops=flops)
     ratio = table.consistency(flops, size)
     n, d, c, losses = table.sizes(size), table.tokens(), table.flops(flops, size), table.loss(loss)
     budget_R = _budgets(table, flops, size)
-    values = {"N": n, "D": d, "C": c}
+    values, repeats = {"N": n, "D": d, "C": c}, None
+    if law == DATA_REPEAT:
+        unique_R = table.columns.get("unique_tokens", np.full(len(table), np.nan)).astype(float)
+        repeats = fit_repeats(values, unique_R, losses, law=chosen, misfit=MISFITS[misfit])
+        values["D"] = effective_tokens(d, unique_R, repeats.half_life)
     fit = fit_law(chosen, values, losses, misfit=MISFITS[misfit], weights_R=table.weights())
     clusters = table.columns["cluster"].tolist() if "cluster" in table.columns else None
     boot = bootstrap(fit, draws=draws, seed=seed, clusters=clusters)
@@ -220,6 +234,7 @@ def study(
             "flops": flops,
             "draws": draws,
             "seed": seed,
+            "half_life": None if repeats is None else repeats.half_life,
             "projected": fit_law(chosen, values, losses, misfit=MISFITS["mse"]).optimum_exponents,
         },
         fit=fit,
@@ -232,12 +247,16 @@ def study(
         if parabolas
         else None,
         envelope=_or_none(fit_envelope, c, n, d, losses, curves=clusters or n.tolist()),
-        bias=(_or_none(expected_bias, fit, c, n, d, budget_R) or {}) if fit.optimum_exponents else {},
+        # The grid of effective tokens is not the grid of the runs.
+        bias=(_or_none(expected_bias, fit, c, n, d, budget_R) or {})
+        if fit.optimum_exponents and repeats is None
+        else {},
         rollouts=_or_none(rollout, values, losses, budget_R, hold_out=hold_out) or [],
         influences=influence(fit, table.runs),
         conventions=convention_table(table, loss=loss, misfit=MISFITS[misfit]),
         budget_R=budget_R,
         ratio=ratio,
+        repeats=repeats,
     )
 
 

@@ -21,7 +21,8 @@ class Validation:
 
         Rows are cut no longer than the shortest source, so a small validation set is used rather than refused.
         """
-        config = replace(data, sources=sources, batch_rows=1)
+        # One seed for all runs: those of other seeds, and of other weights, are compared on the same rows.
+        config = replace(data, sources=sources, batch_rows=1, seed=0)
         shortest = min(s.num_tokens for s in Loader(replace(config, context=2), vocabulary).streams)
         self._loader = Loader(replace(config, context=min(data.context, shortest)), vocabulary)
         available = sum(s.num_windows for s in self._loader.streams)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from sodakit.scaling.design import soda_design
-from sodakit.scaling.records import RunTable, read_table, table_from_rows
+from sodakit.scaling.records import read_table, table_from_rows
 from sodakit.scaling.simulate import SODA_SURFACE, simulate
+from sodakit.scaling.table import RunTable
 
 CHINCHILLA = Path(__file__).parents[2] / "../shared/data/scaling/chinchilla_epoch.csv"
 

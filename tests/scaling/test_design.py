@@ -10,10 +10,9 @@ from sodakit.scaling.design import (
     nearest_buildable,
     point_at,
     point_of_tokens,
-    read_design,
     soda_design,
-    write_design,
 )
+from sodakit.scaling.design_file import read_design, write_design
 
 # Budget (training FLOPs), width, layers, heads, batch, steps, peak LR, beta2, N with two embeddings (M), N without (M),
 # D (B), 6ND/C, D/N, source: the published rule applied to the authors' accountant (arXiv 2602.16687).

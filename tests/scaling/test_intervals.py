@@ -9,12 +9,11 @@ from sodakit.scaling.intervals import (
     bootstrap,
     delta_method,
     log_optimal_size,
-    profile,
-    profile_exponent_a,
     quantities,
     resampling_weights,
 )
 from sodakit.scaling.laws import LAWS
+from sodakit.scaling.profiles import profile, profile_exponent_a
 from sodakit.scaling.residuals import MISFITS
 from sodakit.scaling.simulate import SODA_SURFACE, simulate
 from tests.scaling.sweeps import chinchilla_runs, soda_runs

@@ -6,21 +6,20 @@ import pytest
 from sodakit.errors import ConfigError
 from sodakit.scaling.design import GridRule, isoflop_grid, soda_design
 from sodakit.scaling.fit import fit_law
-from sodakit.scaling.intervals import log_optimal_size
-from sodakit.scaling.laws import LAWS
-from sodakit.scaling.optimal import (
+from sodakit.scaling.information import (
     Runs,
     Surface,
     buildable_candidates,
-    compound_design,
-    elfving_bound,
     exponent_a,
     ideal_candidates,
-    next_runs,
     runs_of,
     standard_error,
 )
+from sodakit.scaling.intervals import log_optimal_size
+from sodakit.scaling.laws import LAWS
+from sodakit.scaling.optimal import compound_design, elfving_bound
 from sodakit.scaling.residuals import MISFITS
+from sodakit.scaling.sequential import next_runs
 from sodakit.scaling.simulate import SODA_SURFACE, simulate
 
 SODA = Surface(parameters=SODA_SURFACE)

@@ -10,7 +10,6 @@ from sodakit.scaling.laws import LAWS
 from sodakit.scaling.plan import (
     SODA_LAW,
     buildable_plans,
-    effective_tokens,
     optimal_tokens,
     over_training_factor,
     overhead,
@@ -18,6 +17,7 @@ from sodakit.scaling.plan import (
     plan_with_inference,
     tokens_for_loss,
 )
+from sodakit.scaling.repeats import effective_tokens
 from sodakit.scaling.simulate import HOFFMANN, SODA_SURFACE
 
 

@@ -11,9 +11,9 @@ from sodakit.errors import ConfigError
 from sodakit.scaling.checks import convention_table, influence, rollout
 from sodakit.scaling.fit import fit_chinchilla
 from sodakit.scaling.plot import save
-from sodakit.scaling.records import RunTable
 from sodakit.scaling.report import study_report
 from sodakit.scaling.study import study
+from sodakit.scaling.table import RunTable
 from tests.eval.test_report import Page
 from tests.scaling.sweeps import chinchilla_runs, soda_runs
 
@@ -83,7 +83,7 @@ def test_the_page_is_whole_and_holds_its_figures(soda):
 
 def test_figures_are_written_as_svg_and_png(soda, tmp_path):
     from sodakit.scaling.design import soda_design
-    from sodakit.scaling.optimal import runs_of
+    from sodakit.scaling.information import runs_of
     from sodakit.scaling.plot import design_figure, residual_figure
 
     save(residual_figure(soda.fit), tmp_path / "residuals.svg")

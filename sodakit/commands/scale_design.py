@@ -1,0 +1,185 @@
+"""`sodakit scale design` and `scale next`: which models to train."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from sodakit.commands.scale_options import Flops, RuleOptions, Size, believed_surface, print_table, questions
+from sodakit.log import say
+
+if TYPE_CHECKING:
+    from sodakit.scaling.design import DesignPoint, GridRule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design(RuleOptions):
+    """Which models to train: SODA's sweep (the default), a grid (--budgets and --widths), or the best sweep for a question.
+
+    Example: sodakit scale design --question a --total 4e21 --runs 60 --target 3e22 --out design.jsonl
+    """
+
+    out: Path | None = None
+    """Where the design goes, as JSON lines for `scale run`."""
+    budgets: tuple[float, ...] = ()
+    """Training FLOPs of each budget; for a question the lowest and highest."""
+    widths: tuple[int, ...] = ()
+    """Model widths: multiples of 128, or even numbers from 64 to 254."""
+    seeds: tuple[int, ...] = (0,)
+    """Repeat every run with these seeds."""
+    question: Literal["a", "size", "both"] | None = None
+    """Design for the exponent a, for N* at --target, or for both."""
+    target: float = 3e22
+    """Training FLOPs at which N* is asked for."""
+    total: float = 4e21
+    """Training FLOPs of the whole sweep."""
+    runs: int = 60
+    """Runs at most."""
+    prior: str = "soda"
+    """The surface believed for now: soda, hoffmann, besiroglu, or a file written by `scale fit`."""
+    window: float = 8.0
+    """Sizes from N*/window to window·N*."""
+    grid_share: float = 0.4
+    """Share of the sweep that is a plain grid, able to contradict the law."""
+    noise: float = 0.005
+    """Expected standard deviation of log loss."""
+    share_trunks: bool = False
+    """Let the token budgets of each model share one trunk, with a decay leg each (one batch size for each model)."""
+    flops_per_s: float | None = None
+    """Speed of the machine, to print hours and cost."""
+    hourly_cost: float = 0.10
+    """What an hour of this machine costs, in dollars."""
+
+    def run(self) -> None:
+        from sodakit.scaling.design import isoflop_grid, soda_design
+        from sodakit.scaling.design_file import write_design
+        from sodakit.scaling.trunks import computed_flops, share_trunks
+
+        rule = self.rule()
+        if self.question is not None:
+            points = self._optimal(rule)
+        elif self.budgets or self.widths:
+            points = isoflop_grid(self.budgets, self.widths, rule=rule, seeds=self.seeds)
+        else:
+            points = soda_design(rule=rule)
+        if self.share_trunks:
+            points = share_trunks(points)
+        print_table([p.row() for p in points])
+        cost = computed_flops(points)
+        say(f"{len(points)} runs, {cost:.3g} training FLOPs ({cost / 3:.3g} forward){self._price(cost)}.")
+        if self.out is not None:
+            write_design(self.out, points)
+            say(
+                f"Written to {self.out}. Train it with: sodakit scale run {self.out} --data STORE --out runs/scale"
+            )
+
+    def _price(self, flops: float) -> str:
+        if self.flops_per_s is None:
+            return ""
+        hours = flops / self.flops_per_s / 3600
+        return f", {hours:.1f} hours, ${hours * self.hourly_cost:.2f}"
+
+    def _optimal(self, rule: "GridRule") -> "list[DesignPoint]":
+        from dataclasses import replace
+
+        import numpy as np
+
+        from sodakit.scaling.design import buildable_widths
+        from sodakit.scaling.information import buildable_candidates
+        from sodakit.scaling.optimal import compound_design
+
+        surface = believed_surface(self.prior)
+        low, high = (min(self.budgets), max(self.budgets)) if self.budgets else (3e18, 3e20)
+        candidates = buildable_candidates(
+            surface,
+            rule,
+            [float(c) for c in np.geomspace(low, high, 13)],
+            self.widths or buildable_widths(rule, 64, 4096),
+            window=self.window,
+        )
+        sweep = compound_design(
+            surface,
+            candidates,
+            questions(self.question or "both", self.target),
+            budget_flops=self.total,
+            max_runs=self.runs,
+            noise=self.noise,
+            grid_share=self.grid_share,
+        )
+        for name, error in sweep.errors.items():
+            say(
+                f"{name}: standard error {error:.4f}, efficiency {sweep.efficiency[name]:.0%} of the bound {sweep.bounds[name]:.4f}."
+            )
+        seen: dict[str, int] = {}
+        points = []
+        for point in sweep.runs.points:
+            seed = seen.get(point.name, 0)
+            seen[point.name] = seed + 1
+            points.append(replace(point, seed=seed))
+        return points
+
+
+@dataclass(frozen=True, kw_only=True)
+class Next(RuleOptions):
+    """The most informative next runs, given those that are done.
+
+    Example: sodakit scale next runs/scale --budgets 1e14 3e14 --widths 96 128 160 --runs 5 --out next.jsonl
+    """
+
+    table: Annotated[Path, tyro.conf.Positional]
+    """Runs that are done: a table or a folder."""
+    budgets: tuple[float, ...]
+    """Training FLOPs to choose from."""
+    widths: tuple[int, ...]
+    """Widths to choose from."""
+    runs: int = 5
+    """How many."""
+    question: Literal["a", "size"] = "a"
+    """The exponent a, or N* at --target."""
+    target: float = 3e22
+    """Training FLOPs at which N* is asked for."""
+    loss: str = "all"
+    """Which loss."""
+    size: Size = "two_embeddings"
+    """What counts as N."""
+    flops: Flops = "soda"
+    """What counts as C."""
+    total: float = float("inf")
+    """Training FLOPs for all of them."""
+    out: Path | None = None
+    """Where the design goes."""
+
+    def run(self) -> None:
+        from dataclasses import replace
+
+        from sodakit.scaling.design_file import write_design
+        from sodakit.scaling.fit import fit_law
+        from sodakit.scaling.information import Runs, Surface, buildable_candidates
+        from sodakit.scaling.intervals import bootstrap
+        from sodakit.scaling.laws import LAWS
+        from sodakit.scaling.records import read_table
+        from sodakit.scaling.sequential import next_runs
+
+        table = read_table(self.table).usable(loss=self.loss, size=self.size, flops=self.flops)
+        n, d = table.sizes(self.size), table.tokens()
+        fit = fit_law(LAWS["chinchilla"], {"N": n, "D": d}, table.loss(self.loss))
+        refits = bootstrap(fit, draws=20).draws_SP
+        surfaces = [Surface(parameters=fit.parameters)]
+        surfaces += [Surface(parameters=dict(zip(fit.names, row.tolist(), strict=True))) for row in refits]
+        candidates = buildable_candidates(
+            surfaces[0], self.rule(), self.budgets, self.widths, window=1e9, size=self.size
+        )
+        chosen, errors = next_runs(
+            surfaces,
+            Runs(size_R=n, tokens_R=d, cost_R=table.flops(self.flops, self.size)),
+            candidates,
+            questions(self.question, self.target)[self.question],
+            count=self.runs,
+            budget_flops=self.total,
+            noise=max(fit.noise, 1e-4),
+        )
+        points = [replace(p, seed=list(chosen.points[:i]).count(p)) for i, p in enumerate(chosen.points)]
+        print_table([p.row() | {"error_after": e} for p, e in zip(points, errors, strict=True)])
+        if self.out is not None:
+            write_design(self.out, points)

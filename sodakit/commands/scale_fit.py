@@ -1,0 +1,128 @@
+"""`sodakit scale fit`: what runs teach."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from sodakit.commands.scale_options import Flops, Size, pair, print_table
+from sodakit.files import write_json
+
+if TYPE_CHECKING:
+    from sodakit.scaling.table import RunTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Fit laws to runs: four approaches, intervals, held-out budgets, influence, conventions.
+
+    Example: sodakit scale fit runs/scale --loss semantic --report scale.html --out fit.json
+    """
+
+    table: Annotated[Path, tyro.conf.Positional]
+    """A CSV or JSONL table (W&B exports too), or a folder of runs."""
+    loss: str = "all"
+    """all, text, semantic, acoustic_1, …, bits_per_audio_s."""
+    law: str = "chinchilla"
+    """chinchilla, tied, interaction, over_training, compute, or data_repeat (needs unique_tokens)."""
+    misfit: str = "huber"
+    """huber, huber-linear, mse, mse-log, asymmetric, median or lower-decile."""
+    size: Size = "total"
+    """What counts as N."""
+    flops: Flops = "given"
+    """What counts as C."""
+    given_e: float | None = None
+    """Irreducible loss, where it is known."""
+    drop_highest: int = 0
+    """Leave out the runs with the highest losses (Besiroglu et al. leave out five)."""
+    streams: tuple[str, ...] = ()
+    """Fit one law to each of these losses together: text semantic acoustic_1 …"""
+    shared: tuple[str, ...] = ("alpha", "beta")
+    """Exponents that the streams share."""
+    draws: int = 1000
+    """Bootstrap refits."""
+    hold_out: int = 1
+    """Largest budgets to predict from the rest."""
+    seed: int = 0
+    """Keys the bootstrap."""
+    alias: tuple[str, ...] = ()
+    """Further column names, theirs=ours: my_loss=loss/all."""
+    out: Path | None = None
+    """A JSON file for all numbers, to plan with."""
+    report: Path | None = None
+    """An HTML page."""
+
+    def run(self) -> None:
+        import numpy as np
+
+        from sodakit.scaling.records import read_table
+        from sodakit.scaling.study import study
+
+        table = read_table(self.table, dict(pair(a) for a in self.alias))
+        if self.drop_highest:
+            table = table.select(np.sort(np.argsort(table.loss(self.loss))[: -self.drop_highest]))
+        if self.streams:
+            return self._fit_streams(table)
+        found = study(
+            table,
+            loss=self.loss,
+            law=self.law,
+            misfit=self.misfit,
+            size=self.size,
+            flops=self.flops,
+            draws=self.draws,
+            seed=self.seed,
+            hold_out=self.hold_out,
+            given_e=self.given_e,
+        )
+        names = ("parameter", "value", "error", "bootstrap_95", "profile_95")
+        print_table([dict(zip(names, row, strict=True)) for row in found.parameter_rows()])
+        print_table(
+            [dict(zip(("approach", "a", "b", "how"), row, strict=True)) for row in found.approach_rows()]
+        )
+        if found.rollouts:
+            best = found.rollouts[0]
+            print(
+                f"largest {self.hold_out} of the budgets predicted from the others within {best.error:.2%} ({best.law}, {best.misfit})"
+            )
+        print(f"objective {found.fit.objective:.12g}; {found.fit.certificate}")
+        for sentence in found.findings:
+            print(f"- {sentence}")
+        if self.out is not None:
+            write_json(self.out, found.to_json())
+        if self.report is not None:
+            from sodakit.scaling.report import write_report
+
+            write_report(found, self.report, f"Scaling laws of {self.table.name}")
+
+    def _fit_streams(self, table: "RunTable") -> None:
+        from dataclasses import asdict
+
+        from sodakit.scaling.laws import named_law
+        from sodakit.scaling.residuals import MISFITS
+        from sodakit.scaling.streams import fit_streams
+
+        for name in self.streams:
+            table = table.usable(loss=name, size=self.size, flops=self.flops)
+        found = fit_streams(
+            {"N": table.sizes(self.size), "D": table.tokens(), "C": table.flops(self.flops, self.size)},
+            {name: table.loss(name) for name in self.streams},
+            law=named_law(self.law),
+            shared=self.shared,
+            misfit=MISFITS[self.misfit],
+            draws=min(self.draws, 300),
+            seed=self.seed,
+        )
+        rows = []
+        for name, parameters in found.parameters.items():
+            errors = found.standard_errors[name]
+            rows.append({"stream": name} | {p: f"{v:.4g} ± {errors[p]:.2g}" for p, v in parameters.items()})
+        print_table(rows)
+        verdict = "sharing holds" if found.sharing_holds else "sharing does not hold"
+        print(
+            f"{len(table)} runs, shared: {', '.join(found.shared) or 'nothing'}; AICc {found.aicc:.1f}, "
+            f"{found.separate_aicc:.1f} with a law for each stream: {verdict}"
+        )
+        if self.out is not None:
+            write_json(self.out, asdict(found) | {"law": found.law.name, "fingerprint": table.fingerprint})

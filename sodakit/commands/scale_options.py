@@ -1,0 +1,141 @@
+"""What the words of `sodakit scale` share: how budgets become runs, surfaces by name, tables on the screen."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from sodakit.errors import ConfigError
+from sodakit.files import read_json
+
+if TYPE_CHECKING:
+    from sodakit.scaling.design import GridRule
+    from sodakit.scaling.information import Surface
+    from sodakit.scaling.intervals import Quantity
+
+Size = Literal["total", "non_embedding", "one_embedding", "two_embeddings", "matmul"]
+Flops = Literal["given", "soda", "exact", "palm", "6nd"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleOptions:
+    """How budgets become runs; the defaults are the paper's."""
+
+    vocab: int = 144_644
+    """Ids of the vocabulary."""
+    context: int = 4096
+    """Tokens in a row."""
+    tied: bool = False
+    """One matrix for embedding and head."""
+    reference_steps: int = 65_536
+    """Batches are the smallest power of two with which a run takes at most about so many steps."""
+    min_batch_rows: int = 8
+    """Runs with smaller batches are left out."""
+    count: Literal["soda", "exact", "palm", "6nd"] = "soda"
+    """How FLOPs are counted: soda is the paper's training FLOPs."""
+
+    def rule(self) -> "GridRule":
+        from sodakit.scaling.design import GridRule
+
+        return GridRule(
+            vocab_size=self.vocab,
+            context=self.context,
+            tied_embeddings=self.tied,
+            reference_steps=self.reference_steps,
+            min_batch_rows=self.min_batch_rows,
+            flops=self.count,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownLaw:
+    """A law's parameters, and how its runs were counted."""
+
+    parameters: dict[str, float]
+    draws: list[dict[str, float]]
+    """Of refits, for intervals."""
+    size: Size = "two_embeddings"
+    """What counts as N."""
+    half_life: float | None = None
+    """R*, where the law is of repeated data."""
+
+
+def read_law(source: str) -> KnownLaw:
+    """A law by name or from a file of `scale fit`.
+
+    Raises:
+        ConfigError: neither, or a law that trades no size for data.
+    """
+    from sodakit.scaling import simulate
+
+    known = {
+        "soda": simulate.SODA_SURFACE,
+        "hoffmann": simulate.HOFFMANN,
+        "besiroglu": simulate.BESIROGLU,
+    }
+    if source in known:
+        return KnownLaw(parameters=dict(known[source]), draws=[])
+    if not Path(source).exists():
+        raise ConfigError(
+            f"{source!r} is neither a known surface ({', '.join(known)}) nor a file. Make one with `sodakit scale fit --out`."
+        )
+    stored = read_json(source)
+    settings = stored["settings"]
+    if settings["law"] not in ("chinchilla", "tied", "data_repeat"):
+        raise ConfigError(
+            f"{source} holds the law {settings['law']!r}; plans need 'chinchilla', 'tied' or 'data_repeat'."
+        )
+    return KnownLaw(
+        parameters={"beta": stored["parameters"]["alpha"], **stored["parameters"]},
+        draws=[{"beta": d["alpha"], **d} for d in stored["draws"]],
+        size=settings["size"],
+        half_life=settings.get("half_life"),
+    )
+
+
+def believed_surface(source: str) -> "Surface":
+    """A law as the surface that designs believe for now."""
+    from sodakit.scaling.information import Surface
+
+    return Surface(parameters=read_law(source).parameters)
+
+
+def questions(question: str, target: float) -> "dict[str, Quantity]":
+    """What a sweep is to answer, by name: the exponent a, ln N* at the target, or both."""
+    from sodakit.scaling.information import exponent_a
+    from sodakit.scaling.intervals import log_optimal_size
+
+    known = {"a": exponent_a, "size": log_optimal_size(target)}
+    return known if question == "both" else {question: known[question]}
+
+
+def print_table(rows: Sequence[dict[str, Any]]) -> None:
+    """Rows under aligned names, to be read or piped."""
+    if not rows:
+        return
+    cells = [[_cell(v) for v in row.values()] for row in rows]
+    names = list(rows[0])
+    widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(names)]
+    for line in [names, *cells]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: Any) -> str:
+    return (
+        f"{value:.4g}"
+        if isinstance(value, float)
+        else (json.dumps(value) if isinstance(value, dict) else str(value))
+    )
+
+
+def pair(word: str) -> tuple[str, str]:
+    """The two sides of theirs=ours.
+
+    Raises:
+        ConfigError: no equals sign.
+    """
+    theirs, sign, ours = word.partition("=")
+    if not sign:
+        raise ConfigError(f"{word!r} is no alias. Write theirs=ours, for example my_loss=loss/all.")
+    return theirs, ours

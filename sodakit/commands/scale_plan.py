@@ -1,0 +1,88 @@
+"""`sodakit scale plan`: from a budget to a run."""
+
+from dataclasses import dataclass
+
+from sodakit.commands.scale_options import RuleOptions, read_law
+from sodakit.units import format_count
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(RuleOptions):
+    """The best size and tokens for a budget, how flat the optimum is, and how over-trained a given run would be.
+
+    Example: sodakit scale plan --flops 1e23 --fit fit.json --unique 5e11
+    """
+
+    flops: float
+    """Training FLOPs to spend."""
+    fit: str = "soda"
+    """soda, hoffmann, besiroglu, or a file written by `scale fit`."""
+    size: float | None = None
+    """A size to judge instead: its over-training with --tokens."""
+    tokens: float | None = None
+    """Tokens of that size."""
+    unique: float | None = None
+    """Tokens of data there are; more are repeats."""
+    inference_tokens: float | None = None
+    """Tokens to be served over the model's life."""
+    exact_flops: bool = True
+    """FLOPs per token of buildable shapes; with --no-exact-flops 6N."""
+
+    def run(self) -> None:
+        from sodakit.scaling.costs import flops_by_size, six_n
+        from sodakit.scaling.plan import (
+            SODA_LAW,
+            buildable_plans,
+            over_training_factor,
+            plan_budget,
+            plan_with_inference,
+        )
+        from sodakit.scaling.repeats import HALF_LIFE
+
+        law = read_law(self.fit)
+        parameters, draws = law.parameters, law.draws
+        # N is counted as in the law's own runs.
+        cost = flops_by_size(self.rule(), law.size) if self.exact_flops else six_n
+        plan = plan_budget(
+            parameters,
+            self.flops,
+            flops_per_token=cost,
+            draws=draws,
+            unique_tokens=self.unique,
+            repeat_half_life=law.half_life or HALF_LIFE,
+        )
+        between = "" if plan.size_interval is None else f" (95 %: {_range(plan.size_interval)})"
+        print(f"N* {format_count(plan.size)}{between}, D* {format_count(plan.tokens)}, loss {plan.loss:.4f}")
+        print(f"D*/N* {plan.tokens_per_parameter:.1f}; about {plan.audio_hours():,.0f} hours of audio heard")
+        for share, ends in plan.within.items():
+            print(f"within {share:.1%} of that loss: {_range(ends)} parameters")
+        if plan.passes is not None:
+            print(f"{plan.passes:.1f} passes over the data")
+        for found in buildable_plans(parameters, self.flops, self.rule(), size=law.size):
+            print(
+                f"buildable: width {found.model.width}, {found.model.layers} layers, {format_count(found.size)} parameters, "
+                f"{format_count(found.tokens)} tokens, loss +{found.excess:.3%}"
+            )
+        if self.inference_tokens is not None:
+            size, tokens, total = plan_with_inference(
+                parameters, self.flops, self.inference_tokens, flops_per_token=cost
+            )
+            print(
+                f"with serving: {format_count(size)} parameters, {format_count(tokens)} tokens, {total:.3g} FLOPs in all"
+            )
+        if self.size is not None and self.tokens is not None:
+            factor = over_training_factor(parameters, self.size, self.tokens, flops_per_token=cost)
+            print(
+                f"{format_count(self.size)} on {format_count(self.tokens)} tokens: {factor:.1f} times its optimal tokens"
+            )
+        if self.fit == "soda":
+            size, tokens = SODA_LAW.optimum(self.flops)
+            print(f"by the published power laws: N* {format_count(size)}, D* {format_count(tokens)}")
+            if self.size is not None and self.tokens is not None:
+                print(
+                    f"and {SODA_LAW.over_training_factor(self.size, self.tokens):.1f} times its optimal tokens"
+                )
+
+
+def _range(ends: tuple[float, float]) -> str:
+    return f"{format_count(ends[0])} – {format_count(ends[1])}"

@@ -1,0 +1,44 @@
+"""`sodakit scale proxy`: which loss foretells which score."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from sodakit.files import write_json
+from sodakit.log import say
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proxy:
+    """Which loss foretells which score: Spearman's rank correlations over models or checkpoints, with intervals.
+
+    Each folder holds the results of one of them: nll_SPLIT.json, and whatever else `sodakit eval` wrote there.
+
+    Example: sodakit scale proxy runs/scale/*/eval --out proxy.json
+    """
+
+    models: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """One folder of results for each, at least four; or one CSV or JSONL table: a line a model, losses named nll_…"""
+    draws: int = 2000
+    """Resamples of the models."""
+    seed: int = 0
+    """Of the resampling."""
+    out: Path | None = None
+    """Where the correlations go as JSON."""
+
+    def run(self) -> None:
+        import numpy as np
+
+        from sodakit.scaling.ladder import read_ladder
+        from sodakit.scaling.proxy import correlation_lines, rank_correlations
+
+        losses, scores = read_ladder(self.models)
+        enough = {name: values for name, values in scores.items() if np.isfinite(values).sum() >= 4}
+        for name in scores.keys() - enough.keys():
+            say(f"{name} is left out: fewer than four of the models have it.")
+        found = rank_correlations(losses, enough, draws=self.draws, seed=self.seed)
+        print("\n".join(correlation_lines(found)))
+        if self.out is not None:
+            write_json(self.out, [asdict(c) for c in found])

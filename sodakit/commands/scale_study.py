@@ -1,0 +1,60 @@
+"""`sodakit scale study`: a whole scaling study, resumable, with a prediction written before its run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sodakit.log import say
+
+if TYPE_CHECKING:
+    from sodakit.train.config import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Stores, sweep, fit, a prediction, the run it is of, ablations, report. The same command goes on after a stop.
+
+    Example: sodakit scale study --data ../shared/data --out runs/study
+    """
+
+    data: Path
+    """Folder of recordings, sentences and books; which ones: docs/studies/README.md."""
+    out: Path = Path("runs/study")
+    """Gets stores, runs, prediction.json, fit.json, sweep.csv, summary.json and report.html."""
+    codec: str = "mini"
+    """mini, toy, kyutai/mimi, or a folder."""
+    device: str | None = None
+    """cpu, cuda, …"""
+    ablations: bool = True
+    """Train them too."""
+    flops_per_s: float = 3.0e11
+    """Sustained speed, to estimate hours."""
+    dry_run: bool = False
+    """Make the stores, say what the study takes and how far it is, and stop."""
+    parts: int | None = None
+    """Stores of made speech at most, to try things out in a folder of its own."""
+
+    def run(self) -> None:
+        from sodakit.codec.load import load_codec
+        from sodakit.recipes import study, study_walk
+        from sodakit.scaling.run import progress
+        from sodakit.train.trainer import train
+
+        stores = study.study_stores(self.out / "stores", self.data, load_codec(self.codec), self.parts)
+        vocab_size = study.vocabulary_size(stores)
+        points, beyond = study.study_design(vocab_size), study.predicted_point(vocab_size)
+        print(study_walk.study_costs(vocab_size).table(self.flops_per_s))
+        say(f"Sweep: {progress(self.out / 'sweep', points)}.")
+        if self.dry_run:
+            return
+
+        def teach(config: "TrainConfig", folder: Path) -> Path:
+            return train(config, folder, device=self.device)
+
+        found = study_walk.walk(self.out, stores, points, beyond, teach, with_ablations=self.ablations)
+        for loss, row in found["prediction"].items():
+            low, high = row["run_95"]
+            verdict = "inside" if row["inside"] else "OUTSIDE"
+            say(
+                f"{loss}: predicted {row['predicted']:.4f} ({low:.4f} to {high:.4f}), measured {row['measured']:.4f}: {verdict}"
+            )

@@ -1,0 +1,241 @@
+"""A scaling study that two CPU cores can do: its data, its sweep, and the run that is predicted before it is trained.
+
+Speech is made and found: hours of built-in voices that read public sentences, and an hour of recordings, of which those
+of LibriSpeech test-other (six speakers heard nowhere else) are held out. Tokens are those of the paper: semantic,
+acoustic and text, both orders. The protocol and its reasons: docs/studies/README.md.
+"""
+
+import gzip
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+from sodakit.codec.contract import Codec
+from sodakit.data.language import open_language
+from sodakit.data.loader import SourceConfig
+from sodakit.data.views import ViewConfig
+from sodakit.errors import ConfigError
+from sodakit.files import atomic_folder
+from sodakit.log import say
+from sodakit.prepare.options import PrepareOptions
+from sodakit.prepare.recording import Item
+from sodakit.prepare.sources.detect import open_folder
+from sodakit.prepare.sources.voices import Reading, speak_readings
+from sodakit.prepare.splits import SplitRule
+from sodakit.prepare.stages import prepare
+from sodakit.recipes.isoflop import isoflop
+from sodakit.scaling.design import DesignPoint, GridRule, isoflop_grid, point_at
+from sodakit.tokens.text import TextTokenizer, train_bpe
+from sodakit.train.config import TrainConfig
+from sodakit.voices.catalogue import SEEN_VOICES
+
+CONTEXT = 1024
+"""Tokens of a row, ten seconds of speech."""
+SWEEP: dict[float, tuple[int, ...]] = {
+    1e13: (64, 80, 96, 128, 160, 192, 224),
+    3e13: (64, 80, 96, 128, 160, 192, 224),
+    1e14: (80, 96, 128, 160, 192, 256),
+    3e14: (96, 128, 160, 192, 256),
+}
+"""Training FLOPs → widths: 30-fold in compute, and at each budget the model about 4-fold on both sides of the middle."""
+REPEATED_WIDTHS, REPEATED_SEEDS = (80, 128, 192), (1, 2)
+"""Repeats at the lowest budget: they measure the noise, which decides how sure the fit can be."""
+PREDICTED = (1e15, 256)
+"""Budget and width of the run that is predicted first: 3.3 times the largest budget of the sweep."""
+REAL_TRAIN = ("librispeech_clean100", "ljspeech", "vctk", "wakewords", "fsdd")
+REAL_HELD_OUT = "librispeech_test_other"
+SENTENCES = ("tts_sentences/ljspeech_texts.jsonl.gz", "tts_sentences/vctk_unique_sentences.jsonl.gz")
+REAL_SHARE = 0.05
+"""Share of the tokens that are of real recordings: more would repeat their hour too often."""
+HELD_OUT_SENTENCES = 120
+SENTENCES_PER_READING = 2
+SENTENCES_PER_PART = 3500
+"""Of one store; made speech is kept in memory until it is encoded."""
+TEXT_IDS = 512
+BOOK_CHARACTERS = 12_000_000
+"""Plain text for the text-ratio ablation, about five million tokens."""
+
+
+@dataclass(frozen=True)
+class StudyStores:
+    """The stores of a study."""
+
+    made: tuple[Path, ...]
+    """Made speech, in parts; the first holds the held-out sentences."""
+    real: Path
+    """Recordings; its validation split is test-other."""
+    books: Path
+    """Plain text."""
+
+
+def study_rule(vocab_size: int) -> GridRule:
+    """The paper's rule in small: short rows, small batches, and exact FLOPs."""
+    return GridRule(
+        vocab_size=vocab_size,
+        context=CONTEXT,
+        reference_steps=600,
+        min_batch_rows=1,
+        flops="exact",
+        tolerance=0.02,
+    )
+
+
+def study_design(vocab_size: int) -> list[DesignPoint]:
+    """The runs of the sweep.
+
+    Raises:
+        ConfigError: the rule leaves out one of them.
+    """
+    rule = study_rule(vocab_size)
+    points = []
+    for budget, widths in SWEEP.items():
+        for width in widths:
+            repeated = budget == min(SWEEP) and width in REPEATED_WIDTHS
+            seeds = (0, *REPEATED_SEEDS) if repeated else (0,)
+            points += isoflop_grid([budget], [width], rule=rule, seeds=seeds)
+    return points
+
+
+def predicted_point(vocab_size: int) -> DesignPoint:
+    """The run beyond the sweep.
+
+    Raises:
+        ConfigError: the rule leaves it out.
+    """
+    point = point_at(*PREDICTED, study_rule(vocab_size), source="target")
+    if point is None:
+        raise ConfigError(
+            f"The rule has no run of width {PREDICTED[1]} at {PREDICTED[0]:.1g} FLOPs. Change PREDICTED."
+        )
+    return point
+
+
+def study_run(
+    point: DesignPoint,
+    stores: StudyStores,
+    *,
+    view: ViewConfig | None = None,
+    real_share: float = REAL_SHARE,
+    text_share: float = 0.0,
+) -> TrainConfig:
+    """A run on made and real speech, validated on the held-out sentences and speakers, half and half.
+
+    Args:
+        view: how speech is written as documents; validation is written in the same way.
+        real_share: of the speech tokens.
+        text_share: of all tokens, plain text.
+    """
+    view = view or ViewConfig()
+    speech = 1 - text_share
+    sources = [(path, speech * (1 - real_share) / len(stores.made), view) for path in stores.made]
+    sources += [(stores.real, speech * real_share, view), (stores.books, text_share, ViewConfig())]
+    kept = [(path, weight, how) for path, weight, how in sources if weight > 0]
+    config = isoflop(point, [stores.made[0]])
+    return replace(
+        config,
+        data=replace(
+            config.data,
+            sources=tuple(SourceConfig(store=str(path), weight=w, view=how) for path, w, how in kept),
+        ),
+        validation=tuple(
+            SourceConfig(store=str(path), view=view, split="validation")
+            for path in (stores.made[0], stores.real)
+        ),
+        validation_rows=128,
+    )
+
+
+def study_stores(folder: Path, data: Path, codec: Codec, parts: int | None = None) -> StudyStores:
+    """The stores of a study, made where they are missing.
+
+    Args:
+        folder: gets the tokenizer and a folder for each store.
+        data: where the recordings, sentences and books lie.
+        parts: stores of made speech at most, to try things out; all sentences by default.
+    """
+    made = sentence_parts(data)[:parts]
+    tokenizer = _tokenizer(folder / "tokenizer", made)
+    by_field = PrepareOptions(split=SplitRule(by_field="split"))
+    folders = []
+    for number, readings in enumerate(made):
+        store = folder / f"made_{number}"
+        if not (store / "store.json").exists():
+            say(f"Speech and codes, part {number + 1} of {len(made)}")
+            prepare(list(speak_readings(readings)), store, codec, by_field, tokenizer)
+        folders.append(store)
+    held_out = PrepareOptions(split=SplitRule(rule=_real_split), max_failed_fraction=0.5)
+    if not (folder / "real" / "store.json").exists():
+        items = chain.from_iterable(open_folder(data / name) for name in (*REAL_TRAIN, REAL_HELD_OUT))
+        prepare(list(items), folder / "real", codec, held_out, tokenizer)
+    if not (folder / "books" / "store.json").exists():
+        train_only = PrepareOptions(split=SplitRule(validation_fraction=0.0, test_fraction=0.0))
+        prepare(list(book_items(data / "books_en")), folder / "books", codec, train_only, tokenizer)
+    return StudyStores(tuple(folders), folder / "real", folder / "books")
+
+
+def sentence_parts(data: Path) -> list[list[Reading]]:
+    """Who reads what, in parts: ten voices in turn; the held-out sentences open the first part."""
+    sentences = list(dict.fromkeys(s for name in SENTENCES for s in _sentences(data / name)))
+    # Evenly apart, so that both lists are held out from.
+    stride = max(len(sentences) // HELD_OUT_SENTENCES, 2)
+    held_out = sentences[::stride][:HELD_OUT_SENTENCES]
+    kept = set(held_out)
+    train = [s for s in sentences if s not in kept]
+    parts = []
+    for first in range(0, len(train), SENTENCES_PER_PART):
+        readings = _readings(train[first : first + SENTENCES_PER_PART], "train")
+        parts.append(_readings(held_out, "validation") + readings if first == 0 else readings)
+    return parts
+
+
+def _readings(sentences: Sequence[str], split: str) -> list[Reading]:
+    groups = [
+        tuple(sentences[i : i + SENTENCES_PER_READING])
+        for i in range(0, len(sentences), SENTENCES_PER_READING)
+    ]
+    return [Reading(SEEN_VOICES[n % len(SEEN_VOICES)], group, split) for n, group in enumerate(groups)]
+
+
+def _sentences(path: Path) -> Iterator[str]:
+    if not path.exists():
+        raise ConfigError(
+            f"{path} does not exist. --data names the folder that holds {', '.join(SENTENCES)}."
+        )
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)["text"]
+
+
+def _tokenizer(folder: Path, parts: Sequence[Sequence[Reading]]) -> TextTokenizer:
+    if not folder.exists():
+        sentences = (s for part in parts for reading in part for s in reading.sentences)
+        with atomic_folder(folder) as temporary:
+            train_bpe(sentences, TEXT_IDS).save(temporary)
+    return TextTokenizer.load(folder)
+
+
+def _real_split(item: Item) -> str:
+    return "validation" if item.source == REAL_HELD_OUT else "train"
+
+
+def book_items(folder: Path, characters: int = BOOK_CHARACTERS) -> Iterator[Item]:
+    """Paragraphs of the books, in turn from each, until there are so many characters."""
+    paths = sorted((folder / "text").glob("*.txt.gz"))
+    share = characters // max(len(paths), 1)
+    for path in paths:
+        with gzip.open(path, "rt", encoding="utf-8") as text:
+            used = 0
+            for number, paragraph in enumerate(text.read().split("\n\n")):
+                words = " ".join(paragraph.split())
+                if not 80 <= len(words) <= 2000:
+                    continue
+                if (used := used + len(words)) > share:
+                    break
+                yield Item(id=f"{path.stem}/{number}", text=words, language="en", source="books")
+
+
+def vocabulary_size(stores: StudyStores) -> int:
+    """V of the study."""
+    return open_language(stores.made[0])[1].size

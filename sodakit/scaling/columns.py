@@ -1,0 +1,176 @@
+"""What a column of a table of runs is called, here and elsewhere, and what its values mean."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from sodakit.config import from_plain
+from sodakit.model.accounting import (
+    count_parameters,
+    palm_flops_per_token,
+    soda_training_flops,
+    training_flops_per_token,
+)
+from sodakit.model.config import ModelConfig
+
+SIZES = ("total", "non_embedding", "one_embedding", "two_embeddings", "matmul")
+"""Conventions for N. The paper's law counts two embeddings; `total` is what a table calls its parameters."""
+
+
+FLOPS = ("given", "soda", "exact", "palm")
+"""Conventions for C: as the table says; the paper's (3 × Levanter's forward count); causal attention; PaLM's."""
+
+
+_ALIASES: dict[str, tuple[str, ...]] = {
+    "run": ("run", "name", "run_name", "run_id", "id", "displayname"),
+    "n/total": (
+        "n", "params", "parameters", "parameter_count", "num_params", "n_params", "model_size", "n_total",
+        "total_params", "total_parameters", "param_count", "num_parameters",
+    ),
+    "n/non_embedding": (
+        "n_nonembed", "n_non_embedding", "non_embedding_params", "params_non_embedding", "n_noembed",
+        "num_non_embedding_params", "nonembedding_params", "non_embedding_parameters",
+    ),
+    "n/one_embedding": ("n_one_embedding",),
+    "n/two_embeddings": ("n_two_embeddings",),
+    "n/matmul": ("n_matmul", "matmul_params"),
+    "tokens": (
+        "d", "tokens", "token_count", "num_tokens", "total_tokens", "train_tokens", "training_tokens",
+        "throughput_total_tokens", "tokens_seen", "d_tokens",
+    ),
+    "c/given": (
+        "c", "flops", "flop", "compute", "train_flops", "training_flops", "training_flop", "total_flops",
+        "c_flops", "throughput_total_flops",
+    ),
+    "c/soda": ("c_soda",),
+    "c/exact": ("c_exact",),
+    "c/palm": ("c_palm",),
+    "loss/all": ("loss", "loss_all", "final_loss", "eval_loss", "val_loss", "validation_loss", "test_loss", "nll"),
+    "loss_se": ("loss_se", "loss_stderr", "loss_standard_error"),
+    "lr": ("lr", "learning_rate", "peak_lr", "trainer_learning_rate", "optimizer_learning_rate"),
+    "batch_tokens": ("batch_tokens", "tokens_per_batch", "tokens_per_step"),
+    "batch_rows": ("batch", "batch_size", "train_batch_size", "trainer_train_batch_size", "batch_rows"),
+    "steps": ("steps", "num_steps", "train_steps", "num_train_steps", "trainer_num_train_steps"),
+    "seed": ("seed", "trainer_seed"),
+    "unique_tokens": ("unique_tokens", "u", "d_unique"),
+    "weight": ("weight", "weights"),
+    "cluster": ("cluster", "group_id"),
+    "budget": ("budget", "flop_budget", "budget_flops"),
+    "status": ("status", "state"),
+    "shape/width": ("width", "hidden", "hidden_size", "hidden_dim", "d_model", "n_embd", "model_hidden_dim"),
+    "shape/layers": ("layers", "num_layers", "n_layer", "n_layers", "num_hidden_layers", "model_num_layers"),
+    "shape/heads": ("heads", "num_heads", "n_head", "n_heads", "num_attention_heads", "model_num_heads"),
+    "shape/kv_heads": ("kv_heads", "num_kv_heads", "num_key_value_heads", "model_num_kv_heads"),
+    "shape/head_width": ("head_width", "head_dim", "model_head_dim"),
+    "shape/ffn_width": ("ffn", "ffn_width", "intermediate_size", "intermediate_dim", "model_intermediate_dim"),
+    "shape/vocab_size": ("vocab", "vocab_size", "model_vocab_size"),
+    "shape/tied_embeddings": ("tied", "tied_embeddings", "tie_word_embeddings", "model_tie_word_embeddings"),
+    "shape/context": ("context", "seq", "seq_len", "sequence_length", "max_seq_len", "train_seq_len"),
+}  # fmt: skip
+
+
+_KNOWN = {alias: name for name, aliases in _ALIASES.items() for alias in aliases}
+
+
+WORDS = ("run", "status", "cluster")
+"""Columns that hold words; every other one holds numbers."""
+
+
+_STREAM = re.compile(
+    r"^(?:validation|eval|val)?/?(?:loss[/_])?(text|markers|semantic|acoustic_\d+)(?:_loss)?$"
+)
+
+
+def named_row(row: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
+    """Nested keys flattened, known names made ours, the rest dropped; of two names for one thing the first stands."""
+    result: dict[str, Any] = {}
+    for key, value in _flat(row):
+        name = aliases.get(key) or _our_name(key)
+        if name and value not in (None, "") and name not in result:
+            result[name] = value
+    return result
+
+
+def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in row.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _our_name(key: str) -> str | None:
+    if key in _ALIASES or key.startswith(("n/", "c/", "loss/", "shape/")) or key == "bits_per_audio_s":
+        return key
+    # W&B prefixes what was set and what came out; both are told by the rest of the name.
+    plain = re.sub(r"^(config|summary|summary_metrics)[./]", "", key.strip())
+    plain = re.sub(r"\.value$", "", plain)
+    stream = _STREAM.match(plain.lower())
+    if stream:
+        return f"loss/{stream.group(1)}"
+    slug = re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")
+    return _KNOWN.get(slug)
+
+
+def complete_row(row: dict[str, Any]) -> None:
+    """Every convention that the shape and the tokens of a run determine."""
+    for name in row:
+        if name not in WORDS:
+            row[name] = _number(row[name])
+    if "tokens" not in row and "n/total" in row and "c/given" in row:
+        row["tokens"] = row["c/given"] / (6 * row["n/total"])
+    if "tokens" not in row and {"steps", "batch_tokens"} <= set(row):
+        row["tokens"] = row["steps"] * row["batch_tokens"]
+    shape = model_of(row)
+    if shape is None:
+        if "c/given" not in row and {"n/total", "tokens"} <= set(row):
+            row["c/given"] = 6 * row["n/total"] * row["tokens"]
+        return
+    count, context = count_parameters(shape), int(row.get("shape/context", shape.context))
+    for size in SIZES:
+        row.setdefault(f"n/{size}", float(getattr(count, size)))
+    tokens = row.get("tokens", float("nan"))
+    row.setdefault("c/soda", soda_training_flops(shape, tokens, context))
+    row.setdefault("c/exact", training_flops_per_token(shape, context) * tokens)
+    row.setdefault("c/palm", palm_flops_per_token(shape, context) * tokens)
+    row.setdefault("c/given", row["c/soda"])
+
+
+def model_of(row: Mapping[str, Any]) -> ModelConfig | None:
+    """The model a row's `shape/…` columns describe, or None where they do not suffice."""
+    known = {f.name: f.type for f in fields(ModelConfig)}
+    shape: dict[str, Any] = {}
+    for name, value in row.items():
+        field = name.removeprefix("shape/")
+        if name.startswith("shape/") and field in known and value == value:
+            shape[field] = value
+    if not {"width", "layers", "heads", "ffn_width", "vocab_size"} <= set(shape):
+        return None
+    whole = ("width", "layers", "heads", "kv_heads", "head_width", "ffn_width", "vocab_size", "context")
+    shape = {k: int(v) if k in whole else v for k, v in shape.items() if k != "rope_scaling"}
+    shape.setdefault("kv_heads", shape["heads"])
+    shape.setdefault("head_width", shape["width"] // shape["heads"])
+    shape["tied_embeddings"] = bool(shape.get("tied_embeddings", False))
+    return from_plain(ModelConfig, shape, "shape")
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, (bool, dict)):
+        return value
+    if isinstance(value, str):
+        text = value.strip().replace(",", "").replace("_", "")
+        suffix = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}.get(text[-1:].lower())
+        try:
+            return float(text[:-1]) * suffix if suffix else float(text)
+        except ValueError:
+            return {"true": True, "false": False}.get(text.lower(), float("nan"))
+    return float(value) if isinstance(value, (int, float)) else value
+
+
+def column_of(name: str, values: list[Any]) -> np.ndarray:
+    if name in WORDS:
+        return np.array(["" if v is None else str(v) for v in values], dtype=object)
+    return np.array([v if isinstance(v, (int, float)) else np.nan for v in values], float)

@@ -1,0 +1,56 @@
+"""A design on disk: JSON lines, to be read by programs and people."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sodakit.config import from_plain
+from sodakit.errors import ConfigError
+from sodakit.files import read_json_lines, write_json_lines
+from sodakit.model.config import ModelConfig
+from sodakit.scaling.design import DesignPoint, FlopsConvention
+
+
+def write_design(path: Path | str, points: Sequence[DesignPoint]) -> None:
+    """The design as JSON lines, to be read by `read_design` and by people."""
+    write_json_lines(path, (_plain(p) for p in points))
+
+
+def read_design(path: Path | str) -> list[DesignPoint]:
+    """The points of a design file.
+
+    Raises:
+        ConfigError: no such file, or a line that is no point.
+    """
+    if not Path(path).exists():
+        raise ConfigError(f"{path} does not exist. Make a design with `sodakit scale design --out {path}`.")
+    return [
+        from_plain(_Stored, {k: v for k, v in row.items() if k != "_"}, str(path)).point()
+        for row in read_json_lines(path)
+    ]
+
+
+def _plain(point: DesignPoint) -> dict[str, Any]:
+    plain: Mapping[str, Any] = asdict(point)
+    return {k: v for k, v in plain.items() if k != "size"} | {"_": point.row()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """A point as it stands in a file; what can be counted is counted again."""
+
+    budget_flops: float
+    model: ModelConfig
+    batch_rows: int
+    steps: int
+    peak_lr: float
+    beta2: float
+    context: int
+    flops: FlopsConvention
+    source: str
+    seed: int
+    trunk_warmup_steps: int | None = None
+
+    def point(self) -> DesignPoint:
+        return DesignPoint(**{name: getattr(self, name) for name in self.__dataclass_fields__})

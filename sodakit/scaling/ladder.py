@@ -1,0 +1,110 @@
+"""A ladder of models with their likelihoods and scores: folders that `sodakit eval` filled, or one table."""
+
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sodakit.errors import ConfigError
+from sodakit.eval.results import estimates
+from sodakit.files import read_json, read_json_lines
+
+LOSS_PREFIX = "nll_"
+"""Columns of a table that begin so are losses; other numbers are scores."""
+
+Ladder = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
+"""Losses by variant, and scores by name, one entry for each model; nan where it has none."""
+
+
+def read_ladder(sources: Sequence[Path | str]) -> Ladder:
+    """Losses and scores of some models.
+
+    Args:
+        sources: one folder of `sodakit eval` results for each model, whose scores are named `TASK SCORE`; or a single
+            CSV or JSONL table with a line for each model.
+    Raises:
+        ConfigError: a folder without results, results of different data, two likelihoods in one folder, or no loss or
+            no score at all.
+    """
+    paths = [Path(source) for source in sources]
+    if len(paths) == 1 and paths[0].is_file():
+        models = [_row_of_table(row) for row in _rows(paths[0])]
+    else:
+        rungs = [_read_rung(folder) for folder in paths]
+        _check_same_data(rungs)
+        models = [_row_of_results(rung) for rung in rungs]
+    losses, scores = (_columns([model[part] for model in models]) for part in (0, 1))
+    if not losses or not scores:
+        raise ConfigError(
+            f"{len(models)} models with {len(losses)} losses and {len(scores)} scores; needed: both. Run `sodakit eval nll` "
+            f"and at least one other task for each, with --out its folder; in a table, name the losses {LOSS_PREFIX}…"
+        )
+    return losses, scores
+
+
+def _row_of_results(rung: Sequence[Mapping[str, Any]]) -> tuple[dict[str, float], dict[str, float]]:
+    losses, scores = (
+        {name: value for result in rung if ("nll" in result) == is_loss for name, value in _flat(result)}
+        for is_loss in (True, False)
+    )
+    return losses, scores
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".jsonl":
+        return read_json_lines(path)
+    with open(path, newline="", encoding="utf-8-sig") as handle:
+        return list(csv.DictReader(handle))
+
+
+def _row_of_table(row: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
+    numbers = {name: number for name, value in row.items() if (number := _number(value)) is not None}
+    losses = {n.removeprefix(LOSS_PREFIX): v for n, v in numbers.items() if n.startswith(LOSS_PREFIX)}
+    return losses, {n: v for n, v in numbers.items() if not n.startswith(LOSS_PREFIX)}
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _read_rung(folder: Path) -> list[dict[str, Any]]:
+    plain = [read_json(path) for path in sorted(folder.glob("*.json"))]
+    results = [r for r in plain if isinstance(r, dict) and "task" in r and {"scores", "nll"} & r.keys()]
+    if not results:
+        raise ConfigError(
+            f"{folder} has no results. Needed: a folder that `sodakit eval … --out` wrote into."
+        )
+    if sum("nll" in result for result in results) > 1:
+        raise ConfigError(f"{folder} has the likelihood of more than one split. Keep one, the same for all.")
+    return results
+
+
+def _check_same_data(ladder: Sequence[Sequence[Mapping[str, Any]]]) -> None:
+    """Scores on other pairs, or heard by another judge, cannot be ranked together."""
+    for field in ("data_digest", "shards", "normaliser", "judge", "speaker_judge"):
+        seen: dict[str, Any] = {}
+        for result in (result for rung in ladder for result in rung):
+            if seen.setdefault(result["task"], result.get(field)) != result.get(field):
+                raise ConfigError(
+                    f"The folders have results of {result['task']} with different {field}. Score all alike."
+                )
+
+
+def _flat(result: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    if result["task"] == "text":  # the harness's scores come without intervals of ours
+        for task, values in result["scores"].items():
+            yield from ((f"{task} {m}", v) for m, v in values.items() if not m.endswith("_stderr"))
+        return
+    for name, value in estimates(result).items():
+        if not name.startswith("originals/"):
+            yield (name if "nll" in result else f"{result['task']} {name}"), float(value["value"])
+
+
+def _columns(rungs: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
+    names = dict.fromkeys(name for rung in rungs for name in rung)
+    return {name: np.array([rung.get(name, np.nan) for rung in rungs]) for name in names}

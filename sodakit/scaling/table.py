@@ -1,0 +1,169 @@
+"""A table of training runs: N, D, C and losses of every run, by every convention under its own name.
+
+Sizes and FLOPs are never inferred from one another; a table without shapes has those it came with.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sodakit.errors import ConfigError
+from sodakit.files import digest, write_json_lines, write_text
+from sodakit.scaling.columns import FLOPS, SIZES, WORDS
+
+_FINISHED = ("", "finished", "done", "completed", "true")
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """Columns by name, one entry for each run; numbers that are not known are nan.
+
+    `n/…` parameters, `c/…` training FLOPs, `tokens`, `loss/…` in nats per token, `bits_per_audio_s`, `shape/…`.
+    """
+
+    columns: Mapping[str, np.ndarray]
+    origin: str = ""
+    """Where it was read."""
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()))) if self.columns else 0
+
+    @property
+    def runs(self) -> list[str]:
+        """Names of the runs."""
+        return [str(r) for r in self.columns["run"]]
+
+    @property
+    def losses(self) -> list[str]:
+        """Losses that some run has: `all`, `text`, `semantic`, …, and `bits_per_audio_s`."""
+        named = [
+            c.removeprefix("loss/") for c in self.columns if c.startswith("loss/") or c == "bits_per_audio_s"
+        ]
+        return [n for n in named if np.isfinite(self.loss(n)).any()]
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of every value."""
+        return digest(json.dumps(self.rows(), sort_keys=True, default=str))
+
+    def sizes(self, convention: str = "total") -> np.ndarray:
+        """N of every run."""
+        return self._numbers(f"n/{convention}", SIZES)
+
+    def tokens(self) -> np.ndarray:
+        """D of every run."""
+        return self._numbers("tokens", ())
+
+    def flops(self, convention: str = "given", size: str = "total") -> np.ndarray:
+        """C of every run; the convention `6nd` multiplies, by the given convention for N."""
+        if convention == "6nd":
+            return 6 * self.sizes(size) * self.tokens()
+        return self._numbers(f"c/{convention}", (*FLOPS, "6nd"))
+
+    def loss(self, name: str = "all") -> np.ndarray:
+        """A loss of every run, in nats per token (bits per second for `bits_per_audio_s`)."""
+        return self._numbers(name if name == "bits_per_audio_s" else f"loss/{name}", ())
+
+    def weights(self) -> np.ndarray:
+        """Weight of every run in a fit: the column `weight`, else 1."""
+        given = self.columns.get("weight", np.full(len(self), np.nan)).astype(float)
+        return np.where(np.isfinite(given), given, 1.0)
+
+    def conventions(self) -> tuple[list[str], list[str]]:
+        """For N and for C, the conventions every run has."""
+        return (
+            [s for s in SIZES if self._has(f"n/{s}")],
+            [c for c in FLOPS if self._has(f"c/{c}")] + ["6nd"],
+        )
+
+    def select(self, keep: np.ndarray | Sequence[int]) -> "RunTable":
+        """The runs of a mask or of indices."""
+        return RunTable({name: column[keep] for name, column in self.columns.items()}, self.origin)
+
+    def usable(self, *, loss: str = "all", size: str = "total", flops: str = "given") -> "RunTable":
+        """Runs that finished and have N, D, C and the loss.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        keep = np.isfinite(self.sizes(size)) & np.isfinite(self.tokens()) & np.isfinite(self.loss(loss))
+        keep &= np.isfinite(self.flops(flops, size))
+        if "status" in self.columns:
+            keep &= np.array([str(s).lower() in _FINISHED for s in self.columns["status"]])
+        if not keep.any():
+            raise ConfigError(
+                f"No run of {self.origin or 'the table'} has N ({size}), tokens, C ({flops}) and the loss {loss!r} and has finished. "
+                f"Columns: {', '.join(self.columns)}."
+            )
+        return self.select(keep)
+
+    def budgets(self, flops: str = "given", size: str = "total", tolerance: float = 0.1) -> np.ndarray:
+        """The budget each run belongs to: C's that follow one another within `tolerance` are one budget, their median."""
+        flops_R = self.flops(flops, size)
+        order = np.argsort(flops_R)
+        new = np.concatenate([[True], np.diff(np.log(flops_R[order])) > np.log1p(tolerance)])
+        group = np.cumsum(new) - 1
+        result = np.empty(len(self))
+        for g in range(group[-1] + 1):
+            members = order[group == g]
+            result[members] = np.median(flops_R[members])
+        return result
+
+    def consistency(self, flops: str = "given", size: str = "total") -> tuple[float, float]:
+        """Lowest and highest 6ND/C. 1 in a small-vocabulary model; 0.98–1.66 in SODA's sweep.
+
+        Raises:
+            ConfigError: outside 0.1–10, where C, N and D cannot be of the same run, or one is in another unit.
+        """
+        ratio_R = 6 * self.sizes(size) * self.tokens() / self.flops(flops, size)
+        low, high = float(np.nanmin(ratio_R)), float(np.nanmax(ratio_R))
+        # Without embeddings N is a small part of a small model, and the ratio with it.
+        if not (0.01 if size == "non_embedding" else 0.1) <= low <= high <= 10:
+            worst = self.runs[int(np.nanargmax(np.abs(np.log(ratio_R))))]
+            raise ConfigError(
+                f"6ND/C lies between {low:.3g} and {high:.3g} (worst: run {worst!r}); needed: about 1. "
+                "Check the units of N, D and C; forward-only FLOPs are a third of training FLOPs."
+            )
+        return low, high
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict for each run, unknown values left out."""
+        return [
+            {
+                name: (str(column[i]) if name in WORDS else float(column[i]))
+                for name, column in self.columns.items()
+                if name in WORDS or np.isfinite(column[i])
+            }
+            for i in range(len(self))
+        ]
+
+    def write(self, path: Path | str) -> None:
+        """Write CSV or JSON lines, by the ending of the name."""
+        path = Path(path)
+        if path.suffix == ".csv":
+            lines = [list(self.columns)] + [
+                [row.get(name, "") for name in self.columns] for row in self.rows()
+            ]
+            write_text(path, "".join(",".join(_csv_cell(c) for c in line) + "\n" for line in lines))
+        else:
+            write_json_lines(path, self.rows())
+
+    def _numbers(self, name: str, known: Sequence[str]) -> np.ndarray:
+        if name not in self.columns:
+            if known and name.split("/")[-1] not in known:
+                raise ConfigError(f"No convention {name.split('/')[-1]!r}. Conventions: {', '.join(known)}.")
+            return np.full(len(self), np.nan)
+        return self.columns[name].astype(float)
+
+    def _has(self, name: str) -> bool:
+        return name in self.columns and bool(np.isfinite(self.columns[name].astype(float)).all())
+
+
+def _csv_cell(value: Any) -> str:
+    text = repr(value) if isinstance(value, float) else str(value)
+    return f'"{text.replace(chr(34), chr(34) * 2)}"' if re.search(r'[",\n]', text) else text
