@@ -38,6 +38,8 @@ class CautiousAdamW:
         self.updates = 0
         kinds: dict[str, list[tuple[str, nn.Parameter]]] = {}
         for name, parameter in parameters:
+            if not parameter.requires_grad:  # frozen beside adapters
+                continue
             kinds.setdefault(parameter_kind(name), []).append((name, parameter))
         self._groups = list(kinds.values())
         self._first = {n: torch.zeros_like(p, dtype=torch.float32) for g in self._groups for n, p in g}

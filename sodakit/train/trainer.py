@@ -20,6 +20,7 @@ from sodakit.distributed import world_size
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.files import digest, read_json, write_json
 from sodakit.log import console, progress_bar, say
+from sodakit.model.lora import add_adapters
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.text import TextTokenizer
 from sodakit.train.config import TrainConfig
@@ -75,7 +76,9 @@ class Run:
         self.model = Transformer(self.config.model, seed=self.config.seed).to(self.device)
         latest = latest_checkpoint(self.folder / "checkpoints")
         if latest is None and self.config.init_from:
-            self.model.load_state_dict(load_checkpoint(Path(self.config.init_from)).weights())
+            self.model.load_state_dict(load_checkpoint(Path(self.config.init_from)).merged_weights())
+        if self.config.lora is not None:
+            add_adapters(self.model, self.config.lora.rank, self.config.lora.alpha, self.config.seed)
         self.optimizer = CautiousAdamW(
             self.model.named_parameters(), self.config.optim, self.config.schedule.peak_lr
         )

@@ -10,6 +10,7 @@ from sodakit.prepare.sources.kaldi import read_kaldi
 from sodakit.prepare.sources.ljspeech import read_ljspeech
 from sodakit.prepare.sources.manifest import read_manifest
 from sodakit.prepare.sources.pairs import audio_files, read_pairs, read_texts
+from sodakit.prepare.sources.translations import MANIFEST, covost_files, read_cvss, read_pair_manifest
 
 LAYOUTS: tuple[tuple[str, Callable[[Path], bool], Callable[[Path, str], Iterator[Item]]], ...] = (
     (
@@ -17,6 +18,8 @@ LAYOUTS: tuple[tuple[str, Callable[[Path], bool], Callable[[Path, str], Iterator
         lambda f: (f / "manifest.jsonl").is_file(),
         lambda f, s: read_manifest(f / "manifest.jsonl", s),
     ),
+    ("pairs.jsonl (translations)", lambda f: (f / MANIFEST).is_file(), read_pair_manifest),
+    ("CVSS with CoVoST 2", lambda f: bool(covost_files(f)), read_cvss),
     ("metadata.csv (LJSpeech)", lambda f: (f / "metadata.csv").is_file(), read_ljspeech),
     ("wav.scp (Kaldi)", lambda f: (f / "wav.scp").is_file(), read_kaldi),
     ("sound files with .txt beside them", lambda f: bool(audio_files(f)), read_pairs),
