@@ -15,10 +15,13 @@ VERBS = {
     "describe": "what a store holds: hours, tokens, speakers",
     "codec": "train, measure and use codecs",
     "train": "train a model by a recipe",
+    "finetune": "teach a model a task of pairs, such as translating speech",
     "eval": "score a model on pairs and likelihood, build benchmarks, compare",
     "transcribe": "speech to text",
     "speak": "text to speech, in a given voice",
     "continue": "go on with speech",
+    "translate": "speech to speech in another language, in the same voice",
+    "s2st_demo": "speech translation, the whole experiment in an hour",
     "serve": "the model behind HTTP, with a page to try it",
     "scale": "which models to train, and what they taught us",
 }

@@ -91,7 +91,9 @@ class Translator:
             seed: same seed, same sound.
         """
         template = self.model.template
-        prompts = [template.transcribe_prompt(c)[:-1] for c in codes]  # the span open to answer is added below
+        prompts = [
+            template.transcribe_prompt(c)[:-1] for c in codes
+        ]  # the span open to answer is added below
         made = [Translation() for _ in codes]
         languages = [to] * len(codes) if isinstance(to, str) else list(to)
         for span in self.task.answer:
@@ -101,7 +103,10 @@ class Translator:
             ]
             answers = self.model.engine.generate(requests)
             closing = requests[0].closing if requests else 0
-            bodies = [np.concatenate([r.prompt_T, a.ids_T, [closing]]) for r, a in zip(requests, answers, strict=True)]
+            bodies = [
+                np.concatenate([r.prompt_T, a.ids_T, [closing]])
+                for r, a in zip(requests, answers, strict=True)
+            ]
             made = [
                 self._with(m, span, answer, language)
                 for m, answer, language in zip(made, answers, languages, strict=True)

@@ -26,7 +26,9 @@ def scored_tokens(
             scored_T[ends[-1] - row[-1] :] = False
         if given_spans:
             for end, length in zip(ends.tolist(), row, strict=True):
-                _leave_out_given(ids_T[end - length : end], scored_T[end - length : end], vocabulary, given_spans)
+                _leave_out_given(
+                    ids_T[end - length : end], scored_T[end - length : end], vocabulary, given_spans
+                )
     return scored_BT
 
 

@@ -134,7 +134,9 @@ def parallel_sentences(count: int, seed: int) -> list[ParallelText]:
     if count > len(everything):
         raise ConfigError(f"count={count} parallel sentences; there are {len(everything)}. Ask for fewer.")
     drawn = random.Random(seed).sample(everything, count)
-    return [ParallelText({language: _sentence(places, language) for language in LANGUAGES}) for places in drawn]
+    return [
+        ParallelText({language: _sentence(places, language) for language in LANGUAGES}) for places in drawn
+    ]
 
 
 def _sentence(places: tuple[int, int, int, int, int, int], language: str) -> str:
@@ -163,7 +165,9 @@ def read_parallel(path: Path | str) -> list[ParallelText]:
     found = []
     with opened as lines:
         for number, line in enumerate(lines, start=1):
-            texts = {k: v for k, v in json.loads(line).items() if k != "id" and isinstance(v, str) and v.strip()}
+            texts = {
+                k: v for k, v in json.loads(line).items() if k != "id" and isinstance(v, str) and v.strip()
+            }
             if len(texts) < 2:
                 raise ConfigError(f"{path}, line {number}: {', '.join(texts) or 'no'} language; needed: two.")
             found.append(ParallelText(texts))

@@ -34,7 +34,9 @@ def speak_pairs(dialogues: Sequence[Dialogue]) -> Iterator[Item]:
     Raises:
         MissingExtra: the package that brings espeak-ng is not installed.
     """
-    lines = [(d.text.texts[lang], in_language(d.voice, lang)) for d in dialogues for lang in (d.source, d.target)]
+    lines = [
+        (d.text.texts[lang], in_language(d.voice, lang)) for d in dialogues for lang in (d.source, d.target)
+    ]
     spoken = speak_lines(lines)
     for number, dialogue in enumerate(dialogues):
         recording = f"{dialogue.split}-{number:05d}-{dialogue.source}-{dialogue.target}-{dialogue.voice.name}"

@@ -29,7 +29,9 @@ def speak_readings(readings: Sequence[Reading]) -> Iterator[Item]:
     Raises:
         MissingExtra: the package that brings espeak-ng is not installed.
     """
-    spoken = speak_lines([(sentence, reading.voice) for reading in readings for sentence in reading.sentences])
+    spoken = speak_lines(
+        [(sentence, reading.voice) for reading in readings for sentence in reading.sentences]
+    )
     for number, reading in enumerate(readings):
         recording = f"{reading.split}-{number:05d}-{reading.voice.name}"
         for place, sentence in enumerate(reading.sentences):
