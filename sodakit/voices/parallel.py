@@ -161,14 +161,12 @@ def read_parallel(path: Path | str) -> list[ParallelText]:
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path} does not exist. Needed: JSON lines with a text under each language code.")
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")
+    text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text("utf-8")
     found = []
-    with opened as lines:
-        for number, line in enumerate(lines, start=1):
-            texts = {
-                k: v for k, v in json.loads(line).items() if k != "id" and isinstance(v, str) and v.strip()
-            }
-            if len(texts) < 2:
-                raise ConfigError(f"{path}, line {number}: {', '.join(texts) or 'no'} language; needed: two.")
-            found.append(ParallelText(texts))
+    for number, line in enumerate(text.splitlines(), start=1):
+        row = json.loads(line)
+        texts = {k: v for k, v in row.items() if k != "id" and isinstance(v, str) and v.strip()}
+        if len(texts) < 2:
+            raise ConfigError(f"{path}, line {number}: {', '.join(texts) or 'no'} language; needed: two.")
+        found.append(ParallelText(texts))
     return found
