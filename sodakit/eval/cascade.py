@@ -1,6 +1,6 @@
 """The baseline that needs no fine-tuning: the model's own transcript, a word-for-word table, speech in a default voice."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,7 +32,7 @@ def learn_table(pairs: Sequence[tuple[str, str]]) -> WordTable:
             for b in target:
                 table[a][b] = 1.0
     for _ in range(MODEL1_ROUNDS):
-        counts: dict[str, Counter[str]] = defaultdict(Counter)
+        counts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
         for source, target in split:
             for b in target:
                 total = sum(table[a][b] for a in source)

@@ -13,7 +13,7 @@ import numpy as np
 from sodakit.audio.wave import Wave
 from sodakit.checkpoint.load import load_checkpoint
 from sodakit.codec.contract import Codec
-from sodakit.errors import CheckpointError
+from sodakit.errors import CheckpointError, ConfigError
 from sodakit.generate.engine import Completion, Request
 from sodakit.generate.sampling import GREEDY, Sampling
 from sodakit.generate.speech_model import SPEECH, SpeechModel, Spoken
@@ -66,8 +66,18 @@ class Translator:
     def translate(
         self, wave: Wave, *, to: str = "en", sampling: Sampling = SPEECH, max_s: float = 30.0, seed: int = 0
     ) -> Translation:
-        """One recording."""
+        """One recording.
+
+        Raises:
+            ConfigError: it is longer than the model's context holds.
+        """
         codes_KF = self.model.encode(wave)
+        context, size = self.model.model.config.context, codes_KF.size
+        if size + 3 >= context:
+            raise ConfigError(
+                f"A recording of {wave.duration_s:.1f} s takes {size} tokens; the model's context is {context}, for the "
+                "recording and its translation. Cut it into sentences."
+            )
         return self.translate_codes([codes_KF], to=to, sampling=sampling, max_s=max_s, seed=seed)[0]
 
     def translate_codes(
@@ -101,7 +111,7 @@ class Translator:
                 self._request(span, prompt_T, language, sampling, max_text_tokens, max_s, seed + number)
                 for number, (prompt_T, language) in enumerate(zip(prompts, languages, strict=True))
             ]
-            answers = self.model.engine.generate(requests)
+            answers = self._answers(requests)
             closing = requests[0].closing if requests else 0
             bodies = [
                 np.concatenate([r.prompt_T, a.ids_T, [closing]])
@@ -113,6 +123,12 @@ class Translator:
             ]
             prompts = [b.astype(np.int32) for b in bodies]
         return made
+
+    def _answers(self, requests: list[Request]) -> list[Completion]:
+        """The engine's answers; where earlier spans have filled the context, an empty one that did not end."""
+        fits = [len(r.prompt_T) < self.model.model.config.context for r in requests]
+        found = iter(self.model.engine.generate([r for r, fit in zip(requests, fits, strict=True) if fit]))
+        return [next(found) if fit else Completion(np.zeros(0, np.int32), False) for fit in fits]
 
     def _request(
         self,

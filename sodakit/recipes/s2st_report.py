@@ -44,8 +44,8 @@ def write_s2st_report(experiment: Experiment, scores: dict[str, Any]) -> Path:
         0, len(experiment.results[CASCADE]), max(1, len(experiment.results[CASCADE]) // HEARD_CASES)
     ):
         _row(report, {name: results[number] for name, results in experiment.results.items()})
-    rows = [(name, format_duration(seconds)) for name, seconds in scores["seconds"].items()]
-    report.section("Time").table(("Stage", "Time"), rows, "Stages")
+    times = [(name, format_duration(seconds)) for name, seconds in scores["seconds"].items()]
+    report.section("Time").table(("Stage", "Time"), times, "Stages")
     report.provenance(
         {
             "Judge": scores["judge"],

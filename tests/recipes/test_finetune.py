@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from sodakit.audio.wave import Wave
 from sodakit.checkpoint.load import latest_checkpoint, load_checkpoint
 from sodakit.codec.toy import ToyCodec
 from sodakit.data.language import open_language
@@ -144,6 +145,19 @@ def test_each_epoch_is_reported_and_the_best_opens_as_a_plain_translator(store, 
         [np.zeros((4, 3), np.uint16)], to="en", max_s=0.5, max_text_tokens=8
     )[0]
     assert made.spoken is not None and made.spoken.codes_KF.shape[1] <= 6
+
+
+def test_a_text_that_fills_the_context_is_a_failed_translation_and_no_error(store, base, tmp_path):
+    """An early epoch writes on and on; its safety report must say so rather than end the run."""
+    run_finetune(str(store), str(base), "full", str(tmp_path))
+    translator = Translator.load(tmp_path, codec=ToyCodec(), device="cpu")
+    context = translator.model.model.config.context
+    codes = [np.zeros((4, frames), np.uint16) for frames in (3, (context - 12) // 4, context)]
+    made = translator.translate_codes(codes, max_s=0.5, max_text_tokens=8)
+    assert [m.ended for m in made[1:]] == [False, False]
+    assert made[2].spoken is not None and len(made[2].spoken.wave.samples_S) == 0
+    with pytest.raises(ConfigError, match="Cut it into sentences"):
+        translator.translate(Wave(np.zeros(8000 * 60, np.float32), 8000))
 
 
 def test_a_model_that_was_not_fine_tuned_does_not_translate(base):
