@@ -1,11 +1,13 @@
 """Minutes on a CPU: a small model of one store, trained from scratch."""
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sodakit.data.language import open_language
 from sodakit.data.loader import DataConfig, SourceConfig
 from sodakit.data.views import DocumentView, ViewConfig
+from sodakit.errors import AudioError
 from sodakit.hardware import has_fast_bfloat16
 from sodakit.log import track
 from sodakit.model.config import model_size
@@ -13,7 +15,8 @@ from sodakit.prepare.options import PrepareOptions
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.detect import open_folder
 from sodakit.prepare.sources.voices import Reading, speak_readings
-from sodakit.prepare.splits import SplitRule
+from sodakit.prepare.splits import SplitRule, assign_splits
+from sodakit.prepare.variants import with_variants
 from sodakit.store.reader import StoreReader
 from sodakit.train.config import LossConfig, OptimConfig, ScheduleConfig, TrainConfig
 from sodakit.voices.catalogue import SEEN_VOICES, UNSEEN_VOICES
@@ -22,15 +25,19 @@ from sodakit.voices.household import sentences
 CONTEXT = 2048
 """Tokens of a row, about 20 seconds of speech."""
 MAX_STEPS = 950
-"""About ten minutes on two cores."""
+"""About twelve minutes on two cores."""
 MAX_PASSES = 8
 """More passes over a small set teach it by heart."""
+ENOUGH_HOURS = 1.5
+"""Less speech than this is also trained on in variants: begun later, spoken faster or slower."""
+MAX_COPIES = 7
+"""Variants of a recording at most: they are not new words."""
 
 SHARES = (
-    (ViewConfig(order="audio_first"), 0.25),
-    (ViewConfig(order="text_first"), 0.40),
-    (ViewConfig(order="audio_first", num_codebooks=1), 0.10),
-    (ViewConfig(order="text_first", num_codebooks=1), 0.25),
+    (ViewConfig(order="audio_first"), 0.30),
+    (ViewConfig(order="text_first"), 0.35),
+    (ViewConfig(order="audio_first", num_codebooks=1), 0.12),
+    (ViewConfig(order="text_first", num_codebooks=1), 0.23),
 )
 """How the one store is seen, and the share of the tokens for each view."""
 
@@ -75,8 +82,8 @@ def demo(store: Path, *, steps: int | None = None, seed: int = 0) -> TrainConfig
     """A 4M-parameter body on one store, both orders, with the demo's departures from the SODA recipe.
 
     They buy learning per minute on two cores and are named in the report: a third of the tokens are documents with
-    the semantic codebook alone, eight times as much speech per token; two thirds put the text first, because speaking
-    is learnt later than listening; text and semantic tokens weigh more in the loss; the softmax is restricted to the
+    the semantic codebook alone, eight times as much speech per token; more than half put the text first, because
+    speaking is learnt later than listening; text and semantic tokens weigh more in the loss; the softmax is restricted to the
     ids that the grammar allows; the learning rate suits small batches.
 
     Args:
@@ -97,7 +104,7 @@ def demo(store: Path, *, steps: int | None = None, seed: int = 0) -> TrainConfig
         precision="bfloat16" if has_fast_bfloat16() else "float32",
         optim=OptimConfig(beta1=0.95, beta2=0.98, weight_decay=0.1),
         schedule=ScheduleConfig(peak_lr=3e-3, warmup_fraction=0.05, decay_fraction=0.3),
-        loss=LossConfig(z_loss=1e-4, slot_softmax=True, kind_weights={"text": 4.0, "semantic": 6.0}),
+        loss=LossConfig(z_loss=1e-4, slot_softmax=True, kind_weights={"text": 5.0, "semantic": 5.0}),
         seed=seed,
         validation=(SourceConfig(store=str(store), split="validation"),)
         if "validation" in reader.splits
@@ -127,8 +134,10 @@ class DemoSource:
         """One line on what was trained on."""
         parts = reader.description["splits"]
         speakers = {i.speaker for i in self.items if i.speaker} - self.unseen_speakers
+        variants = sum("variant_of" in i.fields for i in self.items)
+        made = f" ({variants} of them variants of others)" if variants else ""
         return (
-            f"{parts['train']['rows']} utterances, {parts['train']['hours']:.2f} hours, {len(speakers)} voices; "
+            f"{parts['train']['rows']} utterances{made}, {parts['train']['hours']:.2f} hours, {len(speakers)} voices; "
             f"{parts['test']['rows']} utterances held out for the test."
         )
 
@@ -144,9 +153,38 @@ def household(config: DemoConfig) -> DemoSource:
 
 
 def recordings(folder: Path, seed: int = 0) -> DemoSource:
-    """Real recordings: a tenth of each speaker's is held out for the test."""
-    split = SplitRule(stratify=True, validation_fraction=0.03, test_fraction=0.1, seed=seed)
-    return DemoSource(f"A model of {folder.name}", list(open_folder(folder)), PrepareOptions(split=split))
+    """Real recordings: a tenth of each speaker's is held out for the test; the rest, if little, is also heard in variants."""
+    items = list(open_folder(folder))
+    rule = SplitRule(stratify=True, validation_fraction=0.03, test_fraction=0.1, seed=seed)
+    splits = assign_splits(items, rule)
+    placed = [
+        replace(item, fields={**item.fields, "demo_split": split})
+        for item, split in zip(items, splits, strict=True)
+    ]
+    train = [item for item in placed if item.fields["demo_split"] == "train"]
+    held_out = [item for item in placed if item.fields["demo_split"] != "train"]
+    copies = num_copies(_hours_up_to(train, ENOUGH_HOURS))
+    everything = [*with_variants(train, copies, seed), *held_out]
+    return DemoSource(
+        f"A model of {folder.name}", everything, PrepareOptions(split=SplitRule(by_field="demo_split"))
+    )
+
+
+def num_copies(hours: float) -> int:
+    """Variants made of each training recording, so that there is enough to hear."""
+    return 0 if hours <= 0 else min(MAX_COPIES, max(0, round(ENOUGH_HOURS / hours) - 1))
+
+
+def _hours_up_to(items: list[Item], enough: float) -> float:
+    """Hours of sound, counted until there are enough."""
+    hours = 0.0
+    for item in items:
+        with suppress(AudioError):
+            whole_s = item.sound_duration_s() if item.end_s is None else item.end_s
+            hours += (whole_s - (item.start_s or 0.0)) / 3600
+        if hours >= enough:
+            break
+    return hours
 
 
 def notes(config: TrainConfig) -> list[str]:
@@ -156,7 +194,7 @@ def notes(config: TrainConfig) -> list[str]:
         f"{config.model.layers} layers of width {config.model.width}, {config.steps} steps of {config.data.batch_tokens} tokens, "
         f"cautious AdamW, peak learning rate {config.schedule.peak_lr:g}, Warmup-Stable-Decay.",
         "Departures from the SODA recipe, to learn in minutes: a third of the tokens are documents with the semantic "
-        f"codebook alone, two thirds put the text first; loss weights ({weights or 'none'}); "
+        f"codebook alone, more than half put the text first; loss weights ({weights or 'none'}); "
         f"softmax {'over the ids the grammar allows' if config.loss.slot_softmax else 'over all ids'}. "
         "Losses shown are unweighted nats per token.",
     ]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -30,6 +31,7 @@ from sodakit.train.config import TrainConfig
 from sodakit.train.trainer import Listen, train
 from sodakit.units import format_duration
 
+Thing = TypeVar("Thing")
 JUDGE_RECORDINGS = 1500
 """Most training recordings the judge is taught with."""
 LISTEN_CASES = 2
@@ -113,7 +115,10 @@ def teach_judge(street: Street, reader: StoreReader) -> CtcJudge:
     with street.stopwatch.stage("Teach the judge"):
         if not path.exists():
             originals = street.originals()
-            taught = [u for u in reader.utterances("train") if u.text][:JUDGE_RECORDINGS]
+            own = [
+                u for u in reader.utterances("train") if u.text and "variant_of" not in originals[u.id].fields
+            ]
+            taught = spread(own, JUDGE_RECORDINGS)
             if not taught:
                 raise ConfigError(
                     "No training recording has a transcript, so there is nothing to learn to read or to judge by."
@@ -185,7 +190,7 @@ def measure(street: Street, reader: StoreReader, max_cases: int = 150) -> dict[s
     train_texts = [u.text for u in reader.utterances("train") if u.text]
     with street.stopwatch.stage("Listen and speak"):
         for name, cases in test_cases(street, reader).items():
-            cases = _spread(cases, max_cases)
+            cases = spread(cases, max_cases)
             street.scores[name] = SetScores(
                 cases=cases,
                 transcription=score_transcription(street.model, cases),
@@ -204,10 +209,10 @@ def voice_of(case: Case, cases: Sequence[Case]) -> VoiceSample | None:
     return None
 
 
-def _spread(cases: list[Case], most: int) -> list[Case]:
-    # Evenly over the list, so that every speaker stays in.
-    step = max(1.0, len(cases) / most)
-    return [cases[int(i * step)] for i in range(min(len(cases), most))]
+def spread(things: Sequence[Thing], most: int) -> list[Thing]:
+    """At most so many, evenly over the list, so that every speaker and every word stays in."""
+    step = max(1.0, len(things) / most)
+    return [things[int(i * step)] for i in range(min(len(things), most))]
 
 
 def _plain(scores: SetScores) -> dict[str, object]:
