@@ -38,7 +38,7 @@ class PairView(Sequence[np.ndarray]):
         if not self.pairs:
             raise ConfigError(
                 f"{reader.folder}, {split}: none of {self.num_left_out} recordings is a pair for {task_name!r}; needed: two "
-                "utterances each, source then target, with language and transcript. Prepare it from pairs.jsonl."
+                "utterances each, source then target, with language and transcript. Prepare it from translations.jsonl."
             )
 
     def _find(self, reader: StoreReader, split: str) -> None:

@@ -69,7 +69,7 @@ def test_a_manifest_of_pairs_gives_two_items_each_and_names_a_bad_line(tmp_path)
     good = {"id": "7", "source_audio": "a.wav", "source_text": "hola", "source_language": "es", "target_audio": "b.wav",
             "target_text": "hello", "target_language": "en", "speaker": "p1"}  # fmt: skip
     bad = {k: v for k, v in good.items() if k != "target_audio"}
-    (tmp_path / "pairs.jsonl").write_text(f"{json.dumps(good)}\n{json.dumps(bad)}\n{{broken\n")
+    (tmp_path / "translations.jsonl").write_text(f"{json.dumps(good)}\n{json.dumps(bad)}\n{{broken\n")
     items = list(open_folder(tmp_path, "mine"))
     assert [i.id for i in items[:2]] == ["mine/7/source", "mine/7/target"]
     assert items[0].recording == items[1].recording and items[0].speaker == "p1"

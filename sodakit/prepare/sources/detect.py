@@ -18,7 +18,7 @@ LAYOUTS: tuple[tuple[str, Callable[[Path], bool], Callable[[Path, str], Iterator
         lambda f: (f / "manifest.jsonl").is_file(),
         lambda f, s: read_manifest(f / "manifest.jsonl", s),
     ),
-    ("pairs.jsonl (translations)", lambda f: (f / MANIFEST).is_file(), read_pair_manifest),
+    ("translations.jsonl", lambda f: (f / MANIFEST).is_file(), read_pair_manifest),
     ("CVSS with CoVoST 2", lambda f: bool(covost_files(f)), read_cvss),
     ("metadata.csv (LJSpeech)", lambda f: (f / "metadata.csv").is_file(), read_ljspeech),
     ("wav.scp (Kaldi)", lambda f: (f / "wav.scp").is_file(), read_kaldi),

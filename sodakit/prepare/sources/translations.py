@@ -14,13 +14,13 @@ from sodakit.errors import ConfigError
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.rows import bad_row, read_lines
 
-MANIFEST = "pairs.jsonl"
+MANIFEST = "translations.jsonl"
 _COVOST = re.compile(r"covost_v2\.(?P<language>[\w-]+)_en\.(?P<split>train|dev|test)\.tsv")
 _SPLITS = {"train": "train", "dev": "validation", "test": "test"}
 
 
 def read_pair_manifest(folder: Path, source: str) -> Iterator[Item]:
-    """Two items for each line of `pairs.jsonl`; `fields` is the line, for split rules. Bad lines give one with a problem.
+    """Two items for each line of `translations.jsonl`; `fields` is the line, for split rules. Bad lines give one with a problem.
 
     {"id": "7", "source_audio": "es/7.wav", "source_text": "hola", "source_language": "es",
      "target_audio": "en/7.wav", "target_text": "hello", "target_language": "en", "speaker": "p1", "split": "train"}
