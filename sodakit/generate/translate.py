@@ -4,7 +4,7 @@ The answer is made span by span in the order of the task, so that the wanted lan
 begins, and so that text is chosen greedily and sound is drawn.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -100,35 +100,58 @@ class Translator:
             max_s: longest translation.
             seed: same seed, same sound.
         """
-        template = self.model.template
-        prompts = [
-            template.transcribe_prompt(c)[:-1] for c in codes
-        ]  # the span open to answer is added below
-        made = [Translation() for _ in codes]
         languages = [to] * len(codes) if isinstance(to, str) else list(to)
-        for span in self.task.answer:
-            requests = [
-                self._request(span, prompt_T, language, sampling, max_text_tokens, max_s, seed + number)
-                for number, (prompt_T, language) in enumerate(zip(prompts, languages, strict=True))
-            ]
-            answers = self._answers(requests)
-            closing = requests[0].closing if requests else 0
-            bodies = [
-                np.concatenate([r.prompt_T, a.ids_T, [closing]])
-                for r, a in zip(requests, answers, strict=True)
-            ]
-            made = [
-                self._with(m, span, answer, language)
-                for m, answer, language in zip(made, answers, languages, strict=True)
-            ]
-            prompts = [b.astype(np.int32) for b in bodies]
-        return made
+        plans = [
+            self.plan(
+                codes_KF,
+                to=language,
+                sampling=sampling,
+                max_text_tokens=max_text_tokens,
+                max_s=max_s,
+                seed=seed + number,
+            )
+            for number, (codes_KF, language) in enumerate(zip(codes, languages, strict=True))
+        ]
+        made: list[Translation | None] = [None] * len(plans)
+        answers: dict[int, Completion | None] = dict.fromkeys(range(len(plans)))
+        while answers:
+            asked: dict[int, Request] = {}
+            for number, answer in answers.items():
+                try:
+                    asked[number] = next(plans[number]) if answer is None else plans[number].send(answer)
+                except StopIteration as end:
+                    made[number] = end.value
+            answers = dict(zip(asked, self.model.engine.generate(list(asked.values())), strict=True))
+        return [m for m in made if m is not None]
 
-    def _answers(self, requests: list[Request]) -> list[Completion]:
-        """The engine's answers; where earlier spans have filled the context, an empty one that did not end."""
-        fits = [len(r.prompt_T) < self.model.model.config.context for r in requests]
-        found = iter(self.model.engine.generate([r for r, fit in zip(requests, fits, strict=True) if fit]))
-        return [next(found) if fit else Completion(np.zeros(0, np.int32), False) for fit in fits]
+    def plan(
+        self,
+        codes_KF: np.ndarray,
+        *,
+        to: str = "en",
+        sampling: Sampling = SPEECH,
+        max_text_tokens: int = 200,
+        max_s: float = 30.0,
+        seed: int = 0,
+    ) -> Generator[Request, Completion, Translation]:
+        """The requests that translate one recording, one after the other; each is sent its completion.
+
+        Whoever has an engine of his own (a server that batches) drives it:
+
+            plan = translator.plan(codes_KF)
+            request = next(plan)
+            while True: request = plan.send(await answer(request))    # until StopIteration, whose value is the Translation
+        """
+        prompt_T, made = self.model.template.transcribe_prompt(codes_KF)[:-1], Translation()
+        for span in self.task.answer:
+            request = self._request(span, prompt_T, to, sampling, max_text_tokens, max_s, seed)
+            if len(request.prompt_T) < self.model.model.config.context:
+                answer = yield request
+            else:  # earlier spans have filled the context
+                answer = Completion(np.zeros(0, np.int32), False)
+            made = self._with(made, span, answer, to)
+            prompt_T = np.concatenate([request.prompt_T, answer.ids_T, [request.closing]]).astype(np.int32)
+        return made
 
     def _request(
         self,

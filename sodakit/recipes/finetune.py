@@ -34,6 +34,7 @@ from sodakit.log import say
 from sodakit.model.config import ModelConfig, model_size
 from sodakit.model.lora import merge_adapters
 from sodakit.model.transformer import Transformer
+from sodakit.recipes.finetune_report import write_epochs_report
 from sodakit.store.reader import StoreReader
 from sodakit.tokens.tasks import task
 from sodakit.tokens.text import TextTokenizer
@@ -254,6 +255,9 @@ class SafetyReport:
             self._keep(model, step)
         row["stopped"] = _stale([*before, row]) >= self.settings.patience
         write_json_lines(self.folder / "epochs.jsonl", [*before, row])
+        write_epochs_report(
+            self.folder / "report.html", f"Fine-tuning: {self.settings.task}", [*before, row], results
+        )
         say(_line(row))
         if row["stopped"] and step < self.config.steps:
             raise StopEarly

@@ -220,7 +220,6 @@ def pretrain_config(store: Path, config: S2stDemoConfig) -> TrainConfig:
     """The demo's recipe, for a model of `config.size`."""
     made = demo(store, steps=config.pretrain_steps, seed=config.seed)
     model = model_size(config.size, made.model.vocab_size, context=made.model.context)
-    # A context of one row is enough to pretrain and not to translate: a pair is twice as long.
     return replace(made, model=model, listen_every_steps=None)
 
 

@@ -130,6 +130,7 @@ def test_each_epoch_is_reported_and_the_best_opens_as_a_plain_translator(store, 
         rows[0]["scores"]["all"]
     )
     assert set(rows[0]["scores"]) == {"all", "es-en"}
+    assert (tmp_path / "report.html").read_text().count("<audio") >= 4
     assert list((tmp_path / "samples").glob("step_*/*_output.wav"))
     assert not any("lora" in name for name in load_checkpoint(best).weights())
     assert task_of(best) == task_of(tmp_path) == "s2st"
@@ -156,6 +157,13 @@ def test_a_text_that_fills_the_context_is_a_failed_translation_and_no_error(stor
     made = translator.translate_codes(codes, max_s=0.5, max_text_tokens=8)
     assert [m.ended for m in made[1:]] == [False, False]
     assert made[2].spoken is not None and len(made[2].spoken.wave.samples_S) == 0
+    plan = translator.plan(codes[0], max_s=0.5, max_text_tokens=8)
+    answer = next(plan)
+    with pytest.raises(StopIteration) as end:  # one at a time, as a server drives it
+        while True:
+            answer = plan.send(translator.model.engine.generate([answer])[0])
+    assert end.value.value.text == made[0].text
+    np.testing.assert_array_equal(end.value.value.spoken.codes_KF, made[0].spoken.codes_KF)
     with pytest.raises(ConfigError, match="Cut it into sentences"):
         translator.translate(Wave(np.zeros(8000 * 60, np.float32), 8000))
 
