@@ -43,7 +43,7 @@ def write_epochs_report(
             Clip(f"Source ({r.case.speaker})", r.case.source),
             Clip("Reference", r.case.spoken_reference),
         ]
-        if r.made.spoken is not None and not r.failed:
+        if r.made.spoken is not None and len(r.made.spoken.wave.samples_S):
             clips.append(Clip(f"Model: {r.made.text}", r.made.spoken.wave))
         report.audio_row(f"{r.case.source_text} → {r.case.reference}", clips)
     report.write(path)
@@ -60,7 +60,7 @@ def _cells(row: dict[str, Any]) -> tuple[object, ...]:
         f"{row['chrf']:.1f}",
         f"{s['wer']['value']:.0%}" if "wer" in s else "–",
         *(f"{s[name]['value']:.2f}" if s.get(name) else "–" for name in voices),
-        s["num_failed"] if "wer" in s else "–",
+        s["num_failed"],
         s["num_unended"],
         ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in row["base"].items()) or "–",
     )

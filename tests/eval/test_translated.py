@@ -94,6 +94,13 @@ def test_an_output_without_sound_is_a_failure_and_all_its_words_are_wrong():
     assert scores["asr_bleu"]["value"] < 85 < scores["text_bleu"]["value"]
 
 
+def test_a_task_that_writes_fails_where_nothing_is_written():
+    """Speech to text makes no sound, and must not be counted as silent."""
+    outputs = [Translation(text=text) for text in (*REFERENCES[:3], " ")]
+    scores = scores_of(listen_to(cases(), outputs, Reader([])))["all"]
+    assert scores["num_failed"] == 1 and "asr_bleu" not in scores and scores["text_bleu"]["value"] > 50
+
+
 def test_the_difference_of_two_systems_is_paired_over_the_cases():
     good = listen_to(cases(), [made(c.source) for c in cases()], Reader(REFERENCES))
     bad = listen_to(cases(), [made(c.source) for c in cases()], Reader(["nothing of the kind"] * 4))
