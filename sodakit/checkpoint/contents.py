@@ -26,6 +26,7 @@ from torch import Tensor
 from sodakit.errors import CheckpointError
 from sodakit.files import write_json
 from sodakit.model.config import ModelConfig
+from sodakit.model.lora import merge_adapters
 from sodakit.model.transformer import Transformer
 
 FORMAT_VERSION = 1
@@ -78,6 +79,10 @@ class Checkpoint:
             return self._pieces("model.", device)
         return load_file(self.folder / WEIGHTS, device=str(device))
 
+    def merged_weights(self, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+        """Every weight by name, with adapters added to the matrices they stand beside."""
+        return merge_adapters(self.weights(device))
+
     def optimizer_state(self, device: torch.device | str = "cpu") -> dict[str, Tensor] | None:
         """What the optimiser remembered, by its own names; None if it was saved without."""
         if self.is_sharded:
@@ -97,7 +102,7 @@ class Checkpoint:
         Raises:
             CheckpointError: the weights are not those of the config.
         """
-        weights = self.weights(device)
+        weights = self.merged_weights(device)
         if dtype is not None:
             weights = {name: weight.to(dtype) for name, weight in weights.items()}
         return model_from_weights(self.model_config, weights, str(self.folder))

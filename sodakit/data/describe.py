@@ -4,6 +4,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from sodakit.data.loader import DataConfig, Loader
+from sodakit.data.packing import PackedStream
 from sodakit.data.windows import TokenStream
 from sodakit.units import format_count
 
@@ -21,7 +22,7 @@ def mixture_tree(loader: Loader, budget_tokens: float | None = None) -> Tree:
     epochs = loader.epochs(steps) if steps is not None else None
     for number, (source, stream) in enumerate(zip(config.sources, loader.streams, strict=True)):
         branch = tree.add(Text(f"{source.title}: {weights[number] / sum(weights):.2%} of the tokens"))
-        for line in source_lines(stream):
+        for line in pair_lines(stream) if isinstance(stream, PackedStream) else source_lines(stream):
             branch.add(line)
         if epochs is not None:
             capped = f", at most {source.max_epochs:g}" if source.max_epochs is not None else ""
@@ -51,6 +52,17 @@ def source_lines(stream: TokenStream) -> list[str]:
         f"{format_count(unique)} unique tokens, {format_count(counted)} counted ({orders})",
         f"by kind: {kinds}",
         f"{stream.num_windows:,} windows of {stream.window_tokens}; packing waste: {waste}",
+    ]
+
+
+def pair_lines(stream: PackedStream) -> list[str]:
+    """The same of a source of pairs, whose documents are packed whole."""
+    view = stream.view
+    places = stream.num_windows * stream.window_tokens
+    return [
+        f"{view.hours:,.2f} h, {len(view):,} pairs as documents of {view.task.name}; {view.num_left_out} recordings left out",
+        f"{format_count(view.num_tokens)} tokens; {stream.num_left_out} documents longer than a window",
+        f"{stream.num_windows:,} windows of {stream.window_tokens}; padding: {1 - stream.packed_tokens / places:.2%}",
     ]
 
 

@@ -11,6 +11,8 @@ import numpy as np
 
 from sodakit.data.mixture import Mixture
 from sodakit.data.order import derive_key, permute
+from sodakit.data.packing import PackedStream
+from sodakit.data.pairs import PairView
 from sodakit.data.views import DocumentView, ViewConfig
 from sodakit.data.windows import TokenStream
 from sodakit.data.workers import worker_batches
@@ -112,6 +114,16 @@ class Batch:
     """Which step it belongs to."""
 
 
+def open_stream(
+    source: SourceConfig, vocabulary: Vocabulary, context: int, seed: int
+) -> TokenStream | PackedStream:
+    """The windows of a source: of whole pairs where its view has a task, else of the stream of its documents."""
+    reader = StoreReader(Path(source.store), expect_tokenizer=vocabulary.tokenizer_fingerprint or None)
+    if source.view.task:
+        return PackedStream(PairView(reader, source.split, source.view.task, vocabulary), context, seed)
+    return TokenStream(DocumentView(reader, source.split, source.view, vocabulary), context, seed)
+
+
 class Loader:
     """The mixture, ready to be asked for any step."""
 
@@ -119,16 +131,7 @@ class Loader:
         self.config = config
         self.vocabulary = vocabulary
         self.streams = [
-            TokenStream(
-                DocumentView(
-                    StoreReader(Path(s.store), expect_tokenizer=vocabulary.tokenizer_fingerprint or None),
-                    s.split,
-                    s.view,
-                    vocabulary,
-                ),
-                config.context,
-                derive_key("stream", config.seed, number),
-            )
+            open_stream(s, vocabulary, config.context, derive_key("stream", config.seed, number))
             for number, s in enumerate(config.sources)
         ]
         self._mixture = Mixture(

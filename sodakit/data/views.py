@@ -31,6 +31,9 @@ class ViewConfig:
     """Which tokens a document holds: S, S+A or S+A+T in the paper's ablation."""
     num_codebooks: int | None = None
     """Use the first few codebooks only; None for all of the store."""
+    task: str = ""
+    """Write pairs of utterances as documents of this task instead, packed whole into windows (`tokens/tasks.py`); the
+    other fields do not apply."""
     utterances_per_document: int | None = None
     """Cut long recordings into documents of at most this many utterances; None for whole recordings."""
 

@@ -33,7 +33,7 @@ def default_judge(texts: Sequence[str], path: Path, *, beside: Path | None = Non
     ]
     say(f"No judge named: training a small one on {len(asked)} sentences by the built-in voices.")
     with Synthesizer() as synthesizer:
-        spoken = synthesizer.speak_many(asked)
+        spoken = list(synthesizer.speak_many(asked))  # while it runs
     judge = train_judge([speech.wave for speech in spoken], [text for text, _ in asked])
     path.parent.mkdir(parents=True, exist_ok=True)
     judge.save(path)

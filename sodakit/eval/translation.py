@@ -83,7 +83,7 @@ def translation_result(
     heard = [written(text) for text in _transcripts(judge, outputs)]
     references = [written(case.reference) for case in cases]
     scores: dict[str, Any] = {
-        name: plain_estimate(_corpus(name, heard, references, draws)) for name in ("asr_bleu", "chrf")
+        name: plain_estimate(corpus_score(name, heard, references, draws)) for name in ("asr_bleu", "chrf")
     }
     clusters = [case.id for case in cases]
     if speakers is not None:
@@ -94,7 +94,7 @@ def translation_result(
     if there:
         own = [written(text) for text in _transcripts(judge, [spoken[n] for n in there])]
         scores["originals"] = {
-            name: plain_estimate(_corpus(name, own, [references[n] for n in there], draws))
+            name: plain_estimate(corpus_score(name, own, [references[n] for n in there], draws))
             for name in ("asr_bleu", "chrf")
         }
     return {
@@ -148,9 +148,9 @@ def _paired_mean(values: Sequence[float | None], clusters: Sequence[str]) -> dic
     return plain_estimate(estimate([float(values[n] or 0.0) for n in kept], [clusters[n] for n in kept]))
 
 
-def _corpus(name: str, heard: Sequence[str], references: Sequence[str], draws: int) -> Estimate:
+def corpus_score(name: str, heard: Sequence[str], references: Sequence[str], draws: int) -> Estimate:
     """A corpus score with its bootstrap interval: the counts of each sentence are added up anew for each draw."""
-    metric = _metrics()[name]
+    metric = translation_metrics()[name]
     # sacreBLEU's own bootstrap works on these: n-gram counts of each sentence, whose sums give the corpus score.
     rows = np.array(metric._extract_corpus_statistics(list(heard), [list(references)]))
     score = metric._compute_score_from_stats
@@ -162,7 +162,7 @@ def _corpus(name: str, heard: Sequence[str], references: Sequence[str], draws: i
     return Estimate(float(value), float(low), float(high), len(rows), len(rows))
 
 
-def _metrics() -> dict[str, Any]:
+def translation_metrics() -> dict[str, Any]:
     try:
         from sacrebleu.metrics import BLEU, CHRF
     except ImportError as error:
@@ -173,7 +173,7 @@ def _metrics() -> dict[str, Any]:
 
 
 def _signatures() -> dict[str, str]:
-    metrics = _metrics()
+    metrics = translation_metrics()
     for metric in metrics.values():
         metric.corpus_score(["a b c d"], [["a b c d"]])  # a signature needs one use
     return {name: str(metric.get_signature()) for name, metric in metrics.items()}

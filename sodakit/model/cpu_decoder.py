@@ -148,9 +148,9 @@ class CpuDecoder:
             for name in ("query_norm", "key_norm"):
                 setattr(layer, name, self._vector(getattr(attention, name).weight))
             for name in ("query", "key", "value", "out"):
-                setattr(layer, name, self._matrix(getattr(attention, name).weight))
+                setattr(layer, name, self._matrix(getattr(attention, name).whole_weight()))
             for name in ("gate", "up", "down"):
-                setattr(layer, name, self._matrix(getattr(feed_forward, name).weight))
+                setattr(layer, name, self._matrix(getattr(feed_forward, name).whole_weight()))
         self._layers = layers
         return native.Model(
             config.layers,

@@ -23,6 +23,10 @@ class Linear(nn.Linear):
     def reset_parameters(self) -> None:
         """Nothing: see the class."""
 
+    def whole_weight(self) -> Tensor:
+        """The matrix that `forward` multiplies with, (width_out, width_in)."""
+        return self.weight
+
 
 class FeedForward(nn.Module):
     """SwiGLU: `down(silu(gate(x)) * up(x))`."""

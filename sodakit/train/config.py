@@ -45,7 +45,11 @@ class ScheduleConfig:
     warmup_fraction: float = 0.1
     """Share of the steps for the linear rise from 0."""
     decay_fraction: float = 0.2
-    """Share of the steps for the linear fall at the end, to 0 after the last one."""
+    """Share of the steps for the fall at the end."""
+    decay_shape: Literal["linear", "cosine"] = "linear"
+    """Form of the fall, which is over after the last step."""
+    final_fraction: float = 0.0
+    """Where the fall ends, as a share of the peak."""
 
     def __post_init__(self) -> None:
         if (
@@ -70,6 +74,22 @@ class LossConfig:
     mean is normalised by the total weight."""
     slot_softmax: bool = False
     """Normalise over the ids the frame grammar allows only. Much cheaper, but another loss than SODA's."""
+    given_spans: int = 0
+    """No loss on the first spans of each document: 1 confines it to the answer to a recording. See `scored.py`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraConfig:
+    """Train small adapters beside the frozen matrices of every block (Hu et al. 2021, arXiv 2106.09685)."""
+
+    rank: int = 16
+    """Width of an adapter."""
+    alpha: float = 32.0
+    """An adapter adds alpha / rank times its product."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ConfigError(f"lora.rank={self.rank}; needed: at least 1, or lora=null for full training.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +132,8 @@ class TrainConfig:
     """Compute precision; parameters and moments are float32."""
     seed: int = 0
     """Keys the initial weights."""
+    lora: LoraConfig | None = None
+    """Train adapters only; None for all weights."""
     init_from: str | None = None
     """Start from these weights: a checkpoint or run folder of ours, or a Qwen3 in Hugging Face layout (folder or hub id),
     whose text rows are kept and whose other rows are made anew."""

@@ -15,6 +15,7 @@ from sodakit.tokens.grammar import slots_of
 from sodakit.tokens.vocabulary import FIRST_AUDIO_KIND, Vocabulary
 from sodakit.train.config import LossConfig
 from sodakit.train.loss import Slot, cross_entropy
+from sodakit.train.scored import scored_tokens
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Targets:
     ids_BT: Tensor
     packing: Packing
     positions_T: Tensor
-    """Flat positions that predict something: all but the last of each row."""
+    """Flat positions that predict something: all but the last of each row, and what `scored.py` leaves out."""
     targets_T: Tensor
     weights_T: Tensor
     kinds_T: Tensor
@@ -108,15 +109,22 @@ class Objective:
 
     def total_weight(self, batch: Batch) -> float:
         """Sum of the weights of all targets of a batch, the denominator of its mean loss."""
-        return float(self._weight_by_kind[self._vocabulary.kinds_V[batch.ids_BT[:, 1:]]].sum())
+        weights = self._weight_by_kind[self._vocabulary.kinds_V[batch.ids_BT[:, 1:]]]
+        return float(weights[self._scored(batch, slice(None))].sum())
+
+    def _scored(self, batch: Batch, rows: slice) -> np.ndarray:
+        """bool (B, T - 1): which targets count."""
+        given = self._config.given_spans
+        return scored_tokens(batch.ids_BT[rows], batch.lengths[rows], self._vocabulary, given)[:, 1:]
 
     def targets(self, batch: Batch, rows: slice, denominator: float) -> Targets:
         """The targets of some rows of a batch, on the device."""
         ids_BT = batch.ids_BT[rows]
         num_rows, context = ids_BT.shape
-        targets = ids_BT[:, 1:].reshape(-1).astype(np.int64)
+        scored = self._scored(batch, rows)
+        targets = ids_BT[:, 1:][scored].astype(np.int64)
         kinds = self._vocabulary.kinds_V[targets].astype(np.int64)
-        positions = (np.arange(num_rows)[:, None] * context + np.arange(context - 1)).reshape(-1)
+        positions = (np.arange(num_rows)[:, None] * context + np.arange(context - 1))[scored]
         slots = None
         if self._head_rows:
             groups = slots_of(targets, self._vocabulary)

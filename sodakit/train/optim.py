@@ -64,6 +64,8 @@ class Optimizer:
         kinds: dict[str, list[tuple[str, nn.Parameter]]] = {}
         self._muon: list[tuple[str, nn.Parameter]] = []
         for name, parameter in parameters:
+            if not parameter.requires_grad:  # frozen beside adapters
+                continue
             if config.kind == "muon" and is_muon_matrix(name, parameter):
                 self._muon.append((name, parameter))
             else:

@@ -13,6 +13,7 @@ from sodakit.data.language import open_language
 from sodakit.data.loader import Batch, Loader, prefetch
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.log import say
+from sodakit.model.lora import add_adapters, merge_adapters
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.text import TextTokenizer
 from sodakit.train.config import TrainConfig
@@ -77,6 +78,8 @@ class Run:
         self.model = Transformer(self.config.model, seed=self.config.seed)
         if latest is None and self.config.init_from:
             self.model.load_state_dict(starting_weights(self.config.init_from, self.config, self.vocabulary))
+        if self.config.lora is not None:
+            add_adapters(self.model, self.config.lora.rank, self.config.lora.alpha, self.config.seed)
         if (
             not self.ranks.is_sharded
         ):  # else each block moves as it is cut, and never all of them lie on one rank
@@ -199,7 +202,7 @@ class Run:
         """A model on the first rank that can be used without the others; None elsewhere. Every rank must ask."""
         if not self.ranks.is_sharded:
             return self.model if self.ranks.is_first else None
-        weights = whole_weights(self.model)
+        weights = merge_adapters(whole_weights(self.model))
         if not self.ranks.is_first:
             return None
         with torch.device("meta"):

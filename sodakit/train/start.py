@@ -25,10 +25,10 @@ def starting_weights(origin: str, config: TrainConfig, vocabulary: Vocabulary) -
     """
     folder = Path(origin)
     if (folder / "contents.json").exists():
-        return load_checkpoint(folder).weights()
+        return load_checkpoint(folder).merged_weights()
     for run in (folder, folder / "checkpoints"):
         if latest_checkpoint(run) is not None:
-            return load_checkpoint(run).weights()
+            return load_checkpoint(run).merged_weights()
     given, weights = import_hf(origin)
     _check_shape(given, config.model, origin)
     if given.vocab_size == config.model.vocab_size and given.tied_embeddings == config.model.tied_embeddings:

@@ -15,6 +15,7 @@ from sodakit.prepare.sources.pairs import audio_files, read_pairs
 from sodakit.prepare.sources.rows import COMPRESSED, named
 from sodakit.prepare.sources.tables import read_sound_table, read_text_table, sound_column, table_schema
 from sodakit.prepare.sources.texts import read_row_files, read_text_files, text_files
+from sodakit.prepare.sources.translations import MANIFEST, covost_files, read_cvss, read_pair_manifest
 from sodakit.prepare.sources.webdataset import read_webdataset
 from sodakit.prepare.sources.written import is_written, read_written
 
@@ -83,6 +84,8 @@ LAYOUTS: tuple[tuple[str, Callable[[Path], object], Reader], ...] = (
         lambda f: (f / "manifest.jsonl").is_file(),
         lambda f, source, codec: read_manifest(f / "manifest.jsonl", source),
     ),
+    ("translations.jsonl", lambda f: (f / MANIFEST).is_file(), _plain(read_pair_manifest)),
+    ("CVSS with CoVoST 2", covost_files, _plain(read_cvss)),
     ("metadata.csv (LJSpeech)", lambda f: (f / "metadata.csv").is_file(), _plain(read_ljspeech)),
     ("wav.scp (Kaldi)", lambda f: (f / "wav.scp").is_file(), _plain(read_kaldi)),
     ("cuts or recordings of lhotse", lhotse_files, _plain(read_lhotse_folder)),

@@ -19,6 +19,8 @@ class Reading:
     voice: Voice
     sentences: tuple[str, ...]
     split: str
+    language: str = "en"
+    """ISO 639 code of the sentences."""
 
 
 def speak_readings(readings: Sequence[Reading]) -> Iterator[Item]:
@@ -27,23 +29,29 @@ def speak_readings(readings: Sequence[Reading]) -> Iterator[Item]:
     Raises:
         MissingExtra: the package that brings espeak-ng is not installed.
     """
-    lines = [(sentence, reading.voice) for reading in readings for sentence in reading.sentences]
+    spoken = speak_lines(
+        [(sentence, reading.voice) for reading in readings for sentence in reading.sentences]
+    )
+    for number, reading in enumerate(readings):
+        recording = f"{reading.split}-{number:05d}-{reading.voice.name}"
+        for place, sentence in enumerate(reading.sentences):
+            yield Item(
+                id=f"{recording}-{place}",
+                recording=recording,
+                wave=next(spoken).wave,
+                text=sentence,
+                speaker=reading.voice.name,
+                language=reading.language,
+                source=SOURCE,
+                licence="synthetic",
+                fields={"split": reading.split},
+            )
+
+
+def speak_lines(lines: list[tuple[str, Voice]]) -> Iterator[Speech]:
+    """Each text in its voice, in order, by several processes."""
     with ExitStack() as stack:
-        spoken = _in_turns([stack.enter_context(Synthesizer()) for _ in range(SYNTHESIZERS)], lines)
-        for number, reading in enumerate(readings):
-            recording = f"{reading.split}-{number:05d}-{reading.voice.name}"
-            for place, sentence in enumerate(reading.sentences):
-                yield Item(
-                    id=f"{recording}-{place}",
-                    recording=recording,
-                    wave=next(spoken).wave,
-                    text=sentence,
-                    speaker=reading.voice.name,
-                    language="en",
-                    source=SOURCE,
-                    licence="synthetic",
-                    fields={"split": reading.split},
-                )
+        yield from _in_turns([stack.enter_context(Synthesizer()) for _ in range(SYNTHESIZERS)], lines)
 
 
 def _in_turns(synthesizers: list[Synthesizer], lines: list[tuple[str, Voice]]) -> Iterator[Speech]:

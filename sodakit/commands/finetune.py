@@ -1,0 +1,103 @@
+"""`sodakit finetune`: teach a model a task of pairs, such as translating speech in the speaker's voice."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from sodakit.commands.options import read_options
+from sodakit.config import override, parse_overrides, to_plain
+
+
+@dataclass(frozen=True)
+class Options:
+    """Fine-tune a model on pairs of recordings, with a safety report after each epoch; the same command resumes.
+
+    The settings are the published ones unless given. The best epoch is kept in OUT/best.
+
+    Example: sodakit finetune --model runs/base --data stores/pairs --out runs/s2st --base stores/base --replay 0.2
+    """
+
+    data: Path
+    """Store of pairs, prepared with the tokenizer and codec of the model."""
+    settings: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Overrides of the run, name=value."""
+    model: Annotated[str, tyro.conf.arg(aliases=["-m"])] = "runs/demo/model"
+    """Checkpoint or run folder to start from; `scratch` for none."""
+    task: str = "s2st"
+    """s2st, s2st_no_source_text, s2st_direct, s2tt or s2tt_direct."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("runs/finetune")
+    """Run folder."""
+    epochs: int = 5
+    """Passes over the pairs, at most."""
+    patience: int = 2
+    """Stop after this many epochs without a better score."""
+    batch_rows: int = 64
+    """Rows in a step."""
+    lr: float = 2e-5
+    """Peak learning rate."""
+    lora: int = 0
+    """Rank of adapters; 0 trains all weights."""
+    whole: bool = False
+    """Take the loss on the whole sequence, not on the answers alone."""
+    base: Path | None = None
+    """Store of the pretraining data, to report what is lost on it."""
+    replay: float = 0.0
+    """Share of the tokens replayed from --base."""
+    size: str = "demo"
+    """Shape of a model from scratch."""
+    judge: str | None = None
+    """Recogniser that listens to the translations: hub id or folder; default: a small one, trained on the spot."""
+    report_cases: int = 24
+    """Validation pairs translated after each epoch."""
+    seed: int = 0
+    """Of order, adapters and sounds."""
+    codec: str | None = None
+    """Codec by name, hub id or folder; default: the one of the store."""
+    device: str | None = None
+    """cpu, cuda, …"""
+    dry_run: bool = False
+    """Print the config and stop."""
+
+
+def main(argv: list[str]) -> None:
+    """Fine-tune as argv says."""
+    options = read_options(Options, "finetune", argv)
+    from sodakit.codec.load import load_codec
+    from sodakit.eval.default_judge import default_judge
+    from sodakit.eval.judges import HubJudge
+    from sodakit.eval.voiceprints import SpectralSpeaker
+    from sodakit.recipes.finetune import FinetuneSettings, finetune, finetune_config, pair_cases
+    from sodakit.store.reader import StoreReader
+    from sodakit.train.config import LoraConfig
+
+    settings = FinetuneSettings(
+        task=options.task,
+        epochs=options.epochs,
+        patience=options.patience,
+        batch_rows=options.batch_rows,
+        peak_lr=options.lr,
+        given_spans=0 if options.whole else None,
+        lora=LoraConfig(rank=options.lora, alpha=2.0 * options.lora) if options.lora else None,
+        base=None if options.base is None else str(options.base),
+        replay_fraction=options.replay,
+        report_cases=options.report_cases,
+        seed=options.seed,
+    )
+    init = None if options.model == "scratch" else Path(options.model)
+    config = finetune_config(settings, options.data, init, options.size)
+    config = override(config, parse_overrides(list(options.settings)))
+    if options.dry_run:
+        print(json.dumps(to_plain(config), indent=2))
+        return
+    spec = StoreReader(options.data).codec_spec
+    codec = load_codec(options.codec or spec.name, num_codebooks=spec.num_codebooks)
+    if options.judge:
+        judge = HubJudge.load(options.judge)
+    else:
+        split = "validation" if "validation" in StoreReader(options.data).splits else "test"
+        cases = pair_cases(options.data, split, options.task, codec, options.report_cases)
+        judge = default_judge([c.reference for c in cases], options.out / "judge.safetensors")  # type: ignore[assignment]
+    print(finetune(config, settings, options.out, codec, judge, SpectralSpeaker(), device=options.device))

@@ -1,0 +1,238 @@
+"""Translations that a model has just made, scored in all the ways they fail, by pair of languages.
+
+`translation.py` scores any system from a folder of sounds; this file also sees the model's texts, its unended outputs
+and other people's voices, and compares two systems on the same sentences.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sodakit.audio.files import write_wave
+from sodakit.audio.wave import Wave
+from sodakit.eval.judges import Judge
+from sodakit.eval.normalisers import normalise
+from sodakit.eval.results import DRAWS, Estimate, estimate, plain_estimate
+from sodakit.eval.translation import corpus_score, translation_metrics
+from sodakit.eval.voiceprints import SpeakerJudge
+from sodakit.eval.words import word_errors
+from sodakit.files import write_json_lines
+from sodakit.generate.translate import Translation
+
+BLEU_DRAWS = DRAWS // 4
+SILENT_DB = -40.0
+"""A frame this far under the loudest one is silent."""
+FRAME_S = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairCase:
+    """A recording to translate, held out."""
+
+    id: str
+    source_language: str
+    target_language: str
+    source_text: str
+    reference: str
+    """What the translation should say."""
+    speaker: str
+    source: Wave = field(repr=False)
+    """As the model hears it: the codec's copy."""
+    codes_KF: np.ndarray = field(repr=False)
+    spoken_reference: Wave = field(repr=False)
+    """The reference spoken, through the codec as well."""
+
+    @property
+    def pair(self) -> str:
+        """For example `es-en`."""
+        return f"{self.source_language}-{self.target_language}"
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One translation and everything measured on it alone."""
+
+    case: PairCase
+    made: Translation
+    heard: str
+    """By the judge, normalised; '' where there is no sound."""
+    similarity: float | None
+    """To the source's voice; None where there is no sound, or nobody measured."""
+    similarity_to_others: float | None
+    """Mean to the other speakers of the same language."""
+    duration_ratio: float | None
+    silence_share: float | None
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no sound at all; where the task writes text alone, no text."""
+        return not (self.made.text.strip() if self.made.spoken is None else _sounds(self.made))
+
+
+def listen_to(
+    cases: Sequence[PairCase],
+    made: Sequence[Translation],
+    judge: Judge,
+    speakers: SpeakerJudge | None = None,
+) -> list[Heard]:
+    """Everything measured on each translation. Texts without sound (speech to text) are not listened to."""
+    audible = [m.spoken.wave for m in made if m.spoken is not None and _sounds(m)]
+    texts = iter(judge.transcribe(audible) if audible else [])
+    heard = [normalise(next(texts)) if _sounds(m) else "" for m in made]
+    alike = _similarities(cases, made, speakers)
+    return [
+        Heard(
+            case,
+            m,
+            text,
+            *voices,
+            _ratio(m.spoken.wave, case.source) if m.spoken is not None and _sounds(m) else None,
+            silence_share(m.spoken.wave) if m.spoken is not None and _sounds(m) else None,
+        )
+        for case, m, text, voices in zip(cases, made, heard, alike, strict=True)
+    ]
+
+
+def scores_of(results: Sequence[Heard]) -> dict[str, Any]:
+    """The scores of all cases under `all`, and of each pair of languages under its name; estimates with intervals.
+
+    BLEU and chrF in points of 100. Outputs without sound count as empty translations in `asr_bleu`, `asr_chrf` and
+    `wer`; voices, lengths and silence are means over those with sound.
+    """
+    pairs = sorted({r.case.pair for r in results})
+    groups = {"all": list(results)} | {p: [r for r in results if r.case.pair == p] for p in pairs}
+    return {name: _scores(group) for name, group in groups.items()}
+
+
+def _scores(results: Sequence[Heard]) -> dict[str, Any]:
+    references = [normalise(r.case.reference) for r in results]
+    written = [normalise(r.made.text) for r in results]
+    scores: dict[str, Any] = {
+        "num_cases": len(results),
+        "num_failed": sum(r.failed for r in results),
+        "num_unended": sum(not r.made.ended for r in results),
+        "text_bleu": plain_estimate(corpus_score("asr_bleu", written, references, BLEU_DRAWS)),
+        "text_chrf": plain_estimate(corpus_score("chrf", written, references, BLEU_DRAWS)),
+    }
+    if any(r.made.spoken is not None for r in results):
+        heard = [r.heard for r in results]
+        errors = word_errors(references, heard)
+        scores |= {
+            "asr_bleu": plain_estimate(corpus_score("asr_bleu", heard, references, BLEU_DRAWS)),
+            "asr_chrf": plain_estimate(corpus_score("chrf", heard, references, BLEU_DRAWS)),
+            "wer": {"value": errors.wer, "low": errors.interval[0], "high": errors.interval[1]},
+        }
+        for name in ("similarity", "similarity_to_others", "duration_ratio", "silence_share"):
+            scores[name] = _mean([getattr(r, name) for r in results], [r.case.id for r in results])
+        scores["similarity_gap"] = _mean(
+            [None if r.similarity is None or r.similarity_to_others is None
+             else r.similarity - r.similarity_to_others for r in results],
+            [r.case.id for r in results],
+        )  # fmt: skip
+    return scores
+
+
+def bleu_difference(
+    first: Sequence[Heard], second: Sequence[Heard], *, text: Callable[[Heard], str] = lambda r: r.heard
+) -> Estimate:
+    """Corpus BLEU of the first minus that of the second on the same cases; each draw resamples both alike.
+
+    Raises:
+        ConfigError: sacrebleu is not installed.
+    """
+    if [r.case.id for r in first] != [r.case.id for r in second]:
+        raise ValueError("The two systems translated different cases.")
+    metric = translation_metrics()["asr_bleu"]
+    references = [normalise(r.case.reference) for r in first]
+    rows = [
+        np.array(metric._extract_corpus_statistics([normalise(text(r)) for r in results], [references]))
+        for results in (first, second)
+    ]
+    count = len(references)
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=BLEU_DRAWS)
+
+    def bleu(counts: np.ndarray) -> float:
+        return metric._compute_score_from_stats(list(counts)).score
+
+    a, b = rows
+    values = [
+        bleu(x) - bleu(y) for x, y in zip((drawn @ a).astype(int), (drawn @ b).astype(int), strict=True)
+    ]
+    low, high = np.quantile(values, [0.025, 0.975])
+    return Estimate(bleu(a.sum(0)) - bleu(b.sum(0)), float(low), float(high), count, count)
+
+
+def write_outputs(results: Sequence[Heard], folder: Path) -> None:
+    """The sounds, and `cases.jsonl` with what was said and heard, in the layout that `read_translation_cases` reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for number, r in enumerate(results):
+        row: dict[str, Any] = {
+            "id": r.case.id,
+            "pair": r.case.pair,
+            "speaker": r.case.speaker,
+            "source_text": r.case.source_text,
+            "reference": r.case.reference,
+            "model_heard": r.made.source_text,
+            "model_wrote": r.made.text,
+            "judge_heard": r.heard,
+            "ended": r.made.ended,
+            "similarity": r.similarity,
+        }
+        waves = {"source": r.case.source, "spoken_reference": r.case.spoken_reference}
+        if r.made.spoken is not None and _sounds(r.made):
+            waves["output"] = r.made.spoken.wave
+        for name, wave in waves.items():
+            write_wave(folder / f"{number:04d}_{name}.wav", wave)
+            row[name] = f"{number:04d}_{name}.wav"
+        rows.append(row)
+    write_json_lines(folder / "cases.jsonl", rows)
+
+
+def silence_share(wave: Wave) -> float:
+    """Share of 20 ms frames more than 40 dB under the loudest one; 1 for a sound without any."""
+    size = max(1, round(FRAME_S * wave.sample_rate_hz))
+    frames = wave.samples_S[: len(wave.samples_S) // size * size].reshape(-1, size).astype(np.float64)
+    power_F = np.square(frames).mean(axis=1) if len(frames) else np.zeros(1)
+    if power_F.max() <= 0:
+        return 1.0
+    return float((power_F < power_F.max() * 10 ** (SILENT_DB / 10)).mean())
+
+
+def _sounds(made: Translation) -> bool:
+    return made.spoken is not None and len(made.spoken.wave.samples_S) > 0
+
+
+def _ratio(made: Wave, source: Wave) -> float | None:
+    return made.duration_s / source.duration_s if source.duration_s else None
+
+
+def _similarities(
+    cases: Sequence[PairCase], made: Sequence[Translation], speakers: SpeakerJudge | None
+) -> list[tuple[float | None, float | None]]:
+    if speakers is None or not any(_sounds(m) for m in made):
+        return [(None, None)] * len(made)
+    sources = speakers.embed([case.source for case in cases])
+    found: list[tuple[float | None, float | None]] = []
+    for number, (case, m) in enumerate(zip(cases, made, strict=True)):
+        if m.spoken is None or not _sounds(m):
+            found.append((None, None))
+            continue
+        alike = sources @ speakers.embed([m.spoken.wave])[0]
+        others = [
+            alike[n]
+            for n, other in enumerate(cases)
+            if other.speaker != case.speaker and other.source_language == case.source_language
+        ]
+        found.append((float(alike[number]), float(np.mean(others)) if others else None))
+    return found
+
+
+def _mean(values: Sequence[float | None], clusters: Sequence[str]) -> Mapping[str, Any] | None:
+    kept = [(value, cluster) for value, cluster in zip(values, clusters, strict=True) if value is not None]
+    if not kept:
+        return None
+    return plain_estimate(estimate([value for value, _ in kept], [cluster for _, cluster in kept]))

@@ -1,0 +1,219 @@
+"""Speech in one language to text and speech in another, by a model fine-tuned on a task of pairs.
+
+The answer is made span by span in the order of the task, so that the wanted language can be given where its text
+begins, and so that text is chosen greedily and sound is drawn.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from sodakit.audio.wave import Wave
+from sodakit.checkpoint.load import load_checkpoint
+from sodakit.codec.contract import Codec
+from sodakit.errors import CheckpointError, ConfigError
+from sodakit.generate.engine import Completion, Request
+from sodakit.generate.sampling import GREEDY, Sampling
+from sodakit.generate.speech_model import SPEECH, SpeechModel, Spoken
+from sodakit.tokens.frames import ids_to_codes
+from sodakit.tokens.tasks import PairSpan, Task, open_tag, task, untagged
+
+
+@dataclass(frozen=True)
+class Translation:
+    """What the model made of one recording. What its task does not write is '' or None."""
+
+    source_language: str = ""
+    """What the model took the language for."""
+    source_text: str = ""
+    """What it heard."""
+    language: str = ""
+    """Of the translation, as the model wrote it."""
+    text: str = ""
+    """The translation."""
+    spoken: Spoken | None = None
+    """The translation spoken."""
+    ended: bool = True
+    """Whether every span ended by itself rather than at its limit."""
+
+
+class Translator:
+    """A speech model and the task it was fine-tuned on."""
+
+    def __init__(self, model: SpeechModel, kind: Task) -> None:
+        self.model, self.task = model, kind
+
+    @classmethod
+    def load(
+        cls, path: Path | str, *, codec: str | Codec | None = None, device: str | None = None
+    ) -> "Translator":
+        """The translator of a checkpoint, run folder, or folder of `sodakit finetune`.
+
+        Raises:
+            CheckpointError: no checkpoint there, or one that was not fine-tuned on pairs.
+        """
+        path = best_of(path)
+        name = task_of(path)
+        if name is None:
+            raise CheckpointError(
+                f"{path} was not fine-tuned to translate: it learnt to write what it hears. Fine-tune it on pairs with "
+                "`sodakit finetune`."
+            )
+        return cls(SpeechModel.load(path, codec=codec, device=device), task(name))
+
+    def translate(
+        self, wave: Wave, *, to: str = "en", sampling: Sampling = SPEECH, max_s: float = 30.0, seed: int = 0
+    ) -> Translation:
+        """One recording.
+
+        Raises:
+            ConfigError: it is longer than the model's context holds.
+        """
+        codes_KF = self.model.encode(wave)
+        context, size = self.model.model.config.context, codes_KF.size
+        if size + 3 >= context:
+            raise ConfigError(
+                f"A recording of {wave.duration_s:.1f} s takes {size} tokens; the model's context is {context}, for the "
+                "recording and its translation. Cut it into sentences."
+            )
+        return self.translate_codes([codes_KF], to=to, sampling=sampling, max_s=max_s, seed=seed)[0]
+
+    def translate_codes(
+        self,
+        codes: Sequence[np.ndarray],
+        *,
+        to: str | Sequence[str] = "en",
+        sampling: Sampling = SPEECH,
+        max_text_tokens: int = 200,
+        max_s: float = 30.0,
+        seed: int = 0,
+    ) -> list[Translation]:
+        """Each codes_KF.
+
+        Args:
+            codes: the recordings.
+            to: language of the translations, or of each. A task without target text speaks the one it was taught.
+            sampling: how sound is drawn; text is the likeliest.
+            max_text_tokens: of each text.
+            max_s: longest translation.
+            seed: same seed, same sound.
+        """
+        languages = [to] * len(codes) if isinstance(to, str) else list(to)
+        plans = [
+            self.plan(
+                codes_KF,
+                to=language,
+                sampling=sampling,
+                max_text_tokens=max_text_tokens,
+                max_s=max_s,
+                seed=seed + number,
+            )
+            for number, (codes_KF, language) in enumerate(zip(codes, languages, strict=True))
+        ]
+        made: list[Translation | None] = [None] * len(plans)
+        answers: dict[int, Completion | None] = dict.fromkeys(range(len(plans)))
+        while answers:
+            asked: dict[int, Request] = {}
+            for number, answer in answers.items():
+                try:
+                    asked[number] = next(plans[number]) if answer is None else plans[number].send(answer)
+                except StopIteration as end:
+                    made[number] = end.value
+            answers = dict(zip(asked, self.model.engine.generate(list(asked.values())), strict=True))
+        return [m for m in made if m is not None]
+
+    def plan(
+        self,
+        codes_KF: np.ndarray,
+        *,
+        to: str = "en",
+        sampling: Sampling = SPEECH,
+        max_text_tokens: int = 200,
+        max_s: float = 30.0,
+        seed: int = 0,
+    ) -> Generator[Request, Completion, Translation]:
+        """The requests that translate one recording, one after the other; each is sent its completion.
+
+        Whoever has an engine of his own (a server that batches) drives it:
+
+            plan = translator.plan(codes_KF)
+            request = next(plan)
+            while True: request = plan.send(await answer(request))    # until StopIteration, whose value is the Translation
+        """
+        prompt_T, made = self.model.template.transcribe_prompt(codes_KF)[:-1], Translation()
+        for span in self.task.answer:
+            request = self._request(span, prompt_T, to, sampling, max_text_tokens, max_s, seed)
+            if len(request.prompt_T) < self.model.model.config.context:
+                answer = yield request
+            else:  # earlier spans have filled the context
+                answer = Completion(np.zeros(0, np.int32), False)
+            made = self._with(made, span, answer, to)
+            prompt_T = np.concatenate([request.prompt_T, answer.ids_T, [request.closing]]).astype(np.int32)
+        return made
+
+    def _request(
+        self,
+        span: PairSpan,
+        prompt_T: np.ndarray,
+        language: str,
+        sampling: Sampling,
+        max_text_tokens: int,
+        max_s: float,
+        seed: int,
+    ) -> Request:
+        v, spec = self.model.vocabulary, self.model.codec.spec
+        if span.endswith("speech"):
+            frames = max(1, round(max_s * spec.frame_rate_hz))
+            room = self.model.model.config.context - len(prompt_T) - 2
+            return Request(
+                prompt_T=np.append(prompt_T, v.audio_start).astype(np.int32),
+                closing=v.audio_end,
+                max_new_tokens=max(1, min(frames * self.model.template.num_codebooks + 1, room)),
+                semantic=sampling,
+                acoustic=sampling,
+                seed=seed,
+            )
+        begun = self._tag(language) if span == "target_text" else []
+        return Request(
+            prompt_T=np.concatenate([prompt_T, [v.text_start], begun]).astype(np.int32),
+            closing=v.text_end,
+            max_new_tokens=max_text_tokens,
+            text=GREEDY,
+            seed=seed,
+        )
+
+    def _tag(self, language: str) -> list[int]:
+        return self.model.tokenizer.encode(open_tag(language))
+
+    def _with(self, made: Translation, span: PairSpan, answer: Completion, language: str) -> Translation:
+        ended = made.ended and answer.ended
+        if span == "target_speech":
+            return replace(made, spoken=self._spoken(answer), ended=ended)
+        written = self.model.tokenizer.decode(answer.ids_T)
+        if span == "source_text":
+            heard_language, text = untagged(written)
+            return replace(made, source_language=heard_language, source_text=text, ended=ended)
+        written_language, text = untagged(open_tag(language) + written)
+        return replace(made, language=written_language or language, text=text, ended=ended)
+
+    def _spoken(self, answer: Completion) -> Spoken:
+        model = self.model
+        codes_KF = ids_to_codes(answer.ids_T, model.vocabulary, model.template.num_codebooks)
+        samples_S = model.codec.decode(codes_KF) if codes_KF.shape[1] else np.zeros(0, np.float32)
+        return Spoken(Wave(samples_S, model.codec.spec.sample_rate_hz), codes_KF, answer.ended)
+
+
+def task_of(path: Path | str) -> str | None:
+    """The task of pairs that a checkpoint, or the newest of a run, was fine-tuned on; None if it was not."""
+    run = Path(path) / "checkpoints"
+    config = load_checkpoint(run if run.is_dir() else path).config
+    tasks = [source.get("view", {}).get("task") for source in config.get("data", {}).get("sources", [])]
+    return next((name for name in tasks if name), None)
+
+
+def best_of(path: Path | str) -> Path:
+    """The best epoch that `sodakit finetune` kept in a folder, or the folder itself."""
+    best = Path(path) / "best"
+    return best if (best / "contents.json").exists() else Path(path)

@@ -1,0 +1,224 @@
+"""Fine-tuning on pairs: the published settings, the best epoch kept, early stops, kills, and what a loss is taken on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sodakit.audio.wave import Wave
+from sodakit.checkpoint.load import latest_checkpoint, load_checkpoint
+from sodakit.codec.toy import ToyCodec
+from sodakit.data.language import open_language
+from sodakit.data.loader import Loader
+from sodakit.errors import CheckpointError, ConfigError
+from sodakit.files import read_json_lines
+from sodakit.generate.translate import Translator, task_of
+from sodakit.model.config import model_size
+from sodakit.recipes.finetune import FinetuneSettings, finetune, finetune_config
+from sodakit.train.config import LoraConfig, TrainConfig
+from sodakit.train.objective import Objective
+from sodakit.train.schedule import learning_rate
+from sodakit.train.trainer import train
+from tests.pair_stores import pair_store
+from tests.stores import small_store
+
+ROOT = Path(__file__).parents[2]
+
+
+class Parrot:
+    """A judge that always hears the same."""
+
+    name, fingerprint = "parrot", "parrot"
+
+    def transcribe(self, waves):
+        return ["hello house"] * len(waves)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return pair_store(tmp_path_factory.mktemp("pairs"), pairs=24)
+
+
+@pytest.fixture(scope="module")
+def base(store, tmp_path_factory):
+    """A model that was trained on the recordings, not on the pairs."""
+    run = tmp_path_factory.mktemp("base")
+    config = config_for(store, None, "full")
+    whole = replace(config.data.sources[0], view=replace(config.data.sources[0].view, task=""))
+    pretraining = replace(config, data=replace(config.data, sources=(whole,)), validation=(), steps=2)
+    train(replace(pretraining, loss=replace(config.loss, given_spans=0)), run, device="cpu")
+    return run
+
+
+def settings_for(kind: str) -> FinetuneSettings:
+    lora = LoraConfig(rank=2) if kind == "lora" else None
+    return FinetuneSettings(
+        epochs=3, patience=3, batch_rows=2, peak_lr=1e-2, lora=lora, report_cases=2, max_s=1.0
+    )
+
+
+def config_for(store: Path, init: Path | None, kind: str) -> TrainConfig:
+    _, vocabulary = open_language(store)
+    shape = model_size("nano", vocabulary.size, context=256)
+    config = finetune_config(settings_for(kind), store, init, shape)
+    return replace(config, precision="float32", log_every_steps=1, save_every_steps=2)
+
+
+def run_finetune(store: str, init: str, kind: str, out: str) -> Path:
+    """What the killed process runs."""
+    settings = settings_for(kind)
+    config = config_for(Path(store), Path(init), kind)
+    return finetune(config, settings, Path(out), ToyCodec(), Parrot(), device="cpu")
+
+
+def test_the_defaults_are_the_published_settings(store):
+    config = finetune_config(
+        FinetuneSettings(), store, None, model_size("nano", open_language(store)[1].size)
+    )
+    optim, schedule = config.optim, config.schedule
+    assert (schedule.peak_lr, optim.weight_decay, optim.beta1, optim.beta2, optim.eps) == (
+        2e-5,
+        0.01,
+        0.9,
+        0.999,
+        1e-8,
+    )
+    assert (config.data.batch_rows, config.loss.z_loss, optim.clip_norm, config.loss.given_spans) == (
+        64,
+        1e-4,
+        1.0,
+        1,
+    )
+    rates = [learning_rate(step, 1000, schedule) / 2e-5 for step in (0, 29, 515, 999)]
+    assert rates == pytest.approx([1 / 30, 1.0, 0.55, 0.1], abs=0.002)
+
+
+def test_the_loss_is_taken_on_the_answers_alone_unless_told_otherwise(store):
+    config = config_for(store, None, "full")
+    _, vocabulary = open_language(store)
+    batch = Loader(config.data, vocabulary).batch(0)
+    counts = {}
+    for given in (0, 1):
+        objective = Objective(
+            vocabulary, replace(config.loss, given_spans=given), torch.device("cpu"), torch.float32
+        )
+        targets = objective.targets(batch, slice(None), 1.0)
+        counts[given] = len(targets.targets_T)
+        assert objective.total_weight(batch) == counts[given]
+        assert not (given and vocabulary.bos in targets.targets_T)
+    padding = sum(
+        row[-1]
+        for ids_T, row in zip(batch.ids_BT, batch.lengths, strict=True)
+        if ids_T[-row[-1]] == vocabulary.eos
+    )
+    assert counts[0] == batch.ids_BT.size - len(batch.ids_BT) - padding
+    assert counts[1] < 0.8 * counts[0]
+
+
+def test_each_epoch_is_reported_and_the_best_opens_as_a_plain_translator(store, base, tmp_path):
+    best = run_finetune(str(store), str(base), "lora", str(tmp_path))
+    rows = read_json_lines(tmp_path / "epochs.jsonl")
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert {"asr_bleu", "wer", "duration_ratio", "silence_share", "num_unended"} <= set(
+        rows[0]["scores"]["all"]
+    )
+    assert set(rows[0]["scores"]) == {"all", "es-en"}
+    assert (tmp_path / "report.html").read_text().count("<audio") >= 4
+    assert list((tmp_path / "samples").glob("step_*/*_output.wav"))
+    assert not any("lora" in name for name in load_checkpoint(best).weights())
+    assert task_of(best) == task_of(tmp_path) == "s2st"
+    before, after = (
+        load_checkpoint(latest_checkpoint(base / "checkpoints")).weights(),
+        load_checkpoint(best).weights(),
+    )
+    assert torch.equal(before["embedding.weight"], after["embedding.weight"])
+    assert not torch.equal(
+        before["blocks.0.attention.query.weight"], after["blocks.0.attention.query.weight"]
+    )
+    made = Translator.load(tmp_path, codec=ToyCodec(), device="cpu").translate_codes(
+        [np.zeros((4, 3), np.uint16)], to="en", max_s=0.5, max_text_tokens=8
+    )[0]
+    assert made.spoken is not None and made.spoken.codes_KF.shape[1] <= 6
+
+
+def test_a_text_that_fills_the_context_is_a_failed_translation_and_no_error(store, base, tmp_path):
+    """An early epoch writes on and on; its safety report must say so rather than end the run."""
+    run_finetune(str(store), str(base), "full", str(tmp_path))
+    translator = Translator.load(tmp_path, codec=ToyCodec(), device="cpu")
+    context = translator.model.model.config.context
+    codes = [np.zeros((4, frames), np.uint16) for frames in (3, (context - 12) // 4, context)]
+    made = translator.translate_codes(codes, max_s=0.5, max_text_tokens=8)
+    assert [m.ended for m in made[1:]] == [False, False]
+    assert made[2].spoken is not None and len(made[2].spoken.wave.samples_S) == 0
+    plan = translator.plan(codes[0], max_s=0.5, max_text_tokens=8)
+    answer = next(plan)
+    with pytest.raises(StopIteration) as end:  # one at a time, as a server drives it
+        while True:
+            answer = plan.send(translator.model.engine.generate([answer])[0])
+    assert end.value.value.text == made[0].text
+    np.testing.assert_array_equal(end.value.value.spoken.codes_KF, made[0].spoken.codes_KF)
+    with pytest.raises(ConfigError, match="Cut it into sentences"):
+        translator.translate(Wave(np.zeros(8000 * 60, np.float32), 8000))
+
+
+def test_a_model_that_was_not_fine_tuned_does_not_translate(base):
+    with pytest.raises(CheckpointError, match="sodakit finetune"):
+        Translator.load(base, codec=ToyCodec())
+
+
+def test_training_stops_when_no_epoch_is_better(store, base, tmp_path):
+    """The parrot's score never changes, so the first epoch stays the best."""
+    settings = replace(settings_for("full"), patience=1)
+    config = config_for(store, base, "full")
+    best = finetune(config, settings, tmp_path, ToyCodec(), Parrot(), device="cpu")
+    rows = read_json_lines(tmp_path / "epochs.jsonl")
+    assert [row["stopped"] for row in rows] == [False, True]
+    assert load_checkpoint(best).state["step"] == rows[0]["step"]
+    assert finetune(config, settings, tmp_path, ToyCodec(), Parrot(), device="cpu") == best
+    assert len(read_json_lines(tmp_path / "epochs.jsonl")) == 2
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_a_killed_fine_tuning_goes_on_to_the_same_end(store, base, tmp_path, kind):
+    """SIGKILL in the second epoch: weights and reports at the end equal those of a run left alone, bit for bit."""
+    run_finetune(str(store), str(base), kind, str(tmp_path / "whole"))
+    call = f"run_finetune({str(store)!r}, {str(base)!r}, {kind!r}, {str(tmp_path / 'killed')!r})"
+    code = f"import torch; torch.set_num_threads({torch.get_num_threads()}); " + (
+        f"from tests.recipes.test_finetune import run_finetune; {call}"
+    )
+    command = [sys.executable, "-c", code]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline_s = time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < deadline_s:
+        if (tmp_path / "killed" / "epochs.jsonl").exists():
+            os.kill(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.005)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    run_finetune(str(store), str(base), kind, str(tmp_path / "killed"))
+    ends = [
+        load_checkpoint(latest_checkpoint(tmp_path / n / "checkpoints")).weights()
+        for n in ("whole", "killed")
+    ]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    rows = [read_json_lines(tmp_path / n / "epochs.jsonl") for n in ("whole", "killed")]
+    assert rows[0] == rows[1]
+
+
+def test_pairs_of_another_tokenizer_are_refused(base, tmp_path):
+    other = small_store(tmp_path, codebooks=4, size=32)
+    with pytest.raises(ConfigError, match="--tokenizer"):
+        finetune_config(FinetuneSettings(), other, base)
+
+
+def test_replay_needs_a_store_to_replay():
+    with pytest.raises(ConfigError, match="--base"):
+        FinetuneSettings(replay_fraction=0.2)
