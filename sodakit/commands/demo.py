@@ -26,7 +26,7 @@ class Options:
     codec: str = "mini"
     """mini, toy, kyutai/mimi, or a folder."""
     steps: int | None = None
-    """Training steps; default: 950, fewer for little data."""
+    """Training steps; default: 1150, fewer for little data."""
     sentences: int | None = None
     """Sentences of built-in speech to train on; default: 4000."""
     seed: int = 0
