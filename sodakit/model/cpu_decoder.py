@@ -25,7 +25,7 @@ def supports(config: ModelConfig) -> bool:
     """Whether the compiled step takes models of this shape on this machine."""
     wholes = (config.width, config.ffn_width)
     fits = all(width % 16 == 0 for width in wholes) and config.head_width in _HEAD_WIDTHS
-    return fits and native.library() is not None
+    return fits and native.compiled() is not None
 
 
 def quantised(weight_RC: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,7 +171,7 @@ def _threads(work: int) -> int:
 
 
 def _call(name: str, *arguments: object) -> None:
-    library = native.library()
+    library = native.compiled()
     assert library is not None, "checked when the decoder was made"
     function = getattr(library, name)
     function.restype = None

@@ -60,7 +60,7 @@ class Tokens(Structure):
 
 
 @lru_cache(maxsize=1)
-def library() -> ctypes.CDLL | None:
+def compiled() -> ctypes.CDLL | None:
     """The compiled step, or None where there is no C++ compiler that takes it.
 
     It is kept in the user's cache folder under a name made of source, flags and processor.

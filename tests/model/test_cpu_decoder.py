@@ -8,7 +8,7 @@ from sodakit.model.cpu_decoder import CpuDecoder, quantised, supports
 from sodakit.model.kv_cache import KVCache
 from sodakit.model.transformer import Transformer
 
-pytestmark = pytest.mark.skipif(native.library() is None, reason="needs a C++ compiler")
+pytestmark = pytest.mark.skipif(native.compiled() is None, reason="needs a C++ compiler")
 V = 150
 PRECISIONS = ("float32", "bfloat16", "int8")
 
