@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import transformers
 
+from sodakit.checkpoint.hf import hf_config
 from sodakit.codec.toy import ToyCodec
 from sodakit.generate.engine import Batch, Engine, Request
 from sodakit.generate.sampling import Sampling
@@ -77,16 +78,7 @@ def ours(engine: Engine, clock: Callable[[], float]) -> Run:
 
 def theirs(config: ModelConfig, precision: str, clock: Callable[[], float]) -> Run:
     """transformers' `generate` with its dynamic cache and the same sampling, over the whole vocabulary."""
-    shape = transformers.Qwen3Config(
-        vocab_size=config.vocab_size,
-        hidden_size=config.width,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        num_key_value_heads=config.kv_heads,
-        head_dim=config.head_width,
-        intermediate_size=config.ffn_width,
-        attn_implementation="sdpa",
-    )
+    shape = transformers.Qwen3Config(**hf_config(config), attn_implementation="sdpa")
     model = transformers.Qwen3ForCausalLM(shape).eval()
     if precision == "bfloat16":
         model = model.to(torch.bfloat16)

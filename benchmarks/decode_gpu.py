@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import transformers
 
+from sodakit.checkpoint.hf import hf_config
 from sodakit.generate.engine import Engine, Request
 from sodakit.generate.frame_graph import FrameEngine
 from sodakit.generate.sampling import Sampling
@@ -85,15 +86,7 @@ def ours(model: Transformer, batch: int, prompt_tokens: int, frames: int) -> Cal
 
 def theirs(config: ModelConfig, batch: int, prompt_tokens: int, new_tokens: int) -> Callable[[], float]:
     """The same with `generate`, static cache, which compiles itself."""
-    shape = transformers.Qwen3Config(
-        vocab_size=config.vocab_size,
-        hidden_size=config.width,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        num_key_value_heads=config.kv_heads,
-        head_dim=config.head_width,
-        intermediate_size=config.ffn_width,
-    )
+    shape = transformers.Qwen3Config(**hf_config(config))
     model = transformers.Qwen3ForCausalLM(shape).to("cuda", torch.bfloat16).eval()
     ids_BT = torch.randint(0, 1000, (batch, prompt_tokens), device="cuda")
 

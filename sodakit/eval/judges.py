@@ -23,6 +23,7 @@ from torch.nn import functional
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
 from sodakit.errors import CheckpointError, ConfigError
+from sodakit.eval.hub import revision_of
 from sodakit.eval.recogniser import (
     RATE_HZ,
     SUBSAMPLING,
@@ -280,9 +281,7 @@ class HubJudge:
                 f"{model_id!r} does not load as a speech recogniser ({str(error).splitlines()[0]}). "
                 "Needed: the hub id or folder of a Whisper- or Wav2Vec2-like model with its processor."
             ) from error
-        commit = getattr(config, "_commit_hash", None) or digest(
-            *(v.float().numpy().tobytes() for v in model.state_dict().values())
-        )
+        commit = revision_of(model, config)
         return cls(model_id, commit, language, model.eval().to(device), processor, writes)
 
     @property

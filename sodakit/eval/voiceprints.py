@@ -17,6 +17,7 @@ import torch
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
 from sodakit.errors import ConfigError
+from sodakit.eval.hub import revision_of
 from sodakit.eval.recogniser import RATE_HZ, SILENCE_FRAMES, log_mels
 from sodakit.files import digest
 
@@ -122,9 +123,7 @@ class HubSpeaker:
                 f"{model_id!r} does not load as a speaker model ({str(error).splitlines()[0]}). "
                 "Needed: the hub id or folder of a WavLM-like model with an x-vector head."
             ) from error
-        commit = getattr(model.config, "_commit_hash", None) or digest(
-            *(v.float().numpy().tobytes() for v in model.state_dict().values())
-        )
+        commit = revision_of(model, model.config)
         return cls(model_id, commit, model.eval().to(device), extractor)
 
     @property
