@@ -14,7 +14,6 @@ from torch import Tensor
 
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
-from sodakit.codec import quantizer
 from sodakit.codec.load import load_codec
 from sodakit.codec.melody import Melody
 from sodakit.codec.mini import MiniCodec
@@ -27,9 +26,9 @@ def chains(network: MiniNetwork, latent_BFD: Tensor) -> dict[str, tuple[Tensor, 
     """The semantic and acoustic entries (B, F, D) by each way to choose them."""
     found = {}
     for paths in (1, 8, 32):
-        quantizer._PATHS = paths
+        network.quantizer.search_paths = paths
         found[f"{paths} paths"] = network.quantizer.entries(network.quantizer.encode(latent_BFD))
-    quantizer._PATHS = 8
+    network.quantizer.search_paths = 8
     codes_BKF = network.quantizer.encode(latent_BFD)
     found["8 paths, last level left out"] = network.quantizer.entries(codes_BKF[:, :-1])
     found["unquantised"] = (found["8 paths"][0], network.quantizer.acoustic_in(latent_BFD))

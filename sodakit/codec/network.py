@@ -69,6 +69,8 @@ class MiniConfig:
     """Entries in each codebook."""
     code_width: int = 64
     """Width of an entry."""
+    search_paths: int = 1
+    """Chains of acoustic codes kept while encoding: more give a better copy, and codes a model predicts less well."""
     phones: tuple[str, ...] = ()
     """Phones that codebook 0 was taught, in the order of the phone head's outputs. Empty: no phone head."""
 
@@ -93,6 +95,8 @@ class MiniConfig:
             raise ConfigError(
                 f"num_codebooks={self.num_codebooks}; the melody is codebook 1. Use 2, or melody=false."
             )
+        if self.search_paths < 1:
+            raise ConfigError(f"search_paths={self.search_paths}; at least 1 chain is kept.")
         if self.window_samples < self.hop_samples:
             raise ConfigError(
                 f"window_samples={self.window_samples} is shorter than hop_samples={self.hop_samples}: "
@@ -138,6 +142,7 @@ class MiniNetwork(nn.Module):
             config.code_width,
             1 + config.chain_levels,
             config.codebook_size,
+            config.search_paths,
         )
         self.outline = nn.Linear(config.code_width, config.hops_per_frame * config.num_bands, bias=False)
         start_as_cepstrum(self.quantizer.acoustic_in, self.outline, config)

@@ -14,10 +14,6 @@ Observer = Callable[[int, Tensor, Tensor], None]
 """Called in training with (codebook k, latents_ND, codes_N) of each level; learns the entries."""
 
 
-_PATHS = 8
-"""Chains kept while searching; 32 gained no more than a few thousandths of STOI over 8."""
-
-
 class Codebook(nn.Module):
     """`size` entries; a vector's code is the nearest one."""
 
@@ -57,9 +53,16 @@ class SplitQuantizer(nn.Module):
     """Codebook 0 on one projection of the latent, the others a residual chain on another."""
 
     def __init__(
-        self, width_in: int, width_out: int, code_width: int, num_codebooks: int, codebook_size: int
+        self,
+        width_in: int,
+        width_out: int,
+        code_width: int,
+        num_codebooks: int,
+        codebook_size: int,
+        search_paths: int = 1,
     ) -> None:
         super().__init__()
+        self.search_paths = search_paths
         self.semantic_in = nn.Linear(width_in, code_width)
         self.semantic_out = nn.Linear(code_width, width_out)
         self.acoustic_in = nn.Linear(width_in, code_width)
@@ -73,10 +76,11 @@ class SplitQuantizer(nn.Module):
         return codebook
 
     def encode(self, latent_BFD: Tensor) -> Tensor:
-        """The codes_BKF. The chain's are searched for together, not each for itself.
+        """The codes_BKF.
 
-        The nearest entry at one level can leave a residual that the next levels say badly: keeping `_PATHS` chains at
-        each level leaves a quarter less squared error than keeping one, and costs the decoder nothing.
+        The nearest entry at one level can leave a residual that the next levels say badly. With `search_paths` above 1
+        the chain's codes are searched for together: 8 chains kept at each level leave a quarter less squared error
+        than one, and cost the decoder nothing, but such codes are harder to predict (LOG.md, 2026-11-24).
         """
         semantic_BF = self.book(0).nearest(self.semantic_in(latent_BFD))
         residual_BFPD = self.acoustic_in(latent_BFD)[:, :, None]
@@ -85,7 +89,7 @@ class SplitQuantizer(nn.Module):
             entries_ND = self.book(k).entries
             error_BFPN = residual_BFPD.square().sum(-1, keepdim=True) - 2 * residual_BFPD @ entries_ND.T
             error_BFN = (error_BFPN + entries_ND.square().sum(-1)).flatten(2)
-            best_BFP = error_BFN.topk(min(_PATHS, error_BFN.shape[-1]), largest=False).indices
+            best_BFP = error_BFN.topk(min(self.search_paths, error_BFN.shape[-1]), largest=False).indices
             path_BFP, code_BFP = best_BFP // len(entries_ND), best_BFP % len(entries_ND)
             residual_BFPD = _take(residual_BFPD, path_BFP) - self.book(k)(code_BFP)
             chains_BFPK = torch.cat([_take(chains_BFPK, path_BFP), code_BFP[..., None]], dim=-1)
