@@ -90,6 +90,12 @@ def read_json_lines(path: Path | str) -> list[dict[str, Any]]:
     return rows
 
 
+def file_sha256(path: Path | str) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
 def digest(*parts: bytes | str) -> str:
     """A 16-character fingerprint of the parts, stable across machines and versions."""
     hasher = hashlib.blake2b(digest_size=8)

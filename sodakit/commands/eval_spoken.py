@@ -39,7 +39,8 @@ class JudgeOptions:
     """Who listens."""
 
     judge: str | None = None
-    """Whisper or Wav2Vec2 by hub id or folder, or a judge's .safetensors; default: one made without any download."""
+    """Whisper or Wav2Vec2 by hub id or folder, Whisper also as faster-whisper has it, or a judge's .safetensors;
+    default: one made without any download."""
     judge_revision: str | None = None
     """Commit on the hub."""
     judge_language: str | None = None
@@ -52,13 +53,11 @@ class JudgeOptions:
     def recogniser(self, texts: Sequence[str], out: Path, model: Path | None) -> "Judge":
         """The recogniser named, or the small one beside the model, or one trained on the built-in voices."""
         from sodakit.eval.default_judge import default_judge
-        from sodakit.eval.judges import CtcJudge, HubJudge
+        from sodakit.eval.judges import named_judge
 
         if self.judge is None:
             return default_judge(texts, out / "judge.safetensors", beside=model)
-        if self.judge.endswith(".safetensors"):
-            return CtcJudge.load(self.judge)
-        return HubJudge.load(self.judge, revision=self.judge_revision, language=self.judge_language)
+        return named_judge(self.judge, revision=self.judge_revision, language=self.judge_language)
 
     def speakers(self) -> "SpeakerJudge":
         """The speaker judge named, or the one without weights."""

@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
     options = read_options(Options, "finetune", argv)
     from sodakit.codec.load import load_codec
     from sodakit.eval.default_judge import default_judge
-    from sodakit.eval.judges import HubJudge
+    from sodakit.eval.judges import Judge, named_judge
     from sodakit.eval.voiceprints import SpectralSpeaker
     from sodakit.recipes.finetune import FinetuneSettings, finetune, finetune_config, pair_cases
     from sodakit.store.reader import StoreReader
@@ -94,10 +94,11 @@ def main(argv: list[str]) -> None:
         return
     spec = StoreReader(options.data).codec_spec
     codec = load_codec(options.codec or spec.name, num_codebooks=spec.num_codebooks)
+    judge: Judge
     if options.judge:
-        judge = HubJudge.load(options.judge)
+        judge = named_judge(options.judge)
     else:
         split = "validation" if "validation" in StoreReader(options.data).splits else "test"
         cases = pair_cases(options.data, split, options.task, codec, options.report_cases)
-        judge = default_judge([c.reference for c in cases], options.out / "judge.safetensors")  # type: ignore[assignment]
+        judge = default_judge([c.reference for c in cases], options.out / "judge.safetensors")
     print(finetune(config, settings, options.out, codec, judge, SpectralSpeaker(), device=options.device))

@@ -2,7 +2,7 @@
 
 `train_judge` makes one in a minute from the original recordings alone: log-mels, convolutions, CTC over
 characters (Graves et al. 2006), and a search that writes only words it was taught. `HubJudge` is a Whisper or
-Wav2Vec2 model by name and revision.
+Wav2Vec2 model by name and revision; `eval/whisper.py` has one for Whisper in CTranslate2 form.
 """
 
 import json
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from sodakit.eval.recogniser import (
     pad_mels,
     vary,
 )
+from sodakit.eval.whisper import FasterWhisperJudge, is_faster_whisper
 from sodakit.eval.words import normalise
 from sodakit.files import atomic_path, digest
 from sodakit.hardware import has_fast_bfloat16
@@ -58,6 +59,18 @@ class Judge(Protocol):
 
     def transcribe(self, waves: Sequence[Wave]) -> list[str]:
         """What is said in each sound; '' where nothing was heard."""
+
+
+@runtime_checkable
+class WritingJudge(Judge, Protocol):
+    """A judge that can also write with capitals and marks, which some normalisers keep."""
+
+    @property
+    def limit_s(self) -> float | None:
+        """The longest sound it hears at once; None where there is no limit."""
+
+    def write(self, waves: Sequence[Wave]) -> list[str]:
+        """What is said in each sound, as it writes it."""
 
 
 # --------------------------------------------------------------------------------------------------- judge
@@ -330,11 +343,21 @@ class HubJudge:
         return self.processor.batch_decode(ids_BT, skip_special_tokens=True)[0]
 
 
-def named_judge(name: str) -> Judge:
-    """The judge in a file that `CtcJudge.save` wrote, or the hub model or folder of that name.
+def named_judge(
+    name: str, *, revision: str | None = None, language: str | None = None, device: str = "cpu"
+) -> Judge:
+    """The judge in a file that `CtcJudge.save` wrote, or the hub model or folder of that name, in transformers' form
+    or in CTranslate2's.
 
+    Args:
+        revision: branch, tag or commit on the hub.
+        language: what a multilingual Whisper is told to expect, for example `en`.
     Raises:
         CheckpointError: the file holds no judge.
         ConfigError: no such model.
+        MissingExtra: it needs faster-whisper.
     """
-    return CtcJudge.load(name) if Path(name).is_file() else HubJudge.load(name)
+    if Path(name).is_file() or name.endswith(".safetensors"):
+        return CtcJudge.load(name)
+    kind = FasterWhisperJudge if is_faster_whisper(name) else HubJudge
+    return kind.load(name, revision=revision, language=language, device=device)

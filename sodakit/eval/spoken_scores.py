@@ -14,7 +14,7 @@ from sodakit.audio.files import read_wave
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError
 from sodakit.eval.cases import Recording, VoiceCase, original_of
-from sodakit.eval.judges import HubJudge, Judge
+from sodakit.eval.judges import Judge, WritingJudge
 from sodakit.eval.normalisers import normaliser
 from sodakit.eval.outputs import Output
 from sodakit.eval.results import Estimate, estimate, plain_estimate, provenance
@@ -222,7 +222,7 @@ def _heard(judge: Judge, waves: Sequence[Wave | None]) -> list[str | None]:
 
 
 def _listen(judge: Judge, waves: Sequence[Wave]) -> list[str]:
-    if not isinstance(judge, HubJudge):
+    if not isinstance(judge, WritingJudge):
         return judge.transcribe(waves)
     # A normaliser may keep what others delete, so judges that write marks are asked for them.
     longest_s = judge.limit_s or float("inf")

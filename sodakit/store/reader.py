@@ -14,7 +14,7 @@ import pyarrow as pa
 from sodakit.codec.contract import CodecSpec
 from sodakit.config import from_plain
 from sodakit.errors import StoreError
-from sodakit.files import read_json
+from sodakit.files import file_sha256, read_json
 from sodakit.store.columns import Columns, columns_of, join_columns
 from sodakit.store.flat import FlatShard, flat_shard
 from sodakit.store.schema import Utterance
@@ -23,7 +23,6 @@ from sodakit.store.shard import (
     TOKENIZER_KEY,
     ShardInfo,
     check_fingerprint,
-    file_sha256,
     flat_values,
     metadata_text,
     open_batch,

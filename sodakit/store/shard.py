@@ -3,7 +3,6 @@
 `store.json` can be lost or copied to the wrong place; the fingerprints in each shard cannot.
 """
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -137,12 +136,6 @@ def flat_values(batch: pa.RecordBatch, column: str) -> tuple[np.ndarray, np.ndar
     array = batch.column(column)
     values = array.values.to_numpy(zero_copy_only=True)
     return values, array.offsets.to_numpy(zero_copy_only=True)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _large_list(rows: Iterable[np.ndarray], dtype: type) -> pa.Array:

@@ -18,14 +18,13 @@ from sodakit import __version__
 from sodakit.codec.contract import CodecSpec
 from sodakit.config import to_plain
 from sodakit.errors import StoreError
-from sodakit.files import write_json, write_json_lines
+from sodakit.files import file_sha256, write_json, write_json_lines
 from sodakit.store.schema import SPLITS, Utterance
 from sodakit.store.shard import (
     CODEC_KEY,
     TOKENIZER_KEY,
     ShardInfo,
     check_fingerprint,
-    file_sha256,
     flat_values,
     metadata_text,
     open_batch,
