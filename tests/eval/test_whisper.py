@@ -43,24 +43,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         bos_token=special[0], eos_token=special[0], unk_token=special[0],
     ).save_pretrained(torch_form)  # fmt: skip
     torch.manual_seed(0)
-    model = WhisperForConditionalGeneration(
-        WhisperConfig(
-            vocab_size=end + len(special),
-            d_model=16,
-            encoder_layers=1,
-            decoder_layers=1,
-            encoder_attention_heads=2,
-            decoder_attention_heads=2,
-            encoder_ffn_dim=32,
-            decoder_ffn_dim=32,
-            bos_token_id=end,
-            eos_token_id=end,
-            pad_token_id=end,
-            decoder_start_token_id=end + 1,
-            suppress_tokens=[],
-            begin_suppress_tokens=[],
-        )  # fmt: skip
-    )
+    config = WhisperConfig(
+        vocab_size=end + len(special), d_model=16, encoder_layers=1, decoder_layers=1,
+        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32,
+        bos_token_id=end, eos_token_id=end, pad_token_id=end, decoder_start_token_id=end + 1,
+        suppress_tokens=[], begin_suppress_tokens=[],
+    )  # fmt: skip
+    model = WhisperForConditionalGeneration(config)
     model.generation_config.alignment_heads = [[0, 0]]
     model.save_pretrained(torch_form)
     WhisperFeatureExtractor().save_pretrained(torch_form)
