@@ -14,7 +14,7 @@ from sodakit.log import say
 
 @dataclass(frozen=True, kw_only=True)
 class Train:
-    """Train the mini codec on this machine's CPU; run it again after an interruption and it continues.
+    """Train the mini codec; run it again after an interruption and it continues.
 
     Example: sodakit codec train --out out/mini --minutes 60 --start sodakit/codec/weights --text sentences.jsonl.gz
     --data librispeech_clean100
@@ -32,6 +32,10 @@ class Train:
     """Folders of recordings to train on."""
     start: Path | None = None
     """Folder of a mini codec whose weights to begin with, as far as they fit."""
+    teacher: str | None = None
+    """Hub id or folder of a speech encoder (WavLM, HuBERT, …) that codebook 0 learns from, beside the phones."""
+    device: str = "cpu"
+    """Where it is trained: cpu, cuda, …"""
     threads: int = 2
     """CPU threads."""
     set: tuple[str, ...] = field(default=())
@@ -49,6 +53,8 @@ class Train:
             text=self.text,
             data=self.data,
             start=self.start,
+            teacher=self.teacher,
+            device=self.device,
             threads=self.threads,
         )
         codec = train(override(config, parse_overrides(list(self.set))))

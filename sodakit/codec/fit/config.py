@@ -47,6 +47,12 @@ class FitConfig:
     """Weight of the mismatch of third-octave envelopes, which is nearly 1 - STOI."""
     phone_weight: float = 0.8
     """Weight of the phone loss of codebook 0."""
+    teacher: str | None = None
+    """Hub id or folder of a speech encoder (WavLM, HuBERT, …) whose features codebook 0 learns to foretell."""
+    teacher_layer: int = -1
+    """Which of its hidden states: -1 is the last."""
+    teacher_weight: float = 2.0
+    """Weight of the teacher loss: 1 minus the cosine of its feature and what codebook 0 says of it."""
     semantic_gradient: float = 0.1
     """Share of the decoder's gradient that reaches codebook 0's branch. At 1 it drifts from phones to timbre."""
     full_depth_fraction: float = 0.5
@@ -55,6 +61,8 @@ class FitConfig:
     """Share of full-depth rows decoded from unquantised acoustic latents at first; falls to 0 by 60% of the time."""
     seed: int = 0
     """Of weights, voices, crops and dropout."""
+    device: str = "cpu"
+    """Where the network is trained: cpu, cuda, …"""
     threads: int = 2
     """CPU threads."""
     save_every_s: float = 120.0

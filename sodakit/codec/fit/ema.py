@@ -17,7 +17,7 @@ class EntryAverages:
         self._codebooks = [quantizer.book(k) for k in range(len(quantizer.codebooks))]
         self._decay, self._dead_below = decay, dead_below
         entries = torch.stack([codebook.entries for codebook in self._codebooks])
-        self.counts_KN = torch.ones(entries.shape[:2])
+        self.counts_KN = entries.new_ones(entries.shape[:2])
         self.sums_KND = entries.clone()
         self.started = False
 
@@ -28,7 +28,7 @@ class EntryAverages:
             self._restart(k, torch.arange(len(entries)), x_ND)
             self.started = k == len(self._codebooks) - 1
             return
-        seen = torch.zeros_like(counts).index_add_(0, codes_N, torch.ones(len(codes_N)))
+        seen = torch.zeros_like(counts).index_add_(0, codes_N, counts.new_ones(len(codes_N)))
         counts.mul_(self._decay).add_(seen, alpha=1 - self._decay)
         sums.mul_(self._decay).index_add_(0, codes_N, x_ND, alpha=1 - self._decay)
         entries.copy_(sums / counts.clamp_min(1e-5)[:, None])

@@ -45,7 +45,11 @@ def envelope_mismatch(decoded_BS: Tensor, original_BS: Tensor, sample_rate_hz: i
     bands = _third_octaves(window + 1, sample_rate_hz).to(decoded_BS.device)
     ours, theirs = (
         # Twice the window: 20 Hz a bin, as the lowest bands are 35 Hz wide.
-        torch.fft.rfft(wave_BS.unfold(-1, window, hop) * spectra.hann(window), n=2 * window).abs().square()
+        torch.fft.rfft(
+            wave_BS.unfold(-1, window, hop) * spectra.hann(window).to(wave_BS.device), n=2 * window
+        )
+        .abs()
+        .square()
         @ bands
         for wave_BS in (decoded_BS, original_BS)
     )

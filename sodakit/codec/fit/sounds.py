@@ -4,7 +4,7 @@ import gzip
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,9 @@ from sodakit.audio.files import AUDIO_SUFFIXES, read_wave, resample
 from sodakit.audio.wave import Wave
 from sodakit.codec.fit.config import FitConfig
 from sodakit.codec.fit.speakers import speakers
+from sodakit.codec.fit.teacher import Teacher
 from sodakit.errors import AudioError, ConfigError
-from sodakit.log import say
+from sodakit.log import progress_bar, say
 from sodakit.voices.espeak import Speech, Synthesizer, Voice
 from sodakit.voices.household import sentences
 
@@ -35,6 +36,8 @@ class Sound:
     """int16 at the codec's rate; int16 because hours of it stay in memory."""
     phones_T: np.ndarray
     """int16 index of the phone at each hop, or UNKNOWN."""
+    features_ND: np.ndarray | None = field(default=None, repr=False)
+    """float16, what the teacher makes of it; None without a teacher."""
 
 
 def plain_phone(phone: str) -> str:
@@ -107,8 +110,14 @@ def recordings(config: FitConfig) -> list[Sound]:
 class Batches:
     """An endless draw of training rows."""
 
-    def __init__(self, config: FitConfig, spoken: list[Sound], recorded: list[Sound]) -> None:
-        self._config = config
+    def __init__(
+        self,
+        config: FitConfig,
+        spoken: list[Sound],
+        recorded: list[Sound],
+        teacher: Teacher | None = None,
+    ) -> None:
+        self._config, self._teacher = config, teacher
         needed = (config.segment_frames + 1) * config.network.frame_samples
         self._spoken = [sound for sound in spoken if len(sound.samples_S) > needed]
         self._recorded = [sound for sound in recorded if len(sound.samples_S) > needed]
@@ -120,10 +129,10 @@ class Batches:
     def draw(self, random: np.random.Generator) -> "Batch":
         """`batch_rows` random cuts."""
         rows = [self._row(random) for _ in range(self._config.batch_rows)]
-        waves, phones = zip(*rows, strict=True)
-        return Batch(*(torch.from_numpy(np.stack(part)) for part in (waves, phones)))
+        parts = [torch.from_numpy(np.stack(part)).to(self._config.device) for part in zip(*rows, strict=True)]
+        return Batch(*parts)
 
-    def _row(self, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _row(self, random: np.random.Generator) -> tuple[np.ndarray, ...]:
         network = self._config.network
         use_real = bool(self._recorded) and (not self._spoken or random.random() < self._config.real_fraction)
         pool = self._recorded if use_real else self._spoken
@@ -134,7 +143,12 @@ class Batches:
         first = start * network.hop_samples
         wave_S = sound.samples_S[first : first + length].astype(np.float32) / 32768
         cut = slice(start, start + hops)
-        return _change_microphone(wave_S, random), sound.phones_T[cut].astype(np.int64)
+        row = _change_microphone(wave_S, random), sound.phones_T[cut].astype(np.int64)
+        if self._teacher is None or sound.features_ND is None:
+            return row
+        frame_s = network.frame_samples / network.sample_rate_hz
+        start_s = first / network.sample_rate_hz
+        return *row, self._teacher.pool(sound.features_ND, start_s, self._config.segment_frames, frame_s)
 
 
 @dataclass(frozen=True)
@@ -145,6 +159,21 @@ class Batch:
     """float32, with the encoder's lookahead at the end."""
     phones_BT: Tensor
     """int64 phone at each hop, or UNKNOWN."""
+    features_BFD: Tensor | None = None
+    """float32, the teacher's mean in each frame; None without a teacher."""
+
+
+def taught(sounds: list[Sound], teacher: Teacher, sample_rate_hz: int) -> list[Sound]:
+    """The sounds with the teacher's features."""
+    with progress_bar() as bar:
+        return [
+            replace(sound, features_ND=teacher.features(_as_wave(sound, sample_rate_hz)))
+            for sound in bar.track(sounds, description="teacher")
+        ]
+
+
+def _as_wave(sound: Sound, sample_rate_hz: int) -> Wave:
+    return Wave(sound.samples_S.astype(np.float32) / 32768, sample_rate_hz)
 
 
 def _change_microphone(wave_S: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Training the mini codec, on a CPU, within a given time. Killed at any moment, it resumes from its checkpoint."""
+"""Training the mini codec, on a CPU or a GPU, within a given time. Killed at any moment, it resumes from its checkpoint."""
 
 import json
 import math
@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from sodakit.codec.fit.config import FitConfig
 from sodakit.codec.fit.ema import EntryAverages
 from sodakit.codec.fit.losses import RESOLUTIONS, envelope_mismatch, spectral_distances
-from sodakit.codec.fit.sounds import UNKNOWN, Batch, Batches, recordings, synthetic
+from sodakit.codec.fit.sounds import UNKNOWN, Batch, Batches, recordings, synthetic, taught
+from sodakit.codec.fit.teacher import Teacher
 from sodakit.codec.mini import MiniCodec, load_mini
 from sodakit.codec.network import MiniNetwork
 from sodakit.config import config_digest, to_plain
@@ -31,15 +32,21 @@ _LOG_EVERY_STEPS = 25  # odd, so that logged steps alternate between resolutions
 class Fit:
     """A training run: its network, optimiser, entry averages and clock."""
 
-    def __init__(self, config: FitConfig, batches: Batches) -> None:
+    def __init__(self, config: FitConfig, batches: Batches, teacher_width: int = 0) -> None:
         torch.manual_seed(config.seed)
         self.config, self._batches = config, batches
-        self.network = MiniNetwork(config.network)
+        self.network = MiniNetwork(config.network).to(config.device)
+        # From what codebook 0 says to what the teacher, if there is one, hears; of use in training only.
+        heads = [nn.Linear(config.network.code_width, teacher_width)] if teacher_width else []
+        self.teacher_head = nn.Sequential(*heads).to(config.device)
         self.averages = EntryAverages(self.network.quantizer)
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=config.peak_lr, betas=(0.8, 0.98), weight_decay=0.01, fused=True
+            self._parameters(), lr=config.peak_lr, betas=(0.8, 0.98), weight_decay=0.01, fused=True
         )
         self.step, self.elapsed_s = 0, 0.0
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [*self.network.parameters(), *self.teacher_head.parameters()]
 
     @property
     def progress(self) -> float:
@@ -70,7 +77,7 @@ class Fit:
             group["lr"] = self.learning_rate()
         self.optimizer.zero_grad(set_to_none=True)
         losses["total"].backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
         return {name: float(value.detach()) for name, value in losses.items()} | {
@@ -79,16 +86,18 @@ class Fit:
 
     def _losses(self, batch: Batch, random: np.random.Generator) -> dict[str, Tensor]:
         config, network = self.config, self.network
-        depth_B, bypass_B = (torch.from_numpy(drawn) for drawn in _draw_depths(config, self.progress, random))
-        with torch.autocast("cpu", torch.bfloat16):
+        drawn = _draw_depths(config, self.progress, random)
+        depth_B, bypass_B = (torch.from_numpy(rows).to(config.device) for rows in drawn)
+        kind = torch.device(config.device).type
+        with torch.autocast(kind, torch.bfloat16):
             latent = network.latents(batch.wave_BS)
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(kind, enabled=False):
             quantized = network.quantizer(
                 latent.float(), depth_B, bypass_B, config.semantic_gradient, self.averages.observe
             )
             with torch.no_grad():
                 log_pitch_BT = network.melody.log_pitch(network.listen(batch.wave_BS))
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(kind, torch.bfloat16):
             decoded_BS = network.decode_latents(quantized.latent_BFD, quantized.acoustic_BFD, log_pitch_BT)
         original_BS = batch.wave_BS[:, : decoded_BS.shape[1]]
         # Two of the four a step, a long window and a short one: spectra are half the cost.
@@ -96,9 +105,10 @@ class Fit:
         mel, stft = spectral_distances(decoded_BS.float(), original_BS, config.network.sample_rate_hz, some)
         envelope = envelope_mismatch(decoded_BS.float(), original_BS, config.network.sample_rate_hz)
         phone, accuracy = self._phone_loss(quantized.semantic_BFD, batch.phones_BT)
+        teacher = self._teacher_loss(quantized.semantic_BFD, batch.features_BFD)
         total = config.mel_weight * mel + config.stft_weight * stft
         total = total + config.commitment_weight * quantized.commitment + config.phone_weight * phone
-        total = total + config.envelope_weight * envelope
+        total = total + config.envelope_weight * envelope + config.teacher_weight * teacher
         return {
             "total": total,
             "mel": mel,
@@ -107,20 +117,28 @@ class Fit:
             "envelope": envelope,
             "phone": phone,
             "phone_accuracy": accuracy,
+            "teacher": teacher,
         }
 
     def _phone_loss(self, semantic_BFD: Tensor, phones_BT: Tensor) -> tuple[Tensor, Tensor]:
         if not self.config.network.phones or not bool((phones_BT != UNKNOWN).any()):
-            return torch.zeros(()), torch.full((), math.nan)
+            return torch.zeros((), device=semantic_BFD.device), torch.full((), math.nan)
         logits = self.network.phone_logits(semantic_BFD)
         loss = functional.cross_entropy(logits.flatten(0, 1), phones_BT.flatten(), ignore_index=UNKNOWN)
         known = phones_BT != UNKNOWN
         return loss, (logits.argmax(-1) == phones_BT)[known].float().mean()
 
+    def _teacher_loss(self, semantic_BFD: Tensor, features_BFD: Tensor | None) -> Tensor:
+        if features_BFD is None:
+            return torch.zeros((), device=semantic_BFD.device)
+        said_BFD = self.teacher_head(semantic_BFD)
+        return 1 - functional.cosine_similarity(said_BFD, features_BFD, dim=-1).mean()
+
     def save(self) -> None:
         """Write the checkpoint, and the codec as it is now."""
         state = {
             "network": self.network.state_dict(),
+            "teacher_head": self.teacher_head.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "averages": self.averages.state(),
             "step": self.step,
@@ -135,7 +153,7 @@ class Fit:
         """A copy of the network as a codec, rounded to float16 as it will be shipped."""
         copy = MiniNetwork(self.config.network)
         copy.load_state_dict(
-            {name: value.half().float() for name, value in self.network.state_dict().items()}
+            {name: value.half().float().cpu() for name, value in self.network.state_dict().items()}
         )
         return MiniCodec(copy)
 
@@ -170,12 +188,13 @@ class Fit:
         path = self.config.out / "checkpoint.pt"
         if not path.exists():
             return False
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location=self.config.device)
         if state["config"] != config_digest(self.config.network):
             raise CheckpointError(
                 f"{path} belongs to a codec of another shape or other phones. Use another --out, or the settings it began with."
             )
         self.network.load_state_dict(state["network"])
+        self.teacher_head.load_state_dict(state["teacher_head"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.averages.load(state["averages"])
         self.step, self.elapsed_s = state["step"], state["elapsed_s"]
@@ -188,8 +207,8 @@ def train(config: FitConfig) -> MiniCodec:
         raise ConfigError("network.melody=false: a codec without a melody can no longer be trained.")
     with torch_threads(config.threads):
         config.out.mkdir(parents=True, exist_ok=True)
-        config, batches = _prepare(config)
-        fit = Fit(config, batches)
+        config, batches, teacher = _prepare(config)
+        fit = Fit(config, batches, teacher.width if teacher else 0)
         resumed = fit.resume()
         if not resumed and config.start is not None:
             fit.start_from(config.start)
@@ -200,7 +219,7 @@ def train(config: FitConfig) -> MiniCodec:
         return fit.codec()
 
 
-def _prepare(config: FitConfig) -> tuple[FitConfig, Batches]:
+def _prepare(config: FitConfig) -> tuple[FitConfig, Batches, Teacher | None]:
     started_s = time.monotonic()
     spoken, phones = synthetic(config) if config.voices_hours > 0 else ([], ())
     recorded = recordings(config)
@@ -209,7 +228,11 @@ def _prepare(config: FitConfig) -> tuple[FitConfig, Batches]:
     took = format_duration(time.monotonic() - started_s)
     say(f"{hours[0]:.2f} h of voices, {hours[1]:.2f} h of recordings, {len(phones)} phones, in {took}.")
     config = replace(config, network=replace(config.network, phones=phones))
-    return config, Batches(config, spoken, recorded)
+    teacher = None
+    if config.teacher is not None:
+        teacher = Teacher.load(config.teacher, layer=config.teacher_layer, device=config.device)
+        spoken, recorded = (taught(pool, teacher, rate_hz) for pool in (spoken, recorded))
+    return config, Batches(config, spoken, recorded, teacher), teacher
 
 
 def _run(fit: Fit) -> None:
@@ -234,7 +257,8 @@ def _report(fit: Fit, losses: dict[str, float], metrics: Any) -> None:
     metrics.flush()
     shown = "  ".join(
         f"{name} {losses[name]:.3f}"
-        for name in ("mel", "stft", "envelope", "phone", "phone_accuracy", "commitment")
+        for name in ("mel", "stft", "envelope", "phone", "phone_accuracy", "teacher", "commitment")
+        if name != "teacher" or fit.config.teacher
     )
     say(f"step {fit.step}  {shown}  left {fit.left}")
 
