@@ -58,6 +58,10 @@ def main(argv: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         say("Stopped. The same command goes on from the last checkpoint.")
         raise SystemExit(130) from None
+    except BrokenPipeError:
+        # Whoever read our output has seen enough, as `head` does. What is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
 
 
 def usage() -> str:

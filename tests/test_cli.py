@@ -53,3 +53,11 @@ def test_python_dash_m_is_the_command():
         [sys.executable, "-m", "sodakit", "--version"], capture_output=True, text=True, check=True
     )
     assert found.stdout.startswith("sodakit ")
+
+
+def test_output_that_nobody_reads_any_more_is_no_error():
+    command = [sys.executable, "-m", "sodakit", "eval", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()  # before a word of it is written
+        assert process.stderr.read() == ""
+    assert process.returncode == 141
