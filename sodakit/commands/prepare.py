@@ -9,6 +9,7 @@ import tyro
 from rich.console import Console
 
 from sodakit.commands.options import read_options
+from sodakit.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,8 +50,10 @@ class Options:
     speech_padding_s: float = 0.2
     """Kept before and after each utterance."""
     transcribe: str | None = None
-    """Recogniser that writes down what has no transcript: a name of `sodakit eval --judge`. Its texts are in
-    OUT/listened/ too."""
+    """Recogniser that writes down what has no transcript: a hub id, a folder, or a judge's .safetensors. Its texts
+    are in OUT/listened/ too; --max-repeats and --max-rate-deviations find those it made up."""
+    listen_only: bool = False
+    """Stop when everything is cut and transcribed, so that the notes can be mended before the store is made."""
     codec: str = "mini"
     """Codec: `mini`, `toy`, `mimi`, a folder or a Hugging Face id."""
     num_codebooks: int | None = None
@@ -134,6 +137,11 @@ def main(argv: list[str]) -> None:
         print(f"Encoding will take about {estimate_cost(codec, plan.duration_s, chosen.workers)}.")
         return
     items, chosen = listened(items, options, chosen)
+    if options.listen_only:
+        print(
+            f"Heard. Mend {options.out / 'listened'} where needed, then run the same without --listen-only."
+        )
+        return
     prepare(items, options.out, codec, chosen, tokenizer)
 
 
@@ -144,6 +152,10 @@ def listened(
     from sodakit.prepare.listening import cut_at_pauses, transcribe
     from sodakit.prepare.pauses import PauseRule
 
+    if options.listen_only and not options.segment and options.transcribe is None:
+        raise ConfigError(
+            "--listen-only has nothing to do; needed with it: --segment, --transcribe, or both."
+        )
     folder = options.out / "listened"
     if options.segment:
         rule = PauseRule(

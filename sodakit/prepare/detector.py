@@ -1,4 +1,4 @@
-"""The probability of speech in a sound of any length, heard piece by piece: silero-vad's network from faster-whisper."""
+"""The probability of speech in a sound of any length, heard part by part: silero-vad's network from faster-whisper."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 import soxr
 
+from sodakit.audio.files import read_blocks
 from sodakit.audio.wave import Wave
 from sodakit.errors import MissingExtra
 from sodakit.files import digest
 from sodakit.prepare.pauses import RATE_HZ
 from sodakit.prepare.recording import Item
 
-PIECE_S = 300
-"""Sound in memory at once. Whole seconds, so that pieces meet at whole samples of every rate."""
+PART_S = 300
+"""Sound in memory at once, where it is no file. Whole seconds: parts meet at whole samples of every rate."""
 FRAME_SAMPLES = 512
 CONTEXT_SAMPLES = 64
 """Of the frame before, heard again with each frame."""
@@ -25,10 +26,11 @@ STATE_SHAPE = (1, 1, 128)
 """Of the recurrent layer's two states."""
 
 
-def listen(item: Item, piece_s: int = PIECE_S) -> tuple[np.ndarray, float]:
+def listen(item: Item) -> tuple[np.ndarray, float]:
     """Probability of speech in each 32 ms as float32 probabilities_F, and the seconds that were heard.
 
-    The network's state and the resampler's go over from piece to piece, so the pieces cannot be heard in the result.
+    Memory does not grow with the sound. The network's state and the resampler's go over from part to part, so the
+    parts cannot be told from the result.
 
     Raises:
         AudioError: the sound cannot be decoded.
@@ -38,19 +40,13 @@ def listen(item: Item, piece_s: int = PIECE_S) -> tuple[np.ndarray, float]:
 
     def counted() -> Iterator[Wave]:
         nonlocal heard_s
-        for wave in pieces(item, piece_s):
+        for wave in _parts(item):
             heard_s += wave.duration_s
             yield wave
 
     network = open_network()
     probabilities = list(_frame_probabilities(network, _resampled(counted())))
     return np.concatenate([np.zeros(0, np.float32), *probabilities]), heard_s
-
-
-def pieces(item: Item, piece_s: int = PIECE_S) -> Iterator[Wave]:
-    """The item's sound in consecutive parts."""
-    for start_s in range(0, math.ceil(item.sound_duration_s()), piece_s):
-        yield replace(item, start_s=start_s, end_s=start_s + piece_s).read()
 
 
 @cache
@@ -79,6 +75,15 @@ def detector_name() -> str:
 
     paths = sorted(Path(get_assets_path()).glob("silero*.onnx"))
     return f"silero-vad@{digest(*(path.read_bytes() for path in paths))}"
+
+
+def _parts(whole: Item) -> Iterator[Wave]:
+    """The sound of a whole item, part by part."""
+    if whole.audio is not None:
+        yield from read_blocks(whole.audio)
+        return
+    for start_s in range(0, math.ceil(whole.sound_duration_s()), PART_S):
+        yield replace(whole, start_s=start_s, end_s=start_s + PART_S).read()
 
 
 def _resampled(waves: Iterable[Wave]) -> Iterator[np.ndarray]:

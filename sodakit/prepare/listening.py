@@ -14,7 +14,7 @@ from sodakit.config import to_plain
 from sodakit.errors import AudioError, ConfigError
 from sodakit.log import progress_bar, say
 from sodakit.prepare.checks import Limits, check_item, check_wave
-from sodakit.prepare.detector import PIECE_S, detector_name, listen
+from sodakit.prepare.detector import detector_name, listen
 from sodakit.prepare.notebook import Notebook, Row, note
 from sodakit.prepare.pauses import PauseRule, utterance_times
 from sodakit.prepare.recording import Item
@@ -37,9 +37,7 @@ class Transcriber:
     """What is said in each sound; '' where nothing was heard."""
 
 
-def cut_at_pauses(
-    items: Iterable[Item], folder: Path, rule: PauseRule, fresh: bool = False, piece_s: int = PIECE_S
-) -> list[Item]:
+def cut_at_pauses(items: Iterable[Item], folder: Path, rule: PauseRule, fresh: bool = False) -> list[Item]:
     """The items, with every whole recording that has no transcript cut into its utterances, in time order.
 
     A recording without speech, or that cannot be decoded, becomes an item with that problem.
@@ -49,7 +47,6 @@ def cut_at_pauses(
         folder: for `segments/`, the notes.
         rule: what is an utterance.
         fresh: set aside what was noted under another rule.
-        piece_s: sound in memory at once; the cuts do not depend on it.
     Raises:
         ConfigError: the notes are of another rule, or cannot be read.
         MissingExtra: the detector is not installed.
@@ -57,7 +54,7 @@ def cut_at_pauses(
     items, notebook = list(items), Notebook(folder / "segments")
     notebook.begin({"detector": detector_name(), **to_plain(rule)}, fresh)
     waiting = unheard(filter(is_uncut, items), notebook, ANY_LENGTH)
-    hear = lambda batch: [row for item in batch for row in _find_utterances(item, rule, piece_s)]  # noqa: E731
+    hear = lambda batch: [row for item in batch for row in _find_utterances(item, rule)]  # noqa: E731
     _hear(waiting, notebook, hear, "find pauses (s)", CUT_S)
     return list(_cut(items, notebook))
 
@@ -165,9 +162,9 @@ def _batches(waiting: Iterable[tuple[Item, float]], batch_s: float) -> Iterator[
         yield batch
 
 
-def _find_utterances(item: Item, rule: PauseRule, piece_s: int) -> list[Row]:
+def _find_utterances(item: Item, rule: PauseRule) -> list[Row]:
     try:
-        probabilities_F, heard_s = listen(item, piece_s)
+        probabilities_F, heard_s = listen(item)
     except AudioError as error:
         return [note(item, reason="undecodable", problem=str(error))]
     times_s = utterance_times(probabilities_F, heard_s, rule)

@@ -2,6 +2,8 @@
 
 import json
 import math
+import sys
+import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sodakit.audio import files
 from sodakit.audio.files import read_wave, write_wave
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError, MissingExtra
@@ -105,21 +108,35 @@ def test_a_long_recording_is_cut_in_its_silences_and_keeps_all_speech(tmp_path, 
 
 @needs_data
 @pytest.mark.parametrize("rate_hz", [16_000, 22_050])
-def test_the_pieces_a_recording_is_read_in_cannot_be_told_from_its_cuts(tmp_path, detects, rate_hz):
+def test_the_parts_a_recording_is_read_in_cannot_be_told_from_its_cuts(
+    tmp_path, detects, monkeypatch, rate_hz
+):
     """A border inside a word must neither cut it nor make the detector deaf for a moment."""
     joined(tmp_path / "long.wav", spoken(4, rate_hz), 0.8, rate_hz)
-    item = talk(tmp_path / "long.wav")
-    whole_F, whole_s = listen(item)
-    for piece_s in (1, 7):
-        pieces_F, pieces_s = listen(item, piece_s)
-        assert pieces_s == pytest.approx(whole_s) and len(pieces_F) == len(whole_F)
-        assert np.abs(pieces_F - whole_F).max() < 1e-3
-    found = [
-        cut_at_pauses([item], tmp_path / str(piece_s), PauseRule(longest_s=8), piece_s=piece_s)
-        for piece_s in (1000, 3)
-    ]
-    assert len(found[0]) == len(found[1]) > 5
-    assert np.abs(np.subtract(times(found[0]), times(found[1]))).max() <= FRAME_S
+    file, whole = talk(tmp_path / "long.wav"), Item(id="x", wave=read_wave(tmp_path / "long.wav"))
+    monkeypatch.setattr(detector, "PART_S", 1000)
+    whole_F, whole_s = listen(whole)
+    uncut = cut_at_pauses([whole], tmp_path / "whole", PauseRule(longest_s=8))
+    monkeypatch.setattr(detector, "PART_S", 1)
+    monkeypatch.setattr(files, "BLOCK_VALUES", 3 * rate_hz - 777)
+    for number, item in enumerate((file, whole)):
+        parts_F, parts_s = listen(item)
+        assert parts_s == pytest.approx(whole_s) and len(parts_F) == len(whole_F)
+        assert np.abs(parts_F - whole_F).max() < 1e-3
+        cut = cut_at_pauses([item], tmp_path / str(number), PauseRule(longest_s=8))
+        assert len(cut) == len(uncut) > 5
+        assert np.abs(np.subtract(times(cut), times(uncut))).max() <= FRAME_S
+
+
+def test_listening_holds_no_long_recording_in_memory(tmp_path, detects):
+    """Five minutes at 48 kHz are 58 MB; hours must take no more than these do."""
+    write_wave(tmp_path / "long.wav", Wave(np.zeros(300 * 48_000, np.float32), 48_000))
+    detector.open_network()
+    tracemalloc.start()
+    listen(talk(tmp_path / "long.wav"))
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 25e6
 
 
 @needs_data
@@ -227,7 +244,7 @@ def test_what_has_a_transcript_or_is_a_part_is_left_alone(tmp_path, detects):
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "faster_whisper.vad", None)
+    monkeypatch.setitem(sys.modules, "faster_whisper.vad", None)
     detector.open_network.cache_clear()
     with pytest.raises(MissingExtra, match=r"pip install 'sodakit\[asr\]'"):
         cut_at_pauses([noise("n")], tmp_path, RULE)
@@ -247,11 +264,11 @@ def test_a_killed_run_listens_only_to_the_rest_and_ends_with_the_same(tmp_path, 
 
     heard = []
 
-    def dies_at_the_third(item, piece_s):
+    def dies_at_the_third(item):
         heard.append(item.id)
         if len(heard) == 3:
             raise KeyboardInterrupt
-        return listen(item, piece_s)
+        return listen(item)
 
     monkeypatch.setattr(listening, "listen", dies_at_the_third)
     with pytest.raises(KeyboardInterrupt):
@@ -387,7 +404,7 @@ def test_a_forecast_counts_what_would_be_heard_and_hears_nothing(tmp_path, monke
 
 
 def test_a_recording_that_breaks_off_fails_alone(tmp_path, detects, monkeypatch):
-    def broken(item, piece_s):
+    def broken(item):
         raise AudioError("breaks off after 1 s")
 
     monkeypatch.setattr(listening, "listen", broken)
