@@ -61,7 +61,8 @@ class Notebook:
         """
         found: dict[str, list[Row]] = defaultdict(list)
         for path in self._files():
-            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            # Not by splitlines: it also breaks at characters that a text may hold.
+            for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
                 if line.strip():
                     row = _row(line, f"{path}, line {number}")
                     found[row["fingerprint"]].append(row)
@@ -69,12 +70,13 @@ class Notebook:
 
     def write(self, name: str, rows: Sequence[Row]) -> None:
         """Add a file with these rows, named so that a person finds it."""
-        last = max((int(path.name.split("_")[0]) for path in self._files()), default=-1)
+        numbers = (re.match(r"\d+", path.name) for path in self._files())
+        last = max((int(number[0]) for number in numbers if number), default=-1)
         readable = re.sub(r"[^\w.-]+", "_", name, flags=re.ASCII)[-80:]
         write_json_lines(self.folder / f"{last + 1:05d}_{readable}.jsonl", rows)
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob("[0-9]*_*.jsonl"))
+        return sorted(self.folder.glob("*.jsonl"))
 
 
 def note(item: Item, **more: Any) -> Row:
@@ -82,12 +84,12 @@ def note(item: Item, **more: Any) -> Row:
     return {"item": item.id, "audio": item.place, **more, "fingerprint": item.fingerprint()}
 
 
-def _row(line: str, where: str) -> Row:
+def _row(line: bytes, where: str) -> Row:
     wrong = ""
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        wrong, row = f"is not JSON ({error.msg}, column {error.colno})", {}
+    except ValueError as error:  # no JSON, or no UTF-8
+        wrong, row = f"is not JSON ({error})", {}
     if not wrong and not (isinstance(row, dict) and isinstance(row.get("fingerprint"), str)):
         wrong = "has no 'fingerprint'"
     for name, kinds in {"start_s": (int, float), "end_s": (int, float), "text": str, "problem": str}.items():

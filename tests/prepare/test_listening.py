@@ -374,12 +374,25 @@ def test_fresh_keeps_notes_of_the_same_settings(tmp_path):
     assert len(scribe.heard_s) == 1
 
 
-@pytest.mark.parametrize("line", ["{no", "[1]", '{"text": "x"}', '{"fingerprint": "x", "text": 3}'])
+def test_a_persons_own_file_and_odd_characters_are_read(tmp_path):
+    items, scribe = [tone("a", text=None)], Scribe()
+    transcribe(items, tmp_path, scribe.transcriber, Limits())
+    (path,) = (tmp_path / "transcripts").glob("*.jsonl")
+    text = path.read_text().replace("0.5 seconds", "one\u2028line")
+    path.unlink()
+    (tmp_path / "transcripts/mine.jsonl").write_text(text)
+    assert transcribe(items, tmp_path, scribe.transcriber, Limits())[0].text == "one\u2028line"
+    assert len(scribe.heard_s) == 1
+
+
+@pytest.mark.parametrize(
+    "line", ["{no", "[1]", '{"text": "x"}', '{"fingerprint": "x", "text": 3}', '{"text": "\udcff"}']
+)
 def test_a_line_that_was_mended_badly_is_named(tmp_path, line):
     items, scribe = [tone("a", text=None)], Scribe()
     transcribe(items, tmp_path, scribe.transcriber, Limits())
     (path,) = (tmp_path / "transcripts").glob("*.jsonl")
-    path.write_text(path.read_text() + line + "\n")
+    path.write_bytes(path.read_bytes() + line.encode("utf-8", "surrogateescape"))
     with pytest.raises(ConfigError, match=rf"{path.name}, line 2, .*Mend the line"):
         transcribe(items, tmp_path, scribe.transcriber, Limits())
 
