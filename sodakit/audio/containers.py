@@ -32,21 +32,23 @@ def probe_container(handle: BinaryIO, demuxer: str, name: str) -> tuple[float, i
         return duration_s, stream.rate, stream.channels
 
 
-def read_container(handle: BinaryIO, demuxer: str, name: str, start: int, stop: int) -> np.ndarray:
-    """float32 samples_S from `start` to `stop`, the mean of all channels. It decodes from the beginning.
+def container_blocks(
+    handle: BinaryIO, demuxer: str, name: str, start: int, stop: int
+) -> Iterator[np.ndarray]:
+    """float32 samples_S from `start` to `stop`, the mean of all channels, in the small parts that they are decoded in.
+
+    It decodes from the beginning.
 
     Raises:
         AudioError: damaged, without sound, or PyAV is not installed.
     """
-    pieces = [np.zeros(0, np.float32)]
     with _open(handle, demuxer, name) as container:
         place = 0
         for samples_S in _decoded(container):
             if place >= stop:
                 break
-            pieces.append(samples_S[max(0, start - place) : stop - place])
+            yield samples_S[max(0, start - place) : stop - place]
             place += len(samples_S)
-    return np.concatenate(pieces)
 
 
 def _decoded(container: "InputContainer") -> Iterator[np.ndarray]:

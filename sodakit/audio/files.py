@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from sodakit.audio.containers import probe_container, read_container
+from sodakit.audio.containers import container_blocks, probe_container
 from sodakit.audio.headers import check_promised_bytes, container_of, has_exact_length
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError
@@ -97,19 +97,33 @@ def read_part(
         length = round(info.duration_s * rate_hz)
         start = min(round((start_s or 0.0) * rate_hz), length)
         stop = length if end_s is None else min(round(end_s * rate_hz), length)
-        container = container_of(handle)
-        if container:
-            samples_S = read_container(handle, container, name, start, stop)
-        else:
-            samples_S = _decode(handle, name, start, stop)
-        exact = not container and has_exact_length(handle)
-    # A header that counts samples is taken at its word; one that estimates may be half wrong.
-    if len(samples_S) < (stop - start - LENGTH_SLACK if exact else (stop - start) / 2):
-        raise AudioError(
-            f"{name} breaks off after {len(samples_S) / rate_hz:.2f} s; its header promises "
-            f"{(stop - start) / rate_hz:.2f} s. It is damaged: fetch it again, or leave it out."
-        )
+        samples_S = np.concatenate([np.zeros(0, np.float32), *_blocks(handle, name, start, stop)])
+        _check_length(handle, name, len(samples_S), stop - start, rate_hz)
     return Wave(samples_S, rate_hz)
+
+
+def read_blocks(source: Source, name: str = "") -> Iterator[Wave]:
+    """The sound of a file in consecutive parts of at least a second, mono: for those who need not hold all of it.
+
+    Args:
+        source: a file's path, or a sound file opened for reading in binary.
+        name: what errors call it; default: the path.
+    Raises:
+        AudioError: as `read_part`; that it breaks off, after the last part.
+    """
+    with _opened(source, name) as (handle, name):
+        info = _probe(handle, name)
+        rate_hz, length = info.sample_rate_hz, round(info.duration_s * info.sample_rate_hz)
+        gathered, num_gathered, num_read = [np.zeros(0, np.float32)], 0, 0
+        for block_S in _blocks(handle, name, 0, length):
+            gathered.append(block_S)
+            num_gathered += len(block_S)
+            if num_gathered >= rate_hz:
+                yield Wave(np.concatenate(gathered), rate_hz)
+                num_read += num_gathered
+                gathered, num_gathered = [np.zeros(0, np.float32)], 0
+        yield Wave(np.concatenate(gathered), rate_hz)
+        _check_length(handle, name, num_read + num_gathered, length, rate_hz)
 
 
 def resample(wave: Wave, sample_rate_hz: int) -> Wave:
@@ -188,17 +202,20 @@ def _probe(handle: BinaryIO, name: str) -> AudioInfo:
     return info
 
 
-def _decode(handle: BinaryIO, name: str, start: int, stop: int) -> np.ndarray:
-    """float32 samples_S, the mean of all channels."""
+def _blocks(handle: BinaryIO, name: str, start: int, stop: int) -> Iterator[np.ndarray]:
+    """float32 samples_S from `start` to `stop` in parts, the mean of all channels."""
+    container = container_of(handle)
+    if container:
+        yield from container_blocks(handle, container, name, start, stop)
+        return
     handle.seek(0)
-    pieces = [np.zeros(0, np.float32)]
     try:
         with soundfile.SoundFile(handle) as file:
             file.seek(start)
             while start < stop:
                 count = min(stop - start, max(1, BLOCK_VALUES // file.channels))
                 block_SC = file.read(count, dtype="float32", always_2d=True)
-                pieces.append(block_SC.mean(axis=1))
+                yield block_SC.mean(axis=1)
                 start += count
                 if len(block_SC) < count:
                     break
@@ -207,7 +224,16 @@ def _decode(handle: BinaryIO, name: str, start: int, stop: int) -> np.ndarray:
             f"{name} opens but cannot be decoded ({_first_line(error)}). "
             "It is damaged: fetch it again, or leave it out."
         ) from error
-    return np.concatenate(pieces)
+
+
+def _check_length(handle: BinaryIO, name: str, found: int, promised: int, rate_hz: int) -> None:
+    # A header that counts samples is taken at its word; one that estimates may be half wrong.
+    exact = not container_of(handle) and has_exact_length(handle)
+    if found < (promised - LENGTH_SLACK if exact else promised / 2):
+        raise AudioError(
+            f"{name} breaks off after {found / rate_hz:.2f} s; its header promises "
+            f"{promised / rate_hz:.2f} s. It is damaged: fetch it again, or leave it out."
+        )
 
 
 def _unreadable(name: str, error: Exception) -> str:

@@ -1,6 +1,6 @@
 """`sodakit prepare`: folders of recordings to a store of codes and text."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -9,11 +9,13 @@ import tyro
 from rich.console import Console
 
 from sodakit.commands.options import read_options
+from sodakit.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sodakit.codec.contract import CodecSpec
+    from sodakit.prepare.listening import Transcriber
     from sodakit.prepare.options import PrepareOptions
     from sodakit.prepare.recording import Item
 
@@ -27,6 +29,7 @@ class Options:
     them, or text alone. Killed at any moment, the same command makes only what is missing.
 
     Example: sodakit prepare recordings/ --out stores/mine --codec mini --workers 2
+    Long and without transcripts: sodakit prepare talks/ --out stores/talks --segment --transcribe openai/whisper-small
     """
 
     folders: tyro.conf.Positional[tuple[Path, ...]]
@@ -35,6 +38,22 @@ class Options:
     """The store's folder."""
     recipe: str | None = None
     """Read the folders as this public corpus, by lhotse's recipe: librispeech, mls, commonvoice, vctk, …"""
+    segment: bool = False
+    """Cut whole recordings without a transcript at pauses (extra `asr`). The cuts are in OUT/listened/, to be
+    mended by hand where needed."""
+    longest_segment_s: float = 30.0
+    """Longest utterance that --segment makes; Whisper hears 30 seconds at once."""
+    least_silence_s: float = 0.5
+    """Shorter silences are no pause."""
+    least_speech_s: float = 0.25
+    """Shorter speech is none."""
+    speech_padding_s: float = 0.2
+    """Kept before and after each utterance."""
+    transcribe: str | None = None
+    """Recogniser that writes down what has no transcript: a hub id, a folder, or a judge's .safetensors. Its texts
+    are in OUT/listened/ too; --max-repeats and --max-rate-deviations find those it made up."""
+    listen_only: bool = False
+    """Stop when everything is cut and transcribed, so that the notes can be mended before the store is made."""
     codec: str = "mini"
     """Codec: `mini`, `toy`, `mimi`, a folder or a Hugging Face id."""
     num_codebooks: int | None = None
@@ -84,7 +103,8 @@ class Options:
     dry_run: bool = False
     """Print what would be made, and stop."""
     fresh: bool = False
-    """Delete what an earlier run left in the store's folder, and start over."""
+    """Delete what an earlier run left in the store's folder, and start over. What was heard under the same settings
+    is kept, under others set aside."""
 
 
 def main(argv: list[str]) -> None:
@@ -94,6 +114,7 @@ def main(argv: list[str]) -> None:
     from sodakit.prepare.checks import reasons_table
     from sodakit.prepare.cleaning import split_long
     from sodakit.prepare.cost import estimate_cost
+    from sodakit.prepare.listening import foresee
     from sodakit.prepare.plan import make_plan, request
     from sodakit.prepare.stages import prepare
     from sodakit.tokens.text import TextTokenizer
@@ -103,6 +124,10 @@ def main(argv: list[str]) -> None:
     items = list(chain.from_iterable(open_corpus(folder, options, codec.spec) for folder in options.folders))
     chosen = prepare_options(options)
     if options.dry_run:
+        items, sentences = foresee(
+            items, options.out / "listened", chosen.limits, options.segment, options.transcribe
+        )
+        print(*sentences, sep="\n", end="\n" if sentences else "")
         fingerprint = tokenizer.fingerprint if tokenizer else None
         items = list(split_long(items, chosen.limits))
         plan = make_plan(items, request(items, codec.spec, fingerprint, chosen), chosen)
@@ -111,7 +136,49 @@ def main(argv: list[str]) -> None:
             Console().print(reasons_table(plan.rejected, plan.num_items))
         print(f"Encoding will take about {estimate_cost(codec, plan.duration_s, chosen.workers)}.")
         return
+    items, chosen = listened(items, options, chosen)
+    if options.listen_only:
+        print(
+            f"Heard. Mend {options.out / 'listened'} where needed, then run the same without --listen-only."
+        )
+        return
     prepare(items, options.out, codec, chosen, tokenizer)
+
+
+def listened(
+    items: "list[Item]", options: Options, chosen: "PrepareOptions"
+) -> "tuple[list[Item], PrepareOptions]":
+    """The items cut and transcribed, where that is asked for; and the options, which then name the recogniser."""
+    from sodakit.prepare.listening import cut_at_pauses, transcribe
+    from sodakit.prepare.pauses import PauseRule
+
+    if options.listen_only and not options.segment and options.transcribe is None:
+        raise ConfigError(
+            "--listen-only has nothing to do; needed with it: --segment, --transcribe, or both."
+        )
+    folder = options.out / "listened"
+    if options.segment:
+        rule = PauseRule(
+            longest_s=options.longest_segment_s,
+            least_silence_s=options.least_silence_s,
+            least_speech_s=options.least_speech_s,
+            padding_s=options.speech_padding_s,
+        )
+        items = cut_at_pauses(items, folder, rule, options.fresh)
+    if options.transcribe is not None:
+        transcriber = open_transcriber(options.transcribe)
+        items = transcribe(items, folder, transcriber, chosen.limits, options.fresh)
+        chosen = replace(chosen, transcriber=f"{transcriber.name} {transcriber.fingerprint}")
+    return items, chosen
+
+
+def open_transcriber(name: str) -> "Transcriber":
+    """The judge of that name, as one who writes transcripts: with capitals and marks where it has them."""
+    from sodakit.eval.judges import named_judge
+    from sodakit.prepare.listening import Transcriber
+
+    judge = named_judge(name)
+    return Transcriber(judge.name, judge.fingerprint, getattr(judge, "write", judge.transcribe))
 
 
 def open_corpus(folder: Path, options: Options, codec: "CodecSpec") -> "Iterator[Item]":

@@ -72,7 +72,7 @@ class Rejection:
 def check_item(item: Item, limits: Limits) -> tuple[float, Rejection | None]:
     """The seconds the item will give as its header says, and why it is left out (None: it is not)."""
     if item.problem is not None:
-        return 0.0, Rejection("bad row", item.problem)
+        return 0.0, Rejection(item.reason, item.problem)
     if item.is_text:
         empty = Rejection("no sound and no text", "neither an audio file nor a transcript")
         return 0.0, None if (item.text or "").strip() else empty

@@ -21,6 +21,8 @@ class PrepareOptions:
     """What is left out for what the others are like."""
     split: SplitRule = field(default_factory=SplitRule)
     """Which recordings are held out."""
+    transcriber: str | None = None
+    """Name and fingerprint of the recogniser that wrote the transcripts nobody had supplied; None where none did."""
     text_vocab_size: int = 512
     """Ids of the tokenizer trained on the transcripts, where none is given."""
     shard_duration_s: float | None = None
@@ -55,6 +57,7 @@ class PrepareOptions:
             **to_plain(self.limits),
             **to_plain(self.cleaning),
             **{f"split.{name}": value for name, value in self.split.describe().items()},
+            "transcriber": self.transcriber,
             "text_vocab_size": self.text_vocab_size,
             "shard_duration_s": self.shard_duration_s,
             "batch_duration_s": self.batch_duration_s,

@@ -74,6 +74,8 @@ class Item:
     """Whatever else the source says of it, for split rules."""
     problem: str | None = None
     """Why its row in the source cannot be used; such an item goes to quarantine."""
+    reason: str = "bad row"
+    """What the quarantine counts that problem as: a few words, equal for equal causes."""
 
     def __post_init__(self) -> None:
         if not self.recording:

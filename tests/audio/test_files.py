@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sodakit.audio.files import data_uri, probe, read_wave, resample, write_wave
+from sodakit.audio.files import data_uri, probe, read_blocks, read_part, read_wave, resample, write_wave
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError
 
@@ -78,3 +78,23 @@ def test_real_formats_are_read():
     assert len(readable) >= 5
     for path in readable:
         assert abs(read_wave(path, 16_000).duration_s - probe(path).duration_s) < 0.1
+
+
+@pytest.mark.skipif(not VARIANTS.is_dir(), reason="needs the shared recordings")
+@pytest.mark.parametrize("suffix", ["wav", "flac", "aiff", "mp3", "ogg", "aac", "mp4", "webm"])
+def test_the_blocks_of_a_file_are_the_file(suffix, monkeypatch):
+    if suffix in ("aac", "mp4", "webm"):
+        pytest.importorskip("av")
+    whole = read_part(VARIANTS / f"p001.{suffix}")
+    monkeypatch.setattr("sodakit.audio.files.BLOCK_VALUES", 1000)
+    blocks = list(read_blocks(VARIANTS / f"p001.{suffix}"))
+    assert len(blocks) > 1 and all(len(b.samples_S) < 2 * whole.sample_rate_hz for b in blocks)
+    assert (np.concatenate([b.samples_S for b in blocks]) == whole.samples_S).all()
+
+
+@pytest.mark.skipif(not VARIANTS.is_dir(), reason="needs the shared recordings")
+def test_blocks_of_a_file_that_breaks_off_end_with_an_error(tmp_path):
+    whole = (VARIANTS / "p001.flac").read_bytes()
+    (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 4])
+    with pytest.raises(AudioError, match="damaged"):
+        list(read_blocks(tmp_path / "cut.flac"))
