@@ -21,6 +21,7 @@ ROUTES = [
     "POST /v1/audio/continuations",
     "POST /v1/audio/transcriptions",
     "POST /v1/audio/translations",
+    "POST /v1/audio/speech_translations",
     "POST /v1/audio/voices",
     "GET /v1/audio/voices",
     "DELETE /v1/audio/voices/{name}",
