@@ -32,6 +32,17 @@ ROUTES = [
 ]
 
 
+@pytest.fixture
+def service(translating_app):
+    return translating_app.state.service
+
+
+@pytest.fixture(scope="module")
+def address(translating_address):
+    """Of the server that can do most."""
+    return translating_address
+
+
 @pytest.fixture(scope="module")
 def description(address):
     return schemathesis.openapi.from_url(f"{address}/openapi.json")
