@@ -178,8 +178,7 @@ class _Written:
         # Of a tag, and of a letter of several bytes (U+FFFD), the rest is still to come.
         if not ended and ((not language and in_tag(text)) or text.endswith("\ufffd")):
             return None
-        new = (self._before + text)[len(self._told) :]
-        self._told += new
+        new, self._told = (self._before + text)[len(self._told) :], self._before + text
         if ended:
             self._ids, self._before = [], f"{self._told} " if self._told else ""
         return Words(_SIDES[self._span], new) if new else None
