@@ -180,12 +180,13 @@ class _Written:
             return None
         new, self._told = (self._before + text)[len(self._told) :], self._before + text
         if ended:
-            self._ids, self._before = [], f"{self._told} " if self._told else ""
+            apart = "" if not self._told or self._told.endswith(" ") else " "
+            self._ids, self._before = [], self._told + apart
         return Words(_SIDES[self._span], new) if new else None
 
     def whole(self) -> Words:
         """All of the text."""
-        return Words(_SIDES[self._span], self._told, True, self._language)
+        return Words(_SIDES[self._span], self._told.strip(), True, self._language)
 
 
 async def passages(service: Service, translator: Translator, wave: Wave, wanted: Wanted) -> list[Passage]:
