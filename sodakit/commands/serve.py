@@ -1,9 +1,10 @@
 """`sodakit serve`: the model behind HTTP, with a page to try it."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
@@ -11,10 +12,16 @@ from sodakit.commands.options import read_options
 from sodakit.errors import ConfigError, MissingExtra
 from sodakit.log import say
 
+if TYPE_CHECKING:
+    from sodakit.generate.speech_model import SpeechModel
+    from sodakit.generate.translate import Translator
+
 
 @dataclass(frozen=True)
 class Options:
     """Serve a model: OpenAI-compatible speech and transcription, a WebSocket, and a page to try it in a browser.
+
+    A folder of `sodakit finetune` translates too.
 
     A key that clients must send is read from the environment variable SODAKIT_API_KEY.
 
@@ -22,7 +29,7 @@ class Options:
     """
 
     model: tyro.conf.Positional[Path] = Path("runs/demo/model")
-    """Checkpoint, or run folder."""
+    """Checkpoint, run folder, or folder of `sodakit finetune`."""
     host: str = "127.0.0.1"
     """Address to listen at. Any other than a loopback address needs a key."""
     port: int = 8000
@@ -40,6 +47,8 @@ class Options:
     piece_s: float | None = None
     """Cut recordings into pieces of at most this length; default: what the context holds. Shorter pieces suit models
     that were trained on short ones."""
+    translates: tuple[str, ...] = ()
+    """Languages that a fine-tuned model translates, as es:en; default: those written down when it was fine-tuned."""
     voices: Path | None = None
     """Folder in which uploaded voices are kept; default: in memory."""
     allow_host: tuple[str, ...] = ()
@@ -66,6 +75,7 @@ def main(argv: list[str]) -> None:
             raise
         raise MissingExtra(str(error.name), "serve", "Serving") from error
     from sodakit.generate.speech_model import SpeechModel
+    from sodakit.generate.translate import best_of
 
     key = os.environ.get("SODAKIT_API_KEY") or None
     if options.host not in LOOPBACK and key is None:
@@ -84,15 +94,16 @@ def main(argv: list[str]) -> None:
         hosts = None
     else:
         hosts = (*LOOPBACK, options.host, *options.allow_host)
+    path = best_of(options.model)
+    model = SpeechModel.load(path, codec=options.codec, device=options.device, precision=options.precision)
     app = build_app(
-        SpeechModel.load(
-            options.model, codec=options.codec, device=options.device, precision=options.precision
-        ),
+        model,
         name=options.name or _run_name(options.model.resolve()),
         limits=limits,
         access=Access(key, hosts),
         voices_folder=options.voices,
         piece_s=options.piece_s,
+        translator=translator_for(model, path, options.translates),
     )
     say(f"Open http://{options.host}:{options.port}/ in a browser; the API is at /v1. Stop with Ctrl-C.")
     uvicorn.run(
@@ -105,6 +116,27 @@ def main(argv: list[str]) -> None:
         ws_max_size=1 << 20,
         timeout_graceful_shutdown=5,
     )
+
+
+def translator_for(model: "SpeechModel", path: Path, translates: Sequence[str]) -> "Translator | None":
+    """The model as one that translates; None if it was not fine-tuned on pairs.
+
+    Raises:
+        ConfigError: languages of a model that does not translate, or no pairs of languages.
+    """
+    from sodakit.generate.translate import Translator, directions_of, task_of
+    from sodakit.tokens.tasks import task
+
+    name = task_of(path)
+    if name is None and translates:
+        raise ConfigError(
+            f"{path} was not fine-tuned on pairs and does not translate. Leave --translates out."
+        )
+    pairs = [tuple(pair.split(":")) for pair in translates]
+    if not all(len(pair) == 2 and all(pair) for pair in pairs):
+        raise ConfigError(f"translates={' '.join(translates)}; needed: pairs of languages such as es:en.")
+    known = [(source, to) for source, to in pairs] or directions_of(path)
+    return None if name is None else Translator(model, task(name), known)
 
 
 def _run_name(folder: Path) -> str:

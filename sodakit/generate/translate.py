@@ -20,6 +20,33 @@ from sodakit.generate.speech_model import SPEECH, SpeechModel, Spoken
 from sodakit.tokens.frames import ids_to_codes
 from sodakit.tokens.tasks import PairSpan, Task, open_tag, task, untagged
 
+Direction = tuple[str, str]
+"""The languages (from, to) of a translation, as the model was taught to call them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """How a recording is to be translated."""
+
+    to: str = "en"
+    """Language of the translation. A task without target text speaks the one it was taught."""
+    source: str = ""
+    """Language of the recording; '' lets the model find out. A task without source text cannot be told."""
+    text: Sampling = GREEDY
+    """How text is chosen."""
+    sampling: Sampling = SPEECH
+    """How sound is drawn."""
+    max_text_tokens: int = 200
+    """Of each text."""
+    max_s: float = 30.0
+    """Longest translation."""
+    seed: int = 0
+    """Same seed, same sound."""
+    spoken: bool = True
+    """Whether the translation is spoken, by a task that speaks."""
+    decoded: bool = True
+    """Whether its speech is decoded; whoever hears it as it comes has no use for that."""
+
 
 @dataclass(frozen=True)
 class Translation:
@@ -40,10 +67,10 @@ class Translation:
 
 
 class Translator:
-    """A speech model and the task it was fine-tuned on."""
+    """A speech model, the task it was fine-tuned on, and its languages: () where nobody wrote them down."""
 
-    def __init__(self, model: SpeechModel, kind: Task) -> None:
-        self.model, self.task = model, kind
+    def __init__(self, model: SpeechModel, kind: Task, directions: Sequence[Direction] = ()) -> None:
+        self.model, self.task, self.directions = model, kind, tuple(directions)
 
     @classmethod
     def load(
@@ -61,7 +88,7 @@ class Translator:
                 f"{path} was not fine-tuned to translate: it learnt to write what it hears. Fine-tune it on pairs with "
                 "`sodakit finetune`."
             )
-        return cls(SpeechModel.load(path, codec=codec, device=device), task(name))
+        return cls(SpeechModel.load(path, codec=codec, device=device), task(name), directions_of(path))
 
     def translate(
         self, wave: Wave, *, to: str = "en", sampling: Sampling = SPEECH, max_s: float = 30.0, seed: int = 0
@@ -101,15 +128,9 @@ class Translator:
             seed: same seed, same sound.
         """
         languages = [to] * len(codes) if isinstance(to, str) else list(to)
+        wanted = Wanted(sampling=sampling, max_text_tokens=max_text_tokens, max_s=max_s, seed=seed)
         plans = [
-            self.plan(
-                codes_KF,
-                to=language,
-                sampling=sampling,
-                max_text_tokens=max_text_tokens,
-                max_s=max_s,
-                seed=seed + number,
-            )
+            self.plan(codes_KF, replace(wanted, to=language, seed=seed + number))
             for number, (codes_KF, language) in enumerate(zip(codes, languages, strict=True))
         ]
         made: list[Translation | None] = [None] * len(plans)
@@ -125,84 +146,87 @@ class Translator:
         return [m for m in made if m is not None]
 
     def plan(
-        self,
-        codes_KF: np.ndarray,
-        *,
-        to: str = "en",
-        sampling: Sampling = SPEECH,
-        max_text_tokens: int = 200,
-        max_s: float = 30.0,
-        seed: int = 0,
+        self, codes_KF: np.ndarray, wanted: Wanted | None = None
     ) -> Generator[Request, Completion, Translation]:
-        """The requests that translate one recording, one after the other; each is sent its completion.
+        """The requests that translate one recording, one for each of `spans`; each is sent its completion.
 
+        Spans for which the context has no room are not asked for: they are empty, and the translation has not ended.
         Whoever has an engine of his own (a server that batches) drives it:
 
             plan = translator.plan(codes_KF)
             request = next(plan)
             while True: request = plan.send(await answer(request))    # until StopIteration, whose value is the Translation
         """
+        wanted = wanted or Wanted()
         prompt_T, made = self.model.template.transcribe_prompt(codes_KF)[:-1], Translation()
-        for span in self.task.answer:
-            request = self._request(span, prompt_T, to, sampling, max_text_tokens, max_s, seed)
+        for span in self.spans(wanted):
+            request = self._request(span, prompt_T, wanted)
             if len(request.prompt_T) < self.model.model.config.context:
                 answer = yield request
             else:  # earlier spans have filled the context
                 answer = Completion(np.zeros(0, np.int32), False)
-            made = self._with(made, span, answer, to)
+            made = self._with(made, span, answer, wanted)
             prompt_T = np.concatenate([request.prompt_T, answer.ids_T, [request.closing]]).astype(np.int32)
         return made
 
-    def _request(
-        self,
-        span: PairSpan,
-        prompt_T: np.ndarray,
-        language: str,
-        sampling: Sampling,
-        max_text_tokens: int,
-        max_s: float,
-        seed: int,
-    ) -> Request:
+    def spans(self, wanted: Wanted) -> tuple[PairSpan, ...]:
+        """What is made, in order. Speech that nobody asked for is left out where it comes last, as it does in every
+        task: what stands before it does not depend on it."""
+        return tuple(span for span in self.task.answer if wanted.spoken or span != "target_speech")
+
+    def read(self, span: PairSpan, ids_T: Sequence[int] | np.ndarray, wanted: Wanted) -> tuple[str, str]:
+        """Language and words of a written span, or of its beginning; language '' while its tag is not whole."""
+        given, written = _given_language(span, wanted), self.model.tokenizer.decode(ids_T)
+        if not given:
+            return untagged(written)
+        language, text = untagged(open_tag(given) + written)
+        return language, text if language else written
+
+    def _request(self, span: PairSpan, prompt_T: np.ndarray, wanted: Wanted) -> Request:
         v, spec = self.model.vocabulary, self.model.codec.spec
         if span.endswith("speech"):
-            frames = max(1, round(max_s * spec.frame_rate_hz))
+            frames = max(1, round(wanted.max_s * spec.frame_rate_hz))
             room = self.model.model.config.context - len(prompt_T) - 2
             return Request(
                 prompt_T=np.append(prompt_T, v.audio_start).astype(np.int32),
                 closing=v.audio_end,
                 max_new_tokens=max(1, min(frames * self.model.template.num_codebooks + 1, room)),
-                semantic=sampling,
-                acoustic=sampling,
-                seed=seed,
+                semantic=wanted.sampling,
+                acoustic=wanted.sampling,
+                seed=wanted.seed,
             )
-        begun = self._tag(language) if span == "target_text" else []
+        given = _given_language(span, wanted)
+        begun = self.model.tokenizer.encode(open_tag(given)) if given else []
         return Request(
             prompt_T=np.concatenate([prompt_T, [v.text_start], begun]).astype(np.int32),
             closing=v.text_end,
-            max_new_tokens=max_text_tokens,
-            text=GREEDY,
-            seed=seed,
+            max_new_tokens=wanted.max_text_tokens,
+            text=wanted.text,
+            seed=wanted.seed,
         )
 
-    def _tag(self, language: str) -> list[int]:
-        return self.model.tokenizer.encode(open_tag(language))
-
-    def _with(self, made: Translation, span: PairSpan, answer: Completion, language: str) -> Translation:
+    def _with(self, made: Translation, span: PairSpan, answer: Completion, wanted: Wanted) -> Translation:
         ended = made.ended and answer.ended
         if span == "target_speech":
-            return replace(made, spoken=self._spoken(answer), ended=ended)
-        written = self.model.tokenizer.decode(answer.ids_T)
+            return replace(made, spoken=self._spoken(answer, wanted.decoded), ended=ended)
+        language, text = self.read(span, answer.ids_T, wanted)
+        language = language or _given_language(span, wanted)
         if span == "source_text":
-            heard_language, text = untagged(written)
-            return replace(made, source_language=heard_language, source_text=text, ended=ended)
-        written_language, text = untagged(open_tag(language) + written)
-        return replace(made, language=written_language or language, text=text, ended=ended)
+            return replace(made, source_language=language, source_text=text, ended=ended)
+        return replace(made, language=language, text=text, ended=ended)
 
-    def _spoken(self, answer: Completion) -> Spoken:
+    def _spoken(self, answer: Completion, decoded: bool) -> Spoken:
         model = self.model
         codes_KF = ids_to_codes(answer.ids_T, model.vocabulary, model.template.num_codebooks)
-        samples_S = model.codec.decode(codes_KF) if codes_KF.shape[1] else np.zeros(0, np.float32)
+        samples_S = np.zeros(0, np.float32)
+        if decoded and codes_KF.shape[1]:
+            samples_S = model.codec.decode(codes_KF)
         return Spoken(Wave(samples_S, model.codec.spec.sample_rate_hz), codes_KF, answer.ended)
+
+
+def _given_language(span: PairSpan, wanted: Wanted) -> str:
+    """The language whose tag the prompt begins a text with; '' where the model writes the tag."""
+    return {"source_text": wanted.source, "target_text": wanted.to}.get(span, "")
 
 
 def task_of(path: Path | str) -> str | None:
@@ -211,6 +235,13 @@ def task_of(path: Path | str) -> str | None:
     config = load_checkpoint(run if run.is_dir() else path).config
     tasks = [source.get("view", {}).get("task") for source in config.get("data", {}).get("sources", [])]
     return next((name for name in tasks if name), None)
+
+
+def directions_of(path: Path | str) -> tuple[Direction, ...]:
+    """The languages it was fine-tuned on, as `sodakit finetune` keeps them with the best epoch; () if it does not say."""
+    run = Path(path) / "checkpoints"
+    state = load_checkpoint(run if run.is_dir() else path).state
+    return tuple((source, target) for source, target in state.get("directions", ()))
 
 
 def best_of(path: Path | str) -> Path:

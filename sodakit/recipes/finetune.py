@@ -202,6 +202,14 @@ def pair_cases(
     return cases
 
 
+def directions(store: Path, task_name: str) -> list[tuple[str, str]]:
+    """The languages (from, to) of the pairs trained on, for whoever serves the model."""
+    reader, vocabulary = open_language(store)
+    view = PairView(reader, "train", task_name, vocabulary)
+    languages = [(view.utterances[a].language, view.utterances[b].language) for a, b in view.pairs]
+    return sorted({(source, target) for source, target in languages if source and target})
+
+
 def translate_cases(
     translator: Translator,
     cases: Sequence[PairCase],
@@ -299,7 +307,10 @@ class SafetyReport:
             self.folder / "best",
             model=model,
             weights=merge_adapters(model.state_dict()),
-            state={"step": step},
+            state={
+                "step": step,
+                "directions": directions(Path(self.config.data.sources[0].store), self.settings.task),
+            },
             config=to_plain(self.config),
             vocabulary_folder=self.folder / "vocabulary",
             codec=to_plain(self.codec.spec),

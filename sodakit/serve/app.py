@@ -10,6 +10,7 @@ from fastapi.staticfiles import StaticFiles
 
 from sodakit import __version__
 from sodakit.generate.speech_model import SpeechModel
+from sodakit.generate.translate import Translator
 from sodakit.serve.guard import Access, Guard
 from sodakit.serve.limits import Limits
 from sodakit.serve.live import live_router
@@ -29,6 +30,7 @@ def build_app(
     access: Access | None = None,
     voices_folder: Path | None = None,
     piece_s: float | None = None,
+    translator: Translator | None = None,
 ) -> FastAPI:
     """The server as an ASGI application; its model thread starts now and ends with the application.
 
@@ -38,10 +40,13 @@ def build_app(
         limits: what they may ask for.
         access: who they are.
         voices_folder: where uploaded voices outlive the server; default: nowhere.
-        piece_s: longest piece in which recordings are transcribed; default: what the context holds.
+        piece_s: longest piece in which recordings are transcribed and translated; default: what the context holds.
+        translator: the same model as one that translates, if it does.
     """
     limits, access = limits or Limits(), access or Access()
-    service = Service(model, name, limits, voices_folder=voices_folder, piece_s=piece_s)
+    service = Service(
+        model, name, limits, voices_folder=voices_folder, piece_s=piece_s, translator=translator
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -6,11 +6,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
-from sodakit.audio.wave import Wave
 from sodakit.generate.long_form import Segment, context_s, longest_piece_s
 from sodakit.generate.sampling import Sampling
+from sodakit.generate.translate import Wanted
 from sodakit.serve.guard import Access, bearer
-from sodakit.serve.problems import Problem
 from sodakit.serve.schemas import (
     SoundFormat,
     SpeechRequest,
@@ -20,9 +19,20 @@ from sodakit.serve.schemas import (
     verbose,
 )
 from sodakit.serve.service import Service, Timing
-from sodakit.serve.streaming import SoundAnswer, text_events, unless_gone
+from sodakit.serve.streaming import SoundAnswer, text_events, translation_events, unless_gone
+from sodakit.serve.translation import (
+    abilities,
+    described,
+    interpret,
+    languages,
+    passages,
+    segments,
+    translator_of,
+)
 
 Upload = Annotated[UploadFile, File()]
+To = Annotated[str | None, Form(max_length=35)]
+From = Annotated[str | None, Form(alias="from", max_length=35)]
 
 
 async def _service(request: Request) -> Service:
@@ -75,6 +85,7 @@ def _model(service: Service) -> dict[str, Any]:
         "codebook_size": spec.codebook_size,
         "context_s": round(context_s(service.model), 2),
         "longest_piece_s": round(min(longest_piece_s(service.model), service.piece_s or 1e9), 2),
+        "translation": abilities(service),
         "limits": {
             "recording_s": limits.recording_s,
             "voice_s": round(service.voice_s, 2),
@@ -116,11 +127,7 @@ async def continue_(
     It lasts at most `max_s` seconds, by default 10.
     """
     timing = Timing()
-    max_s = max_s or min(10.0, service.limits.speech_s)
-    if max_s > service.limits.speech_s:
-        raise Problem(
-            400, f"max_s={max_s:g}; at most {service.limits.speech_s:g} s are made here.", param="max_s"
-        )
+    max_s = service.check_length(max_s or min(10.0, service.limits.speech_s))
     wave = await service.read(await file.read())
     if prompt_s is not None and prompt_s < wave.duration_s:
         wave = wave.cut(wave.duration_s - prompt_s, wave.duration_s)
@@ -147,20 +154,67 @@ async def transcribe(
     sampling = Sampling(temperature=temperature)
     if stream:
         return await text_events(request, service, service.transcribe(wave, sampling))
-    segments = await unless_gone(request, service.transcript(wave, sampling))
-    return _transcript(segments, wave, response_format)
+    found = await unless_gone(request, service.transcript(wave, sampling))
+    return _written(found, wave.duration_s, response_format)
 
 
 @router.post("/audio/translations")
-async def translate(service: ServiceHere, file: Upload, model: Annotated[str, Form()]) -> Response:
-    """Speech to text in another language, which the models here have not been taught."""
+async def translate(
+    request: Request,
+    service: ServiceHere,
+    file: Upload,
+    model: Annotated[str, Form()],
+    response_format: Annotated[TextFormat, Form()] = "json",
+    temperature: Annotated[float, Form(ge=0, le=2)] = 0.0,
+    stream: Annotated[bool, Form()] = False,
+    to: To = None,
+    source: From = None,
+    seed: Annotated[int, Form(ge=0, lt=2**62)] = 0,
+    prompt: Annotated[str | None, Form()] = None,
+) -> Response:
+    """Speech to text in another language: English unless `to` names one. `prompt` is taken and not used."""
     service.check_model(model)
-    raise Problem(
-        501,
-        f"{service.name!r} does not translate: it was trained to write what it hears, in the language it hears. "
-        "Use /v1/audio/transcriptions, or serve a model fine-tuned to translate.",
-        code="not_supported",
-    )
+    translator = translator_of(service, "target_text")
+    to, source = languages(translator, to, source)
+    wanted = Wanted(to=to, source=source, text=Sampling(temperature=temperature), seed=seed, spoken=False)
+    wave = await service.read(await file.read())
+    if stream:
+        parts = interpret(service, translator, wave, wanted, Timing())
+        return await translation_events(request, service, parts)
+    found = await unless_gone(request, passages(service, translator, wave, wanted))
+    return _written(segments(service, found), wave.duration_s, response_format, described(found))
+
+
+@router.post("/audio/speech_translations")
+async def speak_translation(
+    request: Request,
+    service: ServiceHere,
+    file: Upload,
+    model: Annotated[str, Form()],
+    response_format: Annotated[SoundFormat, Form()] = "mp3",
+    stream_format: Annotated[Literal["audio", "sse"], Form()] = "audio",
+    to: To = None,
+    source: From = None,
+    max_s: Annotated[float | None, Form(gt=0, allow_inf_nan=False)] = None,
+    temperature: Annotated[float, Form(ge=0, le=2)] = 0.9,
+    top_p: Annotated[float, Form(gt=0, le=1)] = 0.8,
+    seed: Annotated[int, Form(ge=0, lt=2**62)] = 0,
+    codes: Annotated[bool, Form()] = False,
+) -> Response:
+    """Speech to speech in another language, sent while it is being made.
+
+    What was heard and its translation come as events; without events, as the headers X-Transcript and X-Translation
+    (percent-encoded, what is written before the first sound).
+    """
+    service.check_model(model)
+    translator = translator_of(service, "target_speech")
+    to, source = languages(translator, to, source)
+    max_s = service.check_length(max_s or service.limits.speech_s)
+    timing, sampling = Timing(), Sampling(temperature=temperature, top_p=top_p)
+    wanted = Wanted(to=to, source=source, sampling=sampling, max_s=max_s, seed=seed, decoded=False)
+    wave = await service.read(await file.read())
+    parts = interpret(service, translator, wave, wanted, timing)
+    return await SoundAnswer(response_format, stream_format, codes).response(request, service, parts, timing)
 
 
 @router.get("/audio/voices")
@@ -189,12 +243,14 @@ async def remove_voice(name: str, service: ServiceHere) -> dict[str, Any]:
     return {"id": name, "object": "audio.voice.deleted", "deleted": True}
 
 
-def _transcript(segments: list[Segment], wave: Wave, kind: TextFormat) -> Response:
+def _written(
+    found: list[Segment], duration_s: float, kind: TextFormat, beside: dict[str, Any] | None = None
+) -> Response:
     if kind == "text":
-        return PlainTextResponse(joined(segments) + "\n")
+        return PlainTextResponse(joined(found) + "\n")
     if kind in ("srt", "vtt"):
-        return PlainTextResponse(subtitles(segments, kind))
+        return PlainTextResponse(subtitles(found, kind))
     if kind == "verbose_json":
-        return JSONResponse(verbose(segments, wave.duration_s))
-    usage = {"type": "duration", "seconds": round(wave.duration_s)}
-    return JSONResponse({"text": joined(segments), "usage": usage})
+        return JSONResponse(verbose(found, duration_s) | (beside or {}))
+    usage = {"type": "duration", "seconds": round(duration_s)}
+    return JSONResponse({"text": joined(found)} | (beside or {}) | {"usage": usage})

@@ -14,12 +14,13 @@ from sodakit.generate.long_form import Plan, Segment, Speaker, context_s, encode
 from sodakit.generate.sampling import GREEDY, Sampling
 from sodakit.generate.speech_model import SpeechModel, VoiceSample
 from sodakit.generate.stream import Chunk, Endings, SpeechStream
+from sodakit.generate.translate import Translator
 from sodakit.serve.limits import Limits
 from sodakit.serve.metrics import Metrics
 from sodakit.serve.problems import Problem
 from sodakit.serve.sound import decode_upload
 from sodakit.serve.voices import Voice, Voices, check_length
-from sodakit.serve.worker import Finished, Ids, PieceEnded, Worker
+from sodakit.serve.worker import Event, Finished, Ids, Job, PieceEnded, Worker
 
 ALIASES = frozenset({"tts-1", "tts-1-hd", "gpt-4o-mini-tts", "whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"})  # fmt: skip
 """Names that programs written for OpenAI ask for: they get the one model there is."""
@@ -66,8 +67,10 @@ class Service:
         *,
         voices_folder: Path | None = None,
         piece_s: float | None = None,
+        translator: Translator | None = None,
     ) -> None:
         self.model, self.name, self.limits, self.piece_s = model, name, limits, piece_s
+        self.translator = translator
         self.created = int(time.time())
         self.voices = Voices(model, limits.voices, voices_folder)
         self.worker = Worker(model.engine, concurrent=limits.concurrent, queue=limits.queue)
@@ -107,11 +110,20 @@ class Service:
         Raises:
             Problem: an unknown voice, or more seconds than allowed.
         """
-        longest_s = self.limits.speech_s
-        if max_s is not None and max_s > longest_s:
-            raise Problem(400, f"{param}={max_s:g}; at most {longest_s:g} s are made here.", param=param)
+        max_s = self.check_length(max_s or self.limits.speech_s, param)
         spans, shift = self.voices.find(voice)
-        return Speaker(self.model, spans, sampling=sampling, seed=seed + shift, max_s=max_s or longest_s)
+        return Speaker(self.model, spans, sampling=sampling, seed=seed + shift, max_s=max_s)
+
+    def check_length(self, max_s: float, param: str = "max_s") -> float:
+        """The seconds of speech, unless they are more than are made here.
+
+        Raises:
+            Problem: 400.
+        """
+        longest_s = self.limits.speech_s
+        if max_s > longest_s:
+            raise Problem(400, f"{param}={max_s:g}; at most {longest_s:g} s are made here.", param=param)
+        return max_s
 
     def check_text(self, text: str, param: str = "input") -> str:
         """The text, unless there is nothing in it or too much.
@@ -151,18 +163,24 @@ class Service:
         job = self.worker.submit(plan)
         async with aclosing(job.events(self.limits.request_s)) as events:
             async for event in events:
-                if isinstance(event, Ids) and not stream.stopped:
-                    # The codec works beside the model, not in its thread: the next frame need not wait for it.
-                    for chunk in await asyncio.to_thread(_push, stream, event.ids):
-                        yield self._measured(chunk, timing)
-                    if stream.stopped:
-                        job.skip(event.piece)
-                elif isinstance(event, PieceEnded):
-                    if not stream.stopped and (last := await asyncio.to_thread(stream.flush)):
-                        yield self._measured(last, timing)
-                    timing.ending = stream.stopped or ("end" if event.completion.ended else "limit")
-                    self.metrics.endings.labels(timing.ending).inc()
-                    stream.begin()
+                for chunk in await self.sound_of(job, event, timing, stream):
+                    yield chunk
+
+    async def sound_of(self, job: Job, event: Event, timing: Timing, stream: SpeechStream) -> list[Chunk]:
+        """The sound in an event of a job that speaks."""
+        chunks: list[Chunk] = []
+        if isinstance(event, Ids) and not stream.stopped:
+            # The codec works beside the model, not in its thread: the next frame need not wait for it.
+            chunks = await asyncio.to_thread(_push, stream, event.ids)
+            if stream.stopped:
+                job.skip(event.piece)
+        elif isinstance(event, PieceEnded):
+            if not stream.stopped and (last := await asyncio.to_thread(stream.flush)):
+                chunks = [last]
+            timing.ending = stream.stopped or ("end" if event.completion.ended else "limit")
+            self.metrics.endings.labels(timing.ending).inc()
+            stream.begin()
+        return [self._measured(chunk, timing) for chunk in chunks]
 
     def _measured(self, chunk: Chunk, timing: Timing) -> Chunk:
         chunk_s = len(chunk.samples_S) / self.rate_hz

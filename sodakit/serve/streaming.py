@@ -7,20 +7,27 @@ from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
+from urllib.parse import quote
 
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Send
 
+from sodakit.generate.interpreter import Passage
 from sodakit.generate.long_form import Segment
 from sodakit.generate.stream import Chunk
 from sodakit.serve.problems import Problem, as_problem
 from sodakit.serve.schemas import SoundFormat, joined
 from sodakit.serve.service import Service, Timing
 from sodakit.serve.sound import CONTENT_TYPES, SoundWriter
+from sodakit.serve.translation import Words
 
 T = TypeVar("T")
 Json = dict[str, Any]
+Parts = AsyncGenerator[Chunk] | AsyncGenerator[Words | Chunk | list[Passage]]
+"""Sound as it is made, with what is written beside it."""
+HEADER_CHARACTERS = 300
+"""Of a text in a header, which proxies limit."""
 
 
 async def unless_gone(request: Request, work: Awaitable[T]) -> T:
@@ -49,27 +56,28 @@ class SoundAnswer:
     codes: bool
     """Whether events hold the codes of their sound too."""
 
-    async def response(
-        self, request: Request, service: Service, chunks: AsyncGenerator[Chunk], timing: Timing
-    ) -> Response:
-        """The answer, begun as soon as there is sound.
+    async def response(self, request: Request, service: Service, parts: Parts, timing: Timing) -> Response:
+        """The answer, begun as soon as there is sound. Words are events, or headers where there are no events.
 
         Raises:
             Problem: whatever goes wrong before the first sound.
         """
         writer = SoundWriter(self.kind, service.rate_hz)
         if self.stream_format == "sse":
-            return await _event_stream(request, service, self._events(chunks, timing, writer))
+            return await _event_stream(request, service, self._events(parts, timing, writer))
         headers = {"X-Sample-Rate": str(service.rate_hz)}
-        return await _streamed(request, service, _file(chunks, writer), CONTENT_TYPES[self.kind], headers)
+        return await _streamed(
+            request, service, _file(parts, writer, headers), CONTENT_TYPES[self.kind], headers
+        )
 
-    async def _events(
-        self, chunks: AsyncGenerator[Chunk], timing: Timing, writer: SoundWriter
-    ) -> AsyncGenerator[Json]:
-        async with aclosing(chunks):
-            async for chunk in chunks:
-                event = {"type": "speech.audio.delta", "audio": _base64(writer.write(chunk.samples_S))}
-                yield event | ({"codes": chunk.codes_KF.tolist()} if self.codes else {})
+    async def _events(self, parts: Parts, timing: Timing, writer: SoundWriter) -> AsyncGenerator[Json]:
+        async with aclosing(parts):
+            async for part in parts:
+                if isinstance(part, Chunk):
+                    event = {"type": "speech.audio.delta", "audio": _base64(writer.write(part.samples_S))}
+                    yield event | ({"codes": part.codes_KF.tolist()} if self.codes else {})
+                elif isinstance(part, Words):
+                    yield part.to_plain()
         if last := writer.finish():
             yield {"type": "speech.audio.delta", "audio": _base64(last)}
         yield {"type": "speech.audio.done", **timing.to_plain()}
@@ -91,11 +99,31 @@ async def text_events(
     return await _event_stream(request, service, events())
 
 
-async def _file(chunks: AsyncGenerator[Chunk], writer: SoundWriter) -> AsyncGenerator[bytes]:
-    async with aclosing(chunks):
-        async for chunk in chunks:
-            if data := writer.write(chunk.samples_S):
-                yield data
+async def translation_events(
+    request: Request, service: Service, parts: AsyncGenerator[Words | Chunk | list[Passage]]
+) -> Response:
+    """A written translation as events: what is heard and its translation as they are found, at the end the whole."""
+
+    async def events() -> AsyncGenerator[Json]:
+        async with aclosing(parts):
+            async for part in parts:
+                if isinstance(part, Words):
+                    yield part.to_plain()
+
+    return await _event_stream(request, service, events())
+
+
+async def _file(parts: Parts, writer: SoundWriter, headers: dict[str, str]) -> AsyncGenerator[bytes]:
+    texts: dict[str, str] = {}
+    async with aclosing(parts):
+        async for part in parts:
+            if isinstance(part, Chunk):
+                if data := writer.write(part.samples_S):
+                    yield data
+            elif isinstance(part, Words) and not part.done:
+                # Headers leave with the first bytes: what is written before the first sound is in time for them.
+                texts[part.side] = texts.get(part.side, "") + part.text
+                headers[f"X-{part.side.title()}"] = quote(texts[part.side][:HEADER_CHARACTERS])
     yield writer.finish()
 
 

@@ -96,6 +96,11 @@ def untagged(text: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else ("", text)
 
 
+def in_tag(text: str) -> bool:
+    """Whether a text that is still being written may be a language tag that is not whole yet."""
+    return text.startswith("<language>"[: len(text)]) and "</language>" not in text
+
+
 def pair_spans(spans: Sequence[PairSpan], source: Side, target: Side) -> list[Span]:
     """Those spans of a pair."""
     sides = {"source": source, "target": target}

@@ -19,7 +19,7 @@ from sodakit.data.language import open_language
 from sodakit.data.loader import Loader
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.files import read_json_lines
-from sodakit.generate.translate import Translator, task_of
+from sodakit.generate.translate import Translator, Wanted, directions_of, task_of
 from sodakit.model.config import model_size
 from sodakit.recipes.finetune import FinetuneSettings, finetune, finetune_config
 from sodakit.train.config import LoraConfig, TrainConfig
@@ -134,6 +134,7 @@ def test_each_epoch_is_reported_and_the_best_opens_as_a_plain_translator(store, 
     assert list((tmp_path / "samples").glob("step_*/*_output.wav"))
     assert not any("lora" in name for name in load_checkpoint(best).weights())
     assert task_of(best) == task_of(tmp_path) == "s2st"
+    assert directions_of(best) == (("es", "en"),) and directions_of(tmp_path) == ()
     before, after = (
         load_checkpoint(latest_checkpoint(base / "checkpoints")).weights(),
         load_checkpoint(best).weights(),
@@ -157,7 +158,7 @@ def test_a_text_that_fills_the_context_is_a_failed_translation_and_no_error(stor
     made = translator.translate_codes(codes, max_s=0.5, max_text_tokens=8)
     assert [m.ended for m in made[1:]] == [False, False]
     assert made[2].spoken is not None and len(made[2].spoken.wave.samples_S) == 0
-    plan = translator.plan(codes[0], max_s=0.5, max_text_tokens=8)
+    plan = translator.plan(codes[0], Wanted(max_s=0.5, max_text_tokens=8))
     answer = next(plan)
     with pytest.raises(StopIteration) as end:  # one at a time, as a server drives it
         while True:

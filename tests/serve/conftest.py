@@ -15,14 +15,21 @@ pytest.importorskip("fastapi")
 uvicorn = pytest.importorskip("uvicorn")
 httpx = pytest.importorskip("httpx")
 
+from sodakit.checkpoint.save import save_checkpoint  # noqa: E402
 from sodakit.codec.toy import ToyCodec  # noqa: E402
+from sodakit.commands.serve import translator_for  # noqa: E402
+from sodakit.config import to_plain  # noqa: E402
 from sodakit.generate.speech_model import SpeechModel  # noqa: E402
+from sodakit.generate.translate import best_of  # noqa: E402
 from sodakit.model.config import model_size  # noqa: E402
 from sodakit.model.transformer import Transformer  # noqa: E402
 from sodakit.serve.app import build_app  # noqa: E402
 from sodakit.serve.limits import Limits  # noqa: E402
+from sodakit.tokens.grammar import FIRST_SLOT  # noqa: E402
+from sodakit.tokens.tasks import open_tag, tagged  # noqa: E402
 from sodakit.tokens.text import train_bpe  # noqa: E402
 from sodakit.tokens.vocabulary import Vocabulary  # noqa: E402
+from tests.pair_stores import pair_tokenizer  # noqa: E402
 
 LIMITS = Limits(
     concurrent=3,
@@ -104,3 +111,76 @@ def wait_until(condition, timeout_s=10.0):
             return True
         time.sleep(0.02)
     return False
+
+
+HEARD, MEANT = "¿dónde está la casa?", "where is the house?"
+DIRECTIONS = (("es", "en"), ("es", "fr"))
+
+
+def finetuned(folder, task="s2st", directions=DIRECTIONS):
+    """A folder as `sodakit finetune` leaves it, with random weights."""
+    tokenizer = pair_tokenizer()
+    vocabulary = Vocabulary.layout(
+        text_size=tokenizer.size, bos=tokenizer.bos, eos=tokenizer.eos, num_codebooks=4, codebook_size=16
+    )
+    tokenizer.save(folder / "vocabulary")
+    vocabulary.save(folder / "vocabulary")
+    network = Transformer(model_size("nano", vocabulary.size, context=1000, init_std=0.2), seed=1)
+    save_checkpoint(
+        folder / "best",
+        model=network,
+        state={"step": 1, "directions": directions},
+        config={"data": {"sources": [{"view": {"task": task}}]}},
+        vocabulary_folder=folder / "vocabulary",
+        codec=to_plain(ToyCodec(4, 16).spec),
+    )
+    return folder
+
+
+def load_finetuned(folder):
+    """The translator of such a folder, as `sodakit serve` loads it."""
+    path = best_of(folder)
+    return translator_for(SpeechModel.load(path, codec=ToyCodec(4, 16), device="cpu"), path, ())
+
+
+def make_fluent(translator, frames=10):
+    """Have its engine write what a trained one might, and speak for so long: noise, of whatever it draws."""
+    model, choose = translator.model, translator.model.engine.choose
+    opening = len(model.tokenizer.encode(open_tag("en")))
+
+    def text(row):
+        prompt = row.request.prompt_T.tolist()
+        if prompt.count(model.vocabulary.text_start) == 1 and "source_text" in translator.task.answer:
+            return model.tokenizer.encode(tagged("es", HEARD))
+        return model.tokenizer.encode(tagged("en", MEANT))[opening:]
+
+    def fluent(rows, x_BD):
+        tokens = choose(rows, x_BD)
+        for n, row in enumerate(rows):
+            if row.state < FIRST_SLOT:
+                tokens[n] = [*text(row), model.vocabulary.text_end][len(row.ids)]
+            elif row.state == FIRST_SLOT and len(row.ids) >= 4 * frames:
+                tokens[n] = model.vocabulary.audio_end
+            elif tokens[n] == model.vocabulary.audio_end:
+                tokens[n] = model.vocabulary.codebook_range(0)[0]
+        return tokens
+
+    model.engine.choose = fluent
+    return translator
+
+
+@pytest.fixture(scope="session")
+def translator(tmp_path_factory):
+    """Fluent, from Spanish to English and French."""
+    return make_fluent(load_finetuned(finetuned(tmp_path_factory.mktemp("finetuned"))))
+
+
+@pytest.fixture(scope="session")
+def translating_app(translator):
+    return build_app(translator.model, name="tiny", limits=LIMITS, translator=translator)
+
+
+@pytest.fixture(scope="session")
+def translating_address(translating_app):
+    with serving(translating_app) as address:
+        yield address

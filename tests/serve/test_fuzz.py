@@ -21,6 +21,7 @@ ROUTES = [
     "POST /v1/audio/continuations",
     "POST /v1/audio/transcriptions",
     "POST /v1/audio/translations",
+    "POST /v1/audio/speech_translations",
     "POST /v1/audio/voices",
     "GET /v1/audio/voices",
     "DELETE /v1/audio/voices/{name}",
@@ -29,6 +30,17 @@ ROUTES = [
     "GET /health",
     "GET /metrics",
 ]
+
+
+@pytest.fixture
+def service(translating_app):
+    return translating_app.state.service
+
+
+@pytest.fixture(scope="module")
+def address(translating_address):
+    """Of the server that can do most."""
+    return translating_address
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.serve.browser import CHROMIUM, Browser
-from tests.serve.conftest import sound
+from tests.serve.conftest import HEARD, MEANT, sound, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 SHOTS = os.environ.get("SODAKIT_SCREENSHOTS")
 """A folder for pictures to look at."""
 
 
-@pytest.fixture
-def page(address):
+def opened(address):
     browser = Browser()
     try:
         browser.open(address)
@@ -24,6 +23,16 @@ def page(address):
     finally:
         browser.close()
     assert browser.errors == []
+
+
+@pytest.fixture
+def page(address):
+    yield from opened(address)
+
+
+@pytest.fixture
+def translating_page(translating_address):
+    yield from opened(translating_address)
 
 
 @pytest.fixture
@@ -46,6 +55,8 @@ def speak(page):
 REMEMBER = """const make = URL.createObjectURL;
     URL.createObjectURL = (blob) => { window.lastBlob = blob; return make.call(URL, blob); };
     undefined"""
+NAMELESS = """[...document.querySelectorAll('button, input, select, textarea, canvas')].filter(e =>
+    !(e.labels?.length || e.ariaLabel || e.textContent.trim())).map(e => e.outerHTML)"""
 LOUDEST = "window.lastBlob.arrayBuffer().then((b) => Math.max(...new Int16Array(b.slice(44)).map(Math.abs)))"
 
 
@@ -69,6 +80,73 @@ def test_a_recording_is_written_down_and_goes_on(page, recording):
     page.wait("!document.getElementById('download').hidden")
     assert page.run(LOUDEST) > 300
     shoot(page, "heard")
+
+
+def value(page, name):
+    return page.run(f"document.getElementById('{name}').value")
+
+
+def test_a_recording_is_translated_written_and_heard(translating_page, recording):
+    page = translating_page
+    assert page.run("document.getElementById('translate-it').disabled")
+    page.choose_file("#file", recording)
+    page.wait("!document.getElementById('translate-it').disabled")
+    page.run("document.getElementById('to').value = 'en'; document.getElementById('translate-it').focus()")
+    page.press("Enter")
+    page.wait("document.getElementById('translated-caption').textContent.includes('real time')")
+    assert (value(page, "heard"), value(page, "meant")) == (HEARD, MEANT)
+    assert page.run("document.getElementById('heard').lang") == "es"
+    assert page.run("document.getElementById('meant-label').textContent") == "Its translation (English)"
+    assert page.run("document.getElementById('first-sound').textContent").endswith("ms")
+    assert page.run("document.getElementById('factor').textContent").endswith("s")
+    assert page.run("document.getElementById('ending').textContent") == "ended by itself"
+    assert page.run(LOUDEST) > 300
+    shoot(page, "translated")
+    for width, dark in ((400, False), (320, True)):
+        page.resize(width, 900, dark)
+        assert page.run("document.documentElement.scrollWidth") <= width
+        page.run("new Promise(done => setTimeout(done, 400))")
+        shoot(page, f"translated-{width}")
+    assert page.run(NAMELESS) == []
+
+
+def test_languages_are_chosen_by_name_and_keyboard(translating_page, recording):
+    page = translating_page
+    page.choose_file("#file", recording)
+    page.wait("!document.getElementById('translate-it').disabled")
+    assert page.run("[...document.getElementById('to').options].map(o => o.text)") == ["English", "French"]
+    assert page.run("[...document.getElementById('from').options].map(o => o.value)") == ["", "es"]
+    reached = []
+    page.run("document.activeElement.blur()")
+    for _ in range(30):
+        page.press("Tab")
+        reached.append(page.run("document.activeElement.id"))
+    assert {"from", "to", "translate-it"} <= set(reached)
+    page.run("document.getElementById('from').value = 'es'; document.getElementById('from').onchange()")
+    page.run("document.getElementById('to').focus()")
+    page.press("ArrowDown")
+    assert value(page, "to") == "fr"
+
+
+def test_a_translation_is_stopped(translating_page, translating_app, recording, monkeypatch):
+    import time
+
+    from sodakit.generate.engine import Batch
+
+    page, step, worker = translating_page, Batch.step, translating_app.state.service.worker
+    page.choose_file("#file", recording)
+    page.wait("!document.getElementById('translate-it').disabled")
+    monkeypatch.setattr(Batch, "step", lambda self: (time.sleep(0.03), step(self))[1])
+    page.run("document.getElementById('translate-it').click()")
+    page.wait("document.getElementById('heard').value.length > 0")
+    page.run("document.getElementById('translate-stop').click()")
+    page.wait("!document.getElementById('translate-it').disabled")
+    assert wait_until(lambda: worker.num_active == 0, 5)
+
+
+def test_a_model_that_does_not_translate_says_why(page):
+    assert page.run("document.getElementById('translate-part').hidden")
+    assert "does not translate" in page.run("document.getElementById('translate-reason').textContent")
 
 
 def test_a_voice_is_kept_and_chosen(page, recording, client):
@@ -138,9 +216,7 @@ def test_controls_have_names_and_narrow_windows_do_not_scroll_sideways(page, rec
         assert page.run("document.documentElement.scrollWidth") <= width
         page.run("new Promise(done => setTimeout(done, 400))")
         shoot(page, f"narrow-{width}")
-    nameless = """[...document.querySelectorAll('button, input, select, textarea, canvas')].filter(e =>
-        !(e.labels?.length || e.ariaLabel || e.textContent.trim())).map(e => e.outerHTML)"""
-    assert page.run(nameless) == []
+    assert page.run(NAMELESS) == []
 
 
 def test_what_goes_wrong_is_said(page, tmp_path):

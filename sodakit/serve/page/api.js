@@ -59,6 +59,15 @@ export async function* goOn(wav, fields, signal) {
   yield* events(await call("/v1/audio/continuations", { method: "POST", body: form, signal }));
 }
 
+export async function* translate(model, speaks, wav, fields, signal) {
+  const form = new FormData();
+  const wanted = speaks ? { response_format: "pcm", stream_format: "sse", codes: true } : { stream: true };
+  for (const [name, value] of Object.entries({ ...fields, ...wanted, model })) form.append(name, value);
+  form.append("file", wav, "recording.wav");
+  const path = speaks ? "/v1/audio/speech_translations" : "/v1/audio/translations";
+  yield* events(await call(path, { method: "POST", body: form, signal }));
+}
+
 // Server-sent events of a POST, which EventSource cannot make.
 async function* events(response) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();

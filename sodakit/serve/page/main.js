@@ -21,7 +21,8 @@ function showProblem(error) {
 function setWorking(controller) {
   state.working = controller;
   for (const id of ["say", "transcribe", "continue", "clone", "record"]) $(id).disabled = controller !== null;
-  $("stop").disabled = controller === null;
+  $("translate-it").disabled = controller !== null || !state.given;
+  $("stop").disabled = $("translate-stop").disabled = controller === null;
 }
 
 // One thing at a time; whatever goes wrong is shown, and Stop ends it.
@@ -40,7 +41,10 @@ function showGiven(given, name) {
   state.given = given;
   const figure = $("given");
   figure.hidden = $("given-actions").hidden = false;
-  $("transcript-part").hidden = true;
+  $("transcript-part").hidden = $("translated").hidden = true;
+  $("translated-caption").textContent = "";
+  showTranslates();
+  $("translate-it").disabled = state.working !== null;
   drawGiven();
   const player = figure.querySelector("audio");
   URL.revokeObjectURL(player.src);
@@ -166,6 +170,77 @@ function goOn(signal) {
   return receive(api.goOn(sound.toWav(state.given), { prompt_s, max_s: Math.min(8, state.model.context_s / 3), seed: Number($("seed").value) || 0 }, signal));
 }
 
+// ---- in another language ----
+
+const names = new Intl.DisplayNames("en", { type: "language", fallback: "code" });
+
+function nameOf(code) {
+  try { return names.of(code.replaceAll("_", "-")); } catch { return code; }
+}
+
+function choices(codes) { return [...new Set(codes)].map((code) => new Option(nameOf(code), code)); }
+
+// What the model translates, or why it does not.
+function showTranslates() {
+  if (!state.model) return;
+  const can = state.model.translation;
+  $("translate-part").hidden = !can;
+  $("translate-reason").textContent = !can
+    ? `${state.model.id} does not translate: it was trained to write what it hears, in the language it hears. Serve a model fine-tuned to translate.`
+    : state.given ? `Translates the recording above, in pieces of at most ${seconds(can.longest_piece_s)}.` : "Record, drop or choose a recording above: it is what gets translated.";
+}
+
+function showLanguages() {
+  const can = state.model.translation, known = can?.languages;
+  if (!can) return;
+  const source = $("from").value, target = $("to").value;
+  $("from-part").hidden = !can.writes_source || !known;
+  $("from").replaceChildren(new Option("the model finds out", ""), ...choices((known ?? []).map((pair) => pair.from)));
+  $("from").value = source;
+  $("to").replaceChildren(...choices((known ?? []).filter((pair) => !source || pair.from === source).map((pair) => pair.to)));
+  if ([...$("to").options].some((option) => option.value === target)) $("to").value = target;
+  $("to").hidden = !known;
+  $("to-any").hidden = Boolean(known);
+  $("to-label").htmlFor = known ? "to" : "to-any";
+  $("heard-part").hidden = !can.writes_source;
+  $("meant-part").hidden = !can.writes;
+}
+
+function showWords(event) {
+  const [kind, , what] = event.type.split("."), id = kind === "transcript" ? "heard" : "meant";
+  if (what === "delta") { $(id).value += event.delta; return; }
+  $(id).value = event.text;
+  $(id).lang = event.language ?? "";
+  if (event.language) $(`${id}-label`).textContent = `${id === "heard" ? "What was heard" : "Its translation"} (${nameOf(event.language)})`;
+}
+
+// The sound alone: words are shown as they pass.
+async function* soundsOf(events) {
+  for await (const event of events) {
+    if (event.type.includes(".text.")) showWords(event);
+    else yield event;
+  }
+}
+
+async function translate(signal) {
+  const can = state.model.translation, started = performance.now();
+  const to = $("to").hidden ? $("to-any").value : $("to").value;
+  const from = $("from-part").hidden ? "" : $("from").value;
+  $("translated").hidden = !(can.writes || can.writes_source);
+  for (const id of ["heard", "meant"]) { $(id).value = ""; $(id).lang = ""; }
+  $("heard-label").textContent = "What was heard";
+  $("meant-label").textContent = "Its translation";
+  $("translated-caption").textContent = "Translating …";
+  const fields = { to, ...(from ? { from } : {}), temperature: can.speaks ? Number($("variety").value) : 0, seed: Number($("seed").value) || 0 };
+  try {
+    const sounds = soundsOf(api.translate(state.model.id, can.speaks, sound.toWav(state.given), fields, signal));
+    if (can.speaks) await receive(sounds);
+    else for await (const _ of sounds);
+  } catch (error) { $("translated-caption").textContent = ""; throw error; }
+  const took = (performance.now() - started) / 1000, given = state.given.samples.length / state.given.rate;
+  $("translated-caption").textContent = `${seconds(took)} for ${seconds(given)} of sound: ${(given / took).toFixed(1)} times real time.`;
+}
+
 // ---- tokens: look at one frame, play from it ----
 
 function goTo(frame) {
@@ -234,6 +309,8 @@ async function start() {
     $("key-form").hidden = true;
     $("problem").hidden = true;
     showLegend();
+    showTranslates();
+    showLanguages();
     await showVoices();
     setWorking(null);
   } catch (error) { setWorking(new AbortController()); showProblem(error); }
@@ -244,8 +321,10 @@ $("file").onchange = (event) => { take(event.target.files[0]); event.target.valu
 $("transcribe").onclick = () => work(transcribe);
 $("continue").onclick = () => work(goOn);
 $("clone").onclick = openVoiceDialog;
+$("translate-it").onclick = () => work(translate);
+$("from").onchange = showLanguages;
 $("say").onclick = () => work(speak);
-$("stop").onclick = () => state.working?.abort();
+$("stop").onclick = $("translate-stop").onclick = () => state.working?.abort();
 $("variety").oninput = (event) => { $("variety-value").textContent = event.target.value; };
 $("voice-cancel").onclick = () => $("voice-dialog").close();
 $("voice-form").onsubmit = () => work(keepVoice);
@@ -253,10 +332,12 @@ $("key-form").onsubmit = (event) => { event.preventDefault(); api.setKey($("key"
 $("tokens").onkeydown = onTokenKey;
 $("tokens").onclick = (event) => { const frame = Math.floor(event.offsetX / event.target.clientWidth * state.frames.length); goTo(frame); playFrom(frame); };
 $("result").querySelector("audio").ontimeupdate = (event) => { if (!event.target.paused) goTo(Math.floor(event.target.currentTime * state.model.frame_rate_hz)); };
-for (const [kind, over] of [["dragover", true], ["dragleave", false], ["drop", false]]) {
-  $("drop").addEventListener(kind, (event) => { event.preventDefault(); $("drop").classList.toggle("over", over); });
+for (const place of [$("drop"), $("translate")]) {
+  for (const [kind, over] of [["dragover", true], ["dragleave", false], ["drop", false]]) {
+    place.addEventListener(kind, (event) => { event.preventDefault(); $("drop").classList.toggle("over", over); });
+  }
+  place.addEventListener("drop", (event) => take(event.dataTransfer.files[0]));
 }
-$("drop").addEventListener("drop", (event) => take(event.dataTransfer.files[0]));
 document.addEventListener("play", (event) => document.querySelectorAll("audio").forEach((p) => { if (p !== event.target) p.pause(); }), true);
 let resizing = 0;
 window.addEventListener("resize", () => {
