@@ -213,7 +213,7 @@ class Build:
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """A paired test of two results of the same benchmark, by policy, or by word errors and likeness of the voice.
+    """A paired test of two results of the same benchmark, by policy, or by words and voice.
 
     Example: sodakit eval compare runs/a/eval/salmon.json runs/b/eval/salmon.json
     """
@@ -231,7 +231,10 @@ class Compare:
             if name in comparable(b):
                 found = compare(a, b, name)
                 v = found.value
-                print(f"{name}: {v.value:+.1%} ({v.low:+.1%} to {v.high:+.1%}), p = {found.p_value:.4f}")
+                form = "+.4f" if name in ("similarity", "gen_nll") else "+.1%"
+                print(
+                    f"{name}: {v.value:{form}} ({v.low:{form}} to {v.high:{form}}), p = {found.p_value:.4f}"
+                )
 
 
 def main(argv: list[str]) -> None:

@@ -1,17 +1,15 @@
 """`sodakit eval asr|tts|continue|s2st`: what a model writes and says, generated once and scored by named judges."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from sodakit.commands.options import JudgeOptions
 from sodakit.log import say
 
 if TYPE_CHECKING:
-    from sodakit.eval.judges import Judge
-    from sodakit.eval.voiceprints import SpeakerJudge
     from sodakit.generate.speech_model import SpeechModel
 
 
@@ -32,40 +30,6 @@ class ModelOptions:
         from sodakit.generate.speech_model import SpeechModel
 
         return SpeechModel.load(self.model, codec=self.codec, device=self.device)
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgeOptions:
-    """Who listens."""
-
-    judge: str | None = None
-    """Whisper or Wav2Vec2 by hub id or folder, Whisper also as faster-whisper has it, or a judge's .safetensors;
-    default: one made without any download."""
-    judge_revision: str | None = None
-    """Commit on the hub."""
-    judge_language: str | None = None
-    """What a multilingual Whisper is told to expect, as en."""
-    speaker_judge: str | None = None
-    """WavLM-like speaker verification by hub id or folder; default: a spectral voice print, without download."""
-    speaker_judge_revision: str | None = None
-    """Commit on the hub."""
-
-    def recogniser(self, texts: Sequence[str], out: Path, model: Path | None) -> "Judge":
-        """The recogniser named, or the small one beside the model, or one trained on the built-in voices."""
-        from sodakit.eval.default_judge import default_judge
-        from sodakit.eval.judges import named_judge
-
-        if self.judge is None:
-            return default_judge(texts, out / "judge.safetensors", beside=model)
-        return named_judge(self.judge, revision=self.judge_revision, language=self.judge_language)
-
-    def speakers(self) -> "SpeakerJudge":
-        """The speaker judge named, or the one without weights."""
-        from sodakit.eval.voiceprints import HubSpeaker, SpectralSpeaker
-
-        if self.speaker_judge is None:
-            return SpectralSpeaker()
-        return HubSpeaker.load(self.speaker_judge, revision=self.speaker_judge_revision)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,21 +115,35 @@ class Tts(ModelOptions, JudgeOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Continue(ModelOptions, JudgeOptions):
-    """What a model says after the opening of a recording: does the voice stay, are there words, do they repeat?
+    """What a model says after the opening of a recording: does the voice stay, are the words likely, do they repeat?
 
-    Example: sodakit eval continue --data LibriSpeech/test-clean --model runs/mine --limit 100
+    Protocols: soda (3 s, temperature 1.0, top-p 0.9, 12 s; the words of the continuation given those of the opening)
+    and slamkit (3 s, temperature 0.8, top-k 25, 150 tokens; the words of both as one). Options change one thing of it.
+
+    Example: sodakit eval continue --data LibriSpeech/test-clean --model runs/mine --limit 100 \\
+        --judge openai/whisper-large-v3-turbo --text-model meta-llama/Llama-3.2-1B --protocol slamkit
     """
 
     data: Path
     """Recordings, in any layout that `sodakit prepare` reads."""
-    prompt_s: float = 3.0
-    """How much of each is given."""
-    max_s: float = 12.0
-    """Longest continuation."""
-    temperature: float = 1.0
-    """Of sampling."""
-    top_p: float = 0.9
-    """Sample from the likeliest tokens of this much probability."""
+    protocol: str = "soda"
+    """Published settings: soda or slamkit."""
+    text_model: str | None = None
+    """Causal language model of text by hub id or folder, for GenPPL; default: none, and no GenPPL."""
+    text_model_revision: str | None = None
+    """Commit on the hub."""
+    judged: Literal["continuation", "whole"] | None = None
+    """Which text GenPPL and auto-BLEU are of; default: the protocol's."""
+    prompt_s: float | None = None
+    """How much of each recording is given; default: the protocol's."""
+    max_s: float | None = None
+    """Longest continuation; default: the protocol's, which may be in tokens."""
+    temperature: float | None = None
+    """Of sampling; default: the protocol's."""
+    top_p: float | None = None
+    """Sample from the likeliest tokens of this much probability; default: the protocol's."""
+    top_k: int | None = None
+    """Sample from this many of the likeliest tokens, 0 for all; default: the protocol's."""
     limit: int | None = None
     """Only this many recordings, spread over all."""
     seed: int = 42
@@ -173,21 +151,31 @@ class Continue(ModelOptions, JudgeOptions):
 
     def run(self) -> None:
         from sodakit.eval.cases import read_recordings
-        from sodakit.eval.generation import ContinueConfig, continue_cases
-        from sodakit.eval.spoken_scores import continuation_result
+        from sodakit.eval.continuations import continuation_result, protocol
+        from sodakit.eval.generation import continue_cases
+        from sodakit.eval.text_model import TextModel
 
+        chosen = protocol(self.protocol)
+        given = {n: getattr(self, n) for n in ("prompt_s", "max_s", "temperature", "top_p", "top_k")}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if self.max_s is not None:
+            changes["max_new_tokens"] = None
+        config = replace(chosen.config, seed=self.seed, **changes)
         cases = read_recordings(self.data, self.limit)
-        config = ContinueConfig(
-            prompt_s=self.prompt_s,
-            max_s=self.max_s,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            seed=self.seed,
-        )
         outputs, settings = continue_cases(self.load(), cases, self.out / "continuation", config)
         judge = self.recogniser([case.text for case in cases], self.out, self.model)
-        result = continuation_result(settings, cases, outputs, judge, self.speakers())
+        text_model = None
+        if self.text_model is not None:
+            text_model = TextModel.load(
+                self.text_model, revision=self.text_model_revision, device=self.judge_device
+            )
+        judged = self.judged or chosen.judged
+        changed = changes or judged != chosen.judged
+        settings |= {"protocol": f"{self.protocol}, changed" if changed else self.protocol}
+        result = continuation_result(settings, cases, outputs, judge, self.speakers(), text_model, judged)
         _finish(result, self.out / "continuation.json")
+        if text_model is None:
+            say("No language model of text was named (--text-model), so GenPPL is not computed.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +210,7 @@ def _finish(result: dict[str, Any], path: Path) -> None:
     own = result["scores"].get("originals", {}).get("equal_error_rate")
     if own is not None:
         print(f"{'speaker judge, equal error rate':<32} {own:.4f} on the originals")
-    for role in ("judge", "speaker_judge"):
+    for role in ("judge", "speaker_judge", "text_model"):
         if result.get(role):
             print(f"{role.replace('_', ' ')}: {result[role]['name']}")
     if result["failures"]:

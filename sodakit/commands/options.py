@@ -1,9 +1,16 @@
-"""How every command reads its options."""
+"""How every command reads its options, and the options that several share."""
 
 import inspect
-from typing import TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import tyro
+
+if TYPE_CHECKING:
+    from sodakit.eval.judges import Judge
+    from sodakit.eval.voiceprints import SpeakerJudge
 
 T = TypeVar("T")
 
@@ -17,3 +24,52 @@ def read_options(kind: type[T], verb: str, argv: list[str]) -> T:
         description=inspect.getdoc(kind),
         config=(tyro.conf.OmitArgPrefixes,),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions:
+    """Who listens: shared by every command that scores sound."""
+
+    judge: str | None = None
+    """Whisper or Wav2Vec2 by hub id or folder, Whisper also as faster-whisper has it, or a judge's .safetensors;
+    default: one made without any download."""
+    judge_revision: str | None = None
+    """Commit on the hub."""
+    judge_language: str | None = None
+    """What a multilingual Whisper is told to expect, as en; default: it guesses."""
+    speaker_judge: str | None = None
+    """WavLM-like speaker verification by hub id or folder; default: a spectral voice print, without download."""
+    speaker_judge_revision: str | None = None
+    """Commit on the hub."""
+    judge_device: str = "cpu"
+    """Where judges from the hub or a folder listen: cpu, cuda, …"""
+
+    def named_recogniser(self) -> "Judge | None":
+        """The recogniser named; None where none was."""
+        from sodakit.eval.judges import named_judge
+
+        if self.judge is None:
+            return None
+        return named_judge(
+            self.judge,
+            revision=self.judge_revision,
+            language=self.judge_language,
+            device=self.judge_device,
+        )
+
+    def recogniser(self, texts: Sequence[str], out: Path, model: Path | None) -> "Judge":
+        """The recogniser named, or the small one beside the model, or one trained on the built-in voices."""
+        from sodakit.eval.default_judge import default_judge
+
+        named = self.named_recogniser()
+        return default_judge(texts, out / "judge.safetensors", beside=model) if named is None else named
+
+    def speakers(self) -> "SpeakerJudge":
+        """The speaker judge named, or the one without weights."""
+        from sodakit.eval.voiceprints import HubSpeaker, SpectralSpeaker
+
+        if self.speaker_judge is None:
+            return SpectralSpeaker()
+        return HubSpeaker.load(
+            self.speaker_judge, revision=self.speaker_judge_revision, device=self.judge_device
+        )

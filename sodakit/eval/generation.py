@@ -5,7 +5,7 @@ a problem, and counts as an error.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,8 +65,22 @@ class ContinueConfig:
     """How much of each recording is given."""
     temperature: float = 1.0
     top_p: float = 0.9
+    """Sample from the likeliest tokens of this much probability."""
+    top_k: int = 0
+    """Sample from this many of the likeliest tokens; 0 for all."""
     max_s: float = 12.0
+    """Longest continuation, in seconds: 1,200 tokens of the published codec."""
+    max_new_tokens: int | None = None
+    """Longest continuation in tokens, whole frames of them, instead of in seconds."""
     seed: int = 42
+
+    def __post_init__(self) -> None:
+        if (
+            self.prompt_s <= 0
+            or self.max_s <= 0
+            or (self.max_new_tokens is not None and self.max_new_tokens < 1)
+        ):
+            raise ConfigError(f"{self}; needed: prompt_s > 0, max_s > 0, max_new_tokens ≥ 1.")
 
 
 def transcribe_cases(
@@ -203,14 +217,18 @@ def _examples(
 
 
 def _speech(model: SpeechModel, config: SpeakConfig | ContinueConfig) -> Callable[[np.ndarray, int], Request]:
-    frames = max(1, round(config.max_s * model.codec.spec.frame_rate_hz))
+    frames = round(config.max_s * model.codec.spec.frame_rate_hz)
     sampling = _sampling(config.temperature, config.top_p)
+    if isinstance(config, ContinueConfig):
+        sampling = replace(sampling, top_k=config.top_k)
+        if config.max_new_tokens is not None:
+            frames = config.max_new_tokens // model.template.num_codebooks
 
     def request(prompt_T: np.ndarray, number: int) -> Request:
         return Request(
             prompt_T=prompt_T,
             closing=model.vocabulary.audio_end,
-            max_new_tokens=frames * model.template.num_codebooks + 1,
+            max_new_tokens=max(1, frames) * model.template.num_codebooks + 1,
             semantic=sampling,
             acoustic=sampling,
             seed=config.seed + number,

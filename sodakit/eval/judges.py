@@ -23,7 +23,7 @@ from torch.nn import functional
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
 from sodakit.errors import CheckpointError, ConfigError
-from sodakit.eval.hub import revision_of
+from sodakit.eval.hub import revision_of, shown_name
 from sodakit.eval.recogniser import (
     RATE_HZ,
     SUBSAMPLING,
@@ -71,6 +71,18 @@ class WritingJudge(Judge, Protocol):
 
     def write(self, waves: Sequence[Wave]) -> list[str]:
         """What is said in each sound, as it writes it."""
+
+
+def within_limit(judge: Judge, waves: Sequence[Wave]) -> list[Wave]:
+    """The sounds, each cut to what the judge hears at once: of a longer one Whisper's first 30 s count, as in
+    seed-tts-eval."""
+    limit_s = getattr(judge, "limit_s", None)
+    return [wave if limit_s is None or wave.duration_s <= limit_s else wave.cut(0, limit_s) for wave in waves]
+
+
+def hear(judge: Judge, waves: Sequence[Wave]) -> list[str]:
+    """What is said in each sound, normalised; whatever its length."""
+    return judge.transcribe(within_limit(judge, waves)) if waves else []
 
 
 # --------------------------------------------------------------------------------------------------- judge
@@ -300,9 +312,7 @@ class HubJudge:
     @property
     def name(self) -> str:
         """For example `openai/whisper-large-v3@06f233fe06e7`."""
-        # A folder is named, not located: a report holds nothing of the machine it was made on.
-        shown = Path(self.model_id).name if Path(self.model_id).exists() else self.model_id
-        return f"{shown}@{self.revision[:12]}"
+        return shown_name(self.model_id, self.revision)
 
     @property
     def limit_s(self) -> float | None:

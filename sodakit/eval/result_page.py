@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sodakit.eval.expected import Check
 from sodakit.eval.outputs import Output, read_outputs
 from sodakit.eval.report import Clip, Facts, Report
@@ -84,6 +86,8 @@ def _rows(result: Mapping[str, Any]) -> list[tuple[object, ...]]:
 
 
 def _percent(name: str, value: float) -> str:
+    if "ppl" in name:
+        return f"{value:,.1f}"
     alone = any(word in name for word in ("similarity", "ratio", "per_s"))
     return f"{value:.3f}" if alone else f"{value:.1%}"
 
@@ -100,12 +104,26 @@ def _caption(result: Mapping[str, Any]) -> str:
     voices = f"; voices by {speaker['name']}" if speaker else ""
     voices += f" (equal error rate on the originals {own:.0%})" if own is not None else ""
     normaliser = f"; normaliser {result['normaliser']}" if "normaliser" in result else ""
-    return f"{_TITLES.get(result['task'], result['task'])}{normaliser}{heard_by}{voices}"
+    return f"{_TITLES.get(result['task'], result['task'])}{normaliser}{heard_by}{voices}{_read_by(result)}"
+
+
+def _read_by(result: Mapping[str, Any]) -> str:
+    """Who found the words of continuations likely, and which words."""
+    if "judged" not in result:
+        return ""
+    model = result["text_model"]
+    what = (
+        "continuation given the opening" if result["judged"] == "continuation" else "opening and continuation"
+    )
+    return f"; words of {what}, GenPPL by {model['name']}" if model else "; no text model named, so no GenPPL"
 
 
 def _items(report: Report, result: Mapping[str, Any], outputs: Sequence[Output]) -> None:
     """The worst items and some around the median, with sound where there is any, and all transcripts."""
     by_id = {output.id: output for output in outputs}
+    if result["task"] == "continuation":
+        _continuations(report, result["items"], by_id)
+        return
     scored = [item for item in result["items"] if "words" in item]
     order = sorted(scored, key=lambda item: (-item["errors"] / max(1, item["words"]), item["id"]))
     middle = len(order) // 2
@@ -120,6 +138,27 @@ def _items(report: Report, result: Mapping[str, Any], outputs: Sequence[Output])
     if scored:
         report.text("Transcripts, the worst first.")
         report.transcripts([_errors(item) for item in order[:40]])
+
+
+def _continuations(report: Report, items: Sequence[Mapping[str, Any]], outputs: Mapping[str, Output]) -> None:
+    """The least likely continuations and some around the median, or the most repetitive where nobody read them."""
+    scored = "gen_nll" if any(item["gen_nll"] is not None for item in items) else "auto_bleu"
+    there = [item for item in items if item[scored] is not None and len(_samples(outputs.get(item["id"])))]
+    order = sorted(there, key=lambda item: (-item[scored], item["id"]))
+    middle = len(order) // 2
+    worst = "Least likely" if scored == "gen_nll" else "Most repetitive"
+    chosen = {worst: order[:HEARD], "Typical": order[max(HEARD, middle - HEARD // 2) : middle + HEARD // 2]}
+    for kind, members in chosen.items():
+        for item in members:
+            wave = outputs[item["id"]].wave
+            assert wave is not None, "it has samples"
+            said = " → ".join(text for text in (item["prompt"], item["heard"]) if text)
+            report.audio_row(said or item["id"], [Clip(f"{kind}: {item['id']}", wave)])
+
+
+def _samples(output: Output | None) -> np.ndarray:
+    empty = np.zeros(0, np.float32)
+    return empty if output is None or output.wave is None else output.wave.samples_S
 
 
 def _errors(item: Mapping[str, Any]) -> ItemErrors:

@@ -107,15 +107,16 @@ class Difference:
     """Two-sided, by flipping the sign of whole clusters."""
 
 
-COMPARED = ("task", "data_digest", "normaliser", "judge", "speaker_judge")
+COMPARED = ("task", "data_digest", "normaliser", "judge", "speaker_judge", "text_model", "judged")
 """What two results must have in common for a paired test to mean anything."""
 
 
 def compare(first: Mapping[str, Any], second: Mapping[str, Any], name: str, *, seed: int = 0) -> Difference:
-    """The paired difference of two results in one score: a policy's accuracy, `wer`, or `similarity`.
+    """The paired difference of two results in one score: a policy's accuracy, `wer`, `similarity`, of continuations
+    also `gen_nll` and `auto_bleu`.
 
     Args:
-        name: one of `comparable(first)`. `wer` is all errors over all words.
+        name: one of `comparable(first)`. `wer` is all errors over all words, `gen_nll` all nats over all tokens.
     Raises:
         ConfigError: other tasks, data or judges, no such score, or no item in common.
     """
@@ -161,7 +162,7 @@ def observations(result: Mapping[str, Any], name: str) -> dict[str, Observation]
         if name == "wer" and item.get("words"):
             value, weight = item["errors"] / item["words"], float(item["words"])
         elif name != "wer" and isinstance(item.get(name), int | float):
-            value, weight = float(item[name]), 1.0
+            value, weight = float(item[name]), float(item["tokens"]) if name == "gen_nll" else 1.0
         else:
             continue
         found[item["id"]] = Observation(value, weight, item["cluster"])
@@ -172,7 +173,8 @@ def comparable(result: Mapping[str, Any]) -> list[str]:
     """Names of the scores of a result that two models can be compared by."""
     if "questions" in result:
         return list(result["scores"])
-    return [name for name in ("wer", "similarity") if observations(result, name)]
+    names = ("wer", "similarity", "gen_nll", "auto_bleu")
+    return [name for name in names if observations(result, name)]
 
 
 def provenance() -> dict[str, Any]:

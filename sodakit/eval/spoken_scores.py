@@ -5,7 +5,6 @@ All of it is computed from outputs on disk, so another judge or normaliser costs
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,8 @@ from sodakit.audio.files import read_wave
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError
 from sodakit.eval.cases import Recording, VoiceCase, original_of
-from sodakit.eval.judges import Judge, WritingJudge
+from sodakit.eval.hub import named
+from sodakit.eval.judges import Judge, WritingJudge, within_limit
 from sodakit.eval.normalisers import normaliser
 from sodakit.eval.outputs import Output
 from sodakit.eval.results import Estimate, estimate, plain_estimate, provenance
@@ -89,7 +89,7 @@ def transcription_result(
     normaliser_name: str,
 ) -> dict[str, Any]:
     """The JSON result of what a model wrote: word errors, failures, and every item."""
-    _check(cases, outputs)
+    check_outputs(cases, outputs)
     heard = [None if output.failed else output.text for output in outputs]
     clusters = [case.speaker or case.id for case in cases]
     rates = word_rates([case.text for case in cases], heard, clusters, normaliser_name)
@@ -98,8 +98,8 @@ def transcription_result(
         "normaliser": normaliser_name,
         "versions": provenance(),
         "num_cases": len(cases),
-        "scores": rates.plain() | _ends(outputs),
-        "failures": _failures(outputs),
+        "scores": rates.plain() | ends(outputs),
+        "failures": failures(outputs),
         "items": [
             _item(case.id, cluster, output, errors)
             for case, cluster, output, errors in zip(cases, clusters, outputs, rates.items, strict=True)
@@ -116,31 +116,31 @@ def speech_result(
     normaliser_name: str,
 ) -> dict[str, Any]:
     """The JSON result of what a model said: word errors and likeness by judges, with the judges' own errors beside."""
-    _check(cases, outputs)
+    check_outputs(cases, outputs)
     texts, clusters = [case.text for case in cases], [case.voice for case in cases]
-    heard = _heard(judge, [output.wave for output in outputs])
+    heard = heard_texts(judge, [output.wave for output in outputs])
     rates = word_rates(texts, heard, clusters, normaliser_name)
     originals = [original_of(case) for case in cases]
     scores = (
-        rates.plain() | _ends(outputs) | {"originals": _originals(judge, cases, originals, normaliser_name)}
+        rates.plain() | ends(outputs) | {"originals": _originals(judge, cases, originals, normaliser_name)}
     )
     alike: list[float | None] = [None] * len(cases)
     if speakers is not None:
         prompts = [_prompt(case) for case in cases]
-        alike = _alike(speakers, [output.wave for output in outputs], prompts)
-        scores["similarity"] = _mean(alike, clusters, failed=0.0)
-        scores["similarity_without_failures"] = _mean(alike, clusters)
-        scores["originals"] |= {"similarity": _mean(_alike(speakers, originals, prompts), clusters)}
+        alike = likeness(speakers, [output.wave for output in outputs], prompts)
+        scores["similarity"] = mean_estimate(alike, clusters, failed=0.0)
+        scores["similarity_without_failures"] = mean_estimate(alike, clusters)
+        scores["originals"] |= {"similarity": mean_estimate(likeness(speakers, originals, prompts), clusters)}
         scores["originals"] |= {"equal_error_rate": _own_error(speakers, cases, originals, prompts)}
     return {
         **settings,
         "normaliser": normaliser_name,
-        "judge": _named(judge),
-        "speaker_judge": None if speakers is None else _named(speakers),
+        "judge": named(judge),
+        "speaker_judge": None if speakers is None else named(speakers),
         "versions": provenance(),
         "num_cases": len(cases),
         "scores": scores | {"duration_ratio": _length_ratio(outputs, originals, clusters)},
-        "failures": _failures(outputs),
+        "failures": failures(outputs),
         "items": [
             _item(case.id, cluster, output, errors) | ({} if value is None else {"similarity": value})
             for case, cluster, output, errors, value in zip(
@@ -150,83 +150,36 @@ def speech_result(
     }
 
 
-def continuation_result(
-    settings: Mapping[str, Any],
-    cases: Sequence[Recording],
-    outputs: Sequence[Output],
-    judge: Judge,
-    speakers: SpeakerJudge,
-) -> dict[str, Any]:
-    """The JSON result of what a model said after an opening: does the voice stay, are there words, do they repeat?
-
-    `auto_bleu` is the share of an output's word pairs that occur in it more than once (Lakhotia et al. 2021):
-    low is varied. `words_per_s` of the outputs stands beside that of the recordings.
-    """
-    _check(cases, outputs)
-    prompt_s = float(settings["settings"]["prompt_s"])
-    clusters = [case.speaker or case.id for case in cases]
-    originals = [original_of(case) for case in cases]
-    openings = [None if w is None else w.cut(0, prompt_s) for w in originals]
-    endings = [None if w is None else w.cut(prompt_s, w.duration_s) for w in originals]
-    heard = _heard(judge, [output.wave for output in outputs])
-    alike = _alike(speakers, [output.wave for output in outputs], openings)
-    texts = _heard(judge, endings)
-    paces = [_pace(text, output.wave) for text, output in zip(heard, outputs, strict=True)]
-    scores = {
-        "similarity": _mean(alike, clusters, failed=0.0),
-        "auto_bleu": _mean([_auto_bleu(text) for text in heard], clusters),
-        "words_per_s": _mean(paces, clusters, failed=0.0),
-        "originals": {
-            "similarity": _mean(_alike(speakers, endings, openings), clusters),
-            "auto_bleu": _mean([_auto_bleu(text) for text in texts], clusters),
-            "words_per_s": _mean([_pace(t, w) for t, w in zip(texts, endings, strict=True)], clusters),
-        },
-    }
-    return {
-        **settings,
-        "judge": _named(judge),
-        "speaker_judge": _named(speakers),
-        "versions": provenance(),
-        "num_cases": len(cases),
-        "scores": scores | _ends(outputs),
-        "failures": _failures(outputs),
-        "items": [
-            {"id": case.id, "cluster": cluster, "heard": text or "", "similarity": value or 0.0}
-            for case, cluster, text, value in zip(cases, clusters, heard, alike, strict=True)
-        ],
-    }
-
-
 # ------------------------------------------------------------------------------------------------- the parts
 
 
-def _check(cases: Sequence[Any], outputs: Sequence[Output]) -> None:
+def check_outputs(cases: Sequence[Any], outputs: Sequence[Output]) -> None:
+    """Refuse outputs of other cases.
+
+    Raises:
+        ConfigError: they are.
+    """
     if [case.id for case in cases] != [output.id for output in outputs]:
         raise ConfigError(
             f"{len(outputs)} outputs for {len(cases)} cases, or others. Score with the list they were made from."
         )
 
 
-def _audible(wave: Wave | None) -> bool:
+def is_audible(wave: Wave | None) -> bool:
+    """Whether there is a sound to listen to."""
     return wave is not None and wave.duration_s >= MIN_SOUND_S and bool(np.isfinite(wave.samples_S).all())
 
 
-def _heard(judge: Judge, waves: Sequence[Wave | None]) -> list[str | None]:
+def heard_texts(judge: Judge, waves: Sequence[Wave | None]) -> list[str | None]:
     """What the judge hears in each sound; None where there is none.
 
-    Of a sound longer than Whisper hears at once, its first 30 s count, as in seed-tts-eval.
+    A normaliser may keep what others delete, so judges that write marks are asked for them.
     """
-    there = [wave for wave in waves if wave is not None and _audible(wave)]
-    texts = iter(_listen(judge, there) if there else [])
-    return [next(texts) if _audible(wave) else None for wave in waves]
-
-
-def _listen(judge: Judge, waves: Sequence[Wave]) -> list[str]:
-    if not isinstance(judge, WritingJudge):
-        return judge.transcribe(waves)
-    # A normaliser may keep what others delete, so judges that write marks are asked for them.
-    longest_s = judge.limit_s or float("inf")
-    return judge.write([wave if wave.duration_s <= longest_s else wave.cut(0, longest_s) for wave in waves])
+    there = within_limit(judge, [wave for wave in waves if wave is not None and is_audible(wave)])
+    texts = iter(
+        judge.write(there) if isinstance(judge, WritingJudge) else judge.transcribe(there) if there else []
+    )
+    return [next(texts) if is_audible(wave) else None for wave in waves]
 
 
 def _originals(
@@ -236,10 +189,10 @@ def _originals(
     normaliser_name: str,
 ) -> dict[str, Any]:
     """The judge on people who say the same: what a perfect model would score."""
-    there = [n for n, wave in enumerate(originals) if _audible(wave)]
+    there = [n for n, wave in enumerate(originals) if is_audible(wave)]
     if not there:
         return {"num_cases": 0, "wer_micro": None}
-    heard = _heard(judge, [originals[n] for n in there])
+    heard = heard_texts(judge, [originals[n] for n in there])
     rates = word_rates(
         [cases[n].text for n in there], heard, [cases[n].voice for n in there], normaliser_name
     )
@@ -253,10 +206,11 @@ def _prompt(case: VoiceCase) -> Wave | None:
         return None
 
 
-def _alike(
+def likeness(
     speakers: SpeakerJudge, waves: Sequence[Wave | None], others: Sequence[Wave | None]
 ) -> list[float | None]:
-    both = [n for n, pair in enumerate(zip(waves, others, strict=True)) if all(map(_audible, pair))]
+    """How alike two voices are, pair by pair; None where one of the two is missing."""
+    both = [n for n, pair in enumerate(zip(waves, others, strict=True)) if all(map(is_audible, pair))]
     found: list[float | None] = [None] * len(waves)
     if both:
         rows = [speakers.embed([w for n in both if (w := side[n]) is not None]) for side in (waves, others)]
@@ -272,14 +226,14 @@ def _own_error(
     prompts: Sequence[Wave | None],
 ) -> float | None:
     """The speaker judge's equal error rate: is the original by whom the prompt is?"""
-    both = [n for n in range(len(cases)) if _audible(originals[n]) and _audible(prompts[n])]
+    both = [n for n in range(len(cases)) if is_audible(originals[n]) and is_audible(prompts[n])]
     waves = [w for side in (originals, prompts) for n in both if (w := side[n]) is not None]
     # The list does not name speakers; a prompt's folder does where sets have one folder for each.
     names = [str(p.parent) if (p := cases[n].prompt) else "" for n in both] * 2
     return equal_error_rate(speakers.embed(waves), names) if both else None
 
 
-def _mean(
+def mean_estimate(
     values: Sequence[float | None], clusters: Sequence[str], failed: float | None = None
 ) -> dict[str, Any] | None:
     """Mean with its interval; failed outputs count `failed`, or are left out."""
@@ -295,31 +249,23 @@ def _length_ratio(
 ) -> dict[str, Any] | None:
     ratios = [
         output.wave.duration_s / original.duration_s
-        if output.wave is not None and original is not None and _audible(original)
+        if output.wave is not None and original is not None and is_audible(original)
         else None
         for output, original in zip(outputs, originals, strict=True)
     ]
-    return _mean(ratios, clusters)
+    return mean_estimate(ratios, clusters)
 
 
-def _pace(text: str | None, wave: Wave | None) -> float | None:
-    return None if text is None or wave is None else len(text.split()) / wave.duration_s
-
-
-def _auto_bleu(text: str | None) -> float | None:
-    words = (text or "").split()
-    pairs = list(pairwise(words))
-    return None if not pairs else sum(pairs.count(pair) > 1 for pair in pairs) / len(pairs)
-
-
-def _ends(outputs: Sequence[Output]) -> dict[str, Any]:
+def ends(outputs: Sequence[Output]) -> dict[str, Any]:
+    """How many closed by themselves, and how many failed."""
     return {
         "ended_fraction": sum(output.ended for output in outputs) / len(outputs),
         "num_failed": sum(output.failed for output in outputs),
     }
 
 
-def _failures(outputs: Sequence[Output]) -> list[dict[str, str]]:
+def failures(outputs: Sequence[Output]) -> list[dict[str, str]]:
+    """Every output that failed, with why."""
     return [{"id": o.id, "problem": o.problem or "empty"} for o in outputs if o.failed]
 
 
@@ -333,7 +279,3 @@ def _item(name: str, cluster: str, output: Output, errors: ItemErrors) -> dict[s
         "words": errors.reference_words,
         "ended": output.ended,
     }
-
-
-def _named(judge: Judge | SpeakerJudge) -> dict[str, str]:
-    return {"name": judge.name, "fingerprint": judge.fingerprint}

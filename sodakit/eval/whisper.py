@@ -9,6 +9,7 @@ from typing import Any
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
 from sodakit.errors import ConfigError, MissingExtra
+from sodakit.eval.hub import shown_name
 from sodakit.eval.normalisers import normalise
 from sodakit.eval.recogniser import RATE_HZ
 from sodakit.files import digest, file_sha256
@@ -82,8 +83,7 @@ class FasterWhisperJudge:
     @property
     def name(self) -> str:
         """For example `faster-whisper-small.en@b4cfe0a1d2c3`."""
-        shown = Path(self.model_id).name if Path(self.model_id).exists() else self.model_id
-        return f"{shown}@{self.weights[:12]}"
+        return shown_name(self.model_id, self.weights)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -11,14 +11,12 @@ from sodakit.eval.cases import VoiceCase, read_recordings
 from sodakit.eval.outputs import Output
 from sodakit.eval.results import compare
 from sodakit.eval.spoken_scores import (
-    continuation_result,
     speech_result,
     transcription_result,
     word_rates,
 )
 from sodakit.eval.voiceprints import SpectralSpeaker
 from tests.eval.recordings import TEXTS, recordings_folder, voice_list
-from tests.eval.small_model import noise
 
 
 class Parrot:
@@ -141,14 +139,3 @@ def case_original(case: VoiceCase) -> Wave:
     wave = original_of(case)
     assert wave is not None
     return wave
-
-
-def test_a_continuation_is_judged_by_voice_words_and_repetition(tmp_path: Path) -> None:
-    cases = read_recordings(recordings_folder(tmp_path))
-    outputs = [Output(id=case.id, wave=noise(n, 0.5)) for n, case in enumerate(cases)]
-    judge = Parrot({0.5: "a b a b c"})
-    settings = {"task": "continuation", "data_digest": "d", "settings": {"prompt_s": 0.1}}
-    scores = continuation_result(settings, cases, outputs, judge, SpectralSpeaker())["scores"]
-    assert scores["auto_bleu"]["value"] == pytest.approx(2 / 4)  # ab, ba, ab, bc: ab twice
-    assert scores["words_per_s"]["value"] == pytest.approx(10)
-    assert set(scores["originals"]) == {"similarity", "auto_bleu", "words_per_s"}
