@@ -11,7 +11,7 @@ from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
 from sodakit.codec.quality import SoundDistance, compare, pesq
 from sodakit.errors import AudioError, ConfigError
-from sodakit.eval.judges import CtcJudge, Judge, train_judge
+from sodakit.eval.judges import CtcJudge, Judge, hear, train_judge
 from sodakit.eval.results import Estimate, estimate
 from sodakit.eval.voiceprints import SpeakerJudge, SpeakerScores, score_speakers
 from sodakit.eval.words import WordErrors, normalise, word_errors
@@ -184,8 +184,8 @@ def score_copies(sounds: SoundSet, copies: Sequence[Wave], speaker_judge: Speake
         pitch_semitones=_mean(distances, "pitch_semitones"),
         voicing=_mean(distances, "voicing"),
         pesq=None if None in qualities else float(np.nanmean(np.array(qualities, float))),
-        heard=word_errors(texts, judge.transcribe(matched)) if judge else None,
-        heard_original=word_errors(texts, judge.transcribe(originals)) if judge else None,
+        heard=word_errors(texts, hear(judge, matched)) if judge else None,
+        heard_original=word_errors(texts, hear(judge, originals)) if judge else None,
         judge=judge.name if judge else sounds.why_no_judge,
         speakers=score_speakers(originals, matched, [r.speaker for r in sounds.recordings], speaker_judge),
     )

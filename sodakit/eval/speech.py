@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sodakit.audio.wave import Wave
-from sodakit.eval.judges import Judge
+from sodakit.eval.judges import Judge, hear
 from sodakit.eval.words import WordErrors, normalise, word_errors
 from sodakit.generate.sampling import Sampling
 from sodakit.generate.speech_model import SPEECH, SpeechModel, Spoken, VoiceSample
@@ -81,5 +81,5 @@ def guess_errors(train_texts: Sequence[str], texts: Sequence[str]) -> WordErrors
 def _judged(judge: Judge, texts: Sequence[str], waves: Sequence[Wave]) -> WordErrors:
     # A sound of no length is a failed output: all its words count as missed.
     audible = [w for w in waves if len(w.samples_S)]
-    heard = iter(judge.transcribe(audible))
+    heard = iter(hear(judge, audible))
     return word_errors(texts, [next(heard) if len(w.samples_S) else None for w in waves])

@@ -13,7 +13,7 @@ import numpy as np
 
 from sodakit.audio.files import write_wave
 from sodakit.audio.wave import Wave
-from sodakit.eval.judges import Judge
+from sodakit.eval.judges import Judge, hear
 from sodakit.eval.normalisers import normalise
 from sodakit.eval.results import DRAWS, Estimate, estimate, plain_estimate
 from sodakit.eval.translation import corpus_score, translation_metrics
@@ -80,7 +80,7 @@ def listen_to(
 ) -> list[Heard]:
     """Everything measured on each translation. Texts without sound (speech to text) are not listened to."""
     audible = [m.spoken.wave for m in made if m.spoken is not None and _sounds(m)]
-    texts = iter(judge.transcribe(audible) if audible else [])
+    texts = iter(hear(judge, audible))
     heard = [normalise(next(texts)) if _sounds(m) else "" for m in made]
     alike = _similarities(cases, made, speakers)
     return [

@@ -14,7 +14,7 @@ import numpy as np
 from sodakit.audio.files import read_wave
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError
-from sodakit.eval.judges import Judge
+from sodakit.eval.judges import Judge, hear
 from sodakit.eval.normalisers import normaliser
 from sodakit.eval.results import DRAWS, Estimate, estimate, plain_estimate, provenance
 from sodakit.eval.voiceprints import SpeakerJudge, similarity
@@ -128,7 +128,7 @@ def _read(path: Path | None) -> Wave | None:
 
 def _transcripts(judge: Judge, waves: Sequence[Wave | None]) -> list[str]:
     there = [wave for wave in waves if wave is not None]
-    texts = iter(judge.transcribe(there) if there else [])
+    texts = iter(hear(judge, there))
     return ["" if wave is None else next(texts) for wave in waves]
 
 

@@ -8,7 +8,6 @@ originals stands beside every number it gives.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,9 +16,12 @@ import torch
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
 from sodakit.errors import ConfigError
-from sodakit.eval.hub import revision_of
+from sodakit.eval.hub import revision_of, shown_name
 from sodakit.eval.recogniser import RATE_HZ, SILENCE_FRAMES, log_mels
 from sodakit.files import digest
+
+SHORTEST_S = 0.5
+"""An x-vector head looks at a third of a second at once and then at how that varies: shorter sounds are repeated."""
 
 
 class SpeakerJudge(Protocol):
@@ -129,8 +131,7 @@ class HubSpeaker:
     @property
     def name(self) -> str:
         """For example `microsoft/wavlm-base-plus-sv@feb593a6c23c`."""
-        shown = Path(self.model_id).name if Path(self.model_id).exists() else self.model_id
-        return f"{shown}@{self.revision[:12]}"
+        return shown_name(self.model_id, self.revision)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -143,7 +144,9 @@ class HubSpeaker:
         return _unit(np.stack([self._embed(resample(wave, RATE_HZ)) for wave in waves]))
 
     def _embed(self, wave: Wave) -> np.ndarray:
-        inputs = self.extractor(wave.samples_S, sampling_rate=RATE_HZ, return_tensors="pt")
+        times = -(-round(SHORTEST_S * RATE_HZ) // max(1, len(wave.samples_S)))
+        samples_S = np.tile(wave.samples_S, max(1, times))
+        inputs = self.extractor(samples_S, sampling_rate=RATE_HZ, return_tensors="pt")
         vector = self.model(**inputs.to(self.model.device)).embeddings[0]
         return vector.double().cpu().numpy()
 

@@ -12,10 +12,11 @@ from sodakit.audio.files import read_wave, resample
 from sodakit.audio.wave import Wave
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.eval import judges
-from sodakit.eval.judges import CtcJudge, HubJudge, train_judge
+from sodakit.eval.judges import CtcJudge, HubJudge, hear, train_judge
 from sodakit.eval.recogniser import Lexicon, Recogniser, greedy, log_mels
 from sodakit.eval.words import word_errors
 from sodakit.hardware import torch_threads
+from tests.eval.small_judges import small_wav2vec2, small_whisper
 
 FSDD = Path(__file__).parents[2] / "../shared/data/fsdd"
 LETTERS = " adeno"
@@ -188,51 +189,7 @@ def test_training_says_what_it_needs() -> None:
         train_judge([], [])
 
 
-def _wav2vec2(folder: Path) -> None:
-    from transformers import (
-        Wav2Vec2Config,
-        Wav2Vec2CTCTokenizer,
-        Wav2Vec2FeatureExtractor,
-        Wav2Vec2ForCTC,
-        Wav2Vec2Processor,
-    )
-
-    vocab = {token: i for i, token in enumerate(["<pad>", "<s>", "</s>", "<unk>", "|", *"abcde"])}
-    folder.mkdir()
-    (folder / "vocab.json").write_text(json.dumps(vocab))
-    config = Wav2Vec2Config(
-        vocab_size=len(vocab), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-        conv_dim=(16, 16), conv_stride=(5, 4), conv_kernel=(10, 8), num_feat_extract_layers=2,
-        num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2,
-    )  # fmt: skip
-    Wav2Vec2ForCTC(config).save_pretrained(folder)
-    tokenizer = Wav2Vec2CTCTokenizer(str(folder / "vocab.json"))
-    Wav2Vec2Processor(Wav2Vec2FeatureExtractor(), tokenizer).save_pretrained(folder)
-
-
-def _whisper(folder: Path) -> None:
-    from transformers import (
-        WhisperConfig,
-        WhisperFeatureExtractor,
-        WhisperForConditionalGeneration,
-        WhisperProcessor,
-        WhisperTokenizer,
-    )
-
-    vocab = {token: i for i, token in enumerate([*"abcde", "Ġ", "<|endoftext|>", "<|startoftranscript|>"])}
-    config = WhisperConfig(
-        vocab_size=len(vocab), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
-        decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, num_mel_bins=80,
-        max_source_positions=100, max_target_positions=20, bos_token_id=6, eos_token_id=6, pad_token_id=6,
-        decoder_start_token_id=6, suppress_tokens=[], begin_suppress_tokens=[],
-    )  # fmt: skip
-    WhisperForConditionalGeneration(config).save_pretrained(folder)
-    WhisperProcessor(WhisperFeatureExtractor(chunk_length=2), WhisperTokenizer(vocab, [])).save_pretrained(
-        folder
-    )
-
-
-@pytest.mark.parametrize("build", [_wav2vec2, _whisper])
+@pytest.mark.parametrize("build", [small_wav2vec2, small_whisper])
 def test_hub_models_listen_by_name_and_revision(build, tmp_path: Path) -> None:
     torch.manual_seed(0)
     build(tmp_path / "tiny")
@@ -244,9 +201,11 @@ def test_hub_models_listen_by_name_and_revision(build, tmp_path: Path) -> None:
     assert judge.transcribe(waves[1:]) == heard[1:]
     assert judge.name == f"tiny@{judge.revision[:12]}"
     assert HubJudge.load(str(tmp_path / "tiny")).fingerprint == judge.fingerprint
-    if build is _whisper:
+    if build is small_whisper:
+        long = _tones(1, 3.0)
         with pytest.raises(ConfigError, match="hears 2 s at once"):
-            judge.transcribe([Wave(np.zeros(16_000 * 3, np.float32), 16_000)])
+            judge.transcribe(long)
+        assert hear(judge, long) == judge.transcribe([long[0].cut(0, 2)])
 
 
 def test_a_folder_without_a_recogniser_is_explained(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ import pytest
 
 from sodakit.audio.files import write_wave
 from sodakit.audio.wave import Wave
+from sodakit.commands.eval import main
 from sodakit.errors import ConfigError
 from sodakit.eval.translation import read_translation_cases, translation_result
 from sodakit.eval.voiceprints import SpectralSpeaker
-from sodakit.files import write_json_lines
+from sodakit.files import read_json, write_json_lines
+from tests.eval.small_judges import small_speaker, small_whisper
 from tests.eval.small_model import noise
 
 sacrebleu = pytest.importorskip("sacrebleu")
@@ -74,3 +76,19 @@ def test_a_row_without_a_reference_is_refused(tmp_path: Path) -> None:
     write_json_lines(tmp_path / "o.jsonl", [{"id": "a", "output": "a.wav"}])
     with pytest.raises(ConfigError, match="line 1"):
         read_translation_cases(tmp_path / "o.jsonl")
+
+
+def test_the_command_listens_with_models_in_folders_also_to_sounds_longer_than_they_hear(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = cases_folder(tmp_path / "data")
+    write_wave(tmp_path / "data" / "out0.wav", noise(5, 2.5))  # the small Whisper hears two seconds at once
+    small_whisper(tmp_path / "whisper")
+    small_speaker(tmp_path / "wavlm")
+    main(["s2st", "--data", str(data), "--out", str(tmp_path / "out"),
+          "--judge", str(tmp_path / "whisper"), "--speaker-judge", str(tmp_path / "wavlm")])  # fmt: skip
+    result = read_json(tmp_path / "out" / "s2st.json")
+    assert result["judge"]["name"].startswith("whisper@")
+    assert result["speaker_judge"]["name"].startswith("wavlm@")
+    assert not (tmp_path / "out" / "judge.safetensors").exists()
+    assert "speaker judge: wavlm@" in capsys.readouterr().out

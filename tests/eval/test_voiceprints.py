@@ -15,6 +15,7 @@ from sodakit.eval.voiceprints import (
     score_speakers,
     similarity,
 )
+from tests.eval.small_judges import small_speaker
 from tests.eval.small_model import noise
 
 VCTK = Path(__file__).parents[2] / "../shared/data/vctk"
@@ -50,18 +51,7 @@ def test_level_does_not_change_a_voice_and_another_voice_does() -> None:
 
 def test_a_speaker_model_in_a_folder_gives_its_own_vectors(tmp_path: Path) -> None:
     """The real classes at toy size: what is tested is the way in and out."""
-    from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMForXVector
-
-    torch.manual_seed(0)
-    config = WavLMConfig(
-        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, conv_dim=(8, 8),
-        conv_stride=(10, 8), conv_kernel=(20, 16), num_feat_extract_layers=2, num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=2, tdnn_dim=(16,), tdnn_kernel=(3,), tdnn_dilation=(1,), xvector_output_dim=8,
-    )  # fmt: skip
-    theirs = WavLMForXVector(config).eval()
-    theirs.save_pretrained(tmp_path)
-    extractor = Wav2Vec2FeatureExtractor(do_normalize=True)
-    extractor.save_pretrained(tmp_path)
+    theirs, extractor = small_speaker(tmp_path)
     judge = HubSpeaker.load(str(tmp_path))
     waves = [noise(n, 0.5, 16_000) for n in range(2)]
     with torch.no_grad():
@@ -73,6 +63,9 @@ def test_a_speaker_model_in_a_folder_gives_its_own_vectors(tmp_path: Path) -> No
         judge.name.startswith(tmp_path.name + "@")
         and judge.fingerprint == HubSpeaker.load(str(tmp_path)).fingerprint
     )
+    short = noise(3, 0.1, 16_000)
+    repeated = Wave(np.tile(short.samples_S, 5), 16_000)
+    np.testing.assert_array_equal(judge.embed([short]), judge.embed([repeated]))
     with pytest.raises(ConfigError, match="x-vector"):
         HubSpeaker.load(str(tmp_path / "nothing"))
 
