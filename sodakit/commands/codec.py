@@ -7,6 +7,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
+from sodakit.commands.options import JudgeOptions
 from sodakit.errors import CodecError
 from sodakit.files import atomic_path
 from sodakit.log import say
@@ -62,7 +63,7 @@ class Train:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eval:
+class Eval(JudgeOptions):
     """Measure a codec: on recordings in DATA, and on synthetic voices that no codec has heard.
 
     Example: sodakit codec eval --data recordings/ --out runs/codec
@@ -74,11 +75,9 @@ class Eval:
     """Folders of recordings, in any layout that `sodakit prepare` reads."""
     clips: int = 20
     """Clips from each folder and from the voices."""
-    judge: str = "small"
+    judge: str | None = "small"
     """Who writes down originals and copies: `small` (a recogniser taught on the spot, where words are few), `none`,
-    a file made by CtcJudge.save, or the hub id or folder of a Whisper- or Wav2Vec2-like model."""
-    speaker_model: str | None = None
-    """Hub id or folder of a model with an x-vector head; default: spectral voice prints."""
+    Whisper or Wav2Vec2 by hub id or folder, Whisper also as faster-whisper has it, or a judge's .safetensors."""
     out: Path | None = None
     """Folder for codec.json and codec.html."""
 
@@ -86,17 +85,14 @@ class Eval:
         from sodakit.codec.load import load_codec
         from sodakit.eval.codecs import as_text, measure_codec, page
         from sodakit.eval.copies import folder_set, voices_set
-        from sodakit.eval.judges import named_judge
-        from sodakit.eval.voiceprints import HubSpeaker, SpectralSpeaker
         from sodakit.files import write_json
 
         codec = load_codec(self.codec)
-        speaker_judge = HubSpeaker.load(self.speaker_model) if self.speaker_model else SpectralSpeaker()
         teach = self.judge == "small"
-        judge = None if self.judge in ("small", "none") else named_judge(self.judge)
+        judge = None if self.judge in ("small", "none") else self.named_recogniser()
         sets = [voices_set(self.clips, judge, teach)]
         sets += [folder_set(folder, self.clips, judge, teach) for folder in self.data]
-        report, copies = measure_codec(codec, sets, speaker_judge, phone_sentences=10 * self.clips)
+        report, copies = measure_codec(codec, sets, self.speakers(), phone_sentences=10 * self.clips)
         print(as_text(report))
         if self.out is not None:
             write_json(self.out / "codec.json", report.plain())

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import tyro
 
-from sodakit.commands.options import read_options
+from sodakit.commands.options import JudgeOptions, read_options
 from sodakit.config import override, parse_overrides, to_plain
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(JudgeOptions):
     """Fine-tune a model on pairs of recordings, with a safety report after each epoch; the same command resumes.
 
-    The settings are the published ones unless given. The best epoch is kept in OUT/best.
+    The settings are the published ones unless given. The best epoch is kept in OUT/best, by what --judge hears.
 
     Example: sodakit finetune --model runs/base --data stores/pairs --out runs/s2st --base stores/base --replay 0.2
     """
@@ -48,8 +48,6 @@ class Options:
     """Share of the tokens replayed from --base."""
     size: str = "demo"
     """Shape of a model from scratch."""
-    judge: str | None = None
-    """Recogniser that listens to the translations: hub id or folder; default: a small one, trained on the spot."""
     report_cases: int = 24
     """Validation pairs translated after each epoch."""
     seed: int = 0
@@ -67,8 +65,6 @@ def main(argv: list[str]) -> None:
     options = read_options(Options, "finetune", argv)
     from sodakit.codec.load import load_codec
     from sodakit.eval.default_judge import default_judge
-    from sodakit.eval.judges import Judge, named_judge
-    from sodakit.eval.voiceprints import SpectralSpeaker
     from sodakit.recipes.finetune import FinetuneSettings, finetune, finetune_config, pair_cases
     from sodakit.store.reader import StoreReader
     from sodakit.train.config import LoraConfig
@@ -94,11 +90,9 @@ def main(argv: list[str]) -> None:
         return
     spec = StoreReader(options.data).codec_spec
     codec = load_codec(options.codec or spec.name, num_codebooks=spec.num_codebooks)
-    judge: Judge
-    if options.judge:
-        judge = named_judge(options.judge)
-    else:
+    judge = options.named_recogniser()
+    if judge is None:
         split = "validation" if "validation" in StoreReader(options.data).splits else "test"
         cases = pair_cases(options.data, split, options.task, codec, options.report_cases)
         judge = default_judge([c.reference for c in cases], options.out / "judge.safetensors")
-    print(finetune(config, settings, options.out, codec, judge, SpectralSpeaker(), device=options.device))
+    print(finetune(config, settings, options.out, codec, judge, options.speakers(), device=options.device))

@@ -6,15 +6,16 @@ from typing import Annotated
 
 import tyro
 
-from sodakit.commands.options import read_options
+from sodakit.commands.options import JudgeOptions, read_options
 from sodakit.log import say
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(JudgeOptions):
     """Pretrain a small model in three languages, fine-tune it to translate speech, and report against baselines.
 
-    About an hour on two CPU cores, with nothing downloaded. Stopped at any time, the same command goes on.
+    About an hour on two CPU cores, with nothing downloaded unless a judge is named. A named recogniser hears every
+    language of the experiment: tell it none to expect. Stopped at any time, the same command goes on.
 
     Example: sodakit s2st_demo --out runs/s2st
     """
@@ -56,7 +57,9 @@ def main(argv: list[str]) -> None:
         S2stDemoConfig(sources=options.sources, seed=options.seed),
         **{name: value for name, value in given.items() if value is not None},
     )
-    experiment, scores = run(config, options.out, load_codec(options.codec))
+    experiment, scores = run(
+        config, options.out, load_codec(options.codec), options.named_recogniser(), options.speakers()
+    )
     path = write_s2st_report(experiment, scores)
     for name, pairs in scores["systems"].items():
         bleu = pairs["all"]["asr_bleu"]

@@ -23,6 +23,7 @@ from sodakit.data.loader import DataConfig, SourceConfig, open_stream
 from sodakit.data.pairs import PairView
 from sodakit.data.views import ViewConfig
 from sodakit.errors import CheckpointError, ConfigError
+from sodakit.eval.hub import named
 from sodakit.eval.judges import Judge
 from sodakit.eval.translated import Heard, PairCase, listen_to, scores_of, write_outputs
 from sodakit.eval.voiceprints import SpeakerJudge
@@ -258,6 +259,7 @@ class SafetyReport:
         row["score"] = scores["all"].get("asr_bleu", scores["all"]["text_bleu"])["value"]
         row["chrf"] = scores["all"].get("asr_chrf", scores["all"]["text_chrf"])["value"]
         row["base"] = self.base_losses(model)
+        row |= self.listeners
         before = [r for r in self.rows() if r["step"] < step]
         if all(_rank(row) > _rank(r) for r in before):
             self._keep(model, step)
@@ -272,10 +274,26 @@ class SafetyReport:
         flat = {name: value for name, value in scores["all"].items() if isinstance(value, int)}
         return {f"task/{name}": value for name, value in flat.items()} | {"task/score": row["score"]}
 
+    @property
+    def listeners(self) -> dict[str, Any]:
+        """Who listens, by name and fingerprint: scores of other judges are not comparable."""
+        return {"judge": named(self.judge), "speaker_judge": self.speakers and named(self.speakers)}
+
     def rows(self) -> list[dict[str, Any]]:
-        """The epochs reported so far."""
+        """The epochs reported so far.
+
+        Raises:
+            ConfigError: other judges listened to them.
+        """
         path = self.folder / "epochs.jsonl"
-        return read_json_lines(path) if path.exists() else []
+        rows = read_json_lines(path) if path.exists() else []
+        for role, judge in self.listeners.items():
+            if other := [row[role] for row in rows if row.get(role, judge) != judge]:
+                raise ConfigError(
+                    f"{path} holds scores by {_name(other[0])}, and now {_name(judge)} would listen: epochs could not "
+                    "be compared. Name the same judge, or another folder."
+                )
+        return rows
 
     def base_losses(self, model: Transformer) -> dict[str, float]:
         """Losses on held-out recordings of the pretraining store: what the model forgets shows here."""
@@ -349,6 +367,10 @@ def finetune(
 def _rank(row: dict[str, Any]) -> tuple[float, float]:
     # BLEU is 0 until four words in a row are right; chrF tells such epochs apart.
     return row["score"], row["chrf"]
+
+
+def _name(judge: dict[str, str] | None) -> str:
+    return "nobody" if judge is None else judge["name"]
 
 
 def _stale(rows: list[dict[str, Any]]) -> int:

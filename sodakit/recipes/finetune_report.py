@@ -31,7 +31,7 @@ def write_epochs_report(
     report.headline(
         "Best epoch", f"{best['epoch']:.0f}", f"BLEU {best['score']:.1f}, step {format_count(best['step'])}"
     )
-    report.section("Safety report")
+    report.section("Safety report", _listeners(rows[-1]))
     report.table(EPOCH_COLUMNS, [_cells(row) for row in rows], "After each epoch")
     if len(rows) > 1:
         for name in rows[0]["base"]:
@@ -47,6 +47,12 @@ def write_epochs_report(
             clips.append(Clip(f"Model: {r.made.text}", r.made.spoken.wave))
         report.audio_row(f"{r.case.source_text} → {r.case.reference}", clips)
     report.write(path)
+
+
+def _listeners(row: dict[str, Any]) -> str:
+    voices = row.get("speaker_judge")
+    heard = f"Heard by {row['judge']['name']}" if row.get("judge") else ""
+    return heard + (f"; voices by {voices['name']}." if voices else "")
 
 
 def _cells(row: dict[str, Any]) -> tuple[object, ...]:

@@ -13,10 +13,10 @@ from typing import Any
 
 from sodakit.codec.contract import Codec
 from sodakit.eval.cascade import WordTable, cascade, learn_table
-from sodakit.eval.judges import CtcJudge, train_judge
+from sodakit.eval.judges import CtcJudge, Judge, hear, train_judge
 from sodakit.eval.speech import Case, score_speaking, score_transcription
 from sodakit.eval.translated import Heard, PairCase, bleu_difference, listen_to, scores_of, write_outputs
-from sodakit.eval.voiceprints import SpectralSpeaker
+from sodakit.eval.voiceprints import SpeakerJudge, SpectralSpeaker
 from sodakit.eval.words import WordErrors
 from sodakit.files import atomic_folder, write_json
 from sodakit.generate.speech_model import SpeechModel
@@ -135,6 +135,10 @@ class Experiment:
     folder: Path
     codec: Codec
     stopwatch: Stopwatch
+    listener: Judge | None = None
+    """The recogniser named; None has one taught."""
+    speakers: SpeakerJudge = field(default_factory=SpectralSpeaker)
+    """Who tells voices apart."""
     results: dict[str, list[Heard]] = field(default_factory=dict)
     """Of each system, the test pairs translated."""
     base_scores: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -171,9 +175,9 @@ class Experiment:
         return self.folder / ("finetuned_" + name.replace(", ", "_"))
 
     @cached_property
-    def judge(self) -> CtcJudge:
-        """A recogniser of all the languages, taught with original recordings."""
-        return CtcJudge.load(self.folder / "judge.safetensors")
+    def judge(self) -> Judge:
+        """The recogniser named, or one of all the languages, taught with original recordings."""
+        return self.listener or CtcJudge.load(self.folder / "judge.safetensors")
 
 
 def make_stores(experiment: Experiment) -> None:
@@ -197,7 +201,9 @@ def make_stores(experiment: Experiment) -> None:
 
 
 def teach_judge(experiment: Experiment) -> None:
-    """Teach the judge with original recordings of pretraining, of all languages."""
+    """Teach the judge with original recordings of pretraining, of all languages, unless one is named."""
+    if experiment.listener is not None:
+        return
     path = experiment.folder / "judge.safetensors"
     with experiment.stopwatch.stage("Teach the judge"):
         if not path.exists():
@@ -256,7 +262,7 @@ def finetune_all(experiment: Experiment) -> None:
                 experiment.finetuned(name),
                 experiment.codec,
                 experiment.judge,
-                SpectralSpeaker(),
+                experiment.speakers,
             )
 
 
@@ -264,7 +270,7 @@ def measure(experiment: Experiment) -> dict[str, Any]:
     """Translate the test pairs with every system and write `scores.json`."""
     config, codec = experiment.config, experiment.codec
     cases = pair_cases(experiment.pairs, "test", "s2st", codec)
-    speakers = SpectralSpeaker()
+    speakers = experiment.speakers
     with experiment.stopwatch.stage("Translate the test pairs"):
         for name in FINETUNED:
             translator = Translator.load(experiment.finetuned(name), codec=codec)
@@ -323,7 +329,7 @@ def score_base(experiment: Experiment, model: SpeechModel) -> dict[str, Any]:
 def plain_scores(experiment: Experiment, cases: Sequence[PairCase]) -> dict[str, Any]:
     """Everything measured, JSON-ready."""
     results = experiment.results
-    references = experiment.judge.transcribe([case.spoken_reference for case in cases])
+    references = hear(experiment.judge, [case.spoken_reference for case in cases])
     own = [replace(r, heard=text) for r, text in zip(results["pretrained"], references, strict=True)]
     return {
         "systems": {name: scores_of(heard) for name, heard in results.items()},
@@ -334,7 +340,7 @@ def plain_scores(experiment: Experiment, cases: Sequence[PairCase]) -> dict[str,
         },
         "base": experiment.base_scores,
         "judge": experiment.judge.name,
-        "speaker_judge": SpectralSpeaker().name,
+        "speaker_judge": experiment.speakers.name,
         "seconds": experiment.stopwatch.seconds,
     }
 
@@ -343,9 +349,22 @@ def _plain_errors(errors: WordErrors) -> dict[str, Any]:
     return {"wer": errors.wer, "low": errors.interval[0], "high": errors.interval[1]}
 
 
-def run(config: S2stDemoConfig, folder: Path, codec: Codec) -> tuple[Experiment, dict[str, Any]]:
-    """The whole experiment; what was measured."""
-    experiment = Experiment(config, folder, codec, Stopwatch(folder / "stages.json"))
+def run(
+    config: S2stDemoConfig,
+    folder: Path,
+    codec: Codec,
+    judge: Judge | None = None,
+    speakers: SpeakerJudge | None = None,
+) -> tuple[Experiment, dict[str, Any]]:
+    """The whole experiment; what was measured.
+
+    Args:
+        judge: who listens; None has one taught with the recordings of pretraining.
+        speakers: who tells voices apart; None for the spectral voice print.
+    """
+    experiment = Experiment(
+        config, folder, codec, Stopwatch(folder / "stages.json"), judge, speakers or SpectralSpeaker()
+    )
     make_stores(experiment)
     teach_judge(experiment)
     pretrain(experiment)

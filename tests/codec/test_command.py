@@ -11,6 +11,9 @@ from sodakit.audio.wave import Wave
 from sodakit.codec.load import load_codec
 from sodakit.commands.codec import main
 from sodakit.errors import CodecError
+from sodakit.files import write_json_lines
+from tests.eval.small_judges import small_speaker, small_wav2vec2
+from tests.eval.small_model import noise
 
 needs_espeak = pytest.mark.skipif(
     importlib.util.find_spec("espeakng_loader") is None, reason="espeakng-loader is not installed"
@@ -68,3 +71,18 @@ def test_a_measured_codec_leaves_numbers_and_a_page(recording: Path, tmp_path: P
     report = json.loads((tmp_path / "eval" / "codec.json").read_text())
     assert [scores["num_clips"] for scores in report["sets"]] == [1, 1] and len(report["codebooks"]) == 4
     assert "<audio" in (tmp_path / "eval" / "codec.html").read_text()
+
+
+@needs_espeak
+def test_a_codec_is_heard_by_models_in_folders(tmp_path: Path) -> None:
+    rows = []
+    for n in range(4):
+        write_wave(tmp_path / "data" / f"{n}.wav", noise(n, 0.6, 16_000))
+        rows.append({"audio": f"{n}.wav", "text": "a bad cab", "speaker": f"s{n % 2}", "duration_s": 0.6})
+    write_json_lines(tmp_path / "data" / "manifest.jsonl", rows)
+    small_wav2vec2(tmp_path / "ear")
+    small_speaker(tmp_path / "voices")
+    main(["eval", "--codec", "toy", "--clips", "4", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"),
+          "--judge", str(tmp_path / "ear"), "--speaker-judge", str(tmp_path / "voices")])  # fmt: skip
+    scores = json.loads((tmp_path / "out" / "codec.json").read_text())["sets"][1]
+    assert scores["judge"].startswith("ear@") and scores["speakers"]["judge"].startswith("voices@")

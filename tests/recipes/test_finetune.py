@@ -15,6 +15,7 @@ import torch
 from sodakit.audio.wave import Wave
 from sodakit.checkpoint.load import latest_checkpoint, load_checkpoint
 from sodakit.codec.toy import ToyCodec
+from sodakit.commands.finetune import main
 from sodakit.data.language import open_language
 from sodakit.data.loader import Loader
 from sodakit.errors import CheckpointError, ConfigError
@@ -26,6 +27,7 @@ from sodakit.train.config import LoraConfig, TrainConfig
 from sodakit.train.objective import Objective
 from sodakit.train.schedule import learning_rate
 from sodakit.train.trainer import train
+from tests.eval.small_judges import small_speaker, small_wav2vec2
 from tests.pair_stores import pair_store
 from tests.stores import small_store
 
@@ -184,6 +186,26 @@ def test_training_stops_when_no_epoch_is_better(store, base, tmp_path):
     assert load_checkpoint(best).state["step"] == rows[0]["step"]
     assert finetune(config, settings, tmp_path, ToyCodec(), Parrot(), device="cpu") == best
     assert len(read_json_lines(tmp_path / "epochs.jsonl")) == 2
+
+
+def test_the_command_listens_with_models_in_folders_and_epochs_are_heard_by_the_same(store, base, tmp_path):
+    small_wav2vec2(tmp_path / "ear")
+    small_wav2vec2(tmp_path / "other", seed=1)
+    small_speaker(tmp_path / "voices")
+    out = tmp_path / "run"
+    words = ["--data", str(store), "--model", str(base), "--out", str(out), "--batch-rows", "2", "--codec", "toy",
+             "--report-cases", "2", "--speaker-judge", str(tmp_path / "voices"), "--device", "cpu",
+             "--epochs", "1"]  # fmt: skip
+    settings = ["precision=float32", "model.context=256", "data.context=256"]
+    main([*words, "--judge", str(tmp_path / "ear"), *settings])
+    (row,) = read_json_lines(out / "epochs.jsonl")
+    assert row["judge"]["name"].startswith("ear@") and row["speaker_judge"]["name"].startswith("voices@")
+    page = (out / "report.html").read_text()
+    assert (
+        "Heard by ear@" in page and "voices by voices@" in page and not (out / "judge.safetensors").exists()
+    )
+    with pytest.raises(ConfigError, match=r"holds scores by ear@.*, and now other@"):
+        main([*words, "--judge", str(tmp_path / "other"), *settings])
 
 
 @pytest.mark.parametrize("kind", ["full", "lora"])

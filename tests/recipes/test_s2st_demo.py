@@ -3,8 +3,10 @@
 import pytest
 
 from sodakit.codec.load import load_codec
-from sodakit.recipes.s2st_demo import S2stDemoConfig, make_texts, run
+from sodakit.eval.voiceprints import SpectralSpeaker
+from sodakit.recipes.s2st_demo import Experiment, S2stDemoConfig, make_texts, run, teach_judge
 from sodakit.recipes.s2st_report import write_s2st_report
+from sodakit.recipes.street import Stopwatch
 from sodakit.voices.catalogue import UNSEEN_VOICES
 
 TINY = S2stDemoConfig(
@@ -23,6 +25,19 @@ def test_no_sentence_is_in_two_parts_and_only_the_test_hears_unseen_voices():
     unseen = {v.name for v in UNSEEN_VOICES}
     assert {d.split for d in texts.dialogues if d.voice.name in unseen} == {"test"}
     assert {(d.source, d.target) for d in texts.dialogues} == {("es", "en"), ("de", "en")}
+
+
+def test_a_named_judge_is_not_taught(tmp_path):
+    class Ear:
+        name, fingerprint = "ear", "e"
+
+        def transcribe(self, waves):
+            return ["" for _ in waves]
+
+    ear, watch = Ear(), Stopwatch(tmp_path / "stages.json")
+    experiment = Experiment(TINY, tmp_path, load_codec("toy"), watch, ear, SpectralSpeaker())
+    teach_judge(experiment)
+    assert experiment.judge is ear and not (tmp_path / "judge.safetensors").exists()
 
 
 @pytest.mark.slow
