@@ -7,7 +7,8 @@ continuation  the words of the continuation given those of the opening; no token
 whole         opening and continuation as one sound, nothing given: as SlamKit has it
 
 An output without words has no perplexity and is left out, and one that repeats itself has a low one: read it beside the
-shares of empty, silent, unended and looping outputs, and beside the same scores of the recordings.
+shares of empty, silent, unended and looping outputs, and beside the same scores of the recordings. A judge that writes
+no capitals and marks, as the one without download, makes every text less likely.
 """
 
 import difflib

@@ -176,9 +176,8 @@ def heard_texts(judge: Judge, waves: Sequence[Wave | None]) -> list[str | None]:
     A normaliser may keep what others delete, so judges that write marks are asked for them.
     """
     there = within_limit(judge, [wave for wave in waves if wave is not None and is_audible(wave)])
-    texts = iter(
-        judge.write(there) if isinstance(judge, WritingJudge) else judge.transcribe(there) if there else []
-    )
+    listen = judge.write if isinstance(judge, WritingJudge) else judge.transcribe
+    texts = iter(listen(there) if there else [])
     return [next(texts) if is_audible(wave) else None for wave in waves]
 
 
