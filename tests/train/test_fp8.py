@@ -208,12 +208,12 @@ def test_a_checkpoint_does_not_show_it(store, tmp_path):
 
 def test_what_cannot_work_is_said_at_the_start(store, tmp_path, monkeypatch):
     config = fp8_config(store)
-    with pytest.raises(ConfigError, match="no matrix.*largest: 64"):
+    with pytest.raises(ConfigError, match=r"no matrix.*largest: 64"):
         Run(replace(config, fp8_from_width=2048), tmp_path, torch.device("cpu"))
     odd = Transformer(model_size("nano", 500, ffn_width=200))
-    with pytest.raises(ConfigError, match="200 x 64.*multiples of 16"):
+    with pytest.raises(ConfigError, match=r"200 x 64.*multiples of 16"):
         use_fp8(odd, 64)
-    with pytest.raises(ConfigError, match="data.context=60.*Use 64"):
+    with pytest.raises(ConfigError, match=r"data.context=60.*Use 64"):
         check_fp8(replace(config, data=replace(config.data, context=60)), torch.device("cpu"))
     with pytest.raises(ConfigError, match="adapters"):
         replace(config, lora=LoraConfig())
@@ -221,7 +221,7 @@ def test_what_cannot_work_is_said_at_the_start(store, tmp_path, monkeypatch):
         replace(config, fp8_from_width=0)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100")
-    with pytest.raises(ConfigError, match="A100.*8.0; needed: 8.9"):
+    with pytest.raises(ConfigError, match=r"A100.*8.0; needed: 8.9"):
         check_fp8(config, torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     check_fp8(config, torch.device("cuda"))
