@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 from training_cpu import QUIET, busy_s, own_s
 
 from sodakit.files import write_json
@@ -312,6 +313,10 @@ def draw(rows: list[dict[str, Any]], title: str, folder: Path) -> None:
             label="limit of the products alone",
         )
         axes.set(xscale="log", yscale="log", xlabel=unit, ylabel="µs per token")
+        axes.set_xticks(at, [format_count(x) for x in at])
+        axes.set_xticks([], minor=True)
+        for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            which(StrMethodFormatter("{x:g}"))
         axes.grid(alpha=0.3, which="both")
     panels[0].legend(frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=10)
