@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from training_cpu import QUIET, busy_s, own_s
 
 from sodakit.files import write_json
@@ -315,9 +315,12 @@ def draw(rows: list[dict[str, Any]], title: str, folder: Path) -> None:
         axes.set(xscale="log", yscale="log", xlabel=unit, ylabel="µs per token")
         axes.set_xticks(at, [format_count(x) for x in at])
         axes.set_xticks([], minor=True)
-        for which in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-            which(StrMethodFormatter("{x:g}"))
-        axes.grid(alpha=0.3, which="both")
+        axes.yaxis.set(
+            major_locator=LogLocator(subs=(1, 2, 5)),
+            major_formatter=StrMethodFormatter("{x:g}"),
+            minor_locator=NullLocator(),
+        )
+        axes.grid(alpha=0.3)
     panels[0].legend(frameon=False, fontsize=8)
     figure.suptitle(title, fontsize=10)
     for suffix in ("png", "svg"):
