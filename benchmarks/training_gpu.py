@@ -4,8 +4,8 @@
     python benchmarks/training_gpu.py --sizes soda_135m --rounds 3
 
 First what the machine can do at all (copy, matrix product), then every contender in a process of its own, one after the
-other and over again: sodakit, transformers (compiled, fused AdamW), and the same with Liger's kernels where they are
-installed. A step is forward, loss, backward, clipping and the optimizer, on rows that hold documents of about 1,500
+other and over again: sodakit, the same with its large matrices in 8-bit floats, transformers (compiled, fused AdamW), the
+same with Liger's kernels, and torchtitan's model and loss (compiled, fused AdamW), where they are installed. A step is forward, loss, backward, clipping and the optimizer, on rows that hold documents of about 1,500
 tokens; transformers attends over whole rows, as it does when people pack without telling it, and once more on rows of one
 document so that both do the same work. The table names the FLOP convention beside every MFU (method: training_gpu.md).
 """
@@ -29,8 +29,17 @@ from sodakit.model.config import model_size
 SIZES = ("soda_135m", "soda_600m", "soda_1.7b", "soda_4b")
 ROWS = {"soda_135m": 16, "soda_600m": 8, "soda_1.7b": 4, "soda_4b": 2}
 """Rows at a time; halved until they fit."""
-CONTENDERS = ("sodakit, packed", "sodakit", "transformers", "transformers, Liger")
+CONTENDERS = (
+    "sodakit, packed",
+    "sodakit, packed, fp8",
+    "sodakit",
+    "transformers",
+    "transformers, Liger",
+    "torchtitan",
+)
 DOCUMENT = 1500
+FP8_FROM_WIDTH = 2048
+"""As published gains begin; a narrower model takes its own width, to see whether that is still so."""
 
 
 def ceilings(device: torch.device) -> dict[str, float]:
@@ -65,14 +74,19 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def ours(size: str, context: int, rows: int, packed: bool, device: torch.device) -> Callable[[], None]:
+def ours(
+    size: str, context: int, rows: int, packed: bool, fp8: bool, device: torch.device
+) -> Callable[[], None]:
     """A step of sodakit, from the parts that the trainer is made of."""
     from sodakit.model.transformer import Transformer
     from sodakit.train.config import OptimConfig
+    from sodakit.train.fp8 import use_fp8
     from sodakit.train.loss import cross_entropy
     from sodakit.train.optim import Optimizer
 
     model = Transformer(model_size(size, context=context)).to(device)
+    if fp8:
+        use_fp8(model, min(FP8_FROM_WIDTH, model.config.width))
     if device.type == "cuda":
         for block in model.blocks:
             block.compile()
@@ -130,6 +144,48 @@ def theirs(size: str, context: int, rows: int, liger: bool, device: torch.device
     return step
 
 
+def titan(size: str, context: int, rows: int, device: torch.device) -> Callable[[], None]:
+    """A step of torchtitan's Qwen3 as its trainer makes it on one GPU: blocks and loss compiled, bfloat16 by autocast."""
+    from torchtitan.components.loss import cross_entropy_loss
+    from torchtitan.models.qwen3 import Qwen3Model, Qwen3ModelArgs
+
+    shape = model_size(size, context=context)
+    arguments = Qwen3ModelArgs(
+        dim=shape.width,
+        n_layers=shape.layers,
+        n_heads=shape.heads,
+        n_kv_heads=shape.kv_heads,
+        head_dim=shape.head_width,
+        hidden_dim=shape.ffn_width,
+        vocab_size=shape.vocab_size,
+        max_seq_len=context,
+        norm_eps=shape.norm_eps,
+        rope_theta=shape.rope_theta,
+    )
+    model = Qwen3Model(arguments).to(device)
+    with torch.no_grad():
+        model.init_weights(device)
+    loss_of = cross_entropy_loss
+    if device.type == "cuda":
+        for block in model.layers.values():
+            block.compile(fullgraph=True)
+        loss_of = torch.compile(cross_entropy_loss)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    ids_BT = torch.randint(shape.vocab_size, (rows, context), device=device)
+    labels_BT = ids_BT.roll(-1, dims=1)
+    labels_BT[:, -1] = -100  # what it leaves out
+
+    def step() -> None:
+        with torch.autocast(device.type, dtype=torch.bfloat16):
+            loss = loss_of(model(ids_BT), labels_BT) / (rows * (context - 1))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
 def measure(
     name: str, size: str, context: int, rows: int, steps: int, device: torch.device
 ) -> dict[str, Any]:
@@ -137,7 +193,9 @@ def measure(
     while True:
         try:
             if name.startswith("sodakit"):
-                step = ours(size, context, rows, "packed" in name, device)
+                step = ours(size, context, rows, "packed" in name, "fp8" in name, device)
+            elif name == "torchtitan":
+                step = titan(size, context, rows, device)
             else:
                 step = theirs(size, context, rows, "Liger" in name, device)
             seconds = timed(step, device, steps)

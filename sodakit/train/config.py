@@ -130,6 +130,9 @@ class TrainConfig:
     """Let torch compile each block; None: on a GPU, where it fuses norms, rotations and SwiGLU."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Compute precision; parameters and moments are float32."""
+    fp8_from_width: int | None = None
+    """Multiply the blocks' matrices with both sides of at least this in 8-bit floats (`fp8.py`); None for none. Published
+    gains begin at 2048, which means the 1.7B and the 4B."""
     seed: int = 0
     """Keys the initial weights."""
     lora: LoraConfig | None = None
@@ -164,6 +167,13 @@ class TrainConfig:
         if isinstance(self.micro_rows, int) and self.data.batch_rows % self.micro_rows:
             raise ConfigError(
                 f"micro_rows={self.micro_rows} does not divide batch_rows={self.data.batch_rows}."
+            )
+
+        if self.fp8_from_width is not None and self.fp8_from_width < 1:
+            raise ConfigError(f"fp8_from_width={self.fp8_from_width}; needed: at least 1, or null for none.")
+        if self.fp8_from_width is not None and self.lora is not None:
+            raise ConfigError(
+                "fp8_from_width and lora together; adapters train beside matrices in full precision. Set one to null."
             )
 
     @property

@@ -17,6 +17,7 @@ from sodakit.model.lora import add_adapters, merge_adapters
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.text import TextTokenizer
 from sodakit.train.config import TrainConfig
+from sodakit.train.fp8 import check_fp8, use_fp8
 from sodakit.train.identity import claim_folder
 from sodakit.train.memory import plan_memory
 from sodakit.train.objective import LossVector, Objective
@@ -100,6 +101,9 @@ class Run:
         # Few rows of a large embedding are read in a step; the optimizer then spares the others (`optim.py`).
         alone = on_cpu and self.ranks.size == 1 and not config.model.tied_embeddings
         self.model.embedding.sparse = alone and config.optim.kind != "adamw"
+        if config.fp8_from_width is not None:
+            check_fp8(config, self.device)
+            use_fp8(self.model, config.fp8_from_width)
         if config.compile_blocks if config.compile_blocks is not None else not on_cpu:
             for block in self.model.blocks:
                 block.compile()
