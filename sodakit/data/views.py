@@ -134,22 +134,17 @@ class DocumentView(Sequence[np.ndarray]):
 
     def lengths_of(self, documents: np.ndarray) -> np.ndarray:
         """Tokens of the documents of these numbers: int64."""
+        outline = self.outline
         group = documents % self.num_groups if self.num_groups else documents
-        bodies = (
-            self.outline.begin_M[self.outline.first_G[group + 1]]
-            - self.outline.begin_M[self.outline.first_G[group]]
-        )
-        return bodies + np.where(self.outline.plain_G[group], 0, 2)
+        bodies = outline.begin_M[outline.first_G[group + 1]] - outline.begin_M[outline.first_G[group]]
+        return bodies + np.where(outline.plain_G[group], 0, 2)
 
     def members(self, document: int) -> np.ndarray:
         """Numbers of the utterances of a document, in time."""
+        outline = self.outline
         group = document % self.num_groups
-        first, last = int(self.outline.first_G[group]), int(self.outline.first_G[group + 1])
-        return (
-            np.arange(first, last)
-            if self.outline.utterance_M is None
-            else self.outline.utterance_M[first:last]
-        )
+        first, last = int(outline.first_G[group]), int(outline.first_G[group + 1])
+        return np.arange(first, last) if outline.utterance_M is None else outline.utterance_M[first:last]
 
     def __len__(self) -> int:
         return self.num_groups * self.orders
@@ -170,23 +165,24 @@ class DocumentView(Sequence[np.ndarray]):
             begins: where each one's BOS stands in its window: negative where it begins before.
             size: tokens in a window.
         """
+        outline = self.outline
         group = documents % self.num_groups
-        first, last = self.outline.first_G[group], self.outline.first_G[group + 1]
-        plain = self.outline.plain_G[group]
+        first, last = outline.first_G[group], outline.first_G[group + 1]
+        plain = outline.plain_G[group]
         # Plain text has BOS and EOS, but its length was counted with markers.
-        body = begins + 1 - self.outline.begin_M[first]
-        ends = body + self.outline.begin_M[last] - np.where(plain, 2, 0) + 1
-        visible = np.searchsorted(self.outline.begin_M, np.maximum(0, -body), side="right") - 1
+        body = begins + 1 - outline.begin_M[first]
+        ends = body + outline.begin_M[last] - np.where(plain, 2, 0) + 1
+        visible = np.searchsorted(outline.begin_M, np.maximum(0, -body), side="right") - 1
         visible = np.clip(visible, first, last)
-        hidden = np.clip(np.searchsorted(self.outline.begin_M, size - body, side="left"), visible, last)
-        utterance_begins = body + self.outline.begin_M[visible]
-        utterance_ends = body + self.outline.begin_M[hidden] - np.where(plain, 2, 0)
-        if self.outline.utterance_M is not None and len(self.outline.utterance_M):
+        hidden = np.clip(np.searchsorted(outline.begin_M, size - body, side="left"), visible, last)
+        utterance_begins = body + outline.begin_M[visible]
+        utterance_ends = body + outline.begin_M[hidden] - np.where(plain, 2, 0)
+        if outline.utterance_M is not None and len(outline.utterance_M):
             # Those between that the view leaves out have nothing to write, so a range of numbers will do.
             none = visible == hidden
-            hidden = np.where(none, 0, self.outline.utterance_M[np.maximum(hidden, 1) - 1] + 1)
+            hidden = np.where(none, 0, outline.utterance_M[np.maximum(hidden, 1) - 1] + 1)
             visible = np.where(
-                none, 0, self.outline.utterance_M[np.minimum(visible, len(self.outline.utterance_M) - 1)]
+                none, 0, outline.utterance_M[np.minimum(visible, len(outline.utterance_M) - 1)]
             )
         text_first = (documents >= self.num_groups) | (self.config.order == "text_first")
         columns = (visible, hidden, text_first, begins, utterance_begins, utterance_ends, ends, plain)
