@@ -55,7 +55,7 @@ def all_windows(stream):
 @given(shards=SHARDS, config=CONFIGS, size=st.sampled_from([2, 3, 5, 16, 17, 61, 300]))
 def test_compiled_windows_are_those_of_numpy(shards, config, size):
     """Windows open and close inside markers, frames and texts, and cross shards and what a view leaves out."""
-    shards = [*shards, [(10, 2, 5), (11, 0, 300), (12, 150, 0)]]
+    shards = [*shards, [(10, 2, 5), (11, 0, 300), (12, 400, 0)]]
     with tempfile.TemporaryDirectory() as folder:
         shaped_store(Path(folder), shards)
         slow_BT, slow_lengths = all_windows(stream_of(folder, config, size, by_numpy=True))

@@ -3,7 +3,6 @@ from pathlib import Path
 
 import numpy as np
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sodakit.data.language import open_language
 from sodakit.data.views import DocumentView, ViewConfig
