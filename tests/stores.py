@@ -1,5 +1,6 @@
 """Small sealed stores of random codes, for tests of everything above the store."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,5 +71,45 @@ def small_store(
                 )
         writer.write_shard(split, 0, utterances[: len(utterances) // 2])
         writer.write_shard(split, 1, utterances[len(utterances) // 2 :])
+    writer.seal()
+    return folder
+
+
+def shaped_store(
+    folder: Path, shards: Sequence[Sequence[tuple[int, int, int]]], *, codebooks: int = 3, size: int = 8
+) -> Path:
+    """A train split of utterances given as (recording, frames, text ids), shard by shard.
+
+    Codes and ids are counted, not drawn, so that digests of it hold on any machine and with any version of numpy.
+    """
+    tokenizer = train_bpe(["a few words to have a tokenizer"], 300)
+    tokenizer.save(folder / "tokenizer")
+    spec = CodecSpec(
+        name="toy",
+        sample_rate_hz=8000,
+        frame_samples=640,
+        num_codebooks=codebooks,
+        codebook_size=size,
+        fingerprint="test",
+    )
+    writer = StoreWriter(folder, spec, tokenizer.fingerprint)
+    number = 0
+    for index, shard in enumerate(shards):
+        utterances = []
+        for recording, frames, ids in shard:
+            codes = np.arange(codebooks * frames) * 5 + number
+            utterances.append(
+                Utterance(
+                    id=str(number),
+                    recording=str(recording),
+                    start_s=float(number),
+                    end_s=number + 1.0,
+                    codes_KF=(codes.reshape(codebooks, frames) // 3 % size).astype(np.uint16),
+                    text="",
+                    text_ids_T=(np.arange(ids, dtype=np.int32) * 11 + number) % 250,
+                )
+            )
+            number += 1
+        writer.write_shard("train", index, utterances)
     writer.seal()
     return folder

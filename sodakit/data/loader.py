@@ -159,16 +159,15 @@ class Loader:
 
     def _rows(self, ranges: Sequence[range]) -> tuple[np.ndarray, list[tuple[int, ...]]]:
         """The rows of some ranges of numbers, made together: ids_BT and the lengths of each row's pieces."""
-        located = [self._mixture.locate_rows(numbers) for numbers in ranges]
+        located = [self._mixture.locate_rows(numbers) for numbers in _joined(ranges)]
         source_B, nth_B = (np.concatenate(column) for column in zip(*located, strict=True))
         ids_BT = np.empty((len(source_B), self.config.context), np.int32)
         lengths: list[tuple[int, ...]] = [()] * len(source_B)
-        for source in np.unique(source_B).tolist():
-            places = np.flatnonzero(source_B == source)
-            windows = self._windows(source, nth_B[places])
-            ids_BT[places], lengths_of = self.streams[source].windows(windows)
-            for place, row_lengths in zip(places.tolist(), lengths_of, strict=True):
-                lengths[place] = row_lengths
+        for source in np.flatnonzero(np.bincount(source_B)).tolist():
+            rows_B = np.flatnonzero(source_B == source)
+            lengths_of = self.streams[source].fill(self._windows(source, nth_B[rows_B]), ids_BT, rows_B)
+            for row, row_lengths in zip(rows_B.tolist(), lengths_of, strict=True):
+                lengths[row] = row_lengths
         return ids_BT, lengths
 
     def _windows(self, source: int, nth_B: np.ndarray) -> np.ndarray:
@@ -224,6 +223,17 @@ class Loader:
         """How often each source has been passed through after `step` steps."""
         rows = self._mixture.rows_before(step * self.config.batch_rows)
         return [float(r / s.num_windows) for r, s in zip(rows, self.streams, strict=True)]
+
+
+def _joined(ranges: Sequence[range]) -> list[range]:
+    """The same numbers in fewer ranges, where one follows the other."""
+    joined: list[range] = []
+    for numbers in ranges:
+        if joined and joined[-1].stop == numbers.start:
+            joined[-1] = range(joined[-1].start, numbers.stop)
+        else:
+            joined.append(numbers)
+    return joined
 
 
 def prefetch(

@@ -81,7 +81,10 @@ class PackedStream:
             pieces.append(np.full(padding, self.view.template.vocabulary.eos, np.int32))
         return np.concatenate(pieces), np.array([len(p) for p in pieces], np.int64)
 
-    def windows(self, indices: np.ndarray) -> tuple[np.ndarray, list[tuple[int, ...]]]:
-        """Some windows: ids_BT, and the lengths of each."""
-        made = [self.window(int(i)) for i in indices]
-        return np.stack([ids_T for ids_T, _ in made]), [tuple(lengths.tolist()) for _, lengths in made]
+    def fill(self, windows_B: np.ndarray, ids_BT: np.ndarray, rows_B: np.ndarray) -> list[tuple[int, ...]]:
+        """Write some windows into rows of a batch; the lengths of each."""
+        lengths = []
+        for window, row in zip(windows_B.tolist(), rows_B.tolist(), strict=True):
+            ids_BT[row], lengths_of = self.window(window)
+            lengths.append(tuple(lengths_of.tolist()))
+        return lengths

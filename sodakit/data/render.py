@@ -1,9 +1,10 @@
-"""Parts of many documents as ids, straight from the store's memory maps: what the loader does all day.
+"""Parts of many documents as ids, straight from the store's memory maps: what the loader does where no compiler is.
 
-`tokens/documents.py` says what a document is; this writes the same ids, and a test holds the two together. It is quick
-because nothing is done token by token or utterance by utterance that can be done once: the codes of all parts are
-joined, turned into ids in one addition, cut where utterances end, and joined again with markers and text between.
-Joining byte views costs a tenth of as many numpy slices.
+`tokens/documents.py` says what a document is; this writes the same ids, and a test holds the two together. `native.cpp`
+writes them five times as fast, and another test holds it to this. For numpy it is quick, because nothing is done token by
+token or utterance by utterance that can be done once: the codes of all parts are joined, turned into ids in one addition,
+cut where utterances end, and joined again with markers and text between. Joining byte views costs a tenth of as many
+numpy slices.
 """
 
 from bisect import bisect_right

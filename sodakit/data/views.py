@@ -9,9 +9,10 @@ from typing import Literal
 
 import numpy as np
 
+from sodakit.data.outline import outline_of
 from sodakit.data.render import Part, Renderer
 from sodakit.errors import ConfigError
-from sodakit.store.flat import begins_recording_N
+from sodakit.store.flat import FlatShard
 from sodakit.store.reader import StoreReader
 from sodakit.store.schema import Utterance
 from sodakit.tokens.documents import Span, Speech, Template, Text
@@ -63,27 +64,21 @@ class DocumentView(Sequence[np.ndarray]):
         num_codebooks = self._codebooks(reader, vocabulary)
         self.template = Template(vocabulary, num_codebooks)
         self.frame_rate_hz = reader.codec_spec.frame_rate_hz
-        shards, stored = reader.flat_shards(split), reader.codec_spec.num_codebooks
-        self._render = Renderer(shards, stored, self.template, config.has_text)
-        # Counts of one utterance fit 32 bits, and an index of ten million is held to half the memory.
-        frames_N = _join([(np.diff(s.code_offsets) // stored).astype(np.int32) for s in shards])
-        text_N = _join([np.diff(s.text_offsets).astype(np.int32) for s in shards]) * np.int32(config.has_text)
-        self.num_frames, self.num_text_tokens = (
-            int(frames_N.sum(dtype=np.int64)),
-            int(text_N.sum(dtype=np.int64)),
+        self.shards = reader.flat_shards(split)
+        self.stored_codebooks = reader.codec_spec.num_codebooks
+        self._render = Renderer(self.shards, self.stored_codebooks, self.template, config.has_text)
+        self.outline = outline_of(
+            reader.each_flat_shard(split),
+            len(self.utterances),
+            self._frames_and_text,
+            num_codebooks,
+            config.utterances_per_document,
         )
-        lengths_N = np.where(frames_N > 0, frames_N * num_codebooks + 2, 0)
-        lengths_N += np.where(text_N > 0, text_N + 2, 0)
-        usable_N = lengths_N > 0
-        # One number of 8 bytes an utterance and one of 4 a document: ten million of each are 120 MB.
-        self._utterance_M = None if usable_N.all() else np.flatnonzero(usable_N).astype(np.int32)
-        self._begin_M = np.concatenate(
-            [np.zeros(1, np.int64), np.cumsum(lengths_N[usable_N], dtype=np.int64)]
-        )
-        self._first_G = self._group(begins_recording_N(shards), usable_N)
-        # A single utterance without speech is plain text, without its two markers.
-        alone_G = np.diff(self._first_G) == 1
-        self._plain_G = alone_G & (frames_N[usable_N][self._first_G[:-1]] == 0)
+
+    def _frames_and_text(self, shard: FlatShard) -> tuple[np.ndarray, np.ndarray]:
+        """Frames and text ids of each utterance: counts of one fit 32 bits."""
+        frames_N = (np.diff(shard.code_offsets) // self.stored_codebooks).astype(np.int32)
+        return frames_N, np.diff(shard.text_offsets).astype(np.int32) * np.int32(self.config.has_text)
 
     def _codebooks(self, reader: StoreReader, vocabulary: Vocabulary) -> int:
         stored = reader.codec_spec.num_codebooks
@@ -101,22 +96,10 @@ class DocumentView(Sequence[np.ndarray]):
             )
         return wanted
 
-    def _group(self, begins_N: np.ndarray, usable_N: np.ndarray) -> np.ndarray:
-        """Where each document begins among the usable utterances, and their number at the end."""
-        recording_M = np.cumsum(begins_N, dtype=np.int32)[usable_N]
-        begins_M = np.ones(len(recording_M), bool)
-        begins_M[1:] = recording_M[1:] != recording_M[:-1]
-        most = self.config.utterances_per_document
-        if most is not None and len(begins_M):
-            first_R = np.flatnonzero(begins_M)
-            counts_R = np.diff(np.append(first_R, len(begins_M)))
-            begins_M = (np.arange(len(begins_M)) - np.repeat(first_R, counts_R)) % most == 0
-        return np.append(np.flatnonzero(begins_M), len(begins_M)).astype(np.int32)
-
     @property
     def num_groups(self) -> int:
         """Groups of utterances that make a document, or with `both` two."""
-        return len(self._plain_G)
+        return len(self.outline.plain_G)
 
     @property
     def lengths_U(self) -> np.ndarray:
@@ -126,7 +109,7 @@ class DocumentView(Sequence[np.ndarray]):
     @property
     def num_tokens(self) -> int:
         """Tokens of all documents: with `both`, every utterance counts twice."""
-        once = int(self._begin_M[-1]) + 2 * int(np.count_nonzero(~self._plain_G))
+        once = int(self.outline.begin_M[-1]) + 2 * int(np.count_nonzero(~self.outline.plain_G))
         return once * self.orders
 
     @property
@@ -137,29 +120,31 @@ class DocumentView(Sequence[np.ndarray]):
     @property
     def hours(self) -> float:
         """Sound that the documents tell, each second once."""
-        return self.num_frames / self.frame_rate_hz / 3600
+        return self.outline.num_frames / self.frame_rate_hz / 3600
 
     def tokens_by_kind(self) -> dict[str, int]:
         """Tokens of all documents: text, semantic, acoustic, and markers with BOS and EOS; `num_tokens` in all."""
         semantic = sum(k < self.template.num_codebooks for k in self.template.vocabulary.semantic_codebooks)
         kinds = {
-            "text": self.orders * self.num_text_tokens,
-            "semantic": self.orders * self.num_frames * semantic,
-            "acoustic": self.orders * self.num_frames * (self.template.num_codebooks - semantic),
+            "text": self.orders * self.outline.num_text_tokens,
+            "semantic": self.orders * self.outline.num_frames * semantic,
+            "acoustic": self.orders * self.outline.num_frames * (self.template.num_codebooks - semantic),
         }
         return kinds | {"markers": self.num_tokens - sum(kinds.values())}
 
     def lengths_of(self, documents: np.ndarray) -> np.ndarray:
         """Tokens of the documents of these numbers: int64."""
+        outline = self.outline
         group = documents % self.num_groups if self.num_groups else documents
-        bodies = self._begin_M[self._first_G[group + 1]] - self._begin_M[self._first_G[group]]
-        return bodies + np.where(self._plain_G[group], 0, 2)
+        bodies = outline.begin_M[outline.first_G[group + 1]] - outline.begin_M[outline.first_G[group]]
+        return bodies + np.where(outline.plain_G[group], 0, 2)
 
     def members(self, document: int) -> np.ndarray:
         """Numbers of the utterances of a document, in time."""
+        outline = self.outline
         group = document % self.num_groups
-        first, last = int(self._first_G[group]), int(self._first_G[group + 1])
-        return np.arange(first, last) if self._utterance_M is None else self._utterance_M[first:last]
+        first, last = int(outline.first_G[group]), int(outline.first_G[group + 1])
+        return np.arange(first, last) if outline.utterance_M is None else outline.utterance_M[first:last]
 
     def __len__(self) -> int:
         return self.num_groups * self.orders
@@ -180,22 +165,25 @@ class DocumentView(Sequence[np.ndarray]):
             begins: where each one's BOS stands in its window: negative where it begins before.
             size: tokens in a window.
         """
+        outline = self.outline
         group = documents % self.num_groups
-        first, last = self._first_G[group], self._first_G[group + 1]
-        plain = self._plain_G[group]
+        first, last = outline.first_G[group], outline.first_G[group + 1]
+        plain = outline.plain_G[group]
         # Plain text has BOS and EOS, but its length was counted with markers.
-        body = begins + 1 - self._begin_M[first]
-        ends = body + self._begin_M[last] - np.where(plain, 2, 0) + 1
-        visible = np.searchsorted(self._begin_M, np.maximum(0, -body), side="right") - 1
+        body = begins + 1 - outline.begin_M[first]
+        ends = body + outline.begin_M[last] - np.where(plain, 2, 0) + 1
+        visible = np.searchsorted(outline.begin_M, np.maximum(0, -body), side="right") - 1
         visible = np.clip(visible, first, last)
-        hidden = np.clip(np.searchsorted(self._begin_M, size - body, side="left"), visible, last)
-        utterance_begins = body + self._begin_M[visible]
-        utterance_ends = body + self._begin_M[hidden] - np.where(plain, 2, 0)
-        if self._utterance_M is not None and len(self._utterance_M):
+        hidden = np.clip(np.searchsorted(outline.begin_M, size - body, side="left"), visible, last)
+        utterance_begins = body + outline.begin_M[visible]
+        utterance_ends = body + outline.begin_M[hidden] - np.where(plain, 2, 0)
+        if outline.utterance_M is not None and len(outline.utterance_M):
             # Those between that the view leaves out have nothing to write, so a range of numbers will do.
             none = visible == hidden
-            hidden = np.where(none, 0, self._utterance_M[np.maximum(hidden, 1) - 1] + 1)
-            visible = np.where(none, 0, self._utterance_M[np.minimum(visible, len(self._utterance_M) - 1)])
+            hidden = np.where(none, 0, outline.utterance_M[np.maximum(hidden, 1) - 1] + 1)
+            visible = np.where(
+                none, 0, outline.utterance_M[np.minimum(visible, len(outline.utterance_M) - 1)]
+            )
         text_first = (documents >= self.num_groups) | (self.config.order == "text_first")
         columns = (visible, hidden, text_first, begins, utterance_begins, utterance_ends, ends, plain)
         parts = [Part(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
@@ -209,7 +197,3 @@ class DocumentView(Sequence[np.ndarray]):
         if self.config.has_text and len(utterance.text_ids_T):
             spans.insert(0 if text_first else len(spans), Text(utterance.text_ids_T))
         return spans
-
-
-def _join(parts: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate(parts) if parts else np.zeros(0, np.int32)

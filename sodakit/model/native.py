@@ -1,21 +1,13 @@
 """`native.cpp`, compiled for this machine when first needed, and its structures as Python sees them."""
 
 import ctypes
-import hashlib
-import logging
-import platform
-import shutil
-import subprocess
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 from functools import lru_cache
 from pathlib import Path
 
-from sodakit.files import atomic_path
+from sodakit.compiler import compile_library
 
-logger = logging.getLogger("sodakit.model")
 SOURCE = Path(__file__).with_name("native.cpp")
-FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC", "-fopenmp")
-COMPILERS = ("c++", "g++", "clang++")
 
 
 class Matrix(Structure):
@@ -61,41 +53,5 @@ class Tokens(Structure):
 
 @lru_cache(maxsize=1)
 def compiled() -> ctypes.CDLL | None:
-    """The compiled step, or None where there is no C++ compiler that takes it.
-
-    It is kept in the user's cache folder under a name made of source, flags and processor.
-    """
-    compiler = next((found for name in COMPILERS if (found := shutil.which(name))), None)
-    if compiler is None or platform.system() == "Windows":
-        return None
-    what = "\n".join([SOURCE.read_text(), *FLAGS, compiler, _processor()])
-    path = Path.home() / ".cache" / "sodakit" / f"native-{hashlib.sha256(what.encode()).hexdigest()[:16]}.so"
-    try:
-        if not path.exists():
-            with atomic_path(path) as temporary:
-                subprocess.run(
-                    [compiler, *FLAGS, "-o", str(temporary), str(SOURCE)], check=True, capture_output=True
-                )
-        return ctypes.CDLL(str(path))
-    except (OSError, subprocess.CalledProcessError) as error:
-        logger.warning(
-            "Decoding with torch, slower: %s does not compile with %s. %s",
-            SOURCE.name,
-            compiler,
-            _reason(error),
-        )
-        return None
-
-
-def _reason(error: Exception) -> str:
-    told = getattr(error, "stderr", None)
-    return told.decode(errors="replace")[:500] if told else str(error)
-
-
-def _processor() -> str:
-    # -march=native means another thing on another processor, and home folders travel.
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return "\n".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
+    """The compiled step, or None where there is no C++ compiler that takes it."""
+    return compile_library(SOURCE, "-fopenmp", otherwise="Decoding with torch, slower")

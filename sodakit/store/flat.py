@@ -1,5 +1,6 @@
 """Codes and text ids of a shard as flat arrays, without its names: what a loader of millions of utterances keeps."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,21 +46,19 @@ def flat_shard(batch: pa.RecordBatch) -> FlatShard:
     return FlatShard(*flat_values(batch, "codes"), *flat_values(batch, "text_ids"), batch)
 
 
-def begins_recording_N(shards: list[FlatShard]) -> np.ndarray:
-    """bool, over all shards: whether a row begins a recording. One may continue in the next shard.
+def with_borders(shards: Iterable[FlatShard]) -> Iterator[tuple[FlatShard, np.ndarray]]:
+    """Each shard with bool (N): whether a row begins a recording. One may continue in the next shard.
 
     Rows of a recording lie together (the writer's contract), so comparing neighbours is enough; naming every
     recording of ten million would cost gigabytes.
     """
-    parts = []
     last: tuple[str, str] | None = None
     for shard in shards:
-        part_N = shard.begins_recording_N()
+        begins_N = shard.begins_recording_N()
         if len(shard):
-            part_N[0] = shard.recording(0) != last
+            begins_N[0] = shard.recording(0) != last
             last = shard.recording(len(shard) - 1)
-        parts.append(part_N)
-    return np.concatenate(parts) if parts else np.zeros(0, bool)
+        yield shard, begins_N
 
 
 def _changes(column: pa.Array) -> np.ndarray:

@@ -9,7 +9,7 @@ from sodakit.data.loader import DataConfig, Loader, PhaseConfig, SourceConfig, p
 from sodakit.data.views import DocumentView, ViewConfig
 from sodakit.data.windows import TokenStream
 from sodakit.errors import ConfigError
-from tests.stores import small_store
+from tests.stores import shaped_store, small_store
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +111,33 @@ def test_a_thousand_steps_are_the_same_on_any_layout(store):
     ]
     again = [loader.batch(step).ids_BT for step in steps]
     assert all(np.array_equal(a, b) for a, b in zip(whole, again, strict=True))
+
+
+PUBLISHED = {
+    "both": (ViewConfig(), "7dcf0d02fb3aab29"),
+    "audio first": (ViewConfig(order="audio_first", utterances_per_document=2), "00b91a902031bde1"),
+    "text first, two codebooks": (ViewConfig(order="text_first", num_codebooks=2), "92e9338ca8633750"),
+    "semantic": (ViewConfig(composition="semantic"), "60b704729e358ed0"),
+    "without text": (ViewConfig(composition="semantic_acoustic", order="audio_first"), "9af7efa4c580f99b"),
+}
+"""Views, and what their rows have hashed to since the loader was written."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_rows_of_a_run_never_change(tmp_path, name):
+    """A run that goes on with another version of sodakit reads on where it stopped; what it has read is not read again."""
+    view, digest = PUBLISHED[name]
+    shapes = [(n // 3, n * 7 % 23, n * 5 % 9) for n in range(300)]
+    shapes[50] = (16, 400, 3)  # longer than several windows
+    first = shaped_store(tmp_path / "first", [shapes[:100], shapes[100:101], shapes[101:]])
+    second = shaped_store(tmp_path / "second", [[(n, 0, 20 + n) for n in range(40)]])
+    sources = (
+        SourceConfig(store=str(first), weight=0.7, view=view),
+        SourceConfig(store=str(second), weight=0.3),
+    )
+    config = DataConfig(sources=sources, context=61, batch_rows=8, seed=3)
+    loader = Loader(config, open_language(first)[1])
+    assert step_digest([loader.batches(range(150))], range(150))[:16] == digest
 
 
 def test_a_phase_reads_only_what_it_weighs(store):
