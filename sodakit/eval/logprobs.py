@@ -23,7 +23,6 @@ from sodakit.eval.partition import is_likeliest, partition
 from sodakit.eval.token_table import AUDIO, CLOSE, EDGE, OPEN, TEXT, TokenTable, read_tables
 from sodakit.files import digest
 from sodakit.log import track
-from sodakit.model.attention import Packing
 from sodakit.model.layers import wide
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.grammar import slots_of

@@ -51,7 +51,9 @@ def test_a_row_without_limit_holds_every_distinct_beginning_once(monkeypatch: py
     monkeypatch.setattr(beginnings, "FEWEST_SHARED", 1)
     sequences = unlike(branching(3, 60))
     (row,) = rows_of(sequences, 10_000)
-    assert len(row.ids_P) == len({ids_T[:n].tobytes() for ids_T in sequences for n in range(1, len(ids_T) + 1)})
+    assert len(row.ids_P) == len(
+        {ids_T[:n].tobytes() for ids_T in sequences for n in range(1, len(ids_T) + 1)}
+    )
 
 
 def test_three_endings_share_different_lengths() -> None:

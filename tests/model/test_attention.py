@@ -133,7 +133,7 @@ def test_gradients_of_documents_that_go_on_from_others_are_refused() -> None:
 
 @pytest.mark.parametrize("goes_on_from", [((),), ((), ((0, 4),)), ((), ((2, 2),))])
 def test_a_document_goes_on_from_earlier_positions_only(goes_on_from) -> None:
-    with pytest.raises(ConfigError, match="packing of 2|position 3"):
+    with pytest.raises(ConfigError, match=r"packing of 2|position 3"):
         Packing.from_lengths((3, 2), goes_on_from=goes_on_from)
 
 
