@@ -100,14 +100,14 @@ class Packing:
     @cached_property
     def seen_PP(self) -> Tensor:
         """bool, which keys each query may see: all of that document's beginning, and its own up to itself."""
-        device, ends = self.cu_seqlens_U.device, [0, *accumulate(self.lengths)]
-        seen_PP = torch.zeros(ends[-1], ends[-1], dtype=torch.bool, device=device)
+        ends = [0, *accumulate(self.lengths)]
+        seen_PP = torch.zeros(ends[-1], ends[-1], dtype=torch.bool)
         beginnings = self.goes_on_from or ((),) * len(self.lengths)
         for first, end, given in zip(ends, ends[1:], beginnings, strict=False):
             seen_PP[first:end, first:end] = True
             for start, stop in given:
                 seen_PP[first:end, start:stop] = True
-        return seen_PP.tril_()
+        return seen_PP.tril_().to(self.cu_seqlens_U.device)
 
     @property
     def attended_tokens(self) -> float:
