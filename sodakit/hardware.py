@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,24 @@ def _multiplies_bfloat16_fast(capabilities: dict[str, Any]) -> bool:
     if capabilities.get("amx_bf16") or capabilities.get("bf16"):
         return True
     return bool(capabilities.get("avx512_bf16")) and "Intel" not in capabilities.get("cpu_name", "")
+
+
+@lru_cache(maxsize=1)
+def has_slow_float32_blas() -> bool:
+    """Whether torch's own float32 matrix products leave half of this processor unused, and oneDNN's do not.
+
+    torch multiplies float32 with Intel's MKL, which keeps its AVX-512 kernels from processors of AMD; oneDNN asks
+    only what a processor can do.
+    """
+    import torch
+
+    if not torch.backends.mkldnn.is_available() or not torch.backends.mkl.is_available():
+        return False
+    return _is_slow_with_mkl(getattr(torch.cpu, "get_capabilities", dict)())
+
+
+def _is_slow_with_mkl(capabilities: dict[str, Any]) -> bool:
+    return bool(capabilities.get("avx512_f")) and "AMD" in capabilities.get("cpu_name", "")
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sodakit.hardware import _multiplies_bfloat16_fast
+from sodakit.hardware import _is_slow_with_mkl, _multiplies_bfloat16_fast
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,16 @@ from sodakit.hardware import _multiplies_bfloat16_fast
 )
 def test_bfloat16_is_chosen_where_it_was_measured_to_be_faster(capabilities, fast):
     assert _multiplies_bfloat16_fast(capabilities) is fast
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "slow"),
+    [
+        ({}, False),
+        ({"avx512_f": True, "cpu_name": "Intel Xeon"}, False),
+        ({"avx512_f": True, "cpu_name": "AMD EPYC"}, True),
+        ({"avx512_f": False, "cpu_name": "AMD EPYC"}, False),
+    ],
+)
+def test_onednn_multiplies_float32_where_mkl_was_measured_to_be_slow(capabilities, slow):
+    assert _is_slow_with_mkl(capabilities) is slow

@@ -1,11 +1,12 @@
 """One forward pass per item, and the log-probability of every token stored once.
 
-Items are packed into rows, so short clips cost what their tokens cost. The head is applied to a few positions at a
+Items are packed into rows, so short clips cost what their tokens cost, and what several begin with is computed once
+(`beginnings.py`). The head is applied to a few positions at a
 time: all logits of a row of the published vocabulary would be gigabytes. A folder of log-probabilities is written
 part by part; a part is complete or absent, so a killed run goes on where it stopped and ends with the same bytes.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sodakit.errors import ConfigError
+from sodakit.eval.beginnings import Row, rows_of
 from sodakit.eval.outputs import claim
 from sodakit.eval.partition import is_likeliest, partition
 from sodakit.eval.token_table import AUDIO, CLOSE, EDGE, OPEN, TEXT, TokenTable, read_tables
 from sodakit.files import digest
 from sodakit.log import track
-from sodakit.model.attention import Packing
 from sodakit.model.layers import wide
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.grammar import slots_of
@@ -58,15 +59,13 @@ def score_items(
         ConfigError: no items, an item longer than the context, or one with nothing to predict.
     """
     _check(items, model.config.context)
-    # Equal sequences are scored once: apart they could differ in the last digit, and a tie would be decided by it.
-    # So is a sequence with which another begins (audio alone, and audio with its transcript): nothing later counts.
-    unlike = {item.ids_T.tobytes(): item for item in items}
-    hosts = _hosts(unlike)
-    longest = [item for key, item in unlike.items() if hosts[key] == key]
-    rows = _rows(longest, min(row_tokens, model.config.context))
-    parts = [part for row in rows for part in _score_row(model.eval(), vocabulary, row)]
-    scored = {item.ids_T.tobytes(): part for item, part in zip(longest, parts, strict=True)}
-    found = [scored[hosts[item.ids_T.tobytes()]][: len(item.ids_T) - 1] for item in items]
+    sequences = [item.ids_T for item in items]
+    counts = [len(ids_T) - 1 for ids_T in sequences]
+
+    def scored(x_PD: Tensor, targets_P: np.ndarray) -> np.ndarray:
+        return _logprobs(model, vocabulary, x_PD, targets_P)
+
+    found = _of_last_ids(model.eval(), sequences, counts, scored, row_tokens)
     return _table(vocabulary, items, np.concatenate(found))
 
 
@@ -117,18 +116,15 @@ def score_targets(
     Args:
         sequences: ids beginning with BOS, none longer than the context.
     """
-    everything = [(0, model.config.vocab_size)]
-    items = [TokenItem(str(n), ids_T) for n, ids_T in enumerate(sequences)]
-    answers: list[tuple[np.ndarray, np.ndarray]] = []
-    for row in _rows(items, row_tokens):
-        own = [counts[int(item.name)] for item in row]
-        x_PD, targets_P = _states(model.eval(), [item.ids_T for item in row], own)
-        found = partition(model, x_PD, torch.from_numpy(targets_P).to(model.device), everything)
-        logprob_P = (found.picked_P - found.logsumexp_PR[:, 0]).double().cpu().numpy()
-        best_P = is_likeliest(found).cpu().numpy()
-        ends = np.cumsum(own)[:-1]
-        answers += list(zip(np.split(logprob_P, ends), np.split(best_P, ends), strict=True))
-    return answers
+
+    def scored(x_PD: Tensor, targets_P: np.ndarray) -> np.ndarray:
+        ids_P = torch.from_numpy(targets_P).to(model.device)
+        found = partition(model, x_PD, ids_P, [(0, model.config.vocab_size)])
+        logprob_P = (found.picked_P - found.logsumexp_PR[:, 0]).double()
+        return torch.stack([logprob_P, is_likeliest(found).double()], dim=1).cpu().numpy()
+
+    found = _of_last_ids(model.eval(), sequences, counts, scored, row_tokens)
+    return [(answer_P2[:, 0], answer_P2[:, 1] > 0) for answer_P2 in found]
 
 
 def model_fingerprint(model: Transformer) -> str:
@@ -154,48 +150,51 @@ def _check(items: Sequence[TokenItem], context: int) -> None:
             )
 
 
-def _hosts(sequences: Iterable[bytes]) -> dict[bytes, bytes]:
-    """For each sequence the longest that begins with it, itself if there is no other."""
-    hosts: dict[bytes, bytes] = {}
-    following = b""
-    for sequence in sorted(sequences, reverse=True):
-        # In order, those that begin with a sequence come right after it.
-        begins = bool(following) and following.startswith(sequence)
-        hosts[sequence] = hosts[following] if begins else sequence
-        following = sequence
-    return hosts
+def _of_last_ids(
+    model: Transformer,
+    sequences: Sequence[np.ndarray],
+    counts: Sequence[int],
+    scored: Callable[[Tensor, np.ndarray], np.ndarray],
+    row_tokens: int,
+) -> list[np.ndarray]:
+    """For each sequence what `scored` says of its last `counts` ids, a line for each.
+
+    Args:
+        scored: states and the ids that came next to one line each.
+    """
+    # Equal sequences are scored once: apart they could differ in the last digit, and a tie would be decided by it.
+    wanted: dict[bytes, int] = {}
+    sequences = [ids_T.astype(np.int32) for ids_T in sequences]
+    keys = [ids_T.tobytes() for ids_T in sequences]
+    for key, count in zip(keys, counts, strict=True):
+        wanted[key] = max(count, wanted.get(key, 0))
+    unlike = list({key: ids_T for key, ids_T in zip(keys, sequences, strict=True)}.values())
+    answers: dict[bytes, np.ndarray] = {}
+    for row in rows_of(unlike, min(row_tokens, model.config.context)):
+        members = [unlike[n] for n in row.numbers]
+        own = [wanted[ids_T.tobytes()] for ids_T in members]
+        parts = _score_row(model, row, members, own, scored)
+        answers |= {ids_T.tobytes(): part for ids_T, part in zip(members, parts, strict=True)}
+    return [answers[key][wanted[key] - count :] for key, count in zip(keys, counts, strict=True)]
 
 
-def _rows(items: Sequence[TokenItem], row_tokens: int) -> Iterator[list[TokenItem]]:
-    row: list[TokenItem] = []
-    filled = 0
-    for item in items:
-        if row and filled + len(item.ids_T) > row_tokens:
-            yield row
-            row, filled = [], 0
-        row.append(item)
-        filled += len(item.ids_T)
-    yield row
-
-
-def _score_row(model: Transformer, vocabulary: Vocabulary, row: list[TokenItem]) -> list[np.ndarray]:
-    """For each item (P, 3) float32: the three log-probabilities of every token but its first."""
-    counts = [len(item.ids_T) - 1 for item in row]
-    x_PD, targets_P = _states(model, [item.ids_T for item in row], counts)
-    return np.split(_logprobs(model, vocabulary, x_PD, targets_P), np.cumsum(counts)[:-1])
-
-
-def _states(
-    model: Transformer, sequences: Sequence[np.ndarray], counts: Sequence[int]
-) -> tuple[Tensor, np.ndarray]:
-    """The states from which the last `counts` ids of each sequence are predicted, and these ids: one packed row."""
-    lengths = [len(ids_T) for ids_T in sequences]
-    ids_T = np.concatenate(sequences).astype(np.int64)
-    ends = np.cumsum(lengths)
-    target_at = np.concatenate([np.arange(e - n, e) for e, n in zip(ends, counts, strict=True)])
-    packing = Packing.from_lengths(lengths, model.device)
-    x_TD = model(torch.from_numpy(ids_T)[None].to(model.device), packing)[0]
-    return x_TD[torch.from_numpy(target_at - 1).to(model.device)], ids_T[target_at]
+def _score_row(
+    model: Transformer,
+    row: Row,
+    sequences: Sequence[np.ndarray],
+    counts: Sequence[int],
+    scored: Callable[[Tensor, np.ndarray], np.ndarray],
+) -> list[np.ndarray]:
+    """What `scored` says of the last `counts` ids of each sequence of a row; asked once where they share the state."""
+    ids_1P = torch.from_numpy(row.ids_P)[None].to(model.device)
+    x_PD = model(ids_1P, row.packing(model.device))[0]
+    # The id at T is predicted by the state before it, which may lie in another sequence's part of the row.
+    states = [places_T[len(places_T) - 1 - n : -1] for places_T, n in zip(row.places, counts, strict=True)]
+    targets = [ids_T[len(ids_T) - n :] for ids_T, n in zip(sequences, counts, strict=True)]
+    asked_2P = np.stack([np.concatenate(states), np.concatenate(targets).astype(np.int64)])
+    (states_Q, targets_Q), line_P = np.unique(asked_2P, axis=1, return_inverse=True)
+    answers_Q = scored(x_PD[torch.from_numpy(states_Q).to(model.device)], targets_Q)
+    return np.split(answers_Q[line_P.reshape(-1)], np.cumsum(counts)[:-1])
 
 
 def _logprobs(model: Transformer, v: Vocabulary, x_PD: Tensor, targets_P: np.ndarray) -> np.ndarray:

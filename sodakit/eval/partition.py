@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from sodakit.model.layers import wide
+from sodakit.model.layers import product, wide
 from sodakit.model.transformer import Transformer
 
 BLOCK_IDS = 4096
@@ -65,7 +64,7 @@ def _chunk(
     picked_P = (wide(x_PD) * wide(head_VD[targets_P])).sum(-1)
     largest, sums = [], []
     for _, start, stop in blocks:
-        logits_PN = wide(F.linear(x_PD, head_VD[start:stop]))
+        logits_PN = wide(product(x_PD, head_VD[start:stop]))
         most_P1 = logits_PN.amax(1, keepdim=True)
         largest.append(most_P1)
         sums.append(logits_PN.sub_(most_P1).exp_().sum(1, keepdim=True))

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -28,22 +29,29 @@ class Packing:
     """int32 (U + 1,): 0, then the end of each document; on the device of the batch."""
     lengths: tuple[int, ...]
     """The same on the host, as lengths: kernels need them before the device is asked."""
+    goes_on_from: tuple[tuple[tuple[int, int], ...], ...] = ()
+    """For each document the positions of earlier ones that hold its beginning: first and one past the last, one
+    stretch after another. Empty, as in training: every document begins by itself."""
 
     @classmethod
     def from_lengths(
-        cls, lengths: tuple[int, ...] | list[int], device: torch.device | str = "cpu"
+        cls,
+        lengths: tuple[int, ...] | list[int],
+        device: torch.device | str = "cpu",
+        goes_on_from: tuple[tuple[tuple[int, int], ...], ...] = (),
     ) -> "Packing":
         """Documents of these lengths, one after another.
 
         Raises:
-            ConfigError: no documents, or an empty one.
+            ConfigError: no documents, an empty one, or one that goes on from something not before it.
         """
         if not lengths or min(lengths) < 1:
             raise ConfigError(
                 f"Document lengths {list(lengths)[:8]}; needed: at least one, each of 1 token or more."
             )
         ends = torch.tensor([0, *lengths]).cumsum(0)
-        return cls(ends.to(device, torch.int32), tuple(lengths))
+        _check_beginnings(goes_on_from, ends.tolist()[:-1])
+        return cls(ends.to(device, torch.int32), tuple(lengths), goes_on_from)
 
     @classmethod
     def from_rows(cls, batch: int, tokens: int, device: torch.device | str = "cpu") -> "Packing":
@@ -70,8 +78,36 @@ class Packing:
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest document."""
-        return max(self.lengths)
+        """Tokens of the longest document, with the beginning it goes on from."""
+        if not self.goes_on_from:
+            return max(self.lengths)
+        return max(length + given for length, given in zip(self.lengths, self.num_given, strict=True))
+
+    @property
+    def num_given(self) -> tuple[int, ...]:
+        """Tokens that each document goes on from."""
+        if not self.goes_on_from:
+            return (0,) * len(self.lengths)
+        return tuple(sum(stop - start for start, stop in given) for given in self.goes_on_from)
+
+    @cached_property
+    def positions_P(self) -> Tensor:
+        """int64, the place of each position in its document; on the device of the batch."""
+        documents = zip(self.num_given, self.lengths, strict=True)
+        places = [torch.arange(given, given + length) for given, length in documents]
+        return torch.cat(places).to(self.cu_seqlens_U.device)
+
+    @cached_property
+    def seen_PP(self) -> Tensor:
+        """bool, which keys each query may see: all of that document's beginning, and its own up to itself."""
+        ends = [0, *accumulate(self.lengths)]
+        seen_PP = torch.zeros(ends[-1], ends[-1], dtype=torch.bool)
+        beginnings = self.goes_on_from or ((),) * len(self.lengths)
+        for first, end, given in zip(ends, ends[1:], beginnings, strict=False):
+            seen_PP[first:end, first:end] = True
+            for start, stop in given:
+                seen_PP[first:end, start:stop] = True
+        return seen_PP.tril_().to(self.cu_seqlens_U.device)
 
     @property
     def attended_tokens(self) -> float:
@@ -80,7 +116,7 @@ class Packing:
 
     def to(self, device: torch.device | str) -> "Packing":
         """The same packing with its offsets on `device`."""
-        return Packing(self.cu_seqlens_U.to(device, non_blocking=True), self.lengths)
+        return Packing(self.cu_seqlens_U.to(device, non_blocking=True), self.lengths, self.goes_on_from)
 
 
 class Attention(nn.Module):
@@ -109,10 +145,16 @@ def attend_packed(q_BTNH: Tensor, k_BTGH: Tensor, v_BTGH: Tensor, packing: Packi
     """Causal attention that never crosses from one document into another: out_BTNH.
 
     The route is chosen by what runs: the fused variable-length kernel on a recent GPU in 16 bits, blocks of
-    matrix products for training on a CPU, torch's attention document by document elsewhere.
+    matrix products for training on a CPU, torch's attention document by document elsewhere. Documents that go on
+    from others have a route of their own, without gradients.
+
+    Raises:
+        ConfigError: gradients are wanted of documents that go on from others.
     """
     q_PNH, k_PGH, v_PGH = (x.flatten(0, 1) for x in (q_BTNH, k_BTGH, v_BTGH))
-    if has_varlen_kernel(q_PNH):
+    if packing.goes_on_from:
+        out_PNH = branching_attention(q_PNH, k_PGH, v_PGH, packing)
+    elif has_varlen_kernel(q_PNH):
         out_PNH = _varlen_attention(q_PNH, k_PGH, v_PGH, packing)
     elif _blocks_pay(q_PNH, packing):
         out_PNH = block_attention(q_PNH, k_PGH, v_PGH, packing.lengths)
@@ -123,13 +165,45 @@ def attend_packed(q_BTNH: Tensor, k_BTGH: Tensor, v_BTGH: Tensor, packing: Packi
 
 def document_attention(q_PNH: Tensor, k_PGH: Tensor, v_PGH: Tensor, lengths: tuple[int, ...]) -> Tensor:
     """torch's attention, one call for each document: right on every device, and light on memory."""
+    parts = zip(q_PNH.split(lengths), k_PGH.split(lengths), v_PGH.split(lengths), strict=True)
+    return torch.cat([_attention(q, k, v) for q, k, v in parts])
+
+
+def branching_attention(q_PNH: Tensor, k_PGH: Tensor, v_PGH: Tensor, packing: Packing) -> Tensor:
+    """Attention of documents some of which go on from others, for inference: out_PNH.
+
+    On a CPU each document fetches the keys of its beginning; on a GPU, where a call for each would cost more than
+    what it computes, one call with a dense mask. (The fused kernel does not say how it aligns fewer queries with
+    more keys.)
+
+    Raises:
+        ConfigError: gradients are wanted.
+    """
+    if q_PNH.requires_grad:
+        raise ConfigError(
+            "Gradients through documents that go on from others; a packing with goes_on_from is for inference. "
+            "Call it under torch.inference_mode(), or give every document its whole beginning."
+        )
+    if q_PNH.is_cuda:
+        return _attention(q_PNH, k_PGH, v_PGH, packing.seen_PP)
+    ends = [0, *accumulate(packing.lengths)]
     outs = []
-    for q, k, v in zip(q_PNH.split(lengths), k_PGH.split(lengths), v_PGH.split(lengths), strict=True):
-        q_1NTH, k_1GTH, v_1GTH = (x.transpose(0, 1)[None] for x in (q, k, v))
-        grouped = q_PNH.shape[1] != k_PGH.shape[1]
-        out = F.scaled_dot_product_attention(q_1NTH, k_1GTH, v_1GTH, is_causal=True, enable_gqa=grouped)
-        outs.append(out[0].transpose(0, 1))
+    for first, end, given in zip(ends, ends[1:], packing.goes_on_from, strict=False):
+        stretches = [*given, (first, end)]
+        k, v = (torch.cat([x[start:stop] for start, stop in stretches]) for x in (k_PGH, v_PGH))
+        seen = _lower_right(end - first, len(k), k.device) if given else None
+        outs.append(_attention(q_PNH[first:end], k, v, seen))
     return torch.cat(outs)
+
+
+def _attention(q_QNH: Tensor, k_SGH: Tensor, v_SGH: Tensor, seen_QS: Tensor | None = None) -> Tensor:
+    """torch's attention, causal where no mask is given."""
+    q_1NQH, k_1GSH, v_1GSH = (x.transpose(0, 1)[None] for x in (q_QNH, k_SGH, v_SGH))
+    grouped = q_QNH.shape[1] != k_SGH.shape[1]
+    out_1NQH = F.scaled_dot_product_attention(
+        q_1NQH, k_1GSH, v_1GSH, attn_mask=seen_QS, is_causal=seen_QS is None, enable_gqa=grouped
+    )
+    return out_1NQH[0].transpose(0, 1)
 
 
 def reference_attention(q_PNH: Tensor, k_PGH: Tensor, v_PGH: Tensor, lengths: tuple[int, ...]) -> Tensor:
@@ -178,6 +252,23 @@ def _varlen_takes_groups() -> bool:
     from torch.nn.attention.varlen import varlen_attn
 
     return "enable_gqa" in inspect.signature(varlen_attn).parameters
+
+
+def _lower_right(queries: int, keys: int, device: torch.device) -> Tensor:
+    """bool: the last query sees every key, the one before it all but the last, and so on."""
+    return torch.ones(queries, keys, dtype=torch.bool, device=device).tril_(keys - queries)
+
+
+def _check_beginnings(goes_on_from: tuple[tuple[tuple[int, int], ...], ...], firsts: list[int]) -> None:
+    if goes_on_from and len(goes_on_from) != len(firsts):
+        raise ConfigError(f"Beginnings of {len(goes_on_from)} documents for a packing of {len(firsts)}.")
+    for first, given in zip(firsts, goes_on_from, strict=False):
+        for start, stop in given:
+            if not 0 <= start < stop <= first:
+                raise ConfigError(
+                    f"A document at position {first} that goes on from positions {start} to {stop}; needed: some "
+                    "positions before it."
+                )
 
 
 def _blocks_pay(q_PNH: Tensor, packing: Packing) -> bool:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sodakit.hardware import has_slow_float32_blas
 from sodakit.model.config import ModelConfig
 
 
@@ -26,6 +27,9 @@ class Linear(nn.Linear):
     def whole_weight(self) -> Tensor:
         """The matrix that `forward` multiplies with, (width_out, width_in)."""
         return self.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return product(x, self.weight)
 
 
 class FeedForward(nn.Module):
@@ -130,6 +134,28 @@ def turned(x_BTNH: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
             turns back.
     """
     return torch.addcmul(x_BTNH * cos, x_BTNH.roll(x_BTNH.shape[-1] // 2, dims=-1), sin)
+
+
+FEWEST_ROWS = 4
+"""Below this a product is a matter of reading the weight once, and torch's own is as fast."""
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """`x @ weight.T`: `F.linear`, by oneDNN where nobody wants gradients and torch's BLAS is slow in float32.
+
+    Both add up in float32. The operation is the one that torch's compiler calls when it has packed no weights.
+    """
+    if (
+        torch.is_grad_enabled()
+        or x.device.type != "cpu"
+        or not x.dtype == weight.dtype == torch.float32
+        or x.numel() < FEWEST_ROWS * x.shape[-1]
+        or torch.compiler.is_compiling()
+        or torch.is_autocast_enabled("cpu")
+        or not has_slow_float32_blas()
+    ):
+        return F.linear(x, weight)
+    return torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
 
 
 def wide(x: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sodakit.errors import ConfigError
@@ -11,7 +10,7 @@ from sodakit.model.attention import Attend, Attention, Packing, attend_packed
 from sodakit.model.config import ModelConfig
 from sodakit.model.init import initialise
 from sodakit.model.kv_cache import KVCache, attend_cached
-from sodakit.model.layers import FeedForward, Linear, RMSNorm, rotary_table
+from sodakit.model.layers import FeedForward, Linear, RMSNorm, product, rotary_table
 
 
 class Block(nn.Module):
@@ -64,7 +63,8 @@ class Transformer(nn.Module):
 
         Args:
             ids_BT: integers below V.
-            packing: documents in the rows; default: each row is one. Positions run on through a row.
+            packing: documents in the rows; default: each row is one. Positions run on through a row, but restart
+                in each document where some go on from others.
             cache: earlier tokens of each row, to which these are added. Not together with `packing`.
         Raises:
             ConfigError: rows longer than the context, a packing of other rows, or packing with a cache.
@@ -74,13 +74,12 @@ class Transformer(nn.Module):
             if packing is not None:
                 raise ConfigError("A packing and a cache in one call; decoding takes one document per row.")
             return self._decode(ids_BT, cache)
-        self._check_tokens(tokens)
         packing = packing or Packing.from_rows(batch, tokens, ids_BT.device)
         if packing.num_positions != batch * tokens:
             raise ConfigError(
                 f"A packing of {packing.num_positions} positions for ids of shape {batch} x {tokens}."
             )
-        cos, sin = (table[:tokens] for table in self.rotary_tables())
+        cos, sin = self._angles(packing, batch, tokens)
         attend = partial(attend_packed, packing=packing)
         x_BTD = self.embedding(ids_BT)
         for block in self.blocks:
@@ -96,7 +95,7 @@ class Transformer(nn.Module):
                 codebook's ids are legal, and the head is the largest matrix of a small model.
         """
         head_VD = self.head_VD if rows is None else self.head_VD[rows]
-        return F.linear(x_BTD, head_VD)
+        return product(x_BTD, head_VD)
 
     def _decode(self, ids_BT: Tensor, cache: KVCache) -> Tensor:
         batch, tokens = ids_BT.shape
@@ -110,6 +109,15 @@ class Transformer(nn.Module):
             x_BTD = block(x_BTD, cos, sin, partial(attend_cached, cache=cache, layer=layer, step=step))
         cache.advance(tokens)
         return self.final_norm(x_BTD)
+
+    def _angles(self, packing: Packing, batch: int, tokens: int) -> tuple[Tensor, Tensor]:
+        cos, sin = self.rotary_tables()
+        if not packing.goes_on_from:
+            self._check_tokens(tokens)
+            return cos[:tokens], sin[:tokens]
+        self._check_tokens(packing.longest)
+        positions_BT = packing.positions_P.view(batch, tokens)
+        return cos[positions_BT], sin[positions_BT]
 
     def _check_tokens(self, tokens: int) -> None:
         if tokens > self.config.context:

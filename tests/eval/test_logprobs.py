@@ -1,17 +1,19 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from sodakit.errors import ConfigError
-from sodakit.eval import logprobs, partition
-from sodakit.eval.logprobs import TokenItem, model_fingerprint, score_folder, score_items
+from sodakit.eval import beginnings, logprobs, partition
+from sodakit.eval.logprobs import TokenItem, model_fingerprint, score_folder, score_items, score_targets
 from sodakit.eval.token_table import AUDIO, CLOSE, OPEN, TEXT, TokenTable
 from sodakit.model.config import model_size
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.documents import Speech, Template, Text
 from sodakit.tokens.vocabulary import Vocabulary
+from tests.eval.test_beginnings import branching
 
 VOCABULARY = Vocabulary.layout(text_size=20, bos=18, eos=19, num_codebooks=3, codebook_size=8)
 
@@ -89,17 +91,95 @@ def test_what_another_item_begins_with_is_computed_once(
     whole, other = some_items(2)
     items = [TokenItem("a", whole.ids_T[:5]), whole, other, TokenItem("b", whole.ids_T[:9])]
     alone = [score_items(model, VOCABULARY, [item]).logprob_P for item in items]
-    rows: list[int] = []
-    score_row = logprobs._score_row
-
-    def counted(model: Transformer, vocabulary: Vocabulary, row: list[TokenItem]) -> list[np.ndarray]:
-        rows.append(sum(len(item.ids_T) for item in row))
-        return score_row(model, vocabulary, row)
-
-    monkeypatch.setattr(logprobs, "_score_row", counted)
+    computed, predicted = counted(monkeypatch, model)
     table = score_items(model, VOCABULARY, items)
-    assert sum(rows) == len(whole.ids_T) + len(other.ids_T)
+    assert sum(computed) == len(whole.ids_T) + len(other.ids_T)
+    assert sum(predicted) == sum(computed) - 2
     np.testing.assert_allclose(table.logprob_P, np.concatenate(alone), atol=1e-5)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, model: Transformer) -> tuple[list[int], list[int]]:
+    """Positions that go through the model, and through its head, call by call."""
+    computed: list[int] = []
+    predicted: list[int] = []
+
+    def forward(ids_BT: torch.Tensor, *others: Any) -> torch.Tensor:
+        computed.append(ids_BT.numel())
+        return Transformer.forward(model, ids_BT, *others)
+
+    def head(model: Transformer, x_PD: torch.Tensor, *others: Any) -> partition.Partition:
+        predicted.append(len(x_PD))
+        return partition.partition(model, x_PD, *others)
+
+    monkeypatch.setattr(model, "forward", forward)
+    monkeypatch.setattr(logprobs, "partition", head)
+    return computed, predicted
+
+
+def test_two_sides_compute_their_common_half_once_though_it_ends_inside_a_frame(
+    model: Transformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes_KF = np.random.default_rng(1).integers(0, 8, (3, 20))
+    other_KF = codes_KF.copy()
+    other_KF[1:, 15:] = 7 - other_KF[1:, 15:]
+    sides = [Template(VOCABULARY, 3).document([Speech(c)]) for c in (codes_KF, other_KF)]
+    items = [TokenItem(str(n), ids_T) for n, ids_T in enumerate(sides)]
+    shared = int((sides[0] != sides[1]).argmax())
+    assert shared == 2 + 15 * 3 + 1
+    alone = [score_items(model, VOCABULARY, [item]).logprob_P for item in items]
+    computed, predicted = counted(monkeypatch, model)
+    table = score_items(model, VOCABULARY, items)
+    assert sum(computed) == 2 * len(sides[0]) - shared
+    assert sum(predicted) == 2 * (len(sides[0]) - 1) - (shared - 1)
+    np.testing.assert_allclose(table.logprob_P, np.concatenate(alone), atol=1e-5)
+    first, second = np.split(table.logprob_P, 2)
+    assert np.array_equal(first[: shared - 1], second[: shared - 1])
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("row_tokens", [50, 120, 1000])
+def test_items_that_branch_from_each_other_score_as_each_alone(
+    model: Transformer, seed: int, row_tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shared beginnings of shared beginnings, items inside others, equal items, families longer than a row."""
+    monkeypatch.setattr(beginnings, "FEWEST_SHARED", 2)
+    sequences = branching(seed, 25)
+    items = [TokenItem(str(n), ids_T) for n, ids_T in enumerate(sequences)]
+    alone = [score_items(model, VOCABULARY, [item]) for item in items]
+    table = score_items(model, VOCABULARY, items, row_tokens=row_tokens)
+    for column in ("logprob_P", "logprob_modality_P", "logprob_slot_P"):
+        expected = np.concatenate([getattr(one, column) for one in alone])
+        np.testing.assert_allclose(getattr(table, column), expected, atol=1e-5)
+    assert np.array_equal(table.token_id_P, np.concatenate([ids_T[1:] for ids_T in sequences]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_targets_are_scored_as_in_each_sequence_alone(
+    model: Transformer, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of some the last ids lie inside what another begins with; equal sequences ask for different numbers of them."""
+    monkeypatch.setattr(beginnings, "FEWEST_SHARED", 2)
+    sequences = branching(seed, 20)
+    rng = np.random.default_rng(seed)
+    counts = [int(rng.integers(1, len(ids_T))) for ids_T in sequences]
+    found = score_targets(model, sequences, counts, row_tokens=100)
+    for ids_T, count, (logprob_P, best_P) in zip(sequences, counts, found, strict=True):
+        (alone_P, alone_best_P), *_ = score_targets(model, [ids_T], [count])
+        np.testing.assert_allclose(logprob_P, alone_P, atol=1e-5)
+        assert np.array_equal(best_P, alone_best_P)
+
+
+def test_four_endings_ask_the_head_for_their_own_ids_only(
+    model: Transformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    context_T = np.append(VOCABULARY.bos, rng.integers(0, 18, 40))
+    endings = [np.append(n, rng.integers(0, 18, 5 + n)) for n in range(4)]
+    computed, predicted = counted(monkeypatch, model)
+    sequences = [np.append(context_T, ending) for ending in endings]
+    score_targets(model, sequences, [len(ending) for ending in endings])
+    ids = sum(len(ending) for ending in endings)
+    assert computed == [41 + ids] and predicted == [ids]
 
 
 def test_small_chunks_of_logits_change_nothing(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:

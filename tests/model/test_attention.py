@@ -1,4 +1,4 @@
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import pytest
 import torch
@@ -8,7 +8,13 @@ from torch.nn.attention import varlen
 
 from sodakit.errors import ConfigError
 from sodakit.model import attention
-from sodakit.model.attention import Packing, attend_packed, document_attention, reference_attention
+from sodakit.model.attention import (
+    Packing,
+    attend_packed,
+    branching_attention,
+    document_attention,
+    reference_attention,
+)
 from sodakit.model.block_attention import BLOCK, block_attention, weights_bytes
 from tests.model.strategies import lengths
 
@@ -68,6 +74,67 @@ def test_bfloat16_blocks_are_as_precise_as_torchs_own_attention() -> None:
     for our, their, want in zip(ours, theirs, expected, strict=True):
         errors = [(x.double() - want).norm() / want.norm() for x in (our, their)]
         assert errors[0] < max(1.3 * errors[1], 4e-3)
+
+
+@st.composite
+def branching_packings(draw: st.DrawFn) -> Packing:
+    """Documents some of which go on from a piece of an earlier one's whole path."""
+    given_lengths = draw(lengths)
+    paths: list[tuple[tuple[int, int], ...]] = []
+    goes_on_from, first = [], 0
+    for length in given_lengths:
+        kept: list[tuple[int, int]] = []
+        path = draw(st.sampled_from([(), *paths]))
+        for start, stop in path[: draw(st.integers(0, len(path)))]:
+            kept.append((start, stop))
+        if kept:
+            start, stop = kept[-1]
+            kept[-1] = (start, draw(st.integers(start + 1, stop)))
+        goes_on_from.append(tuple(kept))
+        paths.append((*kept, (first, first + length)))
+        first += length
+    return Packing.from_lengths(given_lengths, goes_on_from=tuple(goes_on_from))
+
+
+def _whole_documents(x_PNH: torch.Tensor, packing: Packing) -> list[torch.Tensor]:
+    """Each document with the positions of its beginning in front."""
+    ends = [0, *accumulate(packing.lengths)]
+    return [
+        torch.cat([*(x_PNH[start:stop] for start, stop in given), x_PNH[first:end]])
+        for first, end, given in zip(ends, ends[1:], packing.goes_on_from, strict=False)
+    ]
+
+
+@given(branching_packings(), st.sampled_from(HEADS))
+@settings(max_examples=40, deadline=None)
+def test_documents_that_go_on_from_others_attend_as_if_written_out(
+    packing: Packing, heads: tuple[int, int]
+) -> None:
+    """By both routes, in float64, against the definition over whole documents."""
+    qkv = _qkv(packing.num_positions, *heads)
+    got = branching_attention(*qkv, packing)
+    whole = [_whole_documents(x, packing) for x in qkv]
+    outs = [reference_attention(*parts, (len(parts[0]),)) for parts in zip(*whole, strict=True)]
+    own = [out[given:] for out, given in zip(outs, packing.num_given, strict=True)]
+    torch.testing.assert_close(got, torch.cat(own), atol=1e-10, rtol=1e-8)
+    dense = attention._attention(*qkv, packing.seen_PP)
+    torch.testing.assert_close(dense, torch.cat(own), atol=1e-10, rtol=1e-8)
+    places = [range(n, n + length) for n, length in zip(packing.num_given, packing.lengths, strict=True)]
+    assert packing.positions_P.tolist() == [place for span in places for place in span]
+    assert packing.longest == max(span.stop for span in places)
+
+
+def test_gradients_of_documents_that_go_on_from_others_are_refused() -> None:
+    packing = Packing.from_lengths((3, 2), goes_on_from=((), ((0, 2),)))
+    q, k, v = (x.view(1, 5, 2, 8).requires_grad_() for x in _qkv(5, 2, 2))
+    with pytest.raises(ConfigError, match="inference"):
+        attend_packed(q, k, v, packing)
+
+
+@pytest.mark.parametrize("goes_on_from", [((),), ((), ((0, 4),)), ((), ((2, 2),))])
+def test_a_document_goes_on_from_earlier_positions_only(goes_on_from) -> None:
+    with pytest.raises(ConfigError, match=r"packing of 2|position 3"):
+        Packing.from_lengths((3, 2), goes_on_from=goes_on_from)
 
 
 @given(lengths, st.data())

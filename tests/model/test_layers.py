@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch.autograd import gradcheck
 
-from sodakit.model.layers import Linear, RMSNorm, rotary_frequencies, rotary_table, turned
+from sodakit.model import layers
+from sodakit.model.layers import Linear, RMSNorm, product, rotary_frequencies, rotary_table, turned
 from tests.model.strategies import small_config
 
 
@@ -87,3 +88,27 @@ def test_a_linear_layer_is_a_product_without_bias() -> None:
     x = torch.randn(2, 3)
     assert layer.bias is None
     torch.testing.assert_close(layer(x), F.linear(x, layer.weight))
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch is built without oneDNN")
+@pytest.mark.parametrize("shape", [(4,), (70,), (2, 9), (3, 0)])
+def test_onednns_products_are_as_precise_as_float32(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layers, "has_slow_float32_blas", lambda: True)
+    generator = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(*shape, 96, generator=generator), torch.randn(130, 96, generator=generator)
+    exact = x.double() @ weight[40:110].double().T
+    with torch.inference_mode():
+        torch.testing.assert_close(product(x, weight[40:110]).double(), exact, atol=5e-5, rtol=0)
+
+
+def test_products_with_gradients_or_in_float64_are_torchs_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN's operation has no gradient, and knows no float64."""
+    monkeypatch.setattr(layers, "has_slow_float32_blas", lambda: True)
+    weight = torch.randn(8, 6, requires_grad=True)
+    product(torch.randn(5, 6), weight).sum().backward()
+    assert weight.grad is not None
+    with torch.no_grad():
+        x = torch.randn(5, 6).double()
+        assert torch.equal(product(x, weight.double()), F.linear(x, weight.double()))
