@@ -1,8 +1,8 @@
-"""What limits mini: STOI with its own pitch or the melody's, and with its codes, the codes of other searches, or no codes.
+"""What limits mini: STOI with its codes, with those of wider searches, and with no acoustic codes at all.
 
     python benchmarks/codec_limits.py --data ../shared/data --clips 6
 
-One line per set and variant. `own` pitch is the learned head's, for weights that have one.
+One line per set and variant.
 """
 
 import argparse
@@ -15,7 +15,6 @@ from torch import Tensor
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
 from sodakit.codec.load import load_codec
-from sodakit.codec.melody import Melody
 from sodakit.codec.mini import MiniCodec
 from sodakit.codec.network import MiniNetwork
 from sodakit.codec.quality import mel_distance_db, stoi
@@ -38,20 +37,11 @@ def chains(network: MiniNetwork, latent_BFD: Tensor) -> dict[str, tuple[Tensor, 
 @torch.inference_mode()
 def variants(network: MiniNetwork, wave_BS: Tensor) -> dict[str, np.ndarray]:
     """Sounds (S,) by what is taken from where."""
-    shape = network.config
-    melody = Melody(1024, shape.hops_per_frame, shape.hop_samples, shape.window_samples, shape.sample_rate_hz)
-    melody_BF, _ = melody.encode(wave_BS)
+    log_pitch_BT = network.melody.log_pitch(network.listen(wave_BS))
     sounds = {}
     for how, (semantic, acoustic) in chains(network, network.latents(wave_BS)).items():
         latent = network.quantizer.merge(semantic, acoustic, torch.ones(1, dtype=torch.bool))
-        pitches = {"melody": melody.log_pitch(melody_BF)}
-        if not shape.melody:
-            codes_BKF = torch.zeros(1, 1, semantic.shape[1], dtype=torch.long)
-            pitches["own"] = network._log_pitch(codes_BKF, torch.cat([semantic, acoustic], dim=-1).double())
-        for whose, log_pitch_BT in pitches.items():
-            sounds[f"{whose} pitch, {how}"] = network.decode_latents(latent, acoustic, log_pitch_BT)[
-                0
-            ].numpy()
+        sounds[how] = network.decode_latents(latent, acoustic, log_pitch_BT)[0].numpy()
     return sounds
 
 

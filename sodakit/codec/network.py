@@ -13,7 +13,6 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from sodakit.codec import spectra
 from sodakit.codec.blocks import ConvNextBlock, Downsample, Memory, Upsample
@@ -21,9 +20,6 @@ from sodakit.codec.melody import Melody
 from sodakit.codec.quantizer import SplitQuantizer
 from sodakit.codec.source import SourceFilter
 from sodakit.errors import ConfigError
-
-PITCH_RANGE = (-0.74, 2.33)
-"""log2 of the pitch over 100 Hz that a pitch head may ask for: 60 to 500 Hz."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +50,6 @@ class MiniConfig:
     """Cosine terms over time and bands of the outline, each one of the `code_width` numbers quantised."""
     num_bands: int = 100
     """Points of the decoder's two envelopes, evenly spaced in mel."""
-    melody: bool = True
-    """Whether codebook 1 is the melody. False: a head reads pitch from all entries, as in the first shipped weights;
-    such a network still runs but is no longer trained."""
-    pitch_width: int = 96
-    """Width of the pitch head, without a melody."""
     kernel: int = 7
     """Steps a block's convolution sees."""
     expansion: int = 3
@@ -91,9 +82,9 @@ class MiniConfig:
             raise ConfigError(
                 f"outline_terms={self.outline_terms} are more than code_width={self.code_width}."
             )
-        if self.melody and self.num_codebooks < 2:
+        if self.num_codebooks < 2:
             raise ConfigError(
-                f"num_codebooks={self.num_codebooks}; the melody is codebook 1. Use 2, or melody=false."
+                f"num_codebooks={self.num_codebooks}; the melody is codebook 1. Use at least 2."
             )
         if self.search_paths < 1:
             raise ConfigError(f"search_paths={self.search_paths}; at least 1 chain is kept.")
@@ -119,7 +110,7 @@ class MiniConfig:
     @property
     def chain_levels(self) -> int:
         """Codebooks in the acoustic chain."""
-        return self.num_codebooks - 1 - self.melody
+        return self.num_codebooks - 2
 
     @property
     def lookahead_samples(self) -> int:
@@ -148,20 +139,16 @@ class MiniNetwork(nn.Module):
         start_as_cepstrum(self.quantizer.acoustic_in, self.outline, config)
         self.decoder_in = nn.Linear(config.encoder_widths[-1], config.decoder_widths[0])
         self.decoder = nn.ModuleList(_decoder_layers(config))
-        if config.melody:
-            self.melody = Melody(
-                config.codebook_size,
-                config.hops_per_frame,
-                config.hop_samples,
-                config.window_samples,
-                config.sample_rate_hz,
-            )
-            # Envelopes follow pitch a little: where harmonics are far apart, and as voices are.
-            self.melody_in = nn.Linear(config.hops_per_frame, config.decoder_widths[0], bias=False)
-            nn.init.zeros_(self.melody_in.weight)
-        else:
-            self.pitch_in = nn.Linear(2 * config.code_width, config.pitch_width)
-            self.pitch_out = nn.Linear(config.pitch_width, config.hops_per_frame)
+        self.melody = Melody(
+            config.codebook_size,
+            config.hops_per_frame,
+            config.hop_samples,
+            config.window_samples,
+            config.sample_rate_hz,
+        )
+        # Envelopes follow pitch a little: where harmonics are far apart, and as voices are.
+        self.melody_in = nn.Linear(config.hops_per_frame, config.decoder_widths[0], bias=False)
+        nn.init.zeros_(self.melody_in.weight)
         self.voice = SourceFilter(
             config.decoder_widths[-1], config.hop_samples, config.sample_rate_hz, config.num_bands
         )
@@ -193,8 +180,6 @@ class MiniNetwork(nn.Module):
     def encode(self, wave_BS: Tensor, memory: Memory | None = None) -> Tensor:
         """The codes_BKF (int64) of whole frames plus the lookahead."""
         codes_BKF = self.quantizer.encode(self.latents(wave_BS, memory))
-        if not self.config.melody:
-            return codes_BKF
         melody_BF = self.listen(wave_BS, memory)
         return torch.cat([codes_BKF[:, :1], melody_BF[:, None], codes_BKF[:, 1:]], dim=1)
 
@@ -212,8 +197,7 @@ class MiniNetwork(nn.Module):
     ) -> Tensor:
         """The wave_BS of latents, acoustic entries and log2 of the pitch over 100 Hz at each hop (float64)."""
         x = self.decoder_in(latent_BFD)
-        if self.config.melody:
-            x = x + self.melody_in(log_pitch_BT.unflatten(1, (-1, self.config.hops_per_frame)).to(x.dtype))
+        x = x + self.melody_in(log_pitch_BT.unflatten(1, (-1, self.config.hops_per_frame)).to(x.dtype))
         for layer in self.decoder:
             x = layer(x, memory)
         outline = self.outline(acoustic_BFD).unflatten(2, (self.config.hops_per_frame, -1)).flatten(1, 2)
@@ -221,23 +205,14 @@ class MiniNetwork(nn.Module):
 
     def decode(self, codes_BKF: Tensor, memory: Memory | None = None) -> Tensor:
         """The wave_BS of codes, `S = F * frame_samples`. Fewer than K codebooks (the first ones) give coarser sound."""
-        chain_BKF = (
-            torch.cat([codes_BKF[:, :1], codes_BKF[:, 2:]], dim=1) if self.config.melody else codes_BKF
-        )
+        chain_BKF = torch.cat([codes_BKF[:, :1], codes_BKF[:, 2:]], dim=1)
         semantic, acoustic = self.quantizer.entries(chain_BKF)
         deep_B = torch.full(codes_BKF.shape[:1], chain_BKF.shape[1] > 1, device=codes_BKF.device)
         latent = self.quantizer.merge(semantic, acoustic, deep_B)
+        resting_BF = self.melody.resting(len(codes_BKF), codes_BKF.shape[2])
         # In float64: phase adds up pitch for minutes, and pieces must give what the whole gives.
-        log_pitch_BT = self._log_pitch(codes_BKF, torch.cat([semantic, acoustic], dim=-1).double())
+        log_pitch_BT = self.melody.log_pitch(codes_BKF[:, 1] if codes_BKF.shape[1] > 1 else resting_BF)
         return self.decode_latents(latent, acoustic, log_pitch_BT, memory)
-
-    def _log_pitch(self, codes_BKF: Tensor, entries_BFD: Tensor) -> Tensor:
-        if self.config.melody:
-            resting_BF = self.melody.resting(len(codes_BKF), codes_BKF.shape[2])
-            return self.melody.log_pitch(codes_BKF[:, 1] if codes_BKF.shape[1] > 1 else resting_BF)
-        hidden = functional.gelu(functional.linear(entries_BFD, *_like(self.pitch_in, entries_BFD)))
-        log_pitch = functional.linear(hidden, *_like(self.pitch_out, entries_BFD)).flatten(1)
-        return log_pitch.clamp(*PITCH_RANGE)
 
     def phone_logits(self, semantic_BFD: Tensor) -> Tensor:
         """Scores (B, F * hops_per_frame, phones) of the phone at each hop, from semantic entries."""
@@ -298,7 +273,3 @@ def _cosines(terms: int, points: int, at: Tensor | None = None) -> Tensor:
     at = torch.arange(points) + 0.5 if at is None else at
     waves = torch.cos(math.pi / points * torch.arange(terms)[:, None] * at[None])
     return waves * torch.where(torch.arange(terms) == 0, 1.0, math.sqrt(2.0))[:, None] / math.sqrt(points)
-
-
-def _like(layer: nn.Linear, x: Tensor) -> tuple[Tensor, Tensor]:
-    return layer.weight.to(x.dtype), layer.bias.to(x.dtype)

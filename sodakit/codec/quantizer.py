@@ -80,7 +80,7 @@ class SplitQuantizer(nn.Module):
 
         The nearest entry at one level can leave a residual that the next levels say badly. With `search_paths` above 1
         the chain's codes are searched for together: 8 chains kept at each level leave a quarter less squared error
-        than one, and cost the decoder nothing, but such codes are harder to predict (LOG.md, 2026-11-24).
+        than one, and cost the decoder nothing, but such codes are harder to predict (LOG.md, 2026-11-25).
         """
         semantic_BF = self.book(0).nearest(self.semantic_in(latent_BFD))
         residual_BFPD = self.acoustic_in(latent_BFD)[:, :, None]

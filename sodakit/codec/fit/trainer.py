@@ -203,8 +203,6 @@ class Fit:
 
 def train(config: FitConfig) -> MiniCodec:
     """Train a codec for `config.minutes` and save it in `config.out`; a run that was killed is continued."""
-    if not config.network.melody:
-        raise ConfigError("network.melody=false: a codec without a melody can no longer be trained.")
     with torch_threads(config.threads):
         config.out.mkdir(parents=True, exist_ok=True)
         config, batches, teacher = _prepare(config)
