@@ -1,9 +1,12 @@
 """Mimi, through Hugging Face transformers: the first K codebooks of any Mimi checkpoint.
 
-Tested with transformers 5.17, where Mimi is one model, and 5.23, where its two halves are models of their own.
+Tested with transformers 5.17, where Mimi is one model, 5.23, where its two halves are models of their own, and 5.24, where
+the past of attention has another name.
 """
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -114,6 +117,7 @@ class MimiCodec(Codec):
         frame, chunk = self.spec.frame_samples, self.chunk_frames
         frames = self.spec.num_frames(max((len(wave_S) for wave_S in waves_S), default=0))
         past, padding = None, None
+        past_name = _taken(self.model.encode, "encoder_cache", "encoder_past_key_values")
         latents: list[Tensor] = []
         # In transformers 5.17 a part of the model, in 5.23 of its encoder.
         holder = self.model if "downsample" in dict(self.model.named_children()) else self.model.encoder
@@ -132,12 +136,12 @@ class MimiCodec(Codec):
                 output = self.model.encode(
                     torch.from_numpy(padded).to(self.device),
                     num_quantizers=self.spec.num_codebooks,
-                    encoder_past_key_values=past,
                     padding_cache=padding,
                     use_streaming=True,
                     return_dict=True,
+                    **{past_name: past},
                 )
-                past, padding = output.encoder_past_key_values, output.padding_cache
+                past, padding = getattr(output, past_name), output.padding_cache
                 yield output.audio_codes, latents.pop() if latents else None
         finally:
             if listener:
@@ -192,11 +196,14 @@ class MimiStream(StreamingDecoder):
 
     def _decode(self, codes_BKF: Tensor) -> Tensor:
         model = self._codec.model
+        # In transformers 5.17 parts of the model, in 5.23 of its decoder.
+        holder = model if "decoder_transformer" in dict(model.named_children()) else model.decoder
         x = model.quantizer.decode(codes_BKF)
-        if model.upsample is not None:
-            x = self._layer(model.upsample, x)
-        output = model.decoder_transformer(x.transpose(1, 2), past_key_values=self._past, use_cache=True)
-        self._past = output.past_key_values
+        if holder.upsample is not None:
+            x = self._layer(holder.upsample, x)
+        past_name = _taken(holder.decoder_transformer.forward, "cache", "past_key_values")
+        output = holder.decoder_transformer(x.transpose(1, 2), use_cache=True, **{past_name: self._past})
+        self._past = getattr(output, past_name)
         x = output.last_hidden_state.transpose(1, 2)
         for layer in getattr(model.decoder, "decoder_seanet", model.decoder).layers:
             x = self._layer(layer, x)
@@ -234,6 +241,22 @@ class MimiStream(StreamingDecoder):
         # Both the waiting part and the next one carry the bias: it must count once.
         self._tails[layer] = waiting if layer.conv.bias is None else waiting - layer.conv.bias[:, None]
         return y[..., :ready]
+
+
+def _taken(function: Callable[..., Any], *names: str) -> str:
+    """The first of the names by which a function takes an argument.
+
+    transformers 5.24 calls the past of attention `cache`, earlier ones `past_key_values`, and `encode` ignores a name it
+    does not know: each chunk would be encoded as if it were the first.
+    """
+    parameters = inspect.signature(function).parameters
+    for name in names:
+        if name in parameters:
+            return name
+    raise CodecError(
+        f"transformers {version('transformers')} has a Mimi that takes none of {', '.join(names)}. "
+        "Install another version; sodakit knows 5.0 to 5.24."
+    )
 
 
 def load_mimi(source: str, name: str, num_codebooks: int | None = None, device: str = "cpu") -> MimiCodec:
