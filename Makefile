@@ -17,6 +17,7 @@ test: $(READY)
 	$(BIN)/python -m pytest $(ARGS)
 
 test-slow: $(READY)
+	$(BIN)/python -m pip install -q -e ".[ray]"
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
 check: $(READY)
