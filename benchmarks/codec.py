@@ -140,7 +140,7 @@ def page(fingerprint: str, clips: int, rows: list[tuple[str, ...]], sets: list[S
     )
     # The docstring's command, and what every reader asks next.
     return (
-        f"# {__doc__.strip().splitlines()[0]}\n\n{chr(10).join(__doc__.strip().splitlines()[1:]).strip()}\n\n"
+        f"# {__doc__.strip().splitlines()[0]}\n\n{chr(10).join(__doc__.strip().splitlines()[1:]).strip(chr(10))}\n\n"
         f"{clips} clips of each set, evenly spread; the interval is over clips. mini: fingerprint {fingerprint}. "
         f"torch {torch.__version__}, Python {platform.python_version()}. Nothing here is timed.\n\n"
         f"{markdown(COLUMNS, rows)}\n\nJudges:\n{judges}\n\n"
