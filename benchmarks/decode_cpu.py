@@ -2,7 +2,8 @@
 
     python benchmarks/decode_cpu.py --rounds 5
     python benchmarks/decode_cpu.py --clock cpu --threads 1          on a machine that others use too
-    python benchmarks/decode_cpu.py --llama soda-135m-Q8_0.gguf     llama-cpp-python beside it, on a file of the same shape
+    pip install gguf llama-cpp-python
+    python benchmarks/decode_cpu.py --llama float32 int8            llama.cpp beside it, on the same weights
 
 Alternates all contestants in one process, and prints the median speed of each, its spread, and its ratio to
 transformers at the same precision. The model is the 135M shape of the paper with its vocabulary and random weights,
@@ -12,6 +13,7 @@ which change nothing about speed. transformers' int8 is torch's dynamic quantisa
 import argparse
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +35,7 @@ from sodakit.tokens.vocabulary import Vocabulary
 CODEBOOKS, CODES = 8, 2048
 SPOKEN = Sampling(temperature=0.9, top_p=0.8)
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+GGUF_TYPES = {"float32": "F32", "int8": "Q8_0"}
 Run = Callable[[int, int], float]
 """(prompt tokens, new tokens) to seconds for the new ones."""
 
@@ -116,11 +119,70 @@ def theirs(config: ModelConfig, precision: str, clock: Callable[[], float]) -> R
     return run
 
 
-def llama(path: Path, threads: int, clock: Callable[[], float]) -> Run:
-    """llama.cpp through llama-cpp-python, greedy: its sampling is left out."""
+def write_gguf(model: Transformer, path: Path, precision: str) -> None:
+    """The weights as llama.cpp reads a Qwen3, without a tokenizer and without rotary scaling."""
+    import gguf
+
+    config, writer = model.config, gguf.GGUFWriter(path, "qwen3")
+    writer.add_context_length(config.context)
+    writer.add_embedding_length(config.width)
+    writer.add_block_count(config.layers)
+    writer.add_feed_forward_length(config.ffn_width)
+    writer.add_head_count(config.heads)
+    writer.add_head_count_kv(config.kv_heads)
+    writer.add_key_length(config.head_width)
+    writer.add_value_length(config.head_width)
+    writer.add_layer_norm_rms_eps(config.norm_eps)
+    writer.add_rope_freq_base(config.rope_theta)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_tokenizer_model("none")
+    for name, weight in gguf_tensors(model).items():
+        values = weight.detach().float().numpy()
+        stored = gguf.GGMLQuantizationType[GGUF_TYPES[precision] if values.ndim == 2 else "F32"]
+        writer.add_tensor(name, gguf.quants.quantize(values, stored), raw_dtype=stored)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def gguf_tensors(model: Transformer) -> dict[str, torch.Tensor]:
+    """Every weight by llama.cpp's name for it."""
+    tensors = {
+        "token_embd.weight": model.embedding.weight,
+        "output_norm.weight": model.final_norm.weight,
+        "output.weight": model.head_VD,
+    }
+    for number, block in enumerate(model.blocks):
+        attention, feed_forward = block.attention, block.feed_forward
+        parts = {
+            "attn_norm": block.attention_norm,
+            "attn_q": attention.query,
+            "attn_k": attention.key,
+            "attn_v": attention.value,
+            "attn_q_norm": attention.query_norm,
+            "attn_k_norm": attention.key_norm,
+            "attn_output": attention.out,
+            "ffn_norm": block.feed_forward_norm,
+            "ffn_gate": feed_forward.gate,
+            "ffn_up": feed_forward.up,
+            "ffn_down": feed_forward.down,
+        }
+        tensors |= {f"blk.{number}.{name}.weight": part.weight for name, part in parts.items()}
+    return tensors
+
+
+def llama(weights: Transformer, precision: str, threads: int, clock: Callable[[], float]) -> Run:
+    """llama.cpp through llama-cpp-python on the same weights; all logits, but nothing sampled from them."""
     from llama_cpp import Llama
 
-    model = Llama(str(path), n_ctx=4096, n_threads=threads, n_threads_batch=threads, verbose=False)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.gguf"
+        write_gguf(weights, path, precision)
+        # Read whole, so that the file may go.
+        model = Llama(
+            str(path), n_ctx=4096, n_threads=threads, n_threads_batch=threads, use_mmap=False, verbose=False
+        )
 
     def run(prompt_tokens: int, new_tokens: int) -> float:
         model.reset()
@@ -192,7 +254,7 @@ def main() -> None:
     )
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16", "int8"])
     parser.add_argument("--contexts", type=int, nargs="*", default=[128, 512, 1024, 2048, 3840])
-    parser.add_argument("--llama", type=Path)
+    parser.add_argument("--llama", nargs="*", choices=GGUF_TYPES, default=[], help="race llama.cpp as well")
     parser.add_argument("--out", type=Path, help="a folder for figures.json and growth.png")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -204,8 +266,8 @@ def main() -> None:
     for precision, engine in engines.items():
         runs[f"sodakit {precision}"] = ours(engine, clock)
         runs[f"transformers {precision}"] = theirs(config, precision, clock)
-    if options.llama:
-        runs[f"llama.cpp {options.llama.stem}"] = llama(options.llama, options.threads, clock)
+    for precision in options.llama:
+        runs[f"llama.cpp {precision}"] = llama(model, precision, options.threads, clock)
     speeds = race(runs, options.rounds, options.prompt, options.tokens)
     for name, values in speeds.items():
         peer = speeds.get(f"transformers {name.split()[-1]}", values)
