@@ -55,7 +55,12 @@ class ToyCodec(Codec):
         self.spec.check_codes(codes_KF)
         level_db = _QUIETEST_DB * (1 - (codes_KF - 1.0) / (self.spec.codebook_size - 2))
         amplitude_KF = np.where(codes_KF == 0, 0, 10 ** (level_db / 20) / self.spec.num_codebooks)
-        return (amplitude_KF.T.astype(np.float32) @ self._tones_KS).reshape(-1)
+        # Codebook after codebook: a matrix product rounds differently with the number of frames, and pieces must give
+        # what the whole gives.
+        sound_FS = np.zeros((codes_KF.shape[1], self.spec.frame_samples), np.float32)
+        for amplitude_F, tone_S in zip(amplitude_KF.astype(np.float32), self._tones_KS, strict=True):
+            sound_FS += amplitude_F[:, None] * tone_S
+        return sound_FS.reshape(-1)
 
     def stream(self) -> StreamingDecoder:
         return _ToyStream(self)
