@@ -197,7 +197,8 @@ def coverage(name: str, sweeps: int, draws: int) -> None:
         "N*": log_optimal_size(case.target_flops),
         "E": lambda p: p["E"],
     }
-    if np.allclose(c, 6 * n * d):
+    if name != "soda":
+        # On the IsoFLOP grid C is 6ND, and b 1 − a; on SODA's they take most of the time, so once is enough.
         asked = {k: q for k, q in asked.items() if "counted" not in k}
     truth = {k: q(case.surface) for k, q in asked.items()}
     hits: dict[str, dict[str, list[bool]]] = {}

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from sodakit.errors import ConfigError
 from sodakit.files import atomic_path
@@ -119,7 +120,7 @@ class Contours:
 def contours(
     fit: Fit, plans: Sequence[Plan], flops_per_token: FlopsPerToken, *, points: int = 240
 ) -> Contours:
-    """The fitted surface between the plans' budgets, over the sizes of the runs and of the plans and half as far again.
+    """The fitted surface over the budgets of the plans and the sizes of runs and plans, and half as far again.
 
     Raises:
         ConfigError: the law does not trade size for data.
@@ -129,7 +130,7 @@ def contours(
             f"The law {fit.law.name!r} does not trade size for data; contours need 'chinchilla' or 'tied'."
         )
     sizes = np.concatenate([fit.values["N"], [p.size for p in plans]])
-    flops_C = np.geomspace(min(p.flops for p in plans), max(p.flops for p in plans), points)
+    flops_C = np.geomspace(min(p.flops for p in plans) / 1.5, max(p.flops for p in plans) * 1.5, points)
     size_N = np.geomspace(sizes.min() / 1.5, sizes.max() * 1.5, points)
     c, n = (a.reshape(-1) for a in np.meshgrid(flops_C, size_N))
     given = {"N": n, "D": c / flops_per_token(n), "C": c}
@@ -153,15 +154,25 @@ def contour_figure(
     """Contours of the fitted loss over compute and size, with the runs, the path of optima and its 95 % band."""
     figure, axes = _canvas()
     found = contours(fit, plans, flops_per_token)
-    lines = axes.contour(
+    axes.contour(
         found.flops_C,
         found.size_N,
         found.loss_NC,
-        levels=np.unique(found.level_P[1:-1]),
+        levels=np.unique(found.level_P),
         colors="#777777",
         linewidths=0.8,
     )
-    axes.clabel(lines, fmt="%.3g", fontsize=7)
+    for plan in plans[1:]:
+        # Where a line turns, left of the path, nothing else is drawn.
+        axes.annotate(
+            f"{plan.loss:.3g}",
+            (plan.flops, plan.size),
+            xytext=(-3, 6),
+            textcoords="offset points",
+            ha="right",
+            fontsize=7,
+            color="#444444",
+        )
     flops = [p.flops for p in plans]
     axes.plot(flops, [p.size for p in plans], color=_COLOURS[1], linewidth=1.6, label="best size N*")
     bands = [p.size_interval for p in plans]
@@ -202,10 +213,13 @@ def extrapolation_figure(
         )
     axes.set(
         xscale="log",
-        xlabel="budget over the largest fitted budget",
+        xlabel="budget, times the largest fitted budget",
         ylabel=f"predicted − observed {loss_name}",
     )
-    axes.legend(fontsize=8, frameon=False)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter("{x:g}×")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.legend(fontsize=8, frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
 
