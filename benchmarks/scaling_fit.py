@@ -233,11 +233,11 @@ def coverage(name: str, sweeps: int, draws: int) -> None:
     print("share of 95 % intervals that hold the truth")
     for method, row in hits.items():
         print(f"{method}: " + ", ".join(f"{k} {np.mean(hit):.1%}" for k, hit in row.items()))
-    known = {k.removesuffix(", C as counted"): v for k, v in truth.items()}
+    known = {k: q(case.surface) for k, q in counted.items()}
     rows = [(f"Huber surface, {k}", read[k], truth[k]) for k in asked]
     rows += [
-        ("parabolas, a", parabola_a, known["a"]),
-        ("parabolas, b", parabola_b, known.get("b", 1 - known["a"])),
+        ("parabolas, a, C as counted", parabola_a, known["a"]),
+        ("parabolas, b, C as counted", parabola_b, known["b"]),
     ]
     for label, found, true in rows:
         print(

@@ -16,12 +16,12 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from sodakit.errors import ConfigError
 from sodakit.files import atomic_path
-from sodakit.scaling.checks import Extrapolation
 from sodakit.scaling.costs import FlopsPerToken
 from sodakit.scaling.fit import Fit
 from sodakit.scaling.information import Runs
 from sodakit.scaling.plan import Plan
 from sodakit.scaling.profiles import Profile
+from sodakit.scaling.rollout import Extrapolation
 from sodakit.scaling.sweeps import SweepFit
 from sodakit.units import format_count
 

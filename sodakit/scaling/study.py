@@ -9,14 +9,10 @@ import numpy as np
 from sodakit.errors import ConfigError
 from sodakit.scaling.checks import (
     ConventionRow,
-    Extrapolation,
     Influence,
-    Rollout,
     convention_table,
     diagnose,
-    extrapolate,
     influence,
-    rollout,
 )
 from sodakit.scaling.fit import Fit, fit_law
 from sodakit.scaling.intervals import Bootstrap, Resample, bootstrap, delta_method, quantities
@@ -24,6 +20,7 @@ from sodakit.scaling.laws import named_law
 from sodakit.scaling.profiles import Profile, profile
 from sodakit.scaling.repeats import RepeatFit, effective_tokens, fit_repeats
 from sodakit.scaling.residuals import MISFITS
+from sodakit.scaling.rollout import Extrapolation, Rollout, extrapolate, rollout
 from sodakit.scaling.sweeps import (
     SweepBootstrap,
     SweepFit,

@@ -8,11 +8,12 @@ import pytest
 
 from sodakit.commands.scale import main
 from sodakit.errors import ConfigError
-from sodakit.scaling.checks import convention_table, extrapolate, influence, rollout
+from sodakit.scaling.checks import convention_table, influence
 from sodakit.scaling.costs import flops_of_runs
 from sodakit.scaling.fit import fit_chinchilla
 from sodakit.scaling.plot import contour_figure, contours, extrapolation_figure, save
 from sodakit.scaling.report import plans_of, study_report
+from sodakit.scaling.rollout import extrapolate, rollout
 from sodakit.scaling.study import study
 from sodakit.scaling.table import RunTable
 from tests.eval.test_report import Page
