@@ -2,7 +2,7 @@
 
     python benchmarks/scaling_fit.py published --table chinchilla_epoch.csv
     python benchmarks/scaling_fit.py race      --table chinchilla_epoch.csv
-    python benchmarks/scaling_fit.py coverage  --sweeps 500
+    python benchmarks/scaling_fit.py coverage  --sweeps 500 --case soda
     python benchmarks/scaling_fit.py designs   --sweeps 500
     python benchmarks/scaling_fit.py grid
 
@@ -12,9 +12,11 @@ Times are CPU seconds of this process on one core (`time.process_time`), so that
 import argparse
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import get_args
 
 # One core: set before numpy loads its libraries.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -25,16 +27,23 @@ import numpy as np
 from scipy import optimize, special
 
 from sodakit.scaling.design import soda_design
-from sodakit.scaling.fit import Fit, fit_chinchilla, fit_law
+from sodakit.scaling.fit import fit_chinchilla, fit_law
 from sodakit.scaling.information import Runs, Surface, exponent_a, ideal_candidates, runs_of, standard_error
-from sodakit.scaling.intervals import bootstrap, delta_method, log_optimal_size, quantities
+from sodakit.scaling.intervals import (
+    Quantity,
+    Resample,
+    bootstrap,
+    delta_method,
+    log_optimal_size,
+    quantities,
+)
 from sodakit.scaling.laws import LAWS
 from sodakit.scaling.optimal import compound_design
 from sodakit.scaling.plan import SODA_LAW
 from sodakit.scaling.records import read_table
 from sodakit.scaling.residuals import MISFITS
 from sodakit.scaling.simulate import BESIROGLU, SODA_SURFACE, simulate
-from sodakit.scaling.sweeps import expected_bias, fit_parabolas
+from sodakit.scaling.sweeps import counted_exponents, fit_parabolas
 
 EXACT_OBJECTIVE = 0.001018274018
 """The minimum of the published objective, found elsewhere by a 4,500-start grid."""
@@ -57,7 +66,7 @@ def published(path: Path, draws: int) -> None:
         f"objective {fit.objective:.12g}, over the exact minimum {fit.objective / EXACT_OBJECTIVE - 1:+.1e}"
     )
     print(fit.certificate)
-    boot, named = bootstrap(fit, draws=draws), quantities(fit)
+    boot, named = bootstrap(fit, draws=draws, resample="runs"), quantities(fit)
     print(f"{draws} bootstrap refits, {boot.num_failed} did not settle")
     print("parameter  value  published  (value - published)/SE  bootstrap SE  over the reference")
     for name, error in PUBLISHED_ERRORS.items():
@@ -119,65 +128,121 @@ def race(path: Path, draws: int) -> None:
     lowest: list[tuple[float, int]] = []
     grid, _ = cpu_s(lambda: lowest.append(hoffmann_grid(*runs)))
     after, longest = cpu_s(lambda: fit_chinchilla(*runs), 15)
-    refits, _ = cpu_s(lambda: bootstrap(fit, draws=draws))
     once = (before + after) / 2
     print(f"one fit: median {before:.4f} s before and {after:.4f} s after the grid, longest {longest:.4f} s")
     print(
         f"scipy, {lowest[0][1]} starts: {grid:.1f} s, objective {lowest[0][0]:.12g}; ours {fit.objective:.12g}"
     )
     print(f"ratio {grid / once:.0f}")
-    print(f"{draws} bootstrap refits: {refits:.2f} s, {1e3 * refits / draws:.2f} ms each")
-
-
-def coverage(sweeps: int, draws: int) -> None:
-    """How often nominal 95 % intervals hold the truth on SODA's grid, and what parabolas say of the same runs."""
-    points = soda_design()
-    runs = runs_of(points)
-    n, d, c = runs.size_R, runs.tokens_R, runs.cost_R
-    budget_R = np.array([p.budget_flops for p in points])
-    hits: dict[str, dict[str, list[bool]]] = {}
-    surface_a, parabola_a, parabola_b = [], [], []
-    for losses in simulate(SODA_SURFACE, n, d, noise=0.004, seed=7, draws=sweeps):
-        squares = fit_law(LAWS["chinchilla"], {"N": n, "D": d}, losses, misfit=MISFITS["mse-log"])
-        huber = fit_chinchilla(n, d, losses)
-        surface_a.append(squares.optimum_exponents["a"])
-        parabolas = fit_parabolas(c, n, d, losses, budget_R)
-        parabola_a.append(parabolas.a)
-        parabola_b.append(parabolas.b)
-        _count(hits, "squares, delta method", squares, 0)
-        _count(hits, "Huber, delta method", huber, 0)
-        _count(hits, "squares, bootstrap", squares, draws)
-        _count(hits, "Huber, bootstrap", huber, draws)
-    print(f"{sweeps} sweeps of {len(points)} runs, noise 0.004; share of 95 % intervals that hold the truth")
-    for method, row in hits.items():
-        print(f"{method}: " + ", ".join(f"{name} {np.mean(hit):.1%}" for name, hit in row.items()))
-    truth = expected_bias(squares_of_truth(n, d), c, n, d, budget_R)
-    for name, found, true in (
-        ("surface a, C = 6ND", surface_a, exponent_a(SODA_SURFACE)),
-        ("parabolas a, C as counted", parabola_a, truth["true_a"]),
-        ("parabolas b, C as counted", parabola_b, truth["true_b"]),
-    ):
+    for resample in get_args(Resample):
+        refits, _ = cpu_s(lambda resample=resample: bootstrap(fit, draws=draws, resample=resample))  # type: ignore[misc]
         print(
-            f"{name}: mean {np.mean(found):.4f}, truth {true:.4f}, bias {np.mean(found) - true:+.4f}, SD {np.std(found):.4f}"
+            f"{draws} bootstrap refits, {resample} resampled: {refits:.2f} s, {1e3 * refits / draws:.2f} ms each"
         )
 
 
-def squares_of_truth(n: np.ndarray, d: np.ndarray) -> Fit:
-    """The surface itself as a fit, to ask where its optimum lies on a grid."""
-    return fit_law(
-        LAWS["chinchilla"],
-        {"N": n, "D": d},
-        LAWS["chinchilla"].loss(SODA_SURFACE, N=n, D=d),
-        misfit=MISFITS["mse-log"],
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """A surface, a grid and a noise for simulated sweeps."""
+
+    surface: Mapping[str, float]
+    runs: Runs
+    budget_R: np.ndarray
+    noise_R: np.ndarray
+    target_flops: float
+    outlier_fraction: float = 0.0
+
+
+def cases() -> dict[str, Case]:
+    """SODA's grid and an IsoFLOP grid on Besiroglu's surface, each with equal noise, unequal noise and outliers."""
+    points = soda_design()
+    soda = Case(
+        surface=SODA_SURFACE,
+        runs=runs_of(points),
+        budget_R=np.array([p.budget_flops for p in points]),
+        noise_R=np.full(len(points), 0.004),
+        target_flops=TARGET_FLOPS,
     )
+    grid = plain_grid(Surface(parameters=BESIROGLU), 9, 8, 5.0, 6e18, 3e21)
+    isoflop = Case(
+        surface=BESIROGLU,
+        runs=grid,
+        budget_R=grid.cost_R,
+        noise_R=np.full(len(grid), 0.0057),
+        target_flops=5.76e23,
+    )
+    found = {}
+    for name, case in (("soda", soda), ("isoflop", isoflop)):
+        found[name] = case
+        found[f"{name}-unequal"] = replace(case, noise_R=case.noise_R * falling(case.budget_R))
+        found[f"{name}-outliers"] = replace(case, outlier_fraction=0.02)
+    return found
 
 
-def _count(hits: dict[str, dict[str, list[bool]]], method: str, fit: Fit, draws: int) -> None:
-    named = {name: quantities(fit)[name] for name in ("a", "b")} | {"N*": log_optimal_size(TARGET_FLOPS)}
-    boot = bootstrap(fit, draws=draws) if draws else None
-    for name, quantity in named.items():
-        low, high = boot.interval(quantity) if boot else delta_method(fit, quantity)[1:]
-        hits.setdefault(method, {}).setdefault(name, []).append(low <= quantity(SODA_SURFACE) <= high)
+def falling(budget_R: np.ndarray) -> np.ndarray:
+    """Factors on the noise, four times as large at the smallest budget as at the largest, of mean square 1."""
+    part_R = np.log(budget_R / budget_R.min()) / np.log(budget_R.max() / budget_R.min())
+    return 4.0**-part_R / np.sqrt(np.mean(16.0**-part_R))
+
+
+def coverage(name: str, sweeps: int, draws: int) -> None:
+    """How often nominal 95 % intervals hold the truth, and what parabolas say of the same runs."""
+    case = cases()[name]
+    n, d, c = case.runs.size_R, case.runs.tokens_R, case.runs.cost_R
+    counted = counted_exponents(LAWS["chinchilla"], c, n, d, case.budget_R)
+    asked: dict[str, Quantity] = {
+        "a": exponent_a,
+        "a, C as counted": counted["a"],
+        "b, C as counted": counted["b"],
+        "N*": log_optimal_size(case.target_flops),
+        "E": lambda p: p["E"],
+    }
+    if name != "soda":
+        # On the IsoFLOP grid C is 6ND, and b 1 − a; on SODA's they take most of the time, so once is enough.
+        asked = {k: q for k, q in asked.items() if "counted" not in k}
+    truth = {k: q(case.surface) for k, q in asked.items()}
+    hits: dict[str, dict[str, list[bool]]] = {}
+    read: dict[str, list[float]] = {k: [] for k in asked}
+    parabola_a, parabola_b = [], []
+    for losses in simulate(
+        case.surface, n, d, noise=case.noise_R, seed=7, draws=sweeps, outlier_fraction=case.outlier_fraction
+    ):
+        squares = fit_law(LAWS["chinchilla"], {"N": n, "D": d}, losses, misfit=MISFITS["mse-log"])
+        huber = fit_chinchilla(n, d, losses)
+        for k, q in asked.items():
+            read[k].append(q(huber.parameters))
+        parabolas = fit_parabolas(c, n, d, losses, case.budget_R)
+        parabola_a.append(parabolas.a)
+        parabola_b.append(parabolas.b)
+        for misfit, fit in (("squares", squares), ("Huber", huber)):
+            for k, q in asked.items():
+                _, low, high = delta_method(fit, q)
+                hits.setdefault(f"{misfit}, delta method", {}).setdefault(k, []).append(
+                    low <= truth[k] <= high
+                )
+            for resample in get_args(Resample):
+                boot = bootstrap(fit, draws=draws, resample=resample)
+                for k, q in asked.items():
+                    low, high = boot.interval(q)
+                    hits.setdefault(f"{misfit}, bootstrap of {resample}", {}).setdefault(k, []).append(
+                        low <= truth[k] <= high
+                    )
+    print(
+        f"{name}: {sweeps} sweeps of {len(n)} runs, noise {case.noise_R.min():.4f} to {case.noise_R.max():.4f}, {case.outlier_fraction:.0%} outliers"
+    )
+    print("share of 95 % intervals that hold the truth")
+    for method, row in hits.items():
+        print(f"{method}: " + ", ".join(f"{k} {np.mean(hit):.1%}" for k, hit in row.items()))
+    known = {k: q(case.surface) for k, q in counted.items()}
+    rows = [(f"Huber surface, {k}", read[k], truth[k]) for k in asked]
+    rows += [
+        ("parabolas, a, C as counted", parabola_a, known["a"]),
+        ("parabolas, b, C as counted", parabola_b, known["b"]),
+    ]
+    for label, found, true in rows:
+        print(
+            f"{label}: mean {np.mean(found):.4f}, truth {true:.4f}, bias {np.mean(found) - true:+.4f}, SD {np.std(found):.4f}"
+        )
 
 
 def designs(sweeps: int) -> None:
@@ -207,9 +272,16 @@ def designs(sweeps: int) -> None:
     print("bound: " + ", ".join(f"{q} {b:.4f}" for q, b in compound.bounds.items()))
 
 
-def plain_grid(surface: Surface, num_budgets: int, num_sizes: int, window: float) -> Runs:
+def plain_grid(
+    surface: Surface,
+    num_budgets: int,
+    num_sizes: int,
+    window: float,
+    lowest: float = 3e18,
+    highest: float = 3e20,
+) -> Runs:
     """Even in log C and log N, from N*/window to window·N*."""
-    c = np.repeat(np.geomspace(3e18, 3e20, num_budgets), num_sizes)
+    c = np.repeat(np.geomspace(lowest, highest, num_budgets), num_sizes)
     n = surface.optimal_size(c) * np.tile(np.geomspace(1 / window, window, num_sizes), num_budgets)
     return Runs(size_R=n, tokens_R=c / 6 / n, cost_R=c)
 
@@ -254,8 +326,9 @@ def main() -> None:
     parser.add_argument("what", choices=("published", "race", "coverage", "designs", "grid"))
     parser.add_argument("--table", type=Path, default=Path("../shared/data/scaling/chinchilla_epoch.csv"))
     parser.add_argument(
-        "--draws", type=int, default=None, help="bootstrap refits: 4000, or 200 a sweep in coverage"
+        "--draws", type=int, default=None, help="bootstrap refits: 4000, or 400 a sweep in coverage"
     )
+    parser.add_argument("--case", choices=tuple(cases()), default="soda", help="of coverage")
     parser.add_argument("--sweeps", type=int, default=500, help="simulated sweeps")
     given = parser.parse_args()
     if given.what == "published":
@@ -263,7 +336,7 @@ def main() -> None:
     elif given.what == "race":
         race(given.table, given.draws or 4000)
     elif given.what == "coverage":
-        coverage(given.sweeps, given.draws or 200)
+        coverage(given.case, given.sweeps, given.draws or 400)
     elif given.what == "designs":
         designs(given.sweeps)
     else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from sodakit.commands.scale_options import Flops, Size, pair, print_table
+from sodakit.commands.scale_options import Flops, Resample, Size, pair, print_table
 from sodakit.files import write_json
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ class Fit:
     """Exponents that the streams share."""
     draws: int = 1000
     """Bootstrap refits."""
+    resample: Resample | None = None
+    """residuals: losses of the same sweep come out anew. runs: the bootstrap of Besiroglu et al., wider. By default
+    residuals, runs for misfits that count the two sides differently."""
     hold_out: int = 1
     """Largest budgets to predict from the rest."""
     seed: int = 0
@@ -75,6 +78,7 @@ class Fit:
             seed=self.seed,
             hold_out=self.hold_out,
             given_e=self.given_e,
+            resample=self.resample,
         )
         names = ("parameter", "value", "error", "bootstrap_95", "profile_95")
         print_table([dict(zip(names, row, strict=True)) for row in found.parameter_rows()])

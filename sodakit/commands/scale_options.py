@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sodakit.scaling.intervals import Quantity
 
 Size = Literal["total", "non_embedding", "one_embedding", "two_embeddings", "matmul"]
+Resample = Literal["residuals", "runs"]
 Flops = Literal["given", "soda", "exact", "palm", "6nd"]
 
 

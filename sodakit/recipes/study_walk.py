@@ -114,7 +114,7 @@ def predict(table: RunTable, beyond: DesignPoint, path: Path) -> None:
         there = {"N": float(getattr(beyond.size, SIZE)), "D": float(beyond.tokens)}
         draws = [
             fit.law.loss(dict(zip(fit.names, row, strict=True)), **there)[0]
-            for row in bootstrap(fit, draws=1000).draws_SP
+            for row in bootstrap(fit, draws=1000, resample="runs").draws_SP
         ]
         noise = np.random.default_rng(0).standard_normal(len(draws)) * fit.noise
         law_95, run_95 = (

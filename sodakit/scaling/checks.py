@@ -1,4 +1,4 @@
-"""What could be wrong with a fit: held-out budgets, single runs that carry it, conventions, and a diagnosis in words."""
+"""What could be wrong with a fit: single runs that carry it, conventions, and a diagnosis in words."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,64 +13,6 @@ from sodakit.scaling.profiles import Profile
 from sodakit.scaling.residuals import MISFITS, Misfit
 from sodakit.scaling.sweeps import SweepFit, expected_bias, fit_parabolas
 from sodakit.scaling.table import RunTable
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rollout:
-    """A law fitted to the smaller budgets and scored on the largest."""
-
-    law: str
-    misfit: str
-    num_fitted: int
-    num_held_out: int
-    error: float
-    """Mean absolute relative error of the loss on the held-out runs."""
-    bias: float
-    """Mean relative error: above zero where the law predicts too much loss."""
-    spread: float
-    """Mean absolute relative error when the held-out runs' own mean is predicted: what a law must beat."""
-
-
-def rollout(
-    values: Mapping[str, np.ndarray],
-    loss_R: np.ndarray,
-    budget_R: np.ndarray,
-    *,
-    hold_out: int = 1,
-    laws: Sequence[str] = ("chinchilla", "tied", "interaction", "over_training"),
-    misfits: Sequence[str] = ("huber", "mse"),
-) -> list[Rollout]:
-    """Every law by every misfit on all but the `hold_out` largest budgets, the best first.
-
-    Raises:
-        ConfigError: too few budgets to hold any out.
-    """
-    levels = np.unique(budget_R)
-    if len(levels) <= hold_out:
-        raise ConfigError(f"{len(levels)} budgets; needed: more than the {hold_out} to hold out.")
-    late_R = budget_R >= levels[-hold_out]
-    found = []
-    for name in laws:
-        law = LAWS[name]
-        if not set(law.variables) <= set(values) or (~late_R).sum() <= law.num_free:
-            continue
-        for misfit in misfits:
-            fit = fit_law(
-                law, {k: v[~late_R] for k, v in values.items()}, loss_R[~late_R], misfit=MISFITS[misfit]
-            )
-            wrong = fit.predict(**{k: values[k][late_R] for k in law.variables}) / loss_R[late_R] - 1
-            found.append(
-                Rollout(
-                    law=name,
-                    misfit=misfit,
-                    num_fitted=int((~late_R).sum()),
-                    num_held_out=int(late_R.sum()),
-                    error=float(np.abs(wrong).mean()),
-                    bias=float(wrong.mean()),
-                    spread=float(np.abs(loss_R[late_R].mean() / loss_R[late_R] - 1).mean()),
-                )
-            )
-    return sorted(found, key=lambda r: r.error)
 
 
 @dataclass(frozen=True, kw_only=True)

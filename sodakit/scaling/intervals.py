@@ -1,17 +1,21 @@
-"""How far the parameters could be off: refits of resampled runs, and the delta method."""
+"""How far the parameters could be off: refits of simulated or resampled runs, and the delta method."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from scipy import stats
 
+from sodakit.errors import ConfigError
 from sodakit.scaling.fit import Fit
 from sodakit.scaling.solve import Refined, refine
 
 Quantity = Callable[[Mapping[str, float]], float]
 """A number read off the parameters, such as a or ln N*."""
 
+Resample = Literal["residuals", "runs"]
+"""What a bootstrap draws anew: the signs of the residuals, the sweep being held; or the runs themselves."""
 
 _CHUNK = 256
 """Refits done side by side: enough to hide Python, few enough for the cache."""
@@ -43,9 +47,11 @@ def log_optimal_size(flops: float) -> Quantity:
 
 @dataclass(frozen=True, kw_only=True)
 class Bootstrap:
-    """Refits of resampled runs."""
+    """Refits of a sweep as it might have come out."""
 
     fit: Fit
+    resample: Resample
+    """What was drawn anew."""
     draws_SP: np.ndarray
     """Natural parameters of every refit that settled."""
     num_failed: int
@@ -63,8 +69,14 @@ class Bootstrap:
         return float(np.std(self.of(quantity), ddof=1))
 
     def interval(self, quantity: Quantity, level: float = 0.95) -> tuple[float, float]:
-        """Percentile interval."""
-        low, high = np.nanquantile(self.of(quantity), [(1 - level) / 2, (1 + level) / 2])
+        """Percentile interval; of resampled residuals a little wider than the level, by as much as Student's t is wider
+        than the normal, because the noise is known from these runs only."""
+        tail = (1 - level) / 2
+        if self.resample == "residuals":
+            tail = float(
+                stats.norm.sf(stats.t.isf(tail, max(len(self.fit.loss_R) - self.fit.law.num_free, 1)))
+            )
+        low, high = np.nanquantile(self.of(quantity), [tail, 1 - tail])
         return float(low), float(high)
 
 
@@ -75,22 +87,76 @@ def bootstrap(
     seed: int = 0,
     clusters: Sequence[object] | None = None,
     strata: Sequence[object] | None = None,
+    resample: Resample | None = None,
 ) -> Bootstrap:
-    """Refit resampled runs, all from the minimum of the whole.
+    """Refit the sweep as it might have come out, each time from the minimum of the whole.
+
+    Sizes and tokens of a sweep are chosen, not drawn, so by default they stay and only losses come out anew: each run
+    keeps the size of its residual (as if the run had not pulled the law towards itself, see `left_out_residual`) and
+    gets a random sign, which holds for noise that differs between runs. Resampling runs instead also draws sweeps nobody
+    would do, without half of their corners. With squares the run's own pull on the law makes up for it; Huber's cost at
+    a small delta does not let the pull shrink, and intervals come out too wide (benchmarks/scaling_fit.md).
 
     Args:
         draws: refits. 4,000 of 240 runs take seconds.
         clusters: runs that go together (checkpoints of one training run); each run by itself where None.
-        strata: resample within these groups (budgets); over all runs where None.
+        strata: resample runs within these groups (budgets); over all runs where None.
+        resample: `runs` is the bootstrap of Besiroglu et al. By default `residuals`, but `runs` for misfits that count
+            the two sides differently, because the signs of their residuals are not a fair coin.
+    Raises:
+        ConfigError: residuals asked for with such a misfit, or within strata.
+    Source: the wild bootstrap for quantile regression, Feng, He and Hu, Biometrika 98 (2011).
     """
-    weights_SR = fit.weights_R * resampling_weights(len(fit.loss_R), draws, seed, clusters, strata)
-    ends = refit(fit, weights_SR)
+    fair = fit.misfit.over == fit.misfit.under
+    resample = resample or ("residuals" if fair else "runs")
+    if resample == "runs":
+        weights_SR = fit.weights_R * resampling_weights(len(fit.loss_R), draws, seed, clusters, strata)
+        ends = refit(fit, weights_SR)
+    else:
+        if not fair or strata is not None:
+            raise ConfigError(
+                f"Residuals cannot be resampled with over={fit.misfit.over}, under={fit.misfit.under} and "
+                f"{'no ' if strata is None else ''}strata; needed: a misfit alike on both sides, and no strata. Resample runs."
+            )
+        weights_SR = np.broadcast_to(fit.weights_R, (draws, len(fit.weights_R)))
+        ends = refit(fit, weights_SR, simulated_losses(fit, draws, seed, clusters))
     settled = ends.converged_S & np.isfinite(ends.objective_S)
     return Bootstrap(
         fit=fit,
+        resample=resample,
         draws_SP=fit.natural(ends.solutions_SP[settled]),
         num_failed=int((~settled).sum()),
     )
+
+
+def simulated_losses(fit: Fit, draws: int, seed: int, clusters: Sequence[object] | None = None) -> np.ndarray:
+    """loss_SR: the law's losses and residuals of random sign, one sign for a cluster."""
+    names = np.arange(len(fit.loss_R)) if clusters is None else np.array([str(c) for c in clusters])
+    _, cluster_R = np.unique(names, return_inverse=True)
+    signs_SG = np.random.default_rng(seed).choice([-1.0, 1.0], (draws, int(cluster_R.max()) + 1))
+    moved_SR = signs_SG[:, cluster_R] * left_out_residual(fit)
+    predicted_R = fit.predict(**{k: fit.values[k] for k in fit.law.variables})
+    if fit.misfit.space == "log":
+        return predicted_R * np.exp(moved_SR)
+    return np.maximum(predicted_R + moved_SR, 1e-6 * predicted_R)
+
+
+def left_out_residual(fit: Fit) -> np.ndarray:
+    """residual_R of each run from the law fitted without it, to first order.
+
+    A fit bends towards its runs: with squares by the leverage h, residual / (1 − h). Nearly absolute costs go through
+    as many runs as there are parameters, whose residuals of about 0 would say that there is hardly any noise; what
+    such a run pulls with, its slope, says how far the law would go without it.
+    """
+    residual_SR, slopes_SRP = fit.problem.slopes(fit.solution_P[None])
+    slopes_RP = slopes_SRP[0][:, fit.free_P]
+    pulled_RP = slopes_RP * fit.weights_R[:, None]
+    inverse_PP = np.linalg.pinv(pulled_RP.T @ slopes_RP, hermitian=True)
+    # A run that alone holds a parameter has h = 1 and no residual of its own.
+    leverage_R = np.clip(np.einsum("rp,pq,rq->r", pulled_RP, inverse_PP, slopes_RP), 0.0, 0.9)
+    bend = np.average(curvature(fit, residual_SR[0]), weights=fit.weights_R)
+    step_R = fit.misfit.slope(residual_SR[0]) / max(float(bend), 1e-300)
+    return residual_SR[0] + leverage_R / (1 - leverage_R) * step_R
 
 
 def resampling_weights(
@@ -117,13 +183,14 @@ def resampling_weights(
     return counts_SG[:, cluster_R]
 
 
-def refit(fit: Fit, weights_SR: np.ndarray) -> Refined:
-    """The fit under other weights, one solution for each row, started at its minimum."""
-    problem, parts = fit.problem, []
+def refit(fit: Fit, weights_SR: np.ndarray, loss_SR: np.ndarray | None = None) -> Refined:
+    """The fit under other weights, and of other losses if given: one solution for each row, started at its minimum."""
+    parts = []
     for first in range(0, len(weights_SR), _CHUNK):
-        weights = weights_SR[first : first + _CHUNK]
-        starts = np.repeat(fit.solution_P[None], len(weights), 0)
-        parts.append(refine(problem, starts, weights, fit.free_P, max_steps=60, tolerance=1e-10))
+        rows = slice(first, first + _CHUNK)
+        problem = fit.problem if loss_SR is None else replace(fit.problem, loss_R=loss_SR[rows])
+        starts = np.repeat(fit.solution_P[None], len(weights_SR[rows]), 0)
+        parts.append(refine(problem, starts, weights_SR[rows], fit.free_P, max_steps=60, tolerance=1e-10))
     return Refined(*(np.concatenate([getattr(p, f) for p in parts]) for f in Refined.__dataclass_fields__))
 
 

@@ -5,18 +5,23 @@ Each function returns a matplotlib `Figure`; `svg_text` and `save` turn one into
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
+from sodakit.errors import ConfigError
 from sodakit.files import atomic_path
+from sodakit.scaling.costs import FlopsPerToken
 from sodakit.scaling.fit import Fit
 from sodakit.scaling.information import Runs
 from sodakit.scaling.plan import Plan
 from sodakit.scaling.profiles import Profile
+from sodakit.scaling.rollout import Extrapolation
 from sodakit.scaling.sweeps import SweepFit
 from sodakit.units import format_count
 
@@ -100,6 +105,124 @@ def frontier_figure(plans: Sequence[Plan], sweep: SweepFit | None = None) -> Fig
     return figure
 
 
+@dataclass(frozen=True, kw_only=True)
+class Contours:
+    """Loss over compute and size, and the losses worth a line: those of the best runs."""
+
+    flops_C: np.ndarray
+    size_N: np.ndarray
+    loss_NC: np.ndarray
+    """With the tokens that the compute buys at that size."""
+    level_P: np.ndarray
+    """The loss of each plan, falling with compute: its line touches the path of optima at the plan's budget."""
+
+
+def contours(
+    fit: Fit, plans: Sequence[Plan], flops_per_token: FlopsPerToken, *, points: int = 240
+) -> Contours:
+    """The fitted surface over the budgets of the plans and the sizes of runs and plans, and half as far again.
+
+    Raises:
+        ConfigError: the law does not trade size for data.
+    """
+    if not {"N", "D"} <= set(fit.law.variables):
+        raise ConfigError(
+            f"The law {fit.law.name!r} does not trade size for data; contours need 'chinchilla' or 'tied'."
+        )
+    sizes = np.concatenate([fit.values["N"], [p.size for p in plans]])
+    flops_C = np.geomspace(min(p.flops for p in plans) / 1.5, max(p.flops for p in plans) * 1.5, points)
+    size_N = np.geomspace(sizes.min() / 1.5, sizes.max() * 1.5, points)
+    c, n = (a.reshape(-1) for a in np.meshgrid(flops_C, size_N))
+    given = {"N": n, "D": c / flops_per_token(n), "C": c}
+    loss = fit.predict(**{k: given[k] for k in fit.law.variables})
+    return Contours(
+        flops_C=flops_C,
+        size_N=size_N,
+        loss_NC=loss.reshape(points, points),
+        level_P=np.array([p.loss for p in plans]),
+    )
+
+
+def contour_figure(
+    fit: Fit,
+    plans: Sequence[Plan],
+    flops_per_token: FlopsPerToken,
+    flops_R: np.ndarray,
+    *,
+    loss_name: str = "loss (nats per token)",
+) -> Figure:
+    """Contours of the fitted loss over compute and size, with the runs, the path of optima and its 95 % band."""
+    figure, axes = _canvas()
+    found = contours(fit, plans, flops_per_token)
+    axes.contour(
+        found.flops_C,
+        found.size_N,
+        found.loss_NC,
+        levels=np.unique(found.level_P),
+        colors="#777777",
+        linewidths=0.8,
+    )
+    for plan in plans[1:]:
+        # Where a line turns, left of the path, nothing else is drawn.
+        axes.annotate(
+            f"{plan.loss:.3g}",
+            (plan.flops, plan.size),
+            xytext=(-3, 6),
+            textcoords="offset points",
+            ha="right",
+            fontsize=7,
+            color="#444444",
+        )
+    flops = [p.flops for p in plans]
+    axes.plot(flops, [p.size for p in plans], color=_COLOURS[1], linewidth=1.6, label="best size N*")
+    bands = [p.size_interval for p in plans]
+    if all(bands):
+        axes.fill_between(flops, *np.array(bands).T, color=_COLOURS[1], alpha=0.2, linewidth=0, label="95 %")
+    axes.plot(flops_R, fit.values["N"], "o", color=_COLOURS[0], markersize=4, label="runs", zorder=3)
+    axes.plot([], [], color="#777777", linewidth=0.8, label=loss_name)
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="training compute C (FLOPs)",
+        ylabel="parameters N",
+        ylim=(found.size_N[0], found.size_N[-1]),
+    )
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
+    return figure
+
+
+def extrapolation_figure(
+    found: Sequence[Extrapolation], noise: float, *, loss_name: str = "loss (nats per token)"
+) -> Figure:
+    """Predicted − observed loss over how far beyond the fitted budgets it lies: runs as points, their mean as a line."""
+    figure, axes = _canvas()
+    axes.axhline(0, color="grey", linewidth=0.8)
+    axes.axhspan(-2 * noise, 2 * noise, color="grey", alpha=0.12, linewidth=0)
+    for i, one in enumerate(found):
+        colour, marker = _COLOURS[i % 7], _MARKERS[i % 7]
+        axes.plot(one.reach_R, one.error_R, marker, color=colour, markersize=3, alpha=0.45)
+        axes.plot(
+            one.reach_B,
+            one.error_B,
+            marker,
+            linestyle="-",
+            color=colour,
+            markersize=7,
+            label=f"fitted up to {one.last_budget:.2g} FLOPs, {one.num_fitted} runs",
+            zorder=3,
+        )
+    axes.set(
+        xscale="log",
+        xlabel="budget, times the largest fitted budget",
+        ylabel=f"predicted − observed {loss_name}",
+    )
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter("{x:g}×")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.legend(fontsize=8, frameon=False, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return figure
+
+
 def residual_figure(fit: Fit) -> Figure:
     """Residuals over every variable: a pattern says that the law is wrong."""
     names = list(fit.values)
@@ -150,6 +273,15 @@ def describe_isoflop(budget_R: np.ndarray, loss_R: np.ndarray) -> str:
     }
     said = "; ".join(f"{b:.2g} FLOPs {v:.3f}" for b, v in lowest.items())
     return f"Loss over model size at {len(lowest)} budgets, {format_count(len(loss_R))} runs. Lowest loss: {said}."
+
+
+def describe_extrapolation(found: Sequence[Extrapolation]) -> str:
+    """The extrapolation figure in words."""
+    said = "; ".join(
+        f"up to {one.last_budget:.2g} FLOPs: {one.error_B[-1]:+.4f} at {one.reach_B[-1]:.3g} times that"
+        for one in found
+    )
+    return f"Predicted − observed loss over distance from the fitted budgets. Fitted {said}. Grey: twice the noise."
 
 
 def svg_text(figure: Figure) -> str:

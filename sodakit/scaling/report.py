@@ -13,7 +13,10 @@ from sodakit.eval.report import Report
 from sodakit.scaling.costs import flops_of_runs
 from sodakit.scaling.plan import Plan, plan_budget
 from sodakit.scaling.plot import (
+    contour_figure,
+    describe_extrapolation,
     describe_isoflop,
+    extrapolation_figure,
     frontier_figure,
     isoflop_figure,
     profile_figure,
@@ -92,6 +95,20 @@ def study_report(study: Study, title: str = "Scaling laws") -> Report:
                 f"{format_count(plans[-1].size)} parameters and {format_count(plans[-1].tokens)} tokens.",
             )
         )
+        values = fit.values
+        report.add(
+            Picture(
+                contour_figure(
+                    fit,
+                    plans,
+                    flops_of_runs(values["N"], values["D"], values["C"]),
+                    values["C"],
+                    loss_name=_loss_name(study),
+                ),
+                "Lines of equal fitted loss over compute and size, each the loss of the best run where it touches the path of "
+                f"optima, with the {len(study.table)} runs.",
+            )
+        )
         report.table(
             ("C (FLOPs)", "N*", "D*", "D*/N*", "Loss", "N within 0.1 %", "N within 0.5 %"),
             [_plan_row(p) for p in plans[::3]],
@@ -117,7 +134,7 @@ def _parameters(report: Report, study: Study) -> None:
     report.section(
         "Parameters",
         f"{study.fit.law.name}, misfit {study.settings['misfit']}. {str(study.fit.certificate).capitalize()}. "
-        f"Robust noise of log loss {study.fit.noise:.4f}. {study.boot.num_failed} of {study.settings['draws']} refits did not settle.",
+        f"Robust noise of log loss {study.fit.noise:.4f}. {study.boot.num_failed} of {study.settings['draws']} refits ({study.boot.resample} resampled) did not settle.",
     )
     report.table(
         ("Parameter", "Value", "Standard error", "Bootstrap 95 %", "Profile 95 %"),
@@ -155,6 +172,19 @@ def _checks(report: Report, study: Study) -> None:
             ],
             "Mean relative error of the loss",
         )
+    if study.extrapolations:
+        if not study.rollouts:
+            report.section("Largest budgets held out")
+        report.add(
+            Picture(
+                extrapolation_figure(
+                    study.extrapolations,
+                    study.fit.noise * float(np.median(study.fit.loss_R)),
+                    loss_name=_loss_name(study),
+                ),
+                describe_extrapolation(study.extrapolations),
+            )
+        )
     report.section("Conventions", "The same runs, counted differently.")
     report.table(
         ("N", "C", "a, b of the surface", "a, b of parabolas", "b / a", "6ND/C"),
@@ -177,6 +207,13 @@ def _checks(report: Report, study: Study) -> None:
         [(i.left_out, f"{i.a:.4f}", f"{i.shift:+.1f}") for i in study.influences[:8]],
         "The runs that move the answer most, in units of the usual shift",
     )
+
+
+def _loss_name(study: Study) -> str:
+    name = study.settings["loss"]
+    if name == "bits_per_audio_s":
+        return "bits per second of audio"
+    return "loss (nats per token)" if name == "all" else f"{name} loss (nats per token)"
 
 
 def _plan_row(plan: Plan) -> tuple[str, ...]:

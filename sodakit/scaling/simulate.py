@@ -26,11 +26,22 @@ def simulate(
     size_R: np.ndarray,
     tokens_R: np.ndarray,
     *,
-    noise: float = 0.004,
+    noise: float | np.ndarray = 0.004,
     seed: int = 0,
     draws: int | None = None,
+    outlier_fraction: float = 0.0,
+    outlier_factor: float = 10.0,
 ) -> np.ndarray:
-    """Losses loss_R of runs on a Chinchilla surface, with normal noise on their logarithm; loss_SR for several draws."""
+    """Losses loss_R of runs on a Chinchilla surface, with normal noise on their logarithm; loss_SR for several draws.
+
+    Args:
+        noise: standard deviation, of all runs or of each.
+        outlier_fraction: of runs, chosen at random, whose noise is `outlier_factor` times as large.
+    """
     true_R = LAWS["chinchilla"].loss(surface, N=size_R, D=tokens_R)
     shape = true_R.shape if draws is None else (draws, *true_R.shape)
-    return true_R * np.exp(noise * np.random.default_rng(seed).standard_normal(shape))
+    rng = np.random.default_rng(seed)
+    error = noise * rng.standard_normal(shape)
+    if outlier_fraction:
+        error = np.where(rng.random(shape) < outlier_fraction, outlier_factor * error, error)
+    return true_R * np.exp(error)

@@ -1,6 +1,6 @@
 """The minimum of a law's misfit: many solutions are refined at once by Newton's method with exact derivatives."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -21,7 +21,7 @@ class Problem:
     powers_XRJ: np.ndarray
     """Centred log variables."""
     loss_R: np.ndarray
-    """Observed losses."""
+    """Observed losses; loss_SR where every solution is of losses of its own."""
     misfit: Misfit
     offsets_RJ: np.ndarray | None = None
     """Added to the log of a term; −inf where a run does not have it."""
@@ -30,6 +30,10 @@ class Problem:
     def num_terms(self) -> int:
         """J."""
         return self.powers_XRJ.shape[2]
+
+    def of(self, solutions_S: np.ndarray) -> "Problem":
+        """The same for some of the solutions."""
+        return self if self.loss_R.ndim == 1 else replace(self, loss_R=self.loss_R[solutions_S])
 
     def log_terms(self, solutions_SP: np.ndarray) -> np.ndarray:
         """u_SRJ, the log of every term, for parameters [log coefficients_J, exponents_X]."""
@@ -136,7 +140,7 @@ def refine(
     for _ in range(max_steps):
         if not len(active) or not len(free):
             break
-        value, gradient, hessian = problem.derivatives(solutions[active], weights[active])
+        value, gradient, hessian = problem.of(active).derivatives(solutions[active], weights[active])
         objective[active] = value
         step, fall = _newton_step(gradient[:, free], hessian[:, free][:, :, free], damping[active])
         decrement[active] = fall / np.maximum(value, 1e-300)
@@ -182,7 +186,7 @@ def _search(
     for _ in range(12):
         trial = solutions[active[left]]
         trial[:, free] += length * step[left]
-        new = problem.value(trial, weights[active[left]])
+        new = problem.of(active[left]).value(trial, weights[active[left]])
         good = new < value[left] - 1e-5 * length * fall[left]
         solutions[active[left[good]]] = trial[good]
         moved[left[good]] = True

@@ -10,22 +10,22 @@ from sodakit.errors import ConfigError
 from sodakit.scaling.checks import (
     ConventionRow,
     Influence,
-    Rollout,
     convention_table,
     diagnose,
     influence,
-    rollout,
 )
 from sodakit.scaling.fit import Fit, fit_law
-from sodakit.scaling.intervals import Bootstrap, bootstrap, delta_method, quantities
+from sodakit.scaling.intervals import Bootstrap, Resample, bootstrap, delta_method, quantities
 from sodakit.scaling.laws import named_law
 from sodakit.scaling.profiles import Profile, profile
 from sodakit.scaling.repeats import RepeatFit, effective_tokens, fit_repeats
 from sodakit.scaling.residuals import MISFITS
+from sodakit.scaling.rollout import Extrapolation, Rollout, extrapolate, rollout
 from sodakit.scaling.sweeps import (
     SweepBootstrap,
     SweepFit,
     bootstrap_parabolas,
+    counted_exponents,
     expected_bias,
     fit_envelope,
     fit_parabolas,
@@ -53,6 +53,8 @@ class Study:
     bias: Mapping[str, float]
     """Of the parabolas, expected on this grid; empty where unknown."""
     rollouts: Sequence[Rollout]
+    extrapolations: Sequence[Extrapolation]
+    """The law of this study fitted to fewer and fewer budgets; empty where there are too few."""
     influences: Sequence[Influence]
     conventions: Sequence[ConventionRow]
     budget_R: np.ndarray
@@ -77,7 +79,7 @@ class Study:
         )
 
     def parameter_rows(self) -> list[tuple[str, float, float, str, str]]:
-        """Name, value, bootstrap standard error, percentile interval and profile interval of each quantity."""
+        """Name, value, bootstrap standard error and interval, and profile interval of each quantity."""
         profiles = {p.name: p for p in self.profiles}
         rows = []
         for name, quantity in quantities(self.fit).items():
@@ -128,11 +130,12 @@ class Study:
                 )  # type: ignore[arg-type]
             )
         if "true_a" in self.bias:
+            counted = self.counted_intervals()
             rows.append(
                 (
                     "3: surface, C as counted",
-                    f"{self.bias['true_a']:.3f}",
-                    f"{self.bias['true_b']:.3f}",
+                    f"{self.bias['true_a']:.3f} ({counted['a'][0]:.3f} – {counted['a'][1]:.3f})",
+                    f"{self.bias['true_b']:.3f} ({counted['b'][0]:.3f} – {counted['b'][1]:.3f})",
                     "its optimum with the runs' own FLOPs per token",
                 )
             )
@@ -148,6 +151,14 @@ class Study:
             )
         return rows
 
+    def counted_intervals(self) -> dict[str, tuple[float, float]]:
+        """Intervals of a and b with the runs' own FLOPs per token; empty where the law has no optimum of N and D."""
+        if "true_a" not in self.bias:
+            return {}
+        values = self.fit.values
+        counted = counted_exponents(self.fit.law, values["C"], values["N"], values["D"], self.budget_R)
+        return {name: self.boot.interval(quantity) for name, quantity in counted.items()}
+
     def to_json(self) -> dict[str, Any]:
         """All numbers, JSON-ready, with the fingerprint of the table."""
         q = quantities(self.fit)
@@ -161,12 +172,15 @@ class Study:
             "delta_standard_errors": {n: delta_method(self.fit, v)[0] for n, v in q.items()},
             "intervals_95": {n: self.boot.interval(v) for n, v in q.items()},
             "optimum_exponents": self.fit.optimum_exponents,
+            "counted_exponents": {k: self.bias[f"true_{k}"] for k in ("a", "b") if f"true_{k}" in self.bias},
+            "counted_intervals_95": self.counted_intervals(),
             "objective": self.fit.objective,
             "noise": self.fit.noise,
             "certificate": str(self.fit.certificate),
             "unidentified": self.fit.unidentified,
             "approaches": self.approach_rows(),
             "rollout": [vars(r) for r in self.rollouts],
+            "extrapolation": [e.row() for e in self.extrapolations],
             "influence": [vars(i) for i in self.influences[:10]],
             "conventions": [vars(c) for c in self.conventions],
             "six_nd_over_c": self.ratio,
@@ -191,6 +205,7 @@ def study(
     seed: int = 0,
     hold_out: int = 1,
     given_e: float | None = None,
+    resample: Resample | None = None,
 ) -> Study:
     """Fit, check and compare.
 
@@ -203,6 +218,7 @@ def study(
         draws: bootstrap refits.
         hold_out: largest budgets to predict from the rest.
         given_e: irreducible loss, where it is known.
+        resample: what the bootstrap draws anew, `residuals` or `runs`; `bootstrap` says which it is by default.
     Raises:
         ConfigError: the table lacks what the law needs.
     """
@@ -222,7 +238,7 @@ def study(
         values["D"] = effective_tokens(d, unique_R, repeats.half_life)
     fit = fit_law(chosen, values, losses, misfit=MISFITS[misfit], weights_R=table.weights())
     clusters = table.columns["cluster"].tolist() if "cluster" in table.columns else None
-    boot = bootstrap(fit, draws=draws, seed=seed, clusters=clusters)
+    boot = bootstrap(fit, draws=draws, seed=seed, clusters=clusters, resample=resample)
     parabolas = _or_none(fit_parabolas, c, n, d, losses, budget_R)
     return Study(
         table=table,
@@ -234,6 +250,7 @@ def study(
             "flops": flops,
             "draws": draws,
             "seed": seed,
+            "resample": boot.resample,
             "half_life": None if repeats is None else repeats.half_life,
             "projected": fit_law(chosen, values, losses, misfit=MISFITS["mse"]).optimum_exponents,
         },
@@ -252,6 +269,7 @@ def study(
         if fit.optimum_exponents and repeats is None
         else {},
         rollouts=_or_none(rollout, values, losses, budget_R, hold_out=hold_out) or [],
+        extrapolations=_or_none(extrapolate, fit, budget_R) or [],
         influences=influence(fit, table.runs),
         conventions=convention_table(table, loss=loss, misfit=MISFITS[misfit]),
         budget_R=budget_R,

@@ -1,6 +1,6 @@
 """The optimum read off a sweep budget by budget: the envelope (approach 1) and parabolas (approach 2)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,8 @@ import numpy as np
 from sodakit.errors import ConfigError
 from sodakit.scaling.costs import flops_of_runs
 from sodakit.scaling.fit import Fit
-from sodakit.scaling.intervals import resampling_weights
+from sodakit.scaling.intervals import Quantity, resampling_weights
+from sodakit.scaling.laws import Law
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,20 +209,58 @@ def expected_bias(
     (6ND/C varies with N) are no bias.
     """
     read = fit_parabolas(flops_R, size_R, tokens_R, surface.predict(N=size_R, D=tokens_R), budget_R)
-    cost = flops_of_runs(size_R, tokens_R, flops_R)
-    fine = np.exp(np.linspace(np.log(size_R.min()) - 1.5, np.log(size_R.max()) + 1.5, 4000))
-    sizes, tokens, flops = [], [], []
-    for budget in np.unique(budget_R):
-        middle = float(np.exp(np.mean(np.log(flops_R[budget_R == budget]))))
-        along = middle / cost(fine)
-        best = int(np.argmin(surface.predict(N=fine, D=along)))
-        sizes.append(fine[best])
-        tokens.append(along[best])
-        flops.append(middle)
-    if len(flops) < 2:
+    if len(np.unique(budget_R)) < 2:
         return {"a": float("nan"), "b": float("nan")}
-    a, b = _line(np.array(flops), np.array(sizes)), _line(np.array(flops), np.array(tokens))
-    return {"a": read.a - a.exponent, "b": read.b - b.exponent, "true_a": a.exponent, "true_b": b.exponent}
+    true = {
+        k: q(surface.parameters)
+        for k, q in counted_exponents(surface.law, flops_R, size_R, tokens_R, budget_R).items()
+    }
+    return {"a": read.a - true["a"], "b": read.b - true["b"], "true_a": true["a"], "true_b": true["b"]}
+
+
+def counted_exponents(
+    law: Law, flops_R: np.ndarray, size_R: np.ndarray, tokens_R: np.ndarray, budget_R: np.ndarray
+) -> dict[str, Quantity]:
+    """a and b of the surface's optimum at the budgets of these runs, with the FLOPs per token that they had.
+
+    Both are read off parameters, so that refits give them intervals. With C = 6ND, a + b is 1; here it need not be.
+
+    Raises:
+        ConfigError: the law needs more than N and D.
+    """
+    cost = flops_of_runs(size_R, tokens_R, flops_R)
+    fine_G = np.linspace(np.log(size_R.min()) - 1.5, np.log(size_R.max()) + 1.5, 600)
+    budgets = np.unique(budget_R)
+    # Runs of a budget may differ a little in C: its middle is what its optimum belongs to.
+    log_c_B = np.array([np.log(flops_R[budget_R == b]).mean() for b in budgets])
+    log_cost_G = np.log(cost(np.exp(fine_G)))
+    log_d_BG = log_c_B[:, None] - log_cost_G
+    grid = {
+        "N": np.broadcast_to(np.exp(fine_G), log_d_BG.shape).reshape(-1),
+        "D": np.exp(log_d_BG).reshape(-1),
+    }
+    powers_XRJ = law.powers(grid)
+    line_B = (log_c_B - log_c_B.mean()) / max(float(((log_c_B - log_c_B.mean()) ** 2).sum()), 1e-300)
+
+    def log_sizes(p: Mapping[str, float]) -> np.ndarray:
+        exponents_X = np.array([p[x] for x in law.exponents])
+        terms_RJ = np.exp(-np.tensordot(exponents_X, powers_XRJ, 1))
+        loss_BG = (terms_RJ @ np.array([p[c] for c in law.coefficients])).reshape(log_d_BG.shape)
+        at_B = np.clip(loss_BG.argmin(1), 1, len(fine_G) - 2)
+        below, here, above = (loss_BG[np.arange(len(at_B)), at_B + i] for i in (-1, 0, 1))
+        bend = below - 2 * here + above
+        # A parabola through the lowest point and its neighbours finds the minimum between points of the grid.
+        shift_B = np.clip(0.5 * (below - above) / np.where(bend > 0, bend, np.inf), -1, 1)
+        return fine_G[at_B] + shift_B * (fine_G[1] - fine_G[0])
+
+    def a(p: Mapping[str, float]) -> float:
+        return float(line_B @ log_sizes(p))
+
+    def b(p: Mapping[str, float]) -> float:
+        sizes_B = log_sizes(p)
+        return float(line_B @ (log_c_B - np.log(cost(np.exp(sizes_B)))))
+
+    return {"a": a, "b": b}
 
 
 def _valley(budget: float, values_R: np.ndarray, loss_R: np.ndarray, weights_R: np.ndarray) -> Valley:

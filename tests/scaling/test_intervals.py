@@ -8,9 +8,12 @@ from sodakit.scaling.fit import fit_chinchilla, fit_law
 from sodakit.scaling.intervals import (
     bootstrap,
     delta_method,
+    left_out_residual,
     log_optimal_size,
     quantities,
+    refit,
     resampling_weights,
+    simulated_losses,
 )
 from sodakit.scaling.laws import LAWS
 from sodakit.scaling.profiles import profile, profile_exponent_a
@@ -27,7 +30,7 @@ def replication():
 
 def test_bootstrap_standard_errors_are_the_reference_ones(replication):
     """4,000 refits in the reference; 1,500 here, so that a tenth is more than their own scatter (except B's heavy tail)."""
-    boot = bootstrap(replication, draws=1500)
+    boot = bootstrap(replication, draws=1500, resample="runs")
     assert boot.num_failed == 0
     reference = {"A": 120.1, "E": 0.0256, "alpha": 0.0151, "beta": 0.0204, "a": 0.020}
     named = quantities(replication)
@@ -88,6 +91,80 @@ def test_clusters_are_drawn_whole_and_strata_keep_their_size():
     assert not (counts == resampling_weights(6, 50, 1, strata=["a"] * 2 + ["b"] * 4)).all()
 
 
+def squares_of_soda():
+    runs = soda_runs()
+    return fit_law(
+        LAWS["chinchilla"],
+        {"N": runs.sizes("two_embeddings"), "D": runs.tokens()},
+        runs.loss(),
+        misfit=MISFITS["mse-log"],
+    )
+
+
+def test_a_left_out_residual_is_the_residual_of_a_fit_without_the_run():
+    """Of squares it is exact but for the law's bend; without it intervals of few runs are too narrow."""
+    fit = squares_of_soda()
+    for run in (0, 20, 65):
+        kept = np.arange(len(fit.loss_R)) != run
+        without = fit_law(
+            fit.law, {k: v[kept] for k, v in fit.values.items()}, fit.loss_R[kept], misfit=fit.misfit
+        )
+        at = {k: v[run : run + 1] for k, v in fit.values.items()}
+        alone = float(np.log(without.predict(**at)[0] / fit.loss_R[run]))
+        assert left_out_residual(fit)[run] == pytest.approx(alone, rel=0.05, abs=1e-5)
+
+
+def test_runs_that_hubers_fit_goes_through_get_a_residual():
+    """At delta 1e-3 the fit passes within delta of as many runs as it has parameters; as if these had no noise."""
+    runs = soda_runs()
+    fit = fit_chinchilla(runs.sizes("two_embeddings"), runs.tokens(), runs.loss())
+    touched = np.abs(fit.residual_R) < fit.misfit.delta
+    raised = np.abs(left_out_residual(fit)) - np.abs(fit.residual_R)
+    assert touched.sum() >= 5 and (raised >= 0).all()
+    assert np.median(raised[touched] / np.abs(fit.residual_R[touched])) > 0.05
+
+
+def test_resampled_residuals_agree_with_the_delta_method_and_keep_the_sweep():
+    fit = squares_of_soda()
+    boot, named = bootstrap(fit, draws=400), quantities(fit)
+    assert boot.resample == "residuals" and boot.num_failed == 0
+    for name in ("a", "E"):
+        assert boot.standard_error(named[name]) == pytest.approx(delta_method(fit, named[name])[0], rel=0.2)
+    losses = simulated_losses(fit, 50, 0)
+    moved = np.log(losses / fit.predict(**fit.values))
+    assert np.abs(moved) == pytest.approx(np.broadcast_to(np.abs(left_out_residual(fit)), moved.shape))
+
+
+def test_checkpoints_of_one_run_share_their_sign():
+    fit = squares_of_soda()
+    clusters = (np.arange(66) // 2).tolist()
+    moved = np.log(simulated_losses(fit, 20, 0, clusters) / fit.predict(**fit.values)) / left_out_residual(
+        fit
+    )
+    assert moved[:, ::2] == pytest.approx(moved[:, 1::2])
+
+
+def test_a_misfit_with_two_sides_resamples_runs():
+    """Its residuals are not as often above as below, so a random sign would move the fit."""
+    runs = soda_runs()
+    fit = fit_chinchilla(
+        runs.sizes("two_embeddings"), runs.tokens(), runs.loss(), misfit=MISFITS["lower-decile"]
+    )
+    assert bootstrap(fit, draws=5).resample == "runs"
+    with pytest.raises(ConfigError, match="Resample runs"):
+        bootstrap(fit, draws=5, resample="residuals")
+
+
+def test_losses_of_their_own_are_solved_as_if_alone():
+    """Many sweeps side by side share one Newton loop, in which each must keep its own losses as others finish."""
+    fit = squares_of_soda()
+    losses = simulated_losses(fit, 6, 3)
+    together = refit(fit, np.ones(losses.shape), losses).solutions_SP
+    for one, found in zip(losses, together, strict=True):
+        alone = fit_law(fit.law, fit.values, one, misfit=fit.misfit)
+        assert found == pytest.approx(alone.solution_P, abs=1e-5)
+
+
 def coverage(draws: int) -> dict[str, float]:
     runs = soda_runs()
     n, d = runs.sizes("two_embeddings"), runs.tokens()
@@ -118,3 +195,19 @@ def test_95_percent_intervals_cover_in_100_sweeps():
 def test_95_percent_intervals_cover_92_to_97_percent_of_500_sweeps():
     found = coverage(500)
     assert all(0.92 <= share <= 0.97 for share in found.values()), found
+
+
+@pytest.mark.slow
+def test_the_default_of_scale_fit_covers_92_to_97_percent_of_500_sweeps():
+    runs = soda_runs()
+    n, d = runs.sizes("two_embeddings"), runs.tokens()
+    asked = {"a": lambda p: p["beta"] / (p["alpha"] + p["beta"]), "N*": log_optimal_size(3e22)}
+    hits: dict[str, list[bool]] = {name: [] for name in asked}
+    for losses in simulate(SODA_SURFACE, n, d, noise=0.004, seed=7, draws=500):
+        boot = bootstrap(fit_chinchilla(n, d, losses), draws=400)
+        for name, quantity in asked.items():
+            low, high = boot.interval(quantity)
+            hits[name].append(low <= quantity(SODA_SURFACE) <= high)
+    assert all(0.92 <= np.mean(hit) <= 0.97 for hit in hits.values()), {
+        k: np.mean(h) for k, h in hits.items()
+    }

@@ -8,10 +8,12 @@ import pytest
 
 from sodakit.commands.scale import main
 from sodakit.errors import ConfigError
-from sodakit.scaling.checks import convention_table, influence, rollout
+from sodakit.scaling.checks import convention_table, influence
+from sodakit.scaling.costs import flops_of_runs
 from sodakit.scaling.fit import fit_chinchilla
-from sodakit.scaling.plot import save
-from sodakit.scaling.report import study_report
+from sodakit.scaling.plot import contour_figure, contours, extrapolation_figure, save
+from sodakit.scaling.report import plans_of, study_report
+from sodakit.scaling.rollout import extrapolate, rollout
 from sodakit.scaling.study import study
 from sodakit.scaling.table import RunTable
 from tests.eval.test_report import Page
@@ -62,6 +64,57 @@ def test_the_run_that_carries_the_answer_is_named():
     assert len(by_budget) == 7
 
 
+def test_a_law_is_extrapolated_from_ever_more_budgets():
+    runs = soda_runs(noise=0.0005)
+    budgets = runs.columns["budget"].astype(float)
+    fit = fit_chinchilla(runs.sizes("two_embeddings"), runs.tokens(), runs.loss())
+    found = extrapolate(fit, budgets)
+    levels = np.unique(budgets)
+    assert [e.last_budget for e in found] == levels[2:6].tolist()
+    assert [len(e.budget_B) for e in found] == [4, 3, 2, 1]
+    last = found[-1]
+    late = budgets == levels[-1]
+    assert last.reach_B[0] == pytest.approx(levels[-1] / levels[-2]) and last.num_fitted == (~late).sum()
+    alone = fit_chinchilla(fit.values["N"][~late], fit.values["D"][~late], fit.loss_R[~late])
+    assert last.error_R == pytest.approx(
+        alone.predict(N=fit.values["N"][late], D=fit.values["D"][late]) - fit.loss_R[late]
+    )
+    assert last.error_B[0] == pytest.approx(last.error_R.mean()) and abs(last.error_B[0]) < 0.005
+    with pytest.raises(ConfigError, match="more than 3 budgets"):
+        extrapolate(fit, np.minimum(budgets, levels[2]))
+
+
+def test_a_contour_touches_the_path_of_optima_at_the_budget_whose_loss_it_is(soda):
+    plans = plans_of(soda, [3e18, 3e19, 3e20])
+    values = soda.fit.values
+    found = contours(soda.fit, plans, flops_of_runs(values["N"], values["D"], values["C"]))
+    for plan, level in zip(plans, found.level_P, strict=True):
+        column = found.loss_NC[:, np.abs(np.log(found.flops_C / plan.flops)).argmin()]
+        assert column.min() == pytest.approx(level, rel=1e-3)
+        assert np.log(found.size_N[column.argmin()] / plan.size) == pytest.approx(0, abs=0.1)
+    drawn = contour_figure(
+        soda.fit, plans, flops_of_runs(values["N"], values["D"], values["C"]), values["C"]
+    ).axes[0]
+    assert any(np.array_equal(line.get_ydata(), values["N"]) for line in drawn.lines)
+
+
+def test_the_figure_of_extrapolation_shows_every_held_out_run_and_budget(soda):
+    axes = extrapolation_figure(soda.extrapolations, 0.01).axes[0]
+    shown = [(line.get_xdata(), line.get_ydata()) for line in axes.lines[1:]]
+    for i, one in enumerate(soda.extrapolations):
+        assert np.array_equal(shown[2 * i], (one.reach_R, one.error_R))
+        assert np.array_equal(shown[2 * i + 1], (one.reach_B, one.error_B))
+
+
+def test_a_and_b_as_counted_have_intervals_and_go_into_the_file(soda):
+    stored = json.loads(json.dumps(soda.to_json(), default=str))
+    for name in ("a", "b"):
+        low, high = stored["counted_intervals_95"][name]
+        assert low < stored["counted_exponents"][name] < high
+    assert sum(stored["counted_exponents"].values()) < 0.97 and stored["settings"]["resample"] == "residuals"
+    assert len(stored["extrapolation"]) == 4
+
+
 def test_an_outlier_is_counted():
     runs = soda_runs()
     losses = runs.loss().copy()
@@ -74,7 +127,7 @@ def test_the_page_is_whole_and_holds_its_figures(soda):
     html = study_report(soda).html()
     page = Page(html)
     pictures = [a for tag, a in page.elements if tag == "img"]
-    assert len(pictures) == 4 and all(
+    assert len(pictures) == 6 and all(
         a["src"].startswith("data:image/svg+xml") and a["alt"] for a in pictures
     )
     assert "NaN" not in page.text and "two_embeddings" in page.text and soda.table.fingerprint in page.text

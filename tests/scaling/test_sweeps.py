@@ -10,6 +10,7 @@ from sodakit.scaling.simulate import SODA_SURFACE, simulate
 from sodakit.scaling.sweeps import (
     PowerLaw,
     bootstrap_parabolas,
+    counted_exponents,
     expected_bias,
     fit_envelope,
     fit_parabolas,
@@ -116,3 +117,15 @@ def test_the_surface_is_less_biased_than_parabolas_on_soda_s_grid():
         found.append((surface, fit_parabolas(c, n, d, losses, budgets).a))
     surface, parabolas = np.mean(found, axis=0)
     assert abs(surface - 0.391) < 0.015 < abs(parabolas - 0.399)
+
+
+def test_exponents_as_counted_are_those_of_6nd_where_c_is_6nd_and_need_not_sum_to_1_elsewhere():
+    runs = soda_runs(noise=0.0)
+    n, d = runs.sizes("two_embeddings"), runs.tokens()
+    budgets = runs.columns["budget"].astype(float)
+    law = LAWS["chinchilla"]
+    plain = counted_exponents(law, 6 * n * d, n, d, budgets)
+    assert plain["a"](SODA_SURFACE) == pytest.approx(0.439 / 1.123, abs=2e-4)
+    assert plain["a"](SODA_SURFACE) + plain["b"](SODA_SURFACE) == pytest.approx(1, abs=1e-9)
+    counted = counted_exponents(law, runs.flops("soda"), n, d, budgets)
+    assert counted["a"](SODA_SURFACE) + counted["b"](SODA_SURFACE) < 0.96

@@ -1,0 +1,153 @@
+"""Laws fitted to the smaller budgets and scored on the larger: which predicts best, and how fast one goes wrong."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sodakit.errors import ConfigError
+from sodakit.scaling.fit import Fit, fit_law
+from sodakit.scaling.laws import LAWS
+from sodakit.scaling.residuals import MISFITS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """A law fitted to the smaller budgets and scored on the largest."""
+
+    law: str
+    misfit: str
+    num_fitted: int
+    num_held_out: int
+    error: float
+    """Mean absolute relative error of the loss on the held-out runs."""
+    bias: float
+    """Mean relative error: above zero where the law predicts too much loss."""
+    spread: float
+    """Mean absolute relative error when the held-out runs' own mean is predicted: what a law must beat."""
+
+
+def rollout(
+    values: Mapping[str, np.ndarray],
+    loss_R: np.ndarray,
+    budget_R: np.ndarray,
+    *,
+    hold_out: int = 1,
+    laws: Sequence[str] = ("chinchilla", "tied", "interaction", "over_training"),
+    misfits: Sequence[str] = ("huber", "mse"),
+) -> list[Rollout]:
+    """Every law by every misfit on all but the `hold_out` largest budgets, the best first.
+
+    Raises:
+        ConfigError: too few budgets to hold any out.
+    """
+    levels = np.unique(budget_R)
+    if len(levels) <= hold_out:
+        raise ConfigError(f"{len(levels)} budgets; needed: more than the {hold_out} to hold out.")
+    late_R = budget_R >= levels[-hold_out]
+    found = []
+    for name in laws:
+        law = LAWS[name]
+        if not set(law.variables) <= set(values) or (~late_R).sum() <= law.num_free:
+            continue
+        for misfit in misfits:
+            fit = fit_law(
+                law, {k: v[~late_R] for k, v in values.items()}, loss_R[~late_R], misfit=MISFITS[misfit]
+            )
+            wrong = fit.predict(**{k: values[k][late_R] for k in law.variables}) / loss_R[late_R] - 1
+            found.append(
+                Rollout(
+                    law=name,
+                    misfit=misfit,
+                    num_fitted=int((~late_R).sum()),
+                    num_held_out=int(late_R.sum()),
+                    error=float(np.abs(wrong).mean()),
+                    bias=float(wrong.mean()),
+                    spread=float(np.abs(loss_R[late_R].mean() / loss_R[late_R] - 1).mean()),
+                )
+            )
+    return sorted(found, key=lambda r: r.error)
+
+
+FEWEST_BUDGETS = 3
+"""That a law is extrapolated from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extrapolation:
+    """A law fitted up to one budget, and by how much it then misses every larger one."""
+
+    last_budget: float
+    """The largest budget of the fit."""
+    num_fitted: int
+    """Runs up to it."""
+    budget_B: np.ndarray
+    """The larger budgets, ascending."""
+    error_B: np.ndarray
+    """Mean over the runs of each budget of predicted − observed loss, in the unit of the loss."""
+    reach_R: np.ndarray
+    """How many times the last budget of the fit each held-out run's budget is."""
+    error_R: np.ndarray
+    """Predicted − observed loss of each held-out run."""
+
+    @property
+    def reach_B(self) -> np.ndarray:
+        """How many times the last budget of the fit each larger one is."""
+        return self.budget_B / self.last_budget
+
+    def row(self) -> dict[str, float | int]:
+        """Its numbers for a file: the smallest and the largest reach and the mean errors there."""
+        return {
+            "last_budget": self.last_budget,
+            "num_fitted": self.num_fitted,
+            "reach_next": float(self.reach_B[0]),
+            "error_next": float(self.error_B[0]),
+            "reach_last": float(self.reach_B[-1]),
+            "error_last": float(self.error_B[-1]),
+        }
+
+
+def extrapolate(fit: Fit, budget_R: np.ndarray, *, most: int = 4) -> list[Extrapolation]:
+    """The law refitted to ever more of the smaller budgets, each time scored on all the larger ones.
+
+    `rollout` asks which law predicts best; this asks how fast the chosen one goes wrong with distance.
+
+    Args:
+        most: cuts between budgets, spread evenly from the earliest that leaves enough runs to the last.
+    Raises:
+        ConfigError: too few budgets, or too few runs below the largest.
+    """
+    levels = np.unique(budget_R)
+    cuts = [
+        k
+        for k in range(FEWEST_BUDGETS, len(levels))
+        if (fit.weights_R[budget_R < levels[k]] > 0).sum() > 2 * fit.law.num_free
+    ]
+    if not cuts:
+        raise ConfigError(
+            f"{len(levels)} budgets and {len(budget_R)} runs; needed: more than {FEWEST_BUDGETS} budgets, and two runs a parameter below the largest."
+        )
+    chosen = np.unique(np.linspace(cuts[0], cuts[-1], most).round().astype(int))
+    return [_extrapolate(fit, budget_R, levels[k - 1]) for k in chosen]
+
+
+def _extrapolate(fit: Fit, budget_R: np.ndarray, last: float) -> Extrapolation:
+    early_R = budget_R <= last
+    known = fit_law(
+        fit.law,
+        {k: v[early_R] for k, v in fit.values.items()},
+        fit.loss_R[early_R],
+        misfit=fit.misfit,
+        weights_R=fit.weights_R[early_R],
+    )
+    error_R = known.predict(**{k: fit.values[k][~early_R] for k in fit.law.variables}) - fit.loss_R[~early_R]
+    late_R = budget_R[~early_R]
+    budgets = np.unique(late_R)
+    return Extrapolation(
+        last_budget=float(last),
+        num_fitted=int(early_R.sum()),
+        budget_B=budgets,
+        error_B=np.array([error_R[late_R == b].mean() for b in budgets]),
+        reach_R=late_R / last,
+        error_R=error_R,
+    )
