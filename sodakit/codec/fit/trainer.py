@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from sodakit.codec.fit.losses import RESOLUTIONS, envelope_mismatch, spectral_di
 from sodakit.codec.fit.sounds import UNKNOWN, Batch, Batches, recordings, synthetic, taught
 from sodakit.codec.fit.teacher import Teacher
 from sodakit.codec.mini import MiniCodec, load_mini
-from sodakit.codec.network import MiniNetwork
+from sodakit.codec.network import MiniConfig, MiniNetwork
 from sodakit.config import config_digest, to_plain
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.files import atomic_path, write_json
@@ -30,12 +31,21 @@ _LOG_EVERY_STEPS = 25  # odd, so that logged steps alternate between resolutions
 
 
 class Fit:
-    """A training run: its network, optimiser, entry averages and clock."""
+    """A training run: its network, optimiser, entry averages and clock.
 
-    def __init__(self, config: FitConfig, batches: Batches, teacher_width: int = 0) -> None:
+    `build` makes the network; benchmarks/codec_architectures.py gives others than mini's.
+    """
+
+    def __init__(
+        self,
+        config: FitConfig,
+        batches: Batches,
+        teacher_width: int = 0,
+        build: Callable[[MiniConfig], MiniNetwork] = MiniNetwork,
+    ) -> None:
         torch.manual_seed(config.seed)
         self.config, self._batches = config, batches
-        self.network = MiniNetwork(config.network).to(config.device)
+        self.network = build(config.network).to(config.device)
         # From what codebook 0 says to what the teacher, if there is one, hears; of use in training only.
         heads = [nn.Linear(config.network.code_width, teacher_width)] if teacher_width else []
         self.teacher_head = nn.Sequential(*heads).to(config.device)
