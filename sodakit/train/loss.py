@@ -1,18 +1,29 @@
 """Cross-entropy over a large vocabulary without ever holding all logits, with one loss per token.
 
-The head is applied to a chunk of tokens at a time; the gradient of the chunk is formed while its logits are still in
-cache, so memory is chunk x V and nothing is recomputed in the backward pass.
+Logits are made block by block of ids, and each block becomes exponentials, relative to the block's own largest logit,
+while it is in cache. These are kept in the precision of the products until the block's share of the
+whole sum is known; that share is a number per position and block, so it multiplies hidden states and sums of rows, which
+are narrow, and never the exponentials, which are wide. The one-hot part of the gradient is rows added and taken.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = {"cpu": 2**21, "cuda": 2**28}
-"""Logits held at a time, by device type: a few megabytes stay in a CPU's cache; a GPU wants large products."""
+CHUNK_ELEMENTS = {"cpu": 2**26, "cuda": 2**28}
+"""Exponentials kept at a time, by device type: at most 128 MiB in bfloat16 on a CPU."""
+
+BLOCK_ELEMENTS = {"cpu": 2**20, "cuda": 2**28}
+"""Logits in float32 at a time: 4 MiB stay in a CPU's cache; a GPU wants large products."""
+
+BLOCK_IDS = 2048
+"""Ids of a block at least, where there are as many."""
+
+MOST_POSITIONS = {"cpu": 512, "cuda": 2**16}
+"""Of a chunk."""
 
 GRANULE = 64
 """Positions are padded to a multiple of this. A CPU's matrix library compiles and keeps a kernel for every shape it
@@ -28,8 +39,15 @@ class Slot:
 
 
 def chunk_positions(num_rows: int, device_type: str) -> int:
-    """Positions whose logits over `num_rows` ids exist at a time."""
-    return max(4, CHUNK_ELEMENTS.get(device_type, 2**26) // num_rows // GRANULE) * GRANULE
+    """Positions whose exponentials over `num_rows` ids exist at a time."""
+    most = min(CHUNK_ELEMENTS.get(device_type, 2**26) // num_rows, MOST_POSITIONS.get(device_type, 512))
+    return max(most // GRANULE, 1) * GRANULE
+
+
+def _blocks(rows: slice, num_positions: int, device_type: str) -> list[slice]:
+    """Ranges of ids whose logits at so many positions fit the cache."""
+    ids = max(BLOCK_ELEMENTS.get(device_type, 2**20) // num_positions, BLOCK_IDS)
+    return [slice(at, min(at + ids, rows.stop)) for at in range(rows.start or 0, rows.stop, ids)]
 
 
 def _padded(x: Tensor) -> Tensor:
@@ -37,6 +55,49 @@ def _padded(x: Tensor) -> Tensor:
     padded = x.new_zeros(-(-len(x) // GRANULE) * GRANULE, *x.shape[1:])
     padded[: len(x)] = x
     return padded
+
+
+@dataclass(frozen=True)
+class _Exponentials:
+    """Of the logits of M positions over the ids of B blocks."""
+
+    kept: Sequence[Tensor]
+    """exp(logit - largest of the block), (M, ids) each; none where there is to be no gradient."""
+    largest_MB: Tensor
+    sum_MB: Tensor
+    picked_M: Tensor
+    """The target's logit."""
+
+    @property
+    def logsumexp_M(self) -> Tensor:
+        """Over all blocks."""
+        return (self.largest_MB + self.sum_MB.log()).logsumexp(1)
+
+
+def _exponentials(
+    x_MD: Tensor, head_VD: Tensor, targets_M: Tensor, blocks: Sequence[slice], keep: bool
+) -> _Exponentials:
+    kept, largest, sums = [], [], []
+    picked_M = torch.zeros(len(x_MD), dtype=torch.float32, device=x_MD.device)
+    for block in blocks:
+        logits = x_MD @ head_VD[block].T
+        place_M = targets_M - block.start
+        own = logits.gather(1, place_M.clamp(0, logits.shape[1] - 1)[:, None])[:, 0].float()
+        picked_M = torch.where((place_M >= 0) & (place_M < logits.shape[1]), own, picked_M)
+        powers = (
+            logits.float()
+        )  # before anything is taken off: an operation on two dtypes is ten times slower
+        largest.append(powers.amax(1, keepdim=True))
+        powers.sub_(largest[-1]).exp_()
+        sums.append(powers.sum(1, keepdim=True))
+        if keep:
+            kept.append(powers.to(x_MD.dtype))
+    return _Exponentials(kept, torch.cat(largest, 1), torch.cat(sums, 1), picked_M)
+
+
+def _chunks(num_positions: int, num_ids: int, device_type: str) -> Iterator[slice]:
+    step = chunk_positions(num_ids, device_type)
+    return (slice(at, min(at + step, num_positions)) for at in range(0, num_positions, step))
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -54,35 +115,39 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         nll_T = torch.zeros(len(targets_T), dtype=torch.float32, device=x_TD.device)
         loss = torch.zeros((), dtype=torch.float32, device=x_TD.device)
-        dx_TD = torch.empty_like(x_TD, dtype=dtype)
+        dx_TD = torch.empty_like(x_TD, dtype=torch.float32)
         dhead_VD = torch.zeros_like(head_VD, dtype=torch.float32)
         x_low_TD, head_low_VD = x_TD.to(dtype), head_VD.to(dtype)
+        device_type = x_TD.device.type
         for slot in slots:
-            rows_RD = head_low_VD[slot.rows]
-            chunk_T = chunk_positions(len(rows_RD), x_TD.device.type)
+            first = slot.rows.start or 0
             x_slot, targets, weights = (
                 _padded(t[slot.positions_T]) for t in (x_low_TD, targets_T, weights_T)
             )
             num_targets = len(targets_T[slot.positions_T])
-            targets[num_targets:] = slot.rows.start or 0  # any legal row; its weight is 0
-            nll_slot, dx_slot = torch.empty_like(weights), torch.empty_like(x_slot)
-            for start in range(0, len(targets), chunk_T):
-                part = slice(start, start + chunk_T)
-                logits = (x_slot[part] @ rows_RD.T).float()
-                picked = (targets[part] - (slot.rows.start or 0))[:, None]
-                lse = torch.logsumexp(logits, dim=1)
-                nll_slot[part] = lse - logits.gather(1, picked)[:, 0]
-                w = weights[part]
-                loss += (w * (nll_slot[part] + z_loss * lse.square())).sum()
+            targets[num_targets:] = first  # any legal row; its weight is 0
+            nll_slot = torch.empty_like(weights)
+            dx_slot = torch.empty_like(x_slot, dtype=torch.float32)
+            for part in _chunks(len(targets), slot.rows.stop - first, device_type):
+                x_MD, w_M, targets_M = x_slot[part], weights[part], targets[part]
+                blocks = _blocks(slot.rows, len(w_M), device_type)
+                powers = _exponentials(x_MD, head_low_VD, targets_M, blocks, with_gradient)
+                lse_M = powers.logsumexp_M
+                nll_slot[part] = lse_M - powers.picked_M
+                loss += (w_M * (nll_slot[part] + z_loss * lse_M.square())).sum()
                 if not with_gradient:
                     continue
-                # d loss / d logits = w · (softmax · (1 + 2z·lse) − onehot), written over the logits.
-                scale = w * (1 + 2 * z_loss * lse)
-                dlogits = logits.sub_(lse[:, None]).exp_().mul_(scale[:, None])
-                dlogits.scatter_add_(1, picked, -w[:, None])
-                low = dlogits.to(dtype)
-                dx_slot[part] = low @ rows_RD
-                dhead_VD[slot.rows] += low.T @ x_slot[part]
+                # d loss / d logits = w · (softmax · (1 + 2z·lse) − onehot).
+                scale_M1 = (w_M * (1 + 2 * z_loss * lse_M))[:, None]
+                share_MB = (powers.largest_MB - lse_M[:, None]).exp() * scale_M1
+                x_wide_MD = x_MD.float()
+                dx_MD = head_low_VD[targets_M].float() * -w_M[:, None]
+                for number, (block, power) in enumerate(zip(blocks, powers.kept, strict=True)):
+                    share_M1 = share_MB[:, number, None]
+                    dx_MD += (power @ head_low_VD[block]) * share_M1
+                    dhead_VD[block] += power.T @ (x_wide_MD * share_M1).to(dtype)
+                dhead_VD.index_add_(0, targets_M, x_wide_MD * -w_M[:, None])
+                dx_slot[part] = dx_MD
             nll_T[slot.positions_T] = nll_slot[:num_targets]
             dx_TD[slot.positions_T] = dx_slot[:num_targets]
         ctx.save_for_backward(dx_TD, dhead_VD)
