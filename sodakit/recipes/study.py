@@ -36,14 +36,14 @@ CONTEXT = 1024
 SWEEP: dict[float, tuple[int, ...]] = {
     1e13: (64, 80, 96, 128, 160, 192, 224),
     3e13: (64, 80, 96, 128, 160, 192, 224),
-    1e14: (80, 96, 128, 160, 192, 256),
-    3e14: (96, 128, 160, 192, 256),
+    1e14: (80, 96, 128, 160, 256),
+    3e14: (128, 160, 192, 256),
 }
 """Training FLOPs → widths: 30-fold in compute, and at each budget the model about 4-fold on both sides of the middle."""
 REPEATED_WIDTHS, REPEATED_SEEDS = (80, 128, 192), (1, 2)
 """Repeats at the lowest budget: they measure the noise, which decides how sure the fit can be."""
-PREDICTED = (1e15, 256)
-"""Budget and width of the run that is predicted first: 3.3 times the largest budget of the sweep."""
+PREDICTED = (9.1e14, 256)
+"""Budget and width of the run that is predicted first: 3.03 times the largest budget of the sweep."""
 REAL_TRAIN = ("librispeech_clean100", "ljspeech", "vctk", "wakewords", "fsdd")
 REAL_HELD_OUT = "librispeech_test_other"
 SENTENCES = ("tts_sentences/ljspeech_texts.jsonl.gz", "tts_sentences/vctk_unique_sentences.jsonl.gz")
