@@ -81,8 +81,9 @@ def make_store(folder: Path, utterances: int, shards: int = 100) -> None:
 
 def open_store(folder: Path, what: str) -> dict[str, float | str]:
     """Open in this process; seconds and mebibytes."""
+    from sodakit.data.config import DataConfig, SourceConfig
     from sodakit.data.language import open_language
-    from sodakit.data.loader import DataConfig, Loader, SourceConfig
+    from sodakit.data.loader import Loader
     from sodakit.store.reader import StoreReader
 
     peak = PeakAnonymous()

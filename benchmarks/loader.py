@@ -20,8 +20,9 @@ from statistics import median
 import numpy as np
 
 from sodakit.codec.contract import CodecSpec
+from sodakit.data.config import DataConfig, SourceConfig
 from sodakit.data.language import open_language
-from sodakit.data.loader import DataConfig, Loader, SourceConfig
+from sodakit.data.loader import Loader
 from sodakit.store.schema import Utterance
 from sodakit.store.writer import StoreWriter
 from sodakit.tokens.text import train_bpe

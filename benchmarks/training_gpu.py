@@ -88,8 +88,7 @@ def ours(
     if fp8:
         use_fp8(model, min(FP8_FROM_WIDTH, model.config.width))
     if device.type == "cuda":
-        for block in model.blocks:
-            block.compile()
+        model.compile_blocks()
     optimizer = Optimizer(model.named_parameters(), OptimConfig(), peak_lr=3e-3)
     ids_BT = torch.randint(model.config.vocab_size, (rows, context), device=device)
     lengths = row_lengths(context, packed) * rows

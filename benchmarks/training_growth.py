@@ -159,8 +159,7 @@ def step_of(point: Point, device: torch.device, dtype: torch.dtype) -> Callable[
     model = Transformer(point.config).to(device)
     model.embedding.sparse = is_sparse(point, device)
     if device.type == "cuda":
-        for block in model.blocks:
-            block.compile()
+        model.compile_blocks()
     optimizer = Optimizer(model.named_parameters(), OptimConfig(), peak_lr=3e-3)
     context = sum(point.lengths)
     ids_BT = torch.randint(point.config.vocab_size, (point.rows, context), device=device)

@@ -50,10 +50,10 @@ def main(argv: list[str]) -> None:
 
 
 def _describe_mixture(options: Options) -> None:
+    from sodakit.data.config import DataConfig, SourceConfig, ViewConfig
     from sodakit.data.describe import mixture_tree
     from sodakit.data.language import open_language
-    from sodakit.data.loader import DataConfig, Loader, SourceConfig
-    from sodakit.data.views import ViewConfig
+    from sodakit.data.loader import Loader
     from sodakit.errors import ConfigError
 
     weights = options.weights or (1.0,) * len(options.stores)

@@ -3,7 +3,8 @@
 from rich.text import Text
 from rich.tree import Tree
 
-from sodakit.data.loader import DataConfig, Loader
+from sodakit.data.config import DataConfig
+from sodakit.data.loader import Loader
 from sodakit.data.packing import PackedStream
 from sodakit.data.windows import TokenStream
 from sodakit.units import format_count

@@ -1,6 +1,5 @@
 """Batches as a pure function of (config, step): any rank, any number of workers, any resume gives the same rows."""
 
-import difflib
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -9,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
+from sodakit.data.config import DataConfig, SourceConfig
 from sodakit.data.mixture import Mixture
 from sodakit.data.order import derive_key, permute
 from sodakit.data.packing import PackedStream
 from sodakit.data.pairs import PairView
-from sodakit.data.views import DocumentView, ViewConfig
+from sodakit.data.views import DocumentView
 from sodakit.data.windows import TokenStream
 from sodakit.data.workers import worker_batches
 from sodakit.errors import ConfigError
@@ -24,82 +24,6 @@ ROWS_TOGETHER = 64
 """Rows made at once where many are asked for."""
 PERMUTED_TOGETHER = 1024
 """Places of a source's order that are computed at once."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceConfig:
-    """One ingredient of the mixture: a store, seen in one way."""
-
-    store: str
-    """Folder of the store."""
-    weight: float = 1.0
-    """Share of the tokens, relative to the other sources."""
-    view: ViewConfig = ViewConfig()
-    """How its utterances are written as documents."""
-    split: str = "train"
-    """Which split."""
-    name: str = ""
-    """What phases and reports call it; default: the name of the store's folder."""
-    max_epochs: float | None = None
-    """Passes after which it ends and the others share its place; None: it starts over as often as needed."""
-
-    def __post_init__(self) -> None:
-        if self.max_epochs is not None and self.max_epochs <= 0:
-            raise ConfigError(f"max_epochs={self.max_epochs}; needed: more than 0, or null for no limit.")
-
-    @property
-    def title(self) -> str:
-        """Its name, or that of its folder."""
-        return self.name or Path(self.store).name
-
-
-@dataclass(frozen=True, kw_only=True)
-class PhaseConfig:
-    """Other weights from some step on, such as the cooldown mix of an annealing phase."""
-
-    from_step: int
-    """First step with these weights."""
-    weights: dict[str, float]
-    """Weight of each source by name; a source that is not named is left out."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """What a run reads."""
-
-    sources: tuple[SourceConfig, ...]
-    """The mixture."""
-    context: int = 4096
-    """T: tokens in a row."""
-    batch_rows: int = 8
-    """B: rows in a step, over all ranks."""
-    seed: int = 0
-    """Keys every shuffle."""
-    phases: tuple[PhaseConfig, ...] = ()
-    """Changes of the mixture, in the order of their steps."""
-
-    def __post_init__(self) -> None:
-        if self.context < 2 or self.batch_rows < 1 or not self.sources:
-            raise ConfigError(
-                f"context={self.context}, batch_rows={self.batch_rows}, {len(self.sources)} sources; "
-                "needed: at least 2, 1 and 1."
-            )
-        names = [source.title for source in self.sources]
-        if self.phases and len(set(names)) < len(names):
-            raise ConfigError(
-                f"Sources {', '.join(names)} share a name; needed with phases: one each. Set `name`."
-            )
-        for phase in self.phases:
-            for name in phase.weights:
-                if name not in names:
-                    close = difflib.get_close_matches(name, names, n=1)
-                    hint = f"Did you mean {close[0]!r}?" if close else f"Sources: {', '.join(names)}."
-                    raise ConfigError(f"The phase from step {phase.from_step} weighs {name!r}. {hint}")
-
-    @property
-    def batch_tokens(self) -> int:
-        """Tokens in a step, over all ranks."""
-        return self.batch_rows * self.context
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,10 @@ Nothing is encoded or written: changing a view costs a pass over the utterance l
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
+from sodakit.data.config import ViewConfig
 from sodakit.data.outline import outline_of
 from sodakit.data.render import Part, Renderer
 from sodakit.errors import ConfigError
@@ -17,39 +16,6 @@ from sodakit.store.reader import StoreReader
 from sodakit.store.schema import Utterance
 from sodakit.tokens.documents import Span, Speech, Template, Text
 from sodakit.tokens.vocabulary import Vocabulary
-
-Order = Literal["audio_first", "text_first", "both"]
-Composition = Literal["semantic", "semantic_acoustic", "semantic_acoustic_text"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ViewConfig:
-    """How the utterances of a store are written as documents."""
-
-    order: Order = "both"
-    """Speech before its transcript, after it, or every recording once each way (the recipe)."""
-    composition: Composition = "semantic_acoustic_text"
-    """Which tokens a document holds: S, S+A or S+A+T in the paper's ablation."""
-    num_codebooks: int | None = None
-    """Use the first few codebooks only; None for all of the store."""
-    task: str = ""
-    """Write pairs of utterances as documents of this task instead, packed whole into windows (`tokens/tasks.py`); the
-    other fields do not apply."""
-    utterances_per_document: int | None = None
-    """Cut long recordings into documents of at most this many utterances; None for whole recordings."""
-
-    def __post_init__(self) -> None:
-        if self.num_codebooks is not None and self.num_codebooks < 1:
-            raise ConfigError(f"num_codebooks={self.num_codebooks}; needed: at least 1, or null for all.")
-        if self.utterances_per_document is not None and self.utterances_per_document < 1:
-            raise ConfigError(
-                f"utterances_per_document={self.utterances_per_document}; needed: at least 1, or null."
-            )
-
-    @property
-    def has_text(self) -> bool:
-        """Whether transcripts are written."""
-        return self.composition == "semantic_acoustic_text"
 
 
 class DocumentView(Sequence[np.ndarray]):

@@ -140,7 +140,6 @@ class Attention(nn.Module):
         return self.out(attend(q_BTNH, k_BTGH, v_BTGH).flatten(2))
 
 
-@torch.compiler.disable
 def attend_packed(q_BTNH: Tensor, k_BTGH: Tensor, v_BTGH: Tensor, packing: Packing) -> Tensor:
     """Causal attention that never crosses from one document into another: out_BTNH.
 

@@ -1,6 +1,7 @@
 """The model: integers to logits. It knows ids and positions; what they mean is the business of `tokens`."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,12 +47,24 @@ class Transformer(nn.Module):
         self.final_norm = RMSNorm(config.width, config.norm_eps)
         self.head = None if config.tied_embeddings else Linear(config.width, config.vocab_size)
         self._rotary: tuple[Tensor, Tensor] | None = None
+        self._attend = attend_packed
         initialise(self, std=config.init_std, seed=seed)
 
     @property
     def head_VD(self) -> Tensor:
         """The weight that turns states into logits: the head's, or the embedding's where they are tied."""
         return self.embedding.weight if self.head is None else self.head.weight
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Compile every block but its attention, whose shapes are those of the documents: new ones in each step.
+
+        Args:
+            options: for `torch.compile`.
+        """
+        # Not a decorator of the function: torch's compiler takes a second to import, and most commands never compile.
+        self._attend = torch.compiler.disable(attend_packed)
+        for block in self.blocks:
+            block.compile(**options)
 
     @property
     def device(self) -> torch.device:
@@ -80,7 +93,7 @@ class Transformer(nn.Module):
                 f"A packing of {packing.num_positions} positions for ids of shape {batch} x {tokens}."
             )
         cos, sin = self._angles(packing, batch, tokens)
-        attend = partial(attend_packed, packing=packing)
+        attend = partial(self._attend, packing=packing)
         x_BTD = self.embedding(ids_BT)
         for block in self.blocks:
             x_BTD = block(x_BTD, cos, sin, attend)

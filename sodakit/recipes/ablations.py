@@ -5,8 +5,7 @@ from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 
-from sodakit.data.loader import DataConfig
-from sodakit.data.views import Composition, ViewConfig
+from sodakit.data.config import Composition, DataConfig, ViewConfig
 from sodakit.errors import ConfigError
 from sodakit.model.config import model_size
 from sodakit.recipes.ingredients import ingredients

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from sodakit.data.views import Composition
+from sodakit.data.config import Composition
 from sodakit.errors import ConfigError
 from sodakit.recipes.ablations import SOURCES, TEXT_PERCENTS, anneal, composition, data_source, text_ratio
 from sodakit.recipes.demo import demo

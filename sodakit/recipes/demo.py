@@ -4,9 +4,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sodakit.data.config import DataConfig, SourceConfig, ViewConfig
 from sodakit.data.language import open_language
-from sodakit.data.loader import DataConfig, SourceConfig
-from sodakit.data.views import DocumentView, ViewConfig
+from sodakit.data.views import DocumentView
 from sodakit.errors import AudioError
 from sodakit.hardware import has_fast_bfloat16
 from sodakit.log import track

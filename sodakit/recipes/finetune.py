@@ -18,10 +18,10 @@ from sodakit.checkpoint.load import load_checkpoint
 from sodakit.checkpoint.save import save_checkpoint
 from sodakit.codec.contract import Codec
 from sodakit.config import to_plain
+from sodakit.data.config import DataConfig, SourceConfig, ViewConfig
 from sodakit.data.language import open_language
-from sodakit.data.loader import DataConfig, SourceConfig, open_stream
+from sodakit.data.loader import open_stream
 from sodakit.data.pairs import PairView
-from sodakit.data.views import ViewConfig
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.eval.hub import named
 from sodakit.eval.judges import Judge

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sodakit.data.config import SourceConfig, ViewConfig
 from sodakit.data.language import open_language
-from sodakit.data.loader import SourceConfig
-from sodakit.data.views import ViewConfig
 from sodakit.errors import ConfigError
 from sodakit.tokens.vocabulary import Vocabulary, soda_vocabulary
 

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from sodakit.data.config import DataConfig, SourceConfig, ViewConfig
 from sodakit.data.language import open_language
-from sodakit.data.loader import DataConfig, SourceConfig
-from sodakit.data.views import ViewConfig
 from sodakit.errors import ConfigError
 from sodakit.hardware import has_fast_bfloat16
 from sodakit.model.config import ModelConfig

@@ -13,9 +13,8 @@ from itertools import chain
 from pathlib import Path
 
 from sodakit.codec.contract import Codec
+from sodakit.data.config import SourceConfig, ViewConfig
 from sodakit.data.language import open_language
-from sodakit.data.loader import SourceConfig
-from sodakit.data.views import ViewConfig
 from sodakit.errors import ConfigError
 from sodakit.files import atomic_folder
 from sodakit.log import say

@@ -6,7 +6,7 @@ Each is one run of one shape; what differs is in its name. Names are folders of 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sodakit.data.views import Order, ViewConfig
+from sodakit.data.config import Order, ViewConfig
 from sodakit.recipes.study import StudyStores, study_rule, study_run
 from sodakit.scaling.design import DesignPoint, point_at
 from sodakit.train.config import TrainConfig

@@ -5,7 +5,7 @@ from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 
-from sodakit.data.loader import DataConfig
+from sodakit.data.config import DataConfig
 from sodakit.model.config import MODEL_SIZES, model_size
 from sodakit.recipes.ingredients import LANGUAGES, MIXTURE, ingredients
 from sodakit.train.config import LossConfig, OptimConfig, ScheduleConfig, TrainConfig

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sodakit.data.loader import DataConfig, SourceConfig
+from sodakit.data.config import DataConfig, SourceConfig
 from sodakit.errors import ConfigError
 from sodakit.model.config import ModelConfig
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = {"cpu": 2**26, "cuda": 2**28}
-"""Exponentials kept at a time, by device type: at most 128 MiB in bfloat16 on a CPU."""
+CHUNK_ELEMENTS = {"cpu": 2**25, "cuda": 2**28}
+"""Exponentials kept at a time, by device type: 64 MiB in bfloat16 on a CPU."""
 
 BLOCK_ELEMENTS = {"cpu": 2**20, "cuda": 2**28}
 """Logits in float32 at a time: 4 MiB stay in a CPU's cache; a GPU wants large products."""
@@ -75,12 +75,12 @@ class _Exponentials:
 
 
 def _exponentials(
-    x_MD: Tensor, head_VD: Tensor, targets_M: Tensor, blocks: Sequence[slice], keep: bool
+    x_MD: Tensor, rows_VD: Tensor, targets_M: Tensor, blocks: Sequence[slice], keep: bool
 ) -> _Exponentials:
     kept, largest, sums = [], [], []
     picked_M = torch.zeros(len(x_MD), dtype=torch.float32, device=x_MD.device)
     for block in blocks:
-        logits = x_MD @ head_VD[block].T
+        logits = x_MD @ rows_VD[block].to(x_MD.dtype).T
         place_M = targets_M - block.start
         own = logits.gather(1, place_M.clamp(0, logits.shape[1] - 1)[:, None])[:, 0].float()
         picked_M = torch.where((place_M >= 0) & (place_M < logits.shape[1]), own, picked_M)
@@ -117,8 +117,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         loss = torch.zeros((), dtype=torch.float32, device=x_TD.device)
         dx_TD = torch.empty_like(x_TD, dtype=torch.float32)
         dhead_VD = torch.zeros_like(head_VD, dtype=torch.float32)
-        x_low_TD, head_low_VD = x_TD.to(dtype), head_VD.to(dtype)
         device_type = x_TD.device.type
+        x_low_TD = x_TD.to(dtype)
+        # A copy of the whole head is memory that a CPU would miss; a block's copy, made anew, stays in its cache.
+        rows_VD = head_VD if device_type == "cpu" else head_VD.to(dtype)
         for slot in slots:
             first = slot.rows.start or 0
             x_slot, targets, weights = (
@@ -131,7 +133,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             for part in _chunks(len(targets), slot.rows.stop - first, device_type):
                 x_MD, w_M, targets_M = x_slot[part], weights[part], targets[part]
                 blocks = _blocks(slot.rows, len(w_M), device_type)
-                powers = _exponentials(x_MD, head_low_VD, targets_M, blocks, with_gradient)
+                powers = _exponentials(x_MD, rows_VD, targets_M, blocks, with_gradient)
                 lse_M = powers.logsumexp_M
                 nll_slot[part] = lse_M - powers.picked_M
                 loss += (w_M * (nll_slot[part] + z_loss * lse_M.square())).sum()
@@ -141,10 +143,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 scale_M1 = (w_M * (1 + 2 * z_loss * lse_M))[:, None]
                 share_MB = (powers.largest_MB - lse_M[:, None]).exp() * scale_M1
                 x_wide_MD = x_MD.float()
-                dx_MD = head_low_VD[targets_M].float() * -w_M[:, None]
+                dx_MD = rows_VD[targets_M].to(dtype).float() * -w_M[:, None]
                 for number, (block, power) in enumerate(zip(blocks, powers.kept, strict=True)):
                     share_M1 = share_MB[:, number, None]
-                    dx_MD += (power @ head_low_VD[block]) * share_M1
+                    dx_MD += (power @ rows_VD[block].to(dtype)) * share_M1
                     dhead_VD[block] += power.T @ (x_wide_MD * share_M1).to(dtype)
                 dhead_VD.index_add_(0, targets_M, x_wide_MD * -w_M[:, None])
                 dx_slot[part] = dx_MD

@@ -2,7 +2,8 @@
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
+
+from sodakit.train.parallel import is_shared, like
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _STEPS = 5
@@ -33,8 +34,6 @@ def muon_direction(momentum: Tensor, gradient: Tensor, beta: float) -> Tensor:
     """
     momentum.lerp_(gradient, 1 - beta)
     nesterov = gradient.lerp(momentum, beta)
-    whole = nesterov.full_tensor() if isinstance(nesterov, DTensor) else nesterov
+    whole = nesterov.full_tensor() if is_shared(nesterov) else nesterov
     direction = orthogonalised(whole).mul_(0.2 * max(whole.shape) ** 0.5)
-    if isinstance(momentum, DTensor):
-        return distribute_tensor(direction, momentum.device_mesh, momentum.placements, src_data_rank=None)
-    return direction
+    return like(momentum, direction)

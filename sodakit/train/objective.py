@@ -156,7 +156,8 @@ class Objective:
             forward: what to call for the states instead of `model`: a wrapper that exchanges gradients between ranks.
         """
         low = self._dtype != torch.float32
-        with torch.autocast(self._device.type, dtype=self._dtype, enabled=low):
+        # Every weight is read once in a forward pass; autocast would keep its copy until the end.
+        with torch.autocast(self._device.type, dtype=self._dtype, enabled=low, cache_enabled=False):
             x_BTD = (forward or model)(targets.ids_BT, packing=targets.packing)
         x_TD = x_BTD.reshape(-1, x_BTD.shape[-1])[targets.positions_T]
         return cross_entropy(

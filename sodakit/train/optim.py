@@ -14,11 +14,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from sodakit.train.config import OptimConfig
 from sodakit.train.muon import is_muon_matrix, muon_direction
-from sodakit.train.parallel import like
+from sodakit.train.parallel import is_shared, like
 from sodakit.train.update import moments_pass, weights_pass
 
 SumShards = Callable[[Tensor], Tensor]
@@ -235,7 +234,7 @@ class Optimizer:
         self._updates.fill_(updates)
         self._skipped.fill_(skipped)
         lazy = [n.removeprefix("seen.") for n in state if n.startswith("seen.")]
-        self._seen = {n: state[f"seen.{n}"].clone() for n in lazy if not isinstance(self._first[n], DTensor)}
+        self._seen = {n: state[f"seen.{n}"].clone() for n in lazy if not is_shared(self._first[n])}
         betas = {"first.": self.config.beta1, "second.": self.config.beta2}
         for moments, prefix in ((self._first, "first."), (self._second, "second.")):
             for name, tensor in moments.items():
@@ -249,7 +248,7 @@ class Optimizer:
 def _local(tensor: Tensor | None) -> Tensor:
     """The part of a tensor that lies on this rank, as the memory itself."""
     assert tensor is not None
-    local = tensor.to_local() if isinstance(tensor, DTensor) else tensor.data
+    local = tensor.to_local() if is_shared(tensor) else tensor.data
     return local if local.is_contiguous() else local.contiguous()
 
 

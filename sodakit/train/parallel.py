@@ -4,26 +4,27 @@ torchrun starts the processes; DDP, FSDP2 and HSDP are torch's own. With one pro
 """
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.checkpoint import checkpoint
 
 from sodakit.distributed import rank, world_size
 from sodakit.errors import ConfigError
 from sodakit.model.transformer import Transformer
 from sodakit.train.config import ParallelConfig
+from sodakit.train.recompute import recompute_blocks
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.tensor import DTensor
 
 TIMEOUT = timedelta(hours=1)
 """Ranks wait this long for each other: rank 0 makes samples while the others stand."""
@@ -38,7 +39,7 @@ class Ranks:
     device: torch.device
     kind: str
     """`ddp`, `fsdp` or `hsdp`; of no meaning for one process."""
-    mesh: DeviceMesh | None = None
+    mesh: "DeviceMesh | None" = None
     """Where weights are sharded: over the last dimension; under `hsdp` copied over the first."""
     host_group: dist.ProcessGroup | None = None
     """For small numbers that live on the host: a GPU is not made to wait for them."""
@@ -110,9 +111,11 @@ def start_ranks(config: ParallelConfig, device: str | None = None) -> Ranks:
     return Ranks(rank(), size, place, config.kind, _mesh(config, size, place), host_group)
 
 
-def _mesh(config: ParallelConfig, size: int, device: torch.device) -> DeviceMesh | None:
+def _mesh(config: ParallelConfig, size: int, device: torch.device) -> "DeviceMesh | None":
     if config.kind == "ddp":
         return None
+    from torch.distributed.device_mesh import init_device_mesh
+
     if config.kind == "fsdp":
         return init_device_mesh(device.type, (size,), mesh_dim_names=("shard",))
     shard = config.shard_ranks or int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -131,13 +134,14 @@ def lay_out(model: Transformer, ranks: Ranks, *, recompute: bool = False) -> nn.
         recompute: keep only the input of each block, and compute the rest again in the backward pass.
     """
     if recompute:
-        for block in model.blocks:
-            # On `forward`, inside the hooks of FSDP, and without another module, so names stay as they are.
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        alone = ranks.size == 1 and ranks.device.type == "cpu"
+        recompute_blocks(model.blocks, alone_on_cpu=alone)
     if ranks.size == 1:
         return model
     if ranks.mesh is None:
         return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
+    from torch.distributed.fsdp import fully_shard
+
     for block in model.blocks:
         fully_shard(block, mesh=ranks.mesh)
     # The head is used after the forward pass, by the loss, so it stays gathered until the backward pass is over.
@@ -167,15 +171,24 @@ def copy_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
     model.load_state_dict(laid_out)
 
 
+def is_shared(tensor: Tensor) -> "TypeGuard[DTensor]":
+    """Whether a tensor lies on several ranks, of which this holds a part.
+
+    Its class brings 45 MB of libraries along, so nobody imports it who has no such tensor.
+    """
+    library = sys.modules.get("torch.distributed.tensor")
+    return library is not None and isinstance(tensor, library.DTensor)
+
+
 def like(own: Tensor, whole: Tensor) -> Tensor:
     """A whole tensor laid out as `own` is."""
-    if not isinstance(own, DTensor):
+    if not is_shared(own):
         return whole
+    from torch.distributed.tensor import distribute_tensor
+
     return distribute_tensor(whole.to(own.device), own.device_mesh, own.placements, src_data_rank=None)
 
 
 def whole_weights(model: nn.Module) -> dict[str, Tensor]:
     """Every weight, whole, on every rank; all ranks must ask at the same time."""
-    return {
-        n: (w.full_tensor() if isinstance(w, DTensor) else w).detach() for n, w in model.state_dict().items()
-    }
+    return {n: (w.full_tensor() if is_shared(w) else w).detach() for n, w in model.state_dict().items()}

@@ -105,8 +105,7 @@ class Run:
             check_fp8(config, self.device)
             use_fp8(self.model, config.fp8_from_width)
         if config.compile_blocks if config.compile_blocks is not None else not on_cpu:
-            for block in self.model.blocks:
-                block.compile()
+            self.model.compile_blocks()
 
     def _take_up(self, state: dict[str, Any]) -> None:
         self.step = state["step"]

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from sodakit.data.loader import Batch, DataConfig, Loader, SourceConfig
+from sodakit.data.config import DataConfig, SourceConfig
+from sodakit.data.loader import Batch, Loader
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.train.objective import LossVector, Objective

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from sodakit.commands.describe import main
+from sodakit.data.config import DataConfig, SourceConfig, ViewConfig
 from sodakit.data.describe import mixture_tree, source_lines
 from sodakit.data.language import open_language
-from sodakit.data.loader import DataConfig, Loader, SourceConfig
-from sodakit.data.views import ViewConfig
+from sodakit.data.loader import Loader
 from sodakit.errors import ConfigError
 from tests.stores import small_store
 

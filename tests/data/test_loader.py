@@ -4,9 +4,10 @@ import multiprocessing
 import numpy as np
 import pytest
 
+from sodakit.data.config import DataConfig, PhaseConfig, SourceConfig, ViewConfig
 from sodakit.data.language import open_language
-from sodakit.data.loader import DataConfig, Loader, PhaseConfig, SourceConfig, prefetch
-from sodakit.data.views import DocumentView, ViewConfig
+from sodakit.data.loader import Loader, prefetch
+from sodakit.data.views import DocumentView
 from sodakit.data.windows import TokenStream
 from sodakit.errors import ConfigError
 from tests.stores import shaped_store, small_store

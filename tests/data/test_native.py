@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sodakit.data import native
+from sodakit.data.config import ViewConfig
 from sodakit.data.language import open_language
-from sodakit.data.views import DocumentView, ViewConfig
+from sodakit.data.views import DocumentView
 from sodakit.data.windows import TokenStream
 from sodakit.errors import StoreError
 from tests.stores import shaped_store

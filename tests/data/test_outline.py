@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 from hypothesis import given, settings
 
+from sodakit.data.config import ViewConfig
 from sodakit.data.language import open_language
-from sodakit.data.views import DocumentView, ViewConfig
+from sodakit.data.views import DocumentView
 from tests.data.test_native import CONFIGS, SHARDS
 from tests.stores import shaped_store
 

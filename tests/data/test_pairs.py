@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from sodakit.data.config import DataConfig, SourceConfig, ViewConfig
 from sodakit.data.describe import mixture_tree
 from sodakit.data.language import open_language
-from sodakit.data.loader import DataConfig, Loader, SourceConfig
+from sodakit.data.loader import Loader
 from sodakit.data.packing import PackedStream
 from sodakit.data.pairs import PairView
-from sodakit.data.views import ViewConfig
 from sodakit.errors import ConfigError
 from sodakit.tokens.grammar import Grammar
 from sodakit.tokens.tasks import tagged

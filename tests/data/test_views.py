@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from sodakit.data.config import ViewConfig
 from sodakit.data.language import open_language
-from sodakit.data.views import DocumentView, ViewConfig
+from sodakit.data.views import DocumentView
 from sodakit.errors import ConfigError
 from sodakit.tokens.grammar import Grammar
 from tests.stores import small_store

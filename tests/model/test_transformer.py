@@ -117,8 +117,7 @@ def test_compiled_blocks_give_the_same_gradients_for_any_packing() -> None:
     """A packing changes with every batch; compiling again for each would take longer than training."""
     model = lively_model(small_config())
     compiled = lively_model(small_config())
-    for block in compiled.blocks:
-        block.compile(backend="aot_eager")
+    compiled.compile_blocks(backend="aot_eager")
     ids = some_ids(2, 64)
     compiled(ids, Packing.from_rows(2, 64)).sum().backward()
     with torch._dynamo.config.patch(error_on_recompile=True):

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
+from sodakit.data.config import DataConfig, SourceConfig
 from sodakit.data.language import open_language
-from sodakit.data.loader import DataConfig, SourceConfig
 from sodakit.model.config import model_size
 from sodakit.train.config import ParallelConfig, ScheduleConfig, TrainConfig
 from sodakit.train.trainer import train

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from sodakit.codec.load import load_codec
+from sodakit.data.config import DataConfig, SourceConfig
 from sodakit.data.language import open_language
-from sodakit.data.loader import DataConfig, SourceConfig
 from sodakit.model.accounting import count_parameters
 from sodakit.model.config import model_size
 from sodakit.prepare.options import PrepareOptions

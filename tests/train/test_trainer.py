@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from sodakit.checkpoint.load import latest_checkpoint, load_checkpoint
+from sodakit.data.config import DataConfig, SourceConfig
 from sodakit.data.language import open_language
-from sodakit.data.loader import DataConfig, SourceConfig
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.files import read_json_lines
 from sodakit.model.config import model_size
