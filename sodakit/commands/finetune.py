@@ -65,7 +65,8 @@ def main(argv: list[str]) -> None:
     options = read_options(Options, "finetune", argv)
     from sodakit.codec.load import load_codec
     from sodakit.eval.default_judge import default_judge
-    from sodakit.recipes.finetune import FinetuneSettings, finetune, finetune_config, pair_cases
+    from sodakit.recipes.finetune import finetune, pair_cases
+    from sodakit.recipes.finetune_config import FinetuneSettings, finetune_config
     from sodakit.store.reader import StoreReader
     from sodakit.train.config import LoraConfig
 

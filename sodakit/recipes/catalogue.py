@@ -10,6 +10,7 @@ from sodakit.data.config import Composition
 from sodakit.errors import ConfigError
 from sodakit.recipes.ablations import SOURCES, TEXT_PERCENTS, anneal, composition, data_source, text_ratio
 from sodakit.recipes.demo import demo
+from sodakit.recipes.evening import evening
 from sodakit.recipes.isoflop import isoflop
 from sodakit.recipes.suite import TEXT_MODELS, prelim, suite, warm_start
 from sodakit.scaling.design import DesignPoint, soda_design
@@ -20,9 +21,17 @@ Recipe = Callable[[Sequence[Path]], TrainConfig]
 
 
 def _demo(stores: Sequence[Path]) -> TrainConfig:
+    return demo(_given("demo", stores)[0])
+
+
+def _evening(stores: Sequence[Path]) -> TrainConfig:
+    return evening(_given("evening", stores))
+
+
+def _given(name: str, stores: Sequence[Path]) -> Sequence[Path]:
     if not stores:
-        raise ConfigError("The recipe demo is made for a store: give one with --data.")
-    return demo(stores[0])
+        raise ConfigError(f"The recipe {name} is made for what it is given: name a store with --data.")
+    return stores
 
 
 def _isoflop(point: DesignPoint, stores: Sequence[Path]) -> TrainConfig:
@@ -31,6 +40,7 @@ def _isoflop(point: DesignPoint, stores: Sequence[Path]) -> TrainConfig:
 
 RECIPES: dict[str, Recipe] = {
     "demo": _demo,
+    "evening": _evening,
     **{name: partial(suite, name) for name in ("soda_135m", "soda_600m", "soda_1.7b", "soda_4b")},
     **{f"{name}_warm": partial(warm_start, name) for name in TEXT_MODELS},
     "prelim": prelim,

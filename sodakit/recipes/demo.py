@@ -40,6 +40,8 @@ SHARES = (
     (ViewConfig(order="text_first", num_codebooks=1), 0.24),
 )
 """How the one store is seen, and the share of the tokens for each view."""
+LOSS = LossConfig(z_loss=1e-4, slot_softmax=True, kind_weights={"text": 5.0, "semantic": 6.0})
+"""The ids that the grammar allows share the softmax; what is said weighs more than how it sounds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,7 @@ def demo(store: Path, *, steps: int | None = None, seed: int = 0) -> TrainConfig
         precision="bfloat16" if has_fast_bfloat16() else "float32",
         optim=OptimConfig(beta1=0.95, beta2=0.98, weight_decay=0.1),
         schedule=ScheduleConfig(peak_lr=3e-3, warmup_fraction=0.05, decay_fraction=0.3),
-        loss=LossConfig(z_loss=1e-4, slot_softmax=True, kind_weights={"text": 5.0, "semantic": 6.0}),
+        loss=LOSS,
         seed=seed,
         validation=(SourceConfig(store=str(store), split="validation"),)
         if "validation" in reader.splits

@@ -6,7 +6,6 @@ A run folder of `sodakit train` with three things more: `epochs.jsonl` (a row of
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,13 @@ import numpy as np
 import torch
 
 from sodakit.audio.wave import Wave
-from sodakit.checkpoint.load import load_checkpoint
 from sodakit.checkpoint.save import save_checkpoint
 from sodakit.codec.contract import Codec
 from sodakit.config import to_plain
-from sodakit.data.config import DataConfig, SourceConfig, ViewConfig
+from sodakit.data.config import SourceConfig, ViewConfig
 from sodakit.data.language import open_language
-from sodakit.data.loader import open_stream
 from sodakit.data.pairs import PairView
-from sodakit.errors import CheckpointError, ConfigError
+from sodakit.errors import ConfigError
 from sodakit.eval.hub import named
 from sodakit.eval.judges import Judge
 from sodakit.eval.translated import Heard, PairCase, listen_to, scores_of, write_outputs
@@ -30,149 +27,19 @@ from sodakit.eval.voiceprints import SpeakerJudge
 from sodakit.files import read_json_lines, write_json_lines
 from sodakit.generate.speech_model import SpeechModel
 from sodakit.generate.translate import Translator
-from sodakit.hardware import has_fast_bfloat16
 from sodakit.log import say
-from sodakit.model.config import ModelConfig, model_size
 from sodakit.model.lora import merge_adapters
 from sodakit.model.transformer import Transformer
+from sodakit.recipes.finetune_config import FinetuneSettings
 from sodakit.recipes.finetune_report import write_epochs_report
 from sodakit.store.reader import StoreReader
 from sodakit.tokens.tasks import task
 from sodakit.tokens.text import TextTokenizer
 from sodakit.tokens.vocabulary import Vocabulary
-from sodakit.train.config import LoraConfig, LossConfig, OptimConfig, ScheduleConfig, TrainConfig
+from sodakit.train.config import TrainConfig
 from sodakit.train.objective import LossVector, Objective
 from sodakit.train.trainer import train
 from sodakit.train.validate import Validation
-
-PUBLISHED_OPTIM = OptimConfig(beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01, clip_norm=1.0)
-"""Of the published S2ST fine-tuning (arXiv 2602.16687 and its public scripts)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuneSettings:
-    """What to fine-tune on what. The defaults are the published settings."""
-
-    task: str = "s2st"
-    """A task of `tokens/tasks.py`."""
-    epochs: int = 5
-    """Passes over the pairs, at most."""
-    patience: int = 2
-    """Stop after this many epochs without a better score."""
-    batch_rows: int = 64
-    """Rows in a step."""
-    peak_lr: float = 2e-5
-    """Learning rate; adapters want about ten times as much."""
-    given_spans: int | None = None
-    """Spans without loss: None for the question of the task, 0 for a loss on the whole sequence."""
-    lora: LoraConfig | None = None
-    """Train adapters; None for all weights."""
-    loss: LossConfig = LossConfig(z_loss=1e-4)
-    """The loss; `given_spans` is set from above."""
-    base: str | None = None
-    """Store of what the model was pretrained on: for the report of what is lost, and for replay."""
-    replay_fraction: float = 0.0
-    """Share of the tokens that come from `base`."""
-    report_cases: int = 24
-    """Validation pairs translated after each epoch."""
-    max_s: float = 12.0
-    """Longest translation that is made for the report."""
-    context: int | None = None
-    """Tokens of a row; None for the model's."""
-    seed: int = 0
-    """Of order, adapters and sounds."""
-
-    def __post_init__(self) -> None:
-        task(self.task)
-        if not 0 <= self.replay_fraction < 1 or (self.replay_fraction and not self.base):
-            raise ConfigError(
-                f"replay_fraction={self.replay_fraction} with base={self.base}; needed: a share under 1, and a store to "
-                "replay. Name it with --base."
-            )
-
-
-def finetune_config(
-    settings: FinetuneSettings, pairs: Path, init: Path | None, size: str | ModelConfig = "demo"
-) -> TrainConfig:
-    """The run: cosine to a tenth after 3 % warm-up, over `epochs` passes of packed pairs.
-
-    Args:
-        settings: what to do.
-        pairs: store of pairs, encoded with the tokenizer and codec of the model.
-        init: checkpoint or run folder to start from, ours or imported; None for weights from scratch.
-        size: shape of a model from scratch.
-    Raises:
-        ConfigError: the store is of another vocabulary than the model.
-    """
-    _, vocabulary = open_language(pairs)
-    model = _shape(init, size, vocabulary, pairs)
-    context = min(settings.context or model.context, model.context)
-    source = SourceConfig(
-        store=str(pairs), weight=1 - settings.replay_fraction, view=ViewConfig(task=settings.task)
-    )
-    sources = [source]
-    if settings.base and settings.replay_fraction:
-        sources.append(SourceConfig(store=settings.base, weight=settings.replay_fraction))
-    steps = epoch_steps(settings, source, vocabulary, context)
-    given = task(settings.task).num_given if settings.given_spans is None else settings.given_spans
-    held_out = "validation" in StoreReader(pairs).splits
-    return TrainConfig(
-        model=model,
-        data=DataConfig(
-            sources=tuple(sources), context=context, batch_rows=settings.batch_rows, seed=settings.seed
-        ),
-        steps=settings.epochs * steps,
-        optim=PUBLISHED_OPTIM,
-        schedule=ScheduleConfig(
-            peak_lr=settings.peak_lr,
-            warmup_fraction=0.03,
-            decay_fraction=0.97,
-            decay_shape="cosine",
-            final_fraction=0.1,
-        ),
-        loss=replace(settings.loss, given_spans=given),
-        precision="bfloat16" if has_fast_bfloat16() else "float32",
-        seed=settings.seed,
-        lora=settings.lora,
-        init_from=None if init is None else str(_checkpoint_folder(init)),
-        validation=(replace(source, split="validation"),) if held_out else (),
-        validate_every_steps=steps,
-        listen_every_steps=steps,
-        save_every_steps=max(1, steps // 2),
-        keep_checkpoints=1,
-    )
-
-
-def epoch_steps(
-    settings: FinetuneSettings, source: SourceConfig, vocabulary: Vocabulary, context: int
-) -> int:
-    """Steps of one pass over the pairs."""
-    windows = open_stream(source, vocabulary, context, settings.seed).num_windows
-    return ceil(windows / (settings.batch_rows * (1 - settings.replay_fraction)))
-
-
-def _checkpoint_folder(init: Path) -> Path:
-    inner = Path(init) / "checkpoints"
-    return load_checkpoint(inner if inner.is_dir() else init).folder
-
-
-def _shape(init: Path | None, size: str | ModelConfig, vocabulary: Vocabulary, pairs: Path) -> ModelConfig:
-    if init is None:
-        return size if isinstance(size, ModelConfig) else model_size(size, vocabulary.size, context=2048)
-    checkpoint = load_checkpoint(_checkpoint_folder(init))
-    if checkpoint.vocabulary_folder is None:
-        raise CheckpointError(
-            f"{init} was saved without its vocabulary; needed: one written by `sodakit train`."
-        )
-    known = Vocabulary.load(checkpoint.vocabulary_folder)
-    if replace(known, tokenizer_fingerprint=vocabulary.tokenizer_fingerprint) != vocabulary or (
-        known.tokenizer_fingerprint not in ("", vocabulary.tokenizer_fingerprint)
-    ):
-        raise ConfigError(
-            f"{pairs} was prepared with another tokenizer or codec than {init} was trained with. Prepare it again: "
-            f"sodakit prepare … --tokenizer {checkpoint.vocabulary_folder} --codec {(checkpoint.codec or {}).get('name')}"
-        )
-    return checkpoint.model_config
 
 
 def pair_cases(

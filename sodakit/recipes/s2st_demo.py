@@ -29,13 +29,8 @@ from sodakit.prepare.sources.voices import Reading, speak_readings
 from sodakit.prepare.splits import SplitRule
 from sodakit.prepare.stages import prepare
 from sodakit.recipes.demo import demo
-from sodakit.recipes.finetune import (
-    FinetuneSettings,
-    finetune,
-    finetune_config,
-    pair_cases,
-    translate_cases,
-)
+from sodakit.recipes.finetune import finetune, pair_cases, translate_cases
+from sodakit.recipes.finetune_config import FinetuneSettings, finetune_config
 from sodakit.recipes.street import JUDGE_RECORDINGS, Stopwatch
 from sodakit.store.reader import StoreReader
 from sodakit.tokens.tasks import tagged

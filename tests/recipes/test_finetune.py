@@ -22,7 +22,8 @@ from sodakit.errors import CheckpointError, ConfigError
 from sodakit.files import read_json_lines
 from sodakit.generate.translate import Translator, Wanted, directions_of, task_of
 from sodakit.model.config import model_size
-from sodakit.recipes.finetune import FinetuneSettings, finetune, finetune_config
+from sodakit.recipes.finetune import finetune
+from sodakit.recipes.finetune_config import FinetuneSettings, finetune_config
 from sodakit.train.config import LoraConfig, TrainConfig
 from sodakit.train.objective import Objective
 from sodakit.train.schedule import learning_rate

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from sodakit.data.language import open_language
@@ -8,7 +10,7 @@ from sodakit.recipes.demo import DemoConfig, household_readings
 from sodakit.recipes.suite import suite
 from sodakit.train.schedule import learning_rate
 from sodakit.voices.catalogue import SEEN_VOICES, UNSEEN_VOICES
-from tests.stores import small_store
+from tests.stores import shaped_store, small_store
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def test_every_recipe_fits_its_store_or_none(store):
         config = recipe(name, stores)
         assert config.model.vocab_size == open_language(store)[1].size
         assert config.data.context <= config.model.context
-        if name != "demo":
+        if name not in ("demo", "evening"):
             assert recipe(name, []).model.vocab_size == 144_644
 
 
@@ -107,3 +109,22 @@ def test_text_shares_are_token_shares():
 def test_composition_keeps_what_its_name_says():
     assert composition("semantic").data.sources[0].view.order == "audio_first"
     assert composition("semantic_acoustic_text").data.sources[0].view.order == "both"
+
+
+def test_the_evening_mixes_speech_by_the_root_of_its_hours_and_a_twentieth_of_text(tmp_path):
+    long, short = (
+        shaped_store(tmp_path / name, [[(n, 30, 5) for n in range(count)]])
+        for name, count in (("long", 1600), ("short", 400))
+    )
+    books = shaped_store(tmp_path / "books", [[(n, 0, 40) for n in range(50)]])
+    config = recipe("evening", [long, books, short])
+    shares = {store.name: 0.0 for store in (long, books, short)}
+    for source in config.data.sources:
+        shares[Path(source.store).name] += source.weight
+    assert shares["books"] == pytest.approx(0.05)
+    assert shares["long"] / shares["short"] == pytest.approx(2.0, rel=0.01)
+    assert sum(shares.values()) == pytest.approx(1.0)
+    with pytest.raises(ConfigError, match="at least one store of speech"):
+        recipe("evening", [books])
+    with pytest.raises(ConfigError, match="--data"):
+        recipe("evening", [])
