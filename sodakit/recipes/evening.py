@@ -36,15 +36,15 @@ def evening(stores: Sequence[Path]) -> TrainConfig:
     Raises:
         ConfigError: none of them holds speech.
     """
-    hours = {store: _hours(store) for store in stores}
-    speech, texts = [s for s in stores if hours[s]], [s for s in stores if not hours[s]]
+    frames = {store: _frames(store) for store in stores}
+    speech, texts = [s for s in stores if frames[s]], [s for s in stores if not frames[s]]
     if not speech:
         raise ConfigError(
             "The recipe evening needs at least one store of speech. Give --data stores of both."
         )
     vocabulary = open_language(speech[0])[1]
     text_share = TEXT_SHARE if texts else 0.0
-    roots = {store: hours[store] ** 0.5 for store in speech}
+    roots = {store: frames[store] ** 0.5 for store in speech}
     sources = [
         SourceConfig(
             store=str(s), weight=(1 - text_share) * share * roots[s] / sum(roots.values()), view=view
@@ -75,5 +75,5 @@ def evening(stores: Sequence[Path]) -> TrainConfig:
     )  # fmt: skip
 
 
-def _hours(store: Path) -> float:
-    return float(StoreReader(store).description["splits"].get("train", {}).get("hours", 0.0))
+def _frames(store: Path) -> int:
+    return int(StoreReader(store).description["splits"].get("train", {}).get("frames", 0))

@@ -33,8 +33,8 @@ from sodakit.voices.catalogue import SEEN_VOICES
 CONTEXT = 1024
 """Tokens of a row, ten seconds of speech."""
 SWEEP: dict[float, tuple[int, ...]] = {
-    1e13: (64, 80, 96, 128, 160, 192, 224),
-    3e13: (64, 80, 96, 128, 160, 192, 224),
+    1e13: (64, 80, 96, 128, 160, 192),
+    3e13: (64, 80, 96, 128, 160, 192),
     1e14: (80, 96, 128, 160, 256),
     3e14: (128, 160, 192, 256),
 }
@@ -74,8 +74,9 @@ def study_rule(vocab_size: int) -> GridRule:
     return GridRule(
         vocab_size=vocab_size,
         context=CONTEXT,
-        reference_steps=600,
+        reference_steps=2400,
         min_batch_rows=1,
+        raise_to_min=True,
         flops="exact",
         tolerance=0.02,
     )

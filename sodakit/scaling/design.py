@@ -42,7 +42,9 @@ class GridRule:
     reference_steps: int = 65_536
     """The batch is the power of two, rounded up, with which a run takes at most about this many steps."""
     min_batch_rows: int = 8
-    """Points whose batch would be smaller are left out."""
+    """Points whose batch would be smaller are left out, or raised to it."""
+    raise_to_min: bool = False
+    """Raise them, so that they take fewer steps."""
     max_steps: int = 400_000
     """Points that would take as many steps or more are left out."""
     lr_scale: float = 0.33
@@ -174,6 +176,8 @@ def point_at(
     batch = 2 ** math.ceil(math.log2(tokens / (rule.reference_steps * rule.context)))
     while rule.lr_scale * math.sqrt(batch) / width > rule.max_lr:
         batch /= 2
+    if rule.raise_to_min:
+        batch = max(batch, rule.min_batch_rows)
     if batch < rule.min_batch_rows:
         return None
     steps = round(tokens / (batch * rule.context))
