@@ -109,7 +109,7 @@ class TrainingMemory:
     activations_bytes: int
     """What the backward pass of the blocks needs."""
     logits_bytes: int
-    """Scores and their gradient, of as many positions as the loss takes at once."""
+    """Logits in float32 and what is kept of them, of as many positions as the loss takes at once."""
 
     @property
     def total_bytes(self) -> int:

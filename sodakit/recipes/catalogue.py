@@ -30,7 +30,7 @@ def _evening(stores: Sequence[Path]) -> TrainConfig:
 
 def _given(name: str, stores: Sequence[Path]) -> Sequence[Path]:
     if not stores:
-        raise ConfigError(f"The recipe {name} is made for what it is given: name a store with --data.")
+        raise ConfigError(f"The recipe {name} takes its settings from its stores: name one with --data.")
     return stores
 
 

@@ -38,7 +38,7 @@ SWEEP: dict[float, tuple[int, ...]] = {
     1e14: (80, 96, 128, 160, 256),
     3e14: (128, 160, 192, 256),
 }
-"""Training FLOPs → widths: 30-fold in compute, and at each budget the model about 4-fold on both sides of the middle."""
+"""Training FLOPs → widths: 30-fold in compute, and 3- to 5-fold in parameters at each budget."""
 REPEATED_WIDTHS, REPEATED_SEEDS = (80, 128, 192), (1, 2)
 """Repeats at the lowest budget: they measure the noise, which decides how sure the fit can be."""
 PREDICTED = (9.1e14, 256)

@@ -23,7 +23,7 @@ BLOCK_IDS = 2048
 """Ids of a block at least, where there are as many."""
 
 MOST_POSITIONS = {"cpu": 512, "cuda": 2**16}
-"""Of a chunk."""
+"""Positions of a chunk, however few the ids."""
 
 GRANULE = 64
 """Positions are padded to a multiple of this. A CPU's matrix library compiles and keeps a kernel for every shape it
@@ -84,9 +84,8 @@ def _exponentials(
         place_M = targets_M - block.start
         own = logits.gather(1, place_M.clamp(0, logits.shape[1] - 1)[:, None])[:, 0].float()
         picked_M = torch.where((place_M >= 0) & (place_M < logits.shape[1]), own, picked_M)
-        powers = (
-            logits.float()
-        )  # before anything is taken off: an operation on two dtypes is ten times slower
+        # In float32 first: an operation on two dtypes is ten times slower on a CPU.
+        powers = logits.float()
         largest.append(powers.amax(1, keepdim=True))
         powers.sub_(largest[-1]).exp_()
         sums.append(powers.sum(1, keepdim=True))
@@ -96,6 +95,7 @@ def _exponentials(
 
 
 def _chunks(num_positions: int, num_ids: int, device_type: str) -> Iterator[slice]:
+    """The positions, as many at a time as fit; the last chunk may be shorter."""
     step = chunk_positions(num_ids, device_type)
     return (slice(at, min(at + step, num_positions)) for at in range(0, num_positions, step))
 

@@ -1,5 +1,7 @@
 """SODA's sweep row by row, and grids by its rule."""
 
+from dataclasses import replace
+
 import pytest
 
 from sodakit.errors import ConfigError
@@ -166,3 +168,11 @@ def test_a_design_comes_back_from_its_file(tmp_path):
 def test_the_nearest_shape_is_nearest_by_the_convention_asked_for():
     assert nearest_buildable(298e6).width == 768
     assert nearest_buildable(76e6, convention="non_embedding").width == 768
+
+
+def test_batches_below_the_smallest_are_left_out_or_raised_to_it():
+    rule = GridRule(vocab_size=8_708, context=1024, reference_steps=2400, min_batch_rows=1, flops="exact")
+    assert point_at(1e13, 192, rule) is None
+    raised = point_at(1e13, 192, replace(rule, raise_to_min=True))
+    assert raised is not None and raised.batch_rows == 1 and raised.steps < 2400
+    assert raised.training_flops == pytest.approx(1e13, rel=0.01)
