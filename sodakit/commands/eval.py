@@ -1,6 +1,5 @@
 """`sodakit eval`: score a model on pairs, by likelihood, by what it writes and says; build benchmarks, compare."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,14 +39,14 @@ class Pairs:
     max_s: float | None = None
     """Cut clips here, for models of short context."""
     limit: int | None = None
-    """Only this many pairs of each part."""
+    """Only this many pairs of each part, evenly over its paradigms."""
     codec: str | None = None
     """Codec by name, hub id or folder; default: the one the model was trained with."""
     device: str | None = None
     """cpu, cuda, …"""
 
     def run(self) -> None:
-        from sodakit.eval.pair_layouts import read_pairs
+        from sodakit.eval.pair_layouts import first_pairs, read_pairs
         from sodakit.eval.pairs import score_pairs, task
         from sodakit.eval.results import save_result, table
         from sodakit.generate.speech_model import SpeechModel
@@ -56,7 +55,7 @@ class Pairs:
         source = self.data or chosen.hub
         if source is None:
             raise ConfigError(f"{chosen.name} has no release on the hub. Name its folder with --data.")
-        pairs = _limited(read_pairs(source, speech=chosen.speech, negative=self.negative), self.limit)
+        pairs = first_pairs(read_pairs(source, speech=chosen.speech, negative=self.negative), self.limit)
         policies = self._policies(chosen.family)
         model = SpeechModel.load(self.model, codec=self.codec, device=self.device)
         say(f"{chosen.name}: {len(pairs)} pairs, policies {', '.join(p.name for p in policies)}")
@@ -260,13 +259,3 @@ def main(argv: list[str]) -> None:
         description="Score a model, build benchmarks, compare results.",
         args=argv,
     ).run()
-
-
-def _limited(pairs: Sequence[Any], limit: int | None) -> list[Any]:
-    taken: dict[str, int] = {}
-    kept = []
-    for pair in pairs:
-        taken[pair.part] = taken.get(pair.part, 0) + 1
-        if limit is None or taken[pair.part] <= limit:
-            kept.append(pair)
-    return kept

@@ -12,7 +12,8 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -125,6 +126,20 @@ def read_pairs(source: Path | str, *, speech: bool = True, negative: str | None 
         f"{folder} holds no pairs with {'sound' if speech else 'text'}; known layouts: pairs.jsonl, *.parquet, "
         "gold.csv, folders of sample_0_0.wav, and for text *.jsonl and *.csv. Build some with `sodakit eval build`."
     )
+
+
+def first_pairs(pairs: Sequence[Pair], limit: int | None) -> list[Pair]:
+    """The first pairs of each part, at most `limit`, as many of each of its paradigms as there are; in their order."""
+    if limit is None:
+        return list(pairs)
+    place_in_paradigm: Counter[tuple[str, str, str]] = Counter()
+    places: dict[str, list[tuple[int, int]]] = {}
+    for number, pair in enumerate(pairs):
+        paradigm = (pair.part, pair.type, pair.subtype)
+        places.setdefault(pair.part, []).append((place_in_paradigm[paradigm], number))
+        place_in_paradigm[paradigm] += 1
+    kept = {number for found in places.values() for _, number in sorted(found)[:limit]}
+    return [pair for number, pair in enumerate(pairs) if number in kept]
 
 
 def pairs_digest(pairs: Iterable[Pair]) -> str:

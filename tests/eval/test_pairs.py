@@ -14,7 +14,7 @@ from sodakit.audio.wave import Wave
 from sodakit.checkpoint.hf import export_hf
 from sodakit.commands.eval import main
 from sodakit.errors import AudioError, ConfigError
-from sodakit.eval.pair_layouts import Pair, Side, pairs_digest, read_pairs
+from sodakit.eval.pair_layouts import Pair, Side, first_pairs, pairs_digest, read_pairs
 from sodakit.eval.pairs import SALMON_PARTS, score_pairs, task, token_items
 from sodakit.eval.policies import Policy, item_scores, policies_for, policy
 from sodakit.eval.token_table import read_tables
@@ -322,3 +322,16 @@ def test_the_command_scores_a_checkpoint_and_two_are_compared(
 def test_a_task_without_a_release_asks_for_its_folder() -> None:
     with pytest.raises(ConfigError, match="--data"):
         main(["pairs", "--task", "sstorycloze"])
+
+
+def test_a_limit_takes_the_first_pairs_of_each_paradigm_in_each_part() -> None:
+    side = Side(text="a")
+    pairs = [
+        Pair(id=str(n), part=part, subtype=subtype, positive=side, negatives=(side,))
+        for n, (part, subtype) in enumerate(
+            [("x", "p"), ("x", "p"), ("x", "p"), ("x", "q"), ("y", ""), ("y", "")]
+        )
+    ]
+    assert [p.id for p in first_pairs(pairs, 2)] == ["0", "3", "4", "5"]
+    assert [p.id for p in first_pairs(pairs, 3)] == ["0", "1", "3", "4", "5"]
+    assert first_pairs(pairs, None) == pairs
