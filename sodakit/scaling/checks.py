@@ -11,6 +11,7 @@ from sodakit.scaling.intervals import refit
 from sodakit.scaling.laws import LAWS
 from sodakit.scaling.profiles import Profile
 from sodakit.scaling.residuals import MISFITS, Misfit
+from sodakit.scaling.rollout import Rollout
 from sodakit.scaling.sweeps import SweepFit, expected_bias, fit_parabolas
 from sodakit.scaling.table import RunTable
 
@@ -150,9 +151,14 @@ def diagnose(
     ratio: tuple[float, float] | None = None,
     bias: Mapping[str, float] | None = None,
     influences: Sequence[Influence] = (),
+    rollouts: Sequence[Rollout] = (),
     lr_R: np.ndarray | None = None,
 ) -> list[str]:
-    """What a careful reader would object to, one sentence each; empty where nothing was found."""
+    """What a careful reader would object to, one sentence each; empty where nothing was found.
+
+    Args:
+        rollouts: the best first.
+    """
     said = []
     if not fit.certificate.holds:
         said.append(f"The minimum is not certified: {fit.certificate}.")
@@ -190,6 +196,13 @@ def diagnose(
     outliers = np.flatnonzero(np.abs(residual_R - np.median(residual_R)) > 5 * max(fit.noise, 1e-9))
     if len(outliers):
         said.append(f"{len(outliers)} runs lie more than 5 standard deviations from the law.")
+    if rollouts and rollouts[0].error > rollouts[0].spread:
+        best = rollouts[0]
+        said.append(
+            f"Fitted without the largest budgets, even the best law ({best.law}, {best.misfit}) misses their losses by "
+            f"{best.bias:+.1%} on average, and these differ from their own mean by {best.spread:.1%}: intervals, which take "
+            "the law for true, are too narrow for what lies beyond the runs."
+        )
     if lr_R is not None and len(np.unique(lr_R)) > 2:
         said += _lr_at_edge(fit, lr_R)
     return said

@@ -75,6 +75,7 @@ class Study:
             ratio=self.ratio,
             bias=self.bias,
             influences=self.influences,
+            rollouts=self.rollouts,
             lr_R=None if lr is None or not np.isfinite(lr.astype(float)).all() else lr.astype(float),
         )
 

@@ -123,6 +123,17 @@ def test_an_outlier_is_counted():
     assert any("1 runs lie more than 5" in s for s in study(table, size="two_embeddings", draws=10).findings)
 
 
+def test_losses_that_fall_faster_than_any_law_are_a_finding(soda):
+    assert "misses their losses" not in " ".join(soda.findings)
+    runs = soda_runs()
+    budget_R = runs.columns["budget"].astype(float)
+    # What a small sweep does whose last codebooks only begin to be learnt at the largest budget.
+    falling_R = np.where(budget_R == budget_R.max(), 0.93, 1.0)
+    table = RunTable({**runs.columns, "loss/all": runs.loss() * falling_R})
+    text = " ".join(study(table, size="two_embeddings", draws=10).findings)
+    assert re.search(r"misses their losses by \+\d\.\d% on average", text)
+
+
 def test_the_page_is_whole_and_holds_its_figures(soda):
     html = study_report(soda).html()
     page = Page(html)
