@@ -70,6 +70,38 @@ def isoflop_figure(
     return figure
 
 
+def streams_figure(losses: Mapping[str, np.ndarray], budget_R: np.ndarray, best_R: np.ndarray) -> Figure:
+    """Every loss over compute, of the best run at each budget.
+
+    Args:
+        losses: name → loss of each run, nats per token.
+        budget_R: FLOPs.
+        best_R: the loss that decides which run is the best.
+    """
+    best = best_runs(budget_R, best_R)
+    figure, axes = _canvas()
+    for i, (name, loss_R) in enumerate(losses.items()):
+        axes.plot(
+            budget_R[best],
+            loss_R[best],
+            _MARKERS[i % 7],
+            linestyle="-" if i < 7 else "--",
+            color=_COLOURS[i % 7],
+            markersize=4,
+            linewidth=1.1,
+            label=name,
+        )
+    axes.set(xscale="log", xlabel="training compute C (FLOPs)", ylabel="loss (nats per token)")
+    figure.legend(fontsize=8, frameon=False, loc="outside right upper")
+    return figure
+
+
+def best_runs(budget_R: np.ndarray, loss_R: np.ndarray) -> np.ndarray:
+    """Indices of the runs with the lowest loss at each budget, budgets ascending."""
+    rows = [np.flatnonzero(budget_R == budget) for budget in np.unique(budget_R)]
+    return np.array([r[np.argmin(loss_R[r])] for r in rows])
+
+
 def frontier_figure(plans: Sequence[Plan], sweep: SweepFit | None = None) -> Figure:
     """N* and D* over budget, with 95 % bands, and the parabolas' minima as points."""
     figure = Figure(figsize=(9, 3.8), layout="constrained")
@@ -273,6 +305,13 @@ def describe_isoflop(budget_R: np.ndarray, loss_R: np.ndarray) -> str:
     }
     said = "; ".join(f"{b:.2g} FLOPs {v:.3f}" for b, v in lowest.items())
     return f"Loss over model size at {len(lowest)} budgets, {format_count(len(loss_R))} runs. Lowest loss: {said}."
+
+
+def describe_streams(losses: Mapping[str, np.ndarray], budget_R: np.ndarray, best_R: np.ndarray) -> str:
+    """The figure of losses in words."""
+    best = best_runs(budget_R, best_R)
+    said = "; ".join(f"{name} {v[best[0]]:.2f} to {v[best[-1]]:.2f}" for name, v in losses.items())
+    return f"The best run of each budget, from {budget_R[best[0]]:.2g} to {budget_R[best[-1]]:.2g} FLOPs: {said}."
 
 
 def describe_extrapolation(found: Sequence[Extrapolation]) -> str:

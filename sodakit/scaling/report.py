@@ -16,11 +16,13 @@ from sodakit.scaling.plot import (
     contour_figure,
     describe_extrapolation,
     describe_isoflop,
+    describe_streams,
     extrapolation_figure,
     frontier_figure,
     isoflop_figure,
     profile_figure,
     residual_figure,
+    streams_figure,
     svg_text,
 )
 from sodakit.scaling.study import Study
@@ -85,6 +87,17 @@ def study_report(study: Study, title: str = "Scaling laws") -> Report:
             describe_isoflop(study.budget_R, fit.loss_R),
         )
     )
+    losses = {name: study.table.loss(name) for name in study.table.losses if name != "bits_per_audio_s"}
+    if len(losses) > 1:
+        report.section(
+            "Every loss over compute",
+            "A loss that has only begun to fall at the largest budgets follows no power law yet, and neither does a mean it is part of.",
+        ).add(
+            Picture(
+                streams_figure(losses, study.budget_R, fit.loss_R),
+                describe_streams(losses, study.budget_R, fit.loss_R),
+            )
+        )
     budgets = np.geomspace(study.budget_R.min(), study.budget_R.max() * 10, 13)
     plans = plans_of(study, [float(c) for c in budgets])
     if plans:

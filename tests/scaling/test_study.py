@@ -11,7 +11,14 @@ from sodakit.errors import ConfigError
 from sodakit.scaling.checks import convention_table, influence
 from sodakit.scaling.costs import flops_of_runs
 from sodakit.scaling.fit import fit_chinchilla
-from sodakit.scaling.plot import contour_figure, contours, extrapolation_figure, save
+from sodakit.scaling.plot import (
+    contour_figure,
+    contours,
+    describe_streams,
+    extrapolation_figure,
+    save,
+    streams_figure,
+)
 from sodakit.scaling.report import plans_of, study_report
 from sodakit.scaling.rollout import extrapolate, rollout
 from sodakit.scaling.study import study
@@ -143,6 +150,17 @@ def test_the_page_is_whole_and_holds_its_figures(soda):
     )
     assert "NaN" not in page.text and "two_embeddings" in page.text and soda.table.fingerprint in page.text
     assert not re.search(r'(src|href)="https?:', html)
+
+
+def test_every_loss_is_shown_of_the_best_run_at_each_budget():
+    budget_R, all_R = np.array([1e13, 1e13, 3e13]), np.array([5.0, 4.0, 3.0])
+    losses = {"all": all_R, "semantic": np.array([1.0, 2.0, 1.5])}
+    lines = streams_figure(losses, budget_R, all_R).axes[0].lines
+    assert [line.get_ydata().tolist() for line in lines] == [[4.0, 3.0], [2.0, 1.5]]
+    assert "semantic 2.00 to 1.50" in describe_streams(losses, budget_R, all_R)
+    runs = soda_runs()
+    table = RunTable({**runs.columns, "loss/semantic": 0.6 * runs.loss()})
+    assert "semantic" in study_report(study(table, size="two_embeddings", flops="soda", draws=5)).html()
 
 
 def test_figures_are_written_as_svg_and_png(soda, tmp_path):
