@@ -18,9 +18,9 @@ class Study:
     """
 
     data: Path
-    """Folder of recordings, sentences and books; which ones: docs/studies/README.md."""
+    """Folder of recordings, sentences and books; which ones: docs/studies/cpu_scaling.md."""
     out: Path = Path("runs/study")
-    """Gets stores, runs, prediction.json, fit.json, sweep.csv, summary.json and report.html."""
+    """Gets stores, runs, prediction.json, fit.json, sweep.csv, summary.json, report.html and two figures."""
     codec: str = "mini"
     """mini, toy, kyutai/mimi, or a folder."""
     device: str | None = None

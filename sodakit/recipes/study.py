@@ -2,7 +2,7 @@
 
 Speech is made and found: hours of built-in voices that read public sentences, and an hour of recordings, of which those
 of LibriSpeech test-other (six speakers heard nowhere else) are held out. Tokens are those of the paper: semantic,
-acoustic and text, both orders. The protocol and its reasons: docs/studies/README.md.
+acoustic and text, both orders. The protocol and its reasons: docs/studies/cpu_scaling.md.
 """
 
 import gzip

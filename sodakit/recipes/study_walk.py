@@ -22,10 +22,11 @@ from sodakit.scaling.design import DesignPoint
 from sodakit.scaling.fit import fit_law
 from sodakit.scaling.intervals import bootstrap
 from sodakit.scaling.laws import LAWS
+from sodakit.scaling.plot import isoflop_figure, save, streams_figure
 from sodakit.scaling.records import read_runs
 from sodakit.scaling.report import write_report
 from sodakit.scaling.run import Train, run_design
-from sodakit.scaling.study import study
+from sodakit.scaling.study import Study, study
 from sodakit.scaling.table import RunTable
 from sodakit.train.config import TrainConfig
 
@@ -141,12 +142,13 @@ def predict(table: RunTable, beyond: DesignPoint, path: Path) -> None:
 
 
 def summarise(folder: Path) -> dict[str, Any]:
-    """Fits of every loss, prediction beside outcome, and ablations: `summary.json`, `sweep.csv` and `report.html`."""
+    """Fits of every loss, prediction beside outcome, and ablations: `summary.json`, tables, page and figures."""
     table = read_runs(folder / "sweep")
     table.write(folder / "sweep.csv")
     whole = study(table, size=SIZE, flops=FLOPS)
     write_report(whole, folder / "report.html", "A scaling study on two CPU cores")
     write_json(folder / "fit.json", whole.to_json())
+    _draw(whole, read_runs(folder / "beyond"), folder)
     found: dict[str, Any] = {
         "made": time.strftime("%Y-%m-%d"),
         "exponents": {loss: _exponents(table, loss) for loss in table.losses},
@@ -155,6 +157,19 @@ def summarise(folder: Path) -> dict[str, Any]:
     }
     write_json(folder / "summary.json", to_plain(found))
     return found
+
+
+def _draw(whole: Study, beyond: RunTable, folder: Path) -> None:
+    """`isoflop.png` of the sweep, and `losses.png` of its best runs and of the run beyond."""
+    sizes, tokens = whole.table.sizes(SIZE), whole.table.tokens()
+    save(
+        isoflop_figure(sizes, tokens, whole.fit.loss_R, whole.budget_R, fit=whole.fit, sweep=whole.parabolas),
+        folder / "isoflop.png",
+    )
+    kinds = [name for name in whole.table.losses if name != "bits_per_audio_s"]
+    losses = {name: np.concatenate([t.loss(name) for t in (whole.table, beyond)]) for name in kinds}
+    budget_R = np.concatenate([whole.budget_R, beyond.columns["budget"].astype(float)])
+    save(streams_figure(losses, budget_R, losses["all"]), folder / "losses.png")
 
 
 def _exponents(table: RunTable, loss: str) -> dict[str, Any]:

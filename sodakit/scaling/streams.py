@@ -18,6 +18,8 @@ from sodakit.scaling.residuals import MISFITS, Misfit
 from sodakit.scaling.solve import Problem, exponent_grid, project, refine
 
 _STARTS = 6
+_MIDDLE = (0.1587, 0.8413)
+"""Quantiles one standard deviation either side of a normal mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ class StreamFit:
     parameters: Mapping[str, Mapping[str, float]]
     """Stream → the law's parameters by name, shared ones included."""
     standard_errors: Mapping[str, Mapping[str, float]]
-    """The same; runs resampled whole, so that a run's streams stay together."""
+    """The same, as `spread` takes them; runs resampled whole, so that a run's streams stay together."""
     objective: float
     """Summed over runs and streams."""
     separate_objective: float
@@ -198,11 +200,14 @@ class _Joint:
         return found
 
     def spread(self, draws_SP: np.ndarray) -> dict[str, dict[str, float]]:
-        """Standard deviation over refits, by stream and parameter."""
+        """Half of what the middle 68 % of refits span, by stream and parameter.
+
+        The standard deviation where refits are normal; A and B span so many powers of ten that theirs has no meaning.
+        """
         rows = [self.natural(row) for row in draws_SP]
         parameters = self.law.coefficients + self.law.exponents
         return {
-            name: {p: float(np.std([r[name][p] for r in rows], ddof=1)) for p in parameters}
+            name: {p: float(np.ptp(np.quantile([r[name][p] for r in rows], _MIDDLE))) / 2 for p in parameters}
             for name in self.names
         }
 

@@ -108,7 +108,8 @@ def test_a_study_walks_from_recordings_to_a_prediction_and_what_came_of_it(data,
     assert before["runs"] == len(points) and set(found["prediction"]) == {"all", "text"}
     for row in found["prediction"].values():
         assert row["inside"] and abs(row["error"]) < 0.02
-    assert (tmp_path / "out" / "report.html").exists() and len(found["exponents"]["all"]["rows"]) >= 3
+    assert all((tmp_path / "out" / n).exists() for n in ("report.html", "isoflop.png", "losses.png"))
+    assert len(found["exponents"]["all"]["rows"]) >= 3
     calls = len(order)
     monkeypatch.setattr(study_walk, "summarise", lambda folder: {})
     again()
