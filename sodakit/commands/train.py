@@ -64,6 +64,7 @@ def main(argv: list[str]) -> None:
         print(json.dumps(to_plain(config), indent=2))
         print(describe_cost(config, machine))
         return
+    from sodakit.recipes.listener import listener_of
     from sodakit.train.trainer import train
 
     if not options.data:
@@ -76,6 +77,7 @@ def main(argv: list[str]) -> None:
         config,
         options.out,
         device=options.device,
+        listen=listener_of(config, options.out),
         other_code=options.other_code,
         wandb_project=options.wandb,
     )

@@ -10,32 +10,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import torch
-
-from sodakit.audio.files import write_wave
 from sodakit.codec.contract import Codec
 from sodakit.errors import ConfigError
 from sodakit.eval.judges import CtcJudge, train_judge
 from sodakit.eval.speech import Case, SpeakingScores, guess_errors, score_speaking, score_transcription
-from sodakit.eval.words import WordErrors, word_errors
+from sodakit.eval.words import WordErrors
 from sodakit.files import read_json, write_json
 from sodakit.generate.speech_model import SpeechModel, VoiceSample
 from sodakit.log import progress_bar, say
 from sodakit.prepare.options import PrepareOptions
 from sodakit.prepare.recording import Item
 from sodakit.prepare.stages import prepare
+from sodakit.recipes.listener import listener
 from sodakit.store.reader import StoreReader
-from sodakit.tokens.text import TextTokenizer
-from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.train.config import TrainConfig
-from sodakit.train.trainer import Listen, train
+from sodakit.train.trainer import train
 from sodakit.units import format_duration
 
 Thing = TypeVar("Thing")
 JUDGE_RECORDINGS = 1500
 """Most training recordings the judge is taught with."""
-LISTEN_CASES = 2
-"""Validation utterances the model transcribes and speaks while it trains."""
 
 
 class Stopwatch:
@@ -139,35 +133,9 @@ def teach_judge(street: Street, reader: StoreReader) -> CtcJudge:
 def train_model(street: Street, config: TrainConfig) -> SpeechModel:
     """The language model, from scratch or from where it was stopped."""
     with street.stopwatch.stage("Train"):
-        train(config, street.run, listen=listener(street))
+        train(config, street.run, listen=listener([street.store], street.run, street.codec))
         street.model = SpeechModel.load(street.run, codec=street.codec)
     return street.model
-
-
-def listener(street: Street) -> Listen:
-    """Transcripts and speech for a few validation utterances, made while the model trains."""
-    reader = StoreReader(street.store)
-    split = "validation" if "validation" in reader.splits else "test"
-    cases = [u for u in reader.utterances(split)[: 8 * LISTEN_CASES] if u.text][:LISTEN_CASES]
-
-    def listen(model: torch.nn.Module, step: int, folder: Path) -> dict[str, float]:
-        speech_model = SpeechModel(
-            model,  # type: ignore[arg-type]
-            Vocabulary.load(street.run / "vocabulary"),
-            TextTokenizer.load(street.run / "vocabulary"),
-            street.codec,
-        )
-        texts = [u.text or "" for u in cases]
-        heard = speech_model.transcribe_codes([u.codes_KF for u in cases])
-        for number, spoken in enumerate(speech_model.speak_many(texts, max_s=8.0)):
-            if len(spoken.wave.samples_S):
-                write_wave(folder / f"speech_{number}.wav", spoken.wave)
-        write_json(
-            folder / "samples.json", [{"text": t, "heard": h} for t, h in zip(texts, heard, strict=True)]
-        )
-        return {"samples/wer": word_errors(texts, heard).wer}
-
-    return listen
 
 
 def test_cases(street: Street, reader: StoreReader) -> dict[str, list[Case]]:
