@@ -1,5 +1,7 @@
 """Numbers as people read them."""
 
+from collections.abc import Sequence
+
 
 def format_count(value: float) -> str:
     """A count with a decimal suffix: 144644 → '144.6k', 2.1e9 → '2.10B'."""
@@ -31,3 +33,12 @@ def format_bytes(num_bytes: float) -> str:
             return f"{num_bytes:.0f} B" if unit == "B" else f"{num_bytes:.1f} {unit}"
         num_bytes /= 1024
     return f"{num_bytes:.1f} TiB"
+
+
+def format_passes(passes: Sequence[float]) -> str:
+    """How often each source is read: '0.71, 12 passes over its sources'; the range where there are many."""
+    several = [min(passes), max(passes)] if len(passes) > 6 else passes
+    shown = [f"{p:.2f}" if p < 10 else f"{p:,.0f}" for p in several]
+    if len(passes) > 6:
+        return f"{' to '.join(shown)} passes over its {len(passes)} sources"
+    return f"{', '.join(shown)} passes over its sources"

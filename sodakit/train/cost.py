@@ -16,7 +16,7 @@ from sodakit.model.accounting import (
 from sodakit.tokens.vocabulary import soda_vocabulary
 from sodakit.train.config import TrainConfig
 from sodakit.train.memory import USABLE, MemoryPlan, plan_for
-from sodakit.units import format_bytes, format_count, format_duration
+from sodakit.units import format_bytes, format_count, format_duration, format_passes
 
 TEXT_TOKENS_PER_AUDIO_S = 3.0
 """Of transcripts, as published; used where no store is at hand to count them."""
@@ -147,7 +147,7 @@ def _model_lines(cost: Cost) -> dict[str, str]:
     config, diet = cost.config, cost.diet
     count = count_parameters(config.model)
     palm = palm_flops_per_token(config.model, config.data.context) * config.tokens
-    passes = ", ".join(f"{e:.2f}" for e in diet.passes)
+    passes = f", {format_passes(diet.passes)}" if diet.passes else ""
     basis = "measured on the first rows" if diet.is_measured else "assumed: published sources, full rows"
     decay = config.schedule.decay_fraction * config.steps
     warmup = config.schedule.warmup_fraction * config.steps
@@ -156,7 +156,7 @@ def _model_lines(cost: Cost) -> dict[str, str]:
         f"{format_count(count.one_embedding)} with one, {format_count(count.two_embeddings)} with two, "
         f"{format_count(count.matmul)} in matrix products",
         "Tokens": f"{format_count(config.tokens)} in {config.steps - config.first_step:,} steps of "
-        f"{format_count(config.data.batch_tokens)}{f', {passes} passes over the sources' if passes else ''}",
+        f"{format_count(config.data.batch_tokens)}{passes}",
         "Schedule": f"learning rate {config.schedule.peak_lr:.6g}, warm-up {int(warmup):,} steps, decay {int(decay):,}",
         "Audio": f"about {cost.audio_hours:,.1f} hours heard ({diet.audio_share:.0%} of the tokens; {basis})",
         "Compute": f"{cost.flops:.3g} FLOPs as computed (causal, documents of {diet.attended_tokens:.0f} tokens); "

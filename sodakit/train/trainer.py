@@ -16,7 +16,7 @@ from sodakit.train.identity import write_environment
 from sodakit.train.metrics import Meter, Metrics
 from sodakit.train.page import RunPage
 from sodakit.train.run import Run
-from sodakit.units import format_bytes, format_count
+from sodakit.units import format_bytes, format_count, format_passes
 
 Listen = Callable[[Transformer, int, Path], dict[str, Any]]
 """Given the model, the step and a folder: writes samples there and returns numbers for the metrics."""
@@ -191,6 +191,6 @@ def _write_identity(run: Run) -> None:
     ranks = f" on {run.ranks.size} ranks ({run.ranks.kind})" if run.ranks.size > 1 else ""
     say(
         f"Training {format_count(parameters)} parameters on {format_count(run.config.tokens)} tokens "
-        f"({', '.join(f'{e:.1f}' for e in run.loader.epochs(run.config.steps - run.config.first_step))} passes over its "
-        f"sources){ranks}, {run.micro_rows} rows at a time{recompute}."
+        f"({format_passes(run.loader.epochs(run.config.steps - run.config.first_step))}){ranks}, "
+        f"{run.micro_rows} rows at a time{recompute}."
     )

@@ -11,7 +11,9 @@ from tests.stores import small_store
 
 
 def train_a_little(store: Path, run: Path, *settings: str) -> None:
-    shape = "model.layers=1 model.width=32 model.heads=1 model.kv_heads=1 model.head_width=32 model.ffn_width=64"
+    shape = (
+        "model.layers=1 model.width=32 model.heads=1 model.kv_heads=1 model.head_width=32 model.ffn_width=64"
+    )
     words = ["--data", str(store), "--out", str(run), "--device", "cpu", *shape.split(), *settings]
     main([*words, "steps=4", "data.batch_rows=1", "validation_rows=1"])
 
