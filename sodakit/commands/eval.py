@@ -239,6 +239,7 @@ class Compare:
 def main(argv: list[str]) -> None:
     """Run `sodakit eval` with these arguments."""
     from sodakit.commands.eval_reports import Expected, Page, TextBenchmarks
+    from sodakit.commands.eval_sentences import Sentences
     from sodakit.commands.eval_spoken import Asr, Continue, S2st, Tts
 
     tyro.extras.subcommand_cli_from_dict(
@@ -251,6 +252,7 @@ def main(argv: list[str]) -> None:
             "continue": Continue,
             "s2st": S2st,
             "build": Build,
+            "sentences": Sentences,
             "compare": Compare,
             "expected": Expected,
             "report": Page,

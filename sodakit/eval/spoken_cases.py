@@ -1,0 +1,166 @@
+"""Sentences in the built-in voices, as a folder that `eval asr` and `eval tts` read alike.
+
+    FOLDER/
+      audio/0000.wav …
+      manifest.jsonl    audio, text, speaker, language, duration_s
+      meta.lst          seed-tts-eval's columns: each sentence after another one in the same voice; last its own sound
+      build.json        settings and a digest of all sound and text
+
+Nothing of it depends on a model: the same sentences, voices and seed give the same bytes.
+"""
+
+import gzip
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sodakit.audio.files import resample, write_wave
+from sodakit.audio.wave import Wave
+from sodakit.errors import ConfigError
+from sodakit.files import atomic_folder, digest, write_json, write_json_lines, write_text
+from sodakit.log import track
+from sodakit.store.reader import StoreReader
+from sodakit.voices.catalogue import SEEN_VOICES
+from sodakit.voices.espeak import Synthesizer, Voice
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpokenCasesConfig:
+    """Which sentences are kept, and how they are written."""
+
+    count: int = 120
+    """Sentences, as far as there are so many."""
+    max_s: float = 6.0
+    """Longer ones are left out: prompt and answer must fit a model's context."""
+    sample_rate_hz: int = 24_000
+    """Rate of the sound files."""
+    seed: int = 0
+    """Decides the order in which sentences are taken."""
+
+    def __post_init__(self) -> None:
+        if self.count < 2 or self.max_s <= 0:
+            raise ConfigError(f"count={self.count}, max_s={self.max_s}; needed: two sentences and some time.")
+
+
+def read_sentences(source: Path) -> list[str]:
+    """Sentences of a text file (one a line), of JSON lines (`text`), or the held-out ones of a store; each once.
+
+    Raises:
+        ConfigError: nothing there, or not a sentence in it.
+    """
+    if not source.exists():
+        raise ConfigError(
+            f"{source} does not exist. Needed: a text file, JSON lines with `text`, or a store."
+        )
+    found = list(dict.fromkeys(text for text in _texts(source) if text))
+    if not found:
+        raise ConfigError(f"{source} has not one sentence; in a store they come from validation and test.")
+    return found
+
+
+def write_spoken_cases(
+    sentences: Sequence[str],
+    folder: Path,
+    config: SpokenCasesConfig,
+    voices: Sequence[Voice] = SEEN_VOICES,
+) -> int:
+    """Speak sentences in turn by each voice and write the folder, complete or not at all; how many there are.
+
+    Raises:
+        ConfigError: no voice has two sentences that are short enough, or the folder holds something else.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "build.json").exists():
+        raise ConfigError(
+            f"{folder} holds something else than such sentences. Choose another folder, or empty it."
+        )
+    with atomic_folder(folder) as temporary:
+        rows = list(_write_sounds(sentences, temporary, config, voices))
+        lines = list(_voice_lines(rows))
+        if not lines:
+            raise ConfigError(
+                f"{len(rows)} of {len(sentences)} sentences are at most {config.max_s:g} s long, and no voice has two. "
+                "Give more or shorter ones, or a larger max_s."
+            )
+        write_json_lines(temporary / "manifest.jsonl", rows)
+        write_text(temporary / "meta.lst", "".join(f"{line}\n" for line in lines))
+        write_json(
+            temporary / "build.json",
+            {
+                "format": FORMAT_VERSION,
+                "settings": asdict(config),
+                "voices": [voice.name for voice in voices],
+                "digest": digest(*(repr(row) for row in rows)),
+            },
+        )
+    return len(rows)
+
+
+def _write_sounds(
+    sentences: Sequence[str], folder: Path, config: SpokenCasesConfig, voices: Sequence[Voice]
+) -> Iterator[dict[str, Any]]:
+    order = np.random.default_rng(config.seed).permutation(len(sentences))
+    with Synthesizer() as synthesizer:
+        number = 0
+        for place in track(order.tolist(), "speaking"):
+            if number == config.count:
+                break
+            text, voice = sentences[place], voices[number % len(voices)]
+            speech = synthesizer.speak(text, voice).wave
+            if not 0 < speech.duration_s <= config.max_s:
+                continue
+            wave = Wave(resample(speech, config.sample_rate_hz).samples_S, config.sample_rate_hz)
+            path = folder / "audio" / f"{number:04d}.wav"
+            write_wave(path, wave)
+            yield {
+                "audio": f"audio/{path.name}",
+                "text": text,
+                "speaker": voice.name,
+                "language": "en",
+                "duration_s": round(wave.duration_s, 4),
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            }
+            number += 1
+
+
+def _voice_lines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Each sentence after the one before it in the same voice, and the first after the last."""
+    by_voice: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_voice.setdefault(row["speaker"], []).append(row)
+    for row in rows:
+        own = by_voice[row["speaker"]]
+        if len(own) > 1:
+            prompt = own[own.index(row) - 1]
+            cells = (Path(row["audio"]).stem, prompt["text"], prompt["audio"], row["text"], row["audio"])
+            yield "|".join(cells)
+
+
+def _texts(source: Path) -> Iterator[str]:
+    if source.is_dir():
+        reader = StoreReader(source)
+        for split in ("validation", "test"):
+            if split in reader.splits:
+                yield from map(_one_line, (u.text or "" for u in reader.utterances(split)))
+        return
+    lines: Iterable[str]
+    if source.suffix == ".gz":
+        with gzip.open(source, "rt", encoding="utf-8") as handle:
+            lines = handle.read().splitlines()
+    else:
+        lines = source.read_text(encoding="utf-8").splitlines()
+    is_json = ".jsonl" in source.suffixes
+    yield from (
+        _one_line(str(json.loads(line).get("text") or "") if is_json else line) for line in lines if line
+    )
+
+
+def _one_line(text: str) -> str:
+    """Without line breaks and without the character that parts the columns of a list."""
+    return " ".join(text.replace("|", " ").split())
