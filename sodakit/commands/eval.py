@@ -47,7 +47,7 @@ class Pairs:
 
     def run(self) -> None:
         from sodakit.eval.pair_layouts import first_pairs, read_pairs
-        from sodakit.eval.pairs import score_pairs, task
+        from sodakit.eval.pairs import marks_ending, score_pairs, task
         from sodakit.eval.results import save_result, table
         from sodakit.generate.speech_model import SpeechModel
 
@@ -57,6 +57,12 @@ class Pairs:
             raise ConfigError(f"{chosen.name} has no release on the hub. Name its folder with --data.")
         pairs = first_pairs(read_pairs(source, speech=chosen.speech, negative=self.negative), self.limit)
         policies = self._policies(chosen.family)
+        by_ending = [p.name for p in policies if p.span == "ending"]
+        if by_ending and not self.policy and not all(map(marks_ending, pairs)):
+            say(
+                f"Left out: {', '.join(by_ending)}, which counts endings alone; not every pair says where its own begins."
+            )
+            policies = [p for p in policies if p.span == "whole"]
         model = SpeechModel.load(self.model, codec=self.codec, device=self.device)
         say(f"{chosen.name}: {len(pairs)} pairs, policies {', '.join(p.name for p in policies)}")
         result = score_pairs(model, chosen, pairs, policies, self.out / chosen.name)
@@ -226,14 +232,17 @@ class Compare:
         from sodakit.eval.results import comparable, compare, load_result
 
         a, b = load_result(self.first), load_result(self.second)
-        for name in comparable(a):
-            if name in comparable(b):
-                found = compare(a, b, name)
-                v = found.value
-                form = "+.4f" if name in ("similarity", "gen_nll") else "+.1%"
-                print(
-                    f"{name}: {v.value:{form}} ({v.low:{form}} to {v.high:{form}}), p = {found.p_value:.4f}"
-                )
+        names = [name for name in comparable(a) if name in comparable(b)]
+        if not names:
+            raise ConfigError(
+                f"{self.first} and {self.second} have no score that a paired test can compare. Needed: two results of "
+                "one task among pairs, nll, asr, tts and continue; likelihoods by this version."
+            )
+        for name in names:
+            found = compare(a, b, name)
+            v = found.value
+            form = "+.4f" if name in ("similarity", "gen_nll") or "nll" in a else "+.1%"
+            print(f"{name}: {v.value:{form}} ({v.low:{form}} to {v.high:{form}}), p = {found.p_value:.4f}")
 
 
 def main(argv: list[str]) -> None:

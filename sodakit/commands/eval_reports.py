@@ -46,7 +46,7 @@ class TextBenchmarks(ModelOptions):
                 if not metric.endswith("_stderr"):
                     spread = values.get(f"{metric}_stderr", float("nan"))
                     print(
-                        f"{task} {metric}: {value:.4f} ± {spread:.4f} ({result['num_questions'][task]} questions)"
+                        f"{task} {metric}: {value:.4f} ± {spread:.4f} ({result['num_questions'].get(task, 'all')} questions)"
                     )
 
 
@@ -94,11 +94,8 @@ class Page:
         from sodakit.eval.results import load_result
 
         results = [load_result(path) for path in self.results]
-        outputs = {
-            result["task"]: path.with_suffix("")
-            for path, result in zip(self.results, results, strict=True)
-            if (path.with_suffix("") / "outputs.json").exists()
-        }
+        folders = [path.with_suffix("") for path in self.results]
+        outputs = [folder if (folder / "outputs.json").exists() else None for folder in folders]
         checks = check(self.published, results) if self.published else ()
         result_page(results, outputs, self.title, checks).write(self.out)
         say(f"Written to {self.out}.")

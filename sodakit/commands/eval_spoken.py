@@ -72,9 +72,9 @@ class Asr(ModelOptions):
             max_new_tokens=self.max_new_tokens,
             seed=self.seed,
         )
-        name = "asr" if self.shots == 0 else f"asr_{self.shots}shot"
-        outputs, settings = transcribe_cases(self.load(), cases, self.out / name, config, shots)
-        _finish(transcription_result(settings, cases, outputs, self.normaliser), self.out / f"{name}.json")
+        outputs, settings = transcribe_cases(self.load(), cases, self.out / config.task, config, shots)
+        result = transcription_result(settings, cases, outputs, self.normaliser)
+        _finish(result, self.out / f"{config.task}.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +108,8 @@ class Tts(ModelOptions, JudgeOptions):
         cases = read_voice_cases(self.data, self.limit)
         config = SpeakConfig(temperature=self.temperature, top_p=self.top_p, max_s=self.max_s, seed=self.seed)
         outputs, settings = speak_cases(self.load(), cases, self.out / "tts", config)
-        judge = self.recogniser([case.text for case in cases], self.out, self.model)
+        texts, speakers = [case.text for case in cases], [case.speaker for case in cases]
+        judge = self.recogniser(texts, self.out, self.model, speakers)
         result = speech_result(settings, cases, outputs, judge, self.speakers(), self.normaliser)
         _finish(result, self.out / "tts.json")
 
@@ -163,7 +164,8 @@ class Continue(ModelOptions, JudgeOptions):
         config = replace(chosen.config, seed=self.seed, **changes)
         cases = read_recordings(self.data, self.limit)
         outputs, settings = continue_cases(self.load(), cases, self.out / "continuation", config)
-        judge = self.recogniser([case.text for case in cases], self.out, self.model)
+        texts, speakers = [case.text for case in cases], [case.speaker for case in cases]
+        judge = self.recogniser(texts, self.out, self.model, speakers)
         text_model = None
         if self.text_model is not None:
             text_model = TextModel.load(

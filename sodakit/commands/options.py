@@ -57,12 +57,16 @@ class JudgeOptions:
             device=self.judge_device,
         )
 
-    def recogniser(self, texts: Sequence[str], out: Path, model: Path | None) -> "Judge":
+    def recogniser(
+        self, texts: Sequence[str], out: Path, model: Path | None, speakers: Sequence[str] = ()
+    ) -> "Judge":
         """The recogniser named, or the small one beside the model, or one trained on the built-in voices."""
         from sodakit.eval.default_judge import default_judge
 
         named = self.named_recogniser()
-        return default_judge(texts, out / "judge.safetensors", beside=model) if named is None else named
+        if named is not None:
+            return named
+        return default_judge(texts, out / "judge.safetensors", beside=model, speakers=speakers)
 
     def speakers(self) -> "SpeakerJudge":
         """The speaker judge named, or the one without weights."""

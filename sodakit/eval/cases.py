@@ -47,13 +47,20 @@ class VoiceCase:
     prompt_text: str = ""
     prompt: Path | None = None
     """A recording of the voice; None lets the model pick one."""
+    prompt_name: str = ""
+    """What the list calls the prompt."""
     original: Path | None = None
     """The sentence spoken by a person, where there is such a recording."""
 
     @property
     def voice(self) -> str:
         """Whose voice, as far as the list tells: cases of one prompt are resampled together."""
-        return self.prompt.name if self.prompt else self.id
+        return self.prompt_name or (self.prompt.name if self.prompt else self.id)
+
+    @property
+    def speaker(self) -> str:
+        """The folder of the prompt: the speaker's name in sets that have a folder for each."""
+        return self.prompt.parent.name if self.prompt else ""
 
 
 def read_recordings(folder: Path | str, limit: int | None = None) -> list[Recording]:
@@ -93,14 +100,20 @@ def read_voice_cases(source: Path | str, limit: int | None = None) -> list[Voice
 
 
 def cases_digest(cases: Sequence[Recording] | Sequence[VoiceCase]) -> str:
-    """Digest of every text and sound."""
+    """Digest of every text and sound; of sounds inside archives and tables, of their names and sizes."""
     parts: list[bytes | str] = []
+    files: dict[Path, None] = {}
     for case in cases:
         if isinstance(case, Recording):
             parts += [case.id, case.text, case.item.fingerprint()]
+            if case.item.audio is not None:
+                files[case.item.audio] = None  # many cases may be cut from one
         else:
             parts += [case.id, case.text, case.prompt_text]
-            parts += [p.read_bytes() if p and p.exists() else "" for p in (case.prompt, case.original)]
+            parts += [
+                digest(p.read_bytes()) if p and p.exists() else "" for p in (case.prompt, case.original)
+            ]
+    parts += [digest(path.read_bytes()) for path in files if path.exists()]
     return digest(*parts)
 
 
@@ -137,6 +150,7 @@ def _voice_case(path: Path, number: int, line: str) -> VoiceCase:
         text=text,
         prompt_text=prompt_text,
         prompt=path.parent / prompt,
+        prompt_name=prompt,
         original=original if original.exists() else None,
     )
 

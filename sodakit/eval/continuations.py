@@ -37,6 +37,7 @@ from sodakit.eval.spoken_scores import (
     is_audible,
     likeness,
     mean_estimate,
+    word_rates,
 )
 from sodakit.eval.text_model import Likelihood, TextModel
 from sodakit.eval.voiceprints import SpeakerJudge
@@ -126,7 +127,8 @@ def continuation_result(
             "similarity_without_failures": mean_estimate(alike, clusters),
             **_shares(outputs, made, clusters),
             "originals": _word_scores(own, clusters)
-            | {"similarity": mean_estimate(likeness(speakers, endings, openings), clusters)},
+            | {"similarity": mean_estimate(likeness(speakers, endings, openings), clusters)}
+            | _judged_originals(judge, cases, originals, clusters),
             **ends(outputs),
         },
         "failures": failures(outputs),
@@ -147,6 +149,18 @@ def continuation_result(
             )
         ],
     }
+
+
+def _judged_originals(
+    judge: Judge, cases: Sequence[Recording], originals: Sequence[Wave | None], clusters: Sequence[str]
+) -> dict[str, Any]:
+    """The judge's own word errors on the whole recordings."""
+    there = [n for n, wave in enumerate(originals) if is_audible(wave)]
+    if not there:
+        return {}
+    heard = heard_texts(judge, [originals[n] for n in there])
+    rates = word_rates([cases[n].text for n in there], heard, [clusters[n] for n in there], "sodakit")
+    return {"wer_micro": plain_estimate(rates.micro)}
 
 
 # ------------------------------------------------------------------------------------------------- words

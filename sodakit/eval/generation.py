@@ -45,6 +45,11 @@ class TranscribeConfig:
     seed: int = 42
     """Of the choice of examples and of sampling."""
 
+    @property
+    def task(self) -> str:
+        """What the score is called: with examples it is another than without."""
+        return f"asr_{self.num_shots}shot" if self.num_shots else "asr"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SpeakConfig:
@@ -53,7 +58,7 @@ class SpeakConfig:
     temperature: float = 0.9
     top_p: float = 0.8
     max_s: float = 15.0
-    """Longest speech, in seconds: 1,500 tokens of the published codec."""
+    """Longest speech, in seconds, to a whole frame: 188 of the published codec, 1,504 tokens."""
     seed: int = 42
 
 
@@ -122,7 +127,7 @@ def transcribe_cases(
             num_tokens=len(completion.ids_T),
         )
 
-    settings = _settings(model, "asr", cases, asdict(config)) | {"shots": cases_digest(shots)}
+    settings = _settings(model, config.task, cases, asdict(config)) | {"shots": cases_digest(shots)}
     make = partial(_answer, model, cases, prompt, request, output)
     return generate_folder(len(cases), make, folder, settings, part_items=part_items), settings
 

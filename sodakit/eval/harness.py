@@ -151,6 +151,7 @@ def text_result(
         "tasks": list(tasks),
         "settings": {"num_shots": num_shots, "limit": limit, "seed": seed},
         "model": model_fingerprint(model.model),
+        "precision": str(next(model.model.parameters()).dtype).removeprefix("torch."),
         "vocabulary": model.vocabulary.fingerprint,
         "task_versions": found["versions"],
         "versions": provenance(),

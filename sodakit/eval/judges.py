@@ -102,9 +102,10 @@ class CtcJudge:
 
     @property
     def name(self) -> str:
-        """For example `CTC judge (1.8M parameters, 72 words, lexicon)`."""
+        """For example `CTC judge (no download, taught 72 words, 1.8M parameters, lexicon)`."""
         count = sum(parameter.numel() for parameter in self.recogniser.parameters())
-        return f"CTC judge ({format_count(count)} parameters, {len(self.words)} words, {self.decoding})"
+        size = f"taught {len(self.words)} words, {format_count(count)} parameters"
+        return f"CTC judge (no download, {size}, {self.decoding})"
 
     @cached_property
     def fingerprint(self) -> str:

@@ -58,6 +58,8 @@ class Likelihood:
     num_utterances: int
     audio_s: float
     """Seconds of audio scored in each view."""
+    recordings: dict[str, dict[str, tuple[float, int]]]
+    """By variant and recording: nats and tokens, which is what a paired test resamples."""
 
 
 def store_likelihood(
@@ -128,11 +130,14 @@ def likelihood(
     view_P, utterance_P = view_I[table.item_P], number_I[table.item_P]
     given_P = (table.position_P == 1) | (table.kind_P == EDGE)
     recordings = [u.recording for u in utterances]
-    variants, num_tokens = {}, {}
+    variants, num_tokens, by_recording = {}, {}, {}
     for name, (view, tokens) in VARIANTS.items():
         rows_P = (view_P == VIEWS.index(view)) & ~given_P & _wanted(table, vocabulary, tokens)
-        variants[name] = _mean_nats(table, rows_P, utterance_P, recordings, draws)
-        num_tokens[name] = int(rows_P.sum())
+        sums = _sums(table, rows_P, utterance_P, recordings)
+        means = [nats / tokens for nats, tokens in sums.values()]
+        weights = [tokens for _, tokens in sums.values()]
+        variants[name] = estimate(means, list(sums), weights=weights, draws=draws)
+        num_tokens[name], by_recording[name] = sum(weights), sums
     kinds = {
         view: _kind_means(table, (view_P == n) & ~given_P, vocabulary, num_codebooks)
         for n, view in enumerate(VIEWS)
@@ -144,7 +149,7 @@ def likelihood(
         if view != "text_only"
     }
     audio_s = sum(u.codes_KF.shape[1] for u in utterances) / frame_rate_hz
-    return Likelihood(variants, kinds, bits, num_tokens, len(utterances), audio_s)
+    return Likelihood(variants, kinds, bits, num_tokens, len(utterances), audio_s, by_recording)
 
 
 def _utterances(
@@ -204,17 +209,18 @@ def _wanted(table: TokenTable, vocabulary: Vocabulary, tokens: str) -> np.ndarra
     return table.kind_P == (AUDIO if tokens == "audio" else TEXT)
 
 
-def _mean_nats(
-    table: TokenTable, rows_P: np.ndarray, utterance_P: np.ndarray, recordings: Sequence[str], draws: int
-) -> Estimate:
-    # Sums per utterance: what is resampled is recordings, and a token mean is a ratio of two sums.
-    nats_U = np.bincount(utterance_P[rows_P], -table.logprob_P[rows_P].astype(np.float64), len(recordings))
-    tokens_U = np.bincount(utterance_P[rows_P], minlength=len(recordings))
-    there = tokens_U > 0
-    clusters = [r for r, t in zip(recordings, there, strict=True) if t]
-    if not clusters:
+def _sums(
+    table: TokenTable, rows_P: np.ndarray, utterance_P: np.ndarray, recordings: Sequence[str]
+) -> dict[str, tuple[float, int]]:
+    """Nats and tokens of each recording that has some."""
+    names, recording_U = np.unique(recordings, return_inverse=True)
+    recording_P = recording_U[utterance_P[rows_P]]
+    nats_R = np.bincount(recording_P, -table.logprob_P[rows_P].astype(np.float64), len(names))
+    tokens_R = np.bincount(recording_P, minlength=len(names))
+    if not tokens_R.any():
         raise ConfigError("Not one token of a variant was scored. Are the utterances without text or audio?")
-    return estimate(nats_U[there] / tokens_U[there], clusters, weights=tokens_U[there], draws=draws)
+    found = zip(names.tolist(), nats_R.tolist(), tokens_R.tolist(), strict=True)
+    return {name: (nats, tokens) for name, nats, tokens in found if tokens}
 
 
 def _kind_means(
@@ -235,4 +241,5 @@ def _plain(found: Likelihood) -> dict[str, Any]:
         "bits_per_audio_s": found.bits_per_audio_s,
         "num_utterances": found.num_utterances,
         "audio_s": found.audio_s,
+        "recordings": found.recordings,
     }

@@ -124,6 +124,13 @@ def score_pairs(
     """
     if len({p.name for p in policies}) != len(policies) or not policies:
         raise ConfigError("Name each policy once, and at least one.")
+    unmarked = sum(not marks_ending(pair) for pair in pairs)
+    by_ending = [p.name for p in policies if p.span == "ending"]
+    if unmarked and by_ending:
+        raise ConfigError(
+            f"{', '.join(by_ending)} counts endings alone, and {unmarked} of {len(pairs)} pairs do not say where theirs "
+            "begins. Choose policies that count the whole, or build the pairs with `sodakit eval build`."
+        )
     settings = _settings(model, task, pairs)
     run = partial(_table, model, task, pairs, Path(folder), settings, part_pairs, row_tokens)
     tables: dict[float | None, TokenTable] = {}
@@ -132,6 +139,11 @@ def score_pairs(
         tables[max_s] = whole if whole is not None and not _cuts(whole, model, max_s) else run(max_s)
     scores = {p.name: judge(tables[p.max_s], pairs, p) for p in policies}
     return _result(settings, pairs, scores)
+
+
+def marks_ending(pair: Pair) -> bool:
+    """Whether every side says where its ending begins: a time in a sound, a common beginning of a text."""
+    return all(side.prefix or side.ending_start_s is not None for side in pair.sides)
 
 
 def judge(table: TokenTable, pairs: Sequence[Pair], policy: Policy) -> PairScore:
@@ -174,12 +186,14 @@ def token_items(
     lower_case: bool = False,
     max_s: float | None = None,
 ) -> list[TokenItem]:
-    """BOS and one span between its markers for each side; sides that cannot be read are left out.
+    """BOS and one span between its markers for each side; sides that cannot be read, or are longer than the model's
+    context, are left out: what they are worth is the policy's decision.
 
     A spoken ending begins with the frame in which it starts, a written one with its first token.
     """
     if not speech:
-        return [_text_item(model, name, side, lower_case) for name, side in sides if side.text]
+        texts = [_text_item(model, name, side, lower_case) for name, side in sides if side.text]
+        return [item for item in texts if len(item.ids_T) <= model.model.config.context]
     rate_hz = model.codec.spec.sample_rate_hz
     waves = [(name, side, wave) for name, side in sides if (wave := _readable(side, max_s)) is not None]
     codes = model.codec.encode_batch([resample(wave, rate_hz).samples_S for _, _, wave in waves])
@@ -190,7 +204,7 @@ def token_items(
         start_s = side.ending_start_s
         ending = None if start_s is None else 2 + int(start_s * frame_rate_hz + 1e-6) * template.num_codebooks
         items.append(TokenItem(name, ids_T, ending))
-    return items
+    return [item for item in items if len(item.ids_T) <= model.model.config.context]
 
 
 def _by_part(
@@ -286,6 +300,8 @@ def _result(settings: dict[str, Any], pairs: Sequence[Pair], scores: dict[str, P
                 "id": q.id,
                 "part": q.part,
                 "voice": q.voice,
+                "type": q.type,
+                "subtype": q.subtype,
                 "cluster": q.cluster,
                 "answers": {name: s.answers[n] for name, s in scores.items() if n in s.answers},
             }

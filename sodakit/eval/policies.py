@@ -249,8 +249,9 @@ def answer(question: Question, scores: Mapping[str, float], policy: Policy) -> f
     if np.isnan([right, *wrong]).any():
         if policy.missing == "error":
             raise ConfigError(
-                f"Pair {question.id} ({question.part or 'only part'}) has no score for every side: a clip is "
-                "missing, empty or unreadable. Repair it, or choose missing=skip or missing=worst."
+                f"Pair {question.id} ({question.part or 'only part'}) has no score for every side: a clip is missing, "
+                "empty, unreadable, or longer than the model's context. Repair it, cut clips with --max-s, or choose "
+                "--missing skip or worst."
             )
         return None if policy.missing == "skip" else 0.0
     best = max(wrong)

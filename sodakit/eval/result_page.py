@@ -26,26 +26,26 @@ _TITLES = {
 
 def result_page(
     results: Sequence[Mapping[str, Any]],
-    outputs: Mapping[str, Path],
+    outputs: Sequence[Path | None],
     title: str,
     checks: Sequence[Check] = (),
 ) -> Report:
     """The page of some results.
 
     Args:
-        outputs: by task, the folder with its outputs, where there is one.
+        outputs: of each, the folder with what the model wrote or said, where there is one.
         checks: published scores beside ours.
     """
     report = Report(title, f"{len(results)} results")
-    for result in results:
+    for result, folder in zip(results, outputs, strict=True):
         name = result["task"]
         report.section(_TITLES.get(name, name))
         report.table(("Score", "Value", "95 % interval", "Items"), _rows(result), _caption(result))
         if result.get("failures"):
             failed = [(failure["id"], failure["problem"]) for failure in result["failures"]]
             report.table(("Item", "Problem"), failed, "Outputs that failed; each counts as an error")
-        if name in outputs and "items" in result:
-            _items(report, result, read_outputs(outputs[name]))
+        if folder is not None and "items" in result:
+            _items(report, result, read_outputs(folder))
     if checks:
         rows = [
             (
@@ -126,15 +126,12 @@ def _items(report: Report, result: Mapping[str, Any], outputs: Sequence[Output])
         return
     scored = [item for item in result["items"] if "words" in item]
     order = sorted(scored, key=lambda item: (-item["errors"] / max(1, item["words"]), item["id"]))
-    middle = len(order) // 2
-    chosen = {"Worst": order[:HEARD], "Typical": order[max(HEARD, middle - HEARD // 2) : middle + HEARD // 2]}
-    for kind, items in chosen.items():
+    audible = [item for item in order if len(_samples(by_id.get(item["id"])))]
+    for kind, items in _worst_and_typical(audible, "Worst").items():
         for item in items:
-            output = by_id.get(item["id"])
-            errors = _errors(item)
-            if output is not None and output.wave is not None and len(output.wave.samples_S):
-                clip = Clip(f"{kind}: {item['id']}", output.wave, errors)
-                report.audio_row(item["reference"], [clip])
+            wave = by_id[item["id"]].wave
+            assert wave is not None, "it has samples"
+            report.audio_row(item["reference"], [Clip(f"{kind}: {item['id']}", wave, _errors(item))])
     if scored:
         report.text("Transcripts, the worst first.")
         report.transcripts([_errors(item) for item in order[:40]])
@@ -145,15 +142,22 @@ def _continuations(report: Report, items: Sequence[Mapping[str, Any]], outputs: 
     scored = "gen_nll" if any(item["gen_nll"] is not None for item in items) else "auto_bleu"
     there = [item for item in items if item[scored] is not None and len(_samples(outputs.get(item["id"])))]
     order = sorted(there, key=lambda item: (-item[scored], item["id"]))
-    middle = len(order) // 2
     worst = "Least likely" if scored == "gen_nll" else "Most repetitive"
-    chosen = {worst: order[:HEARD], "Typical": order[max(HEARD, middle - HEARD // 2) : middle + HEARD // 2]}
-    for kind, members in chosen.items():
+    for kind, members in _worst_and_typical(order, worst).items():
         for item in members:
             wave = outputs[item["id"]].wave
             assert wave is not None, "it has samples"
             said = " → ".join(text for text in (item["prompt"], item["heard"]) if text)
             report.audio_row(said or item["id"], [Clip(f"{kind}: {item['id']}", wave)])
+
+
+def _worst_and_typical(
+    order: Sequence[Mapping[str, Any]], worst: str
+) -> dict[str, Sequence[Mapping[str, Any]]]:
+    """The first of the items, which come the worst first, and some around the middle."""
+    middle = len(order) // 2
+    typical = order[max(HEARD, middle - HEARD // 2) : middle + HEARD // 2]
+    return {worst: order[:HEARD], "Typical": typical}
 
 
 def _samples(output: Output | None) -> np.ndarray:
@@ -170,7 +174,17 @@ def _facts(result: Mapping[str, Any]) -> dict[str, object]:
     """Everything flat in a result: fingerprints, settings, versions."""
     facts: dict[str, object] = {}
     for name, value in result.items():
-        if name in ("scores", "items", "questions", "failures", "nll", "kinds", "utterances", "shards"):
+        if name in (
+            "scores",
+            "items",
+            "questions",
+            "failures",
+            "nll",
+            "kinds",
+            "utterances",
+            "shards",
+            "recordings",
+        ):
             continue
         facts |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
     return facts

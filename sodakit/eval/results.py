@@ -2,7 +2,7 @@
 
 import platform
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,7 +18,10 @@ from sodakit.files import read_json, write_json
 DRAWS = 2000
 """Bootstrap draws behind an interval."""
 _DRAWS_AT_ONCE = 100
-_PACKAGES = ("torch", "numpy", "scipy", "transformers", "tokenizers", "pyarrow", "soundfile", "soxr")
+_PACKAGES = (
+    "torch", "numpy", "scipy", "transformers", "tokenizers", "pyarrow", "soundfile", "soxr",
+    "jiwer", "sacrebleu", "lm_eval", "faster-whisper", "ctranslate2",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,8 @@ def estimate(
         np.bincount(place_I, w, num_clusters * num_types).reshape(num_clusters, num_types)
         for w in (value_I * weight_I, weight_I)
     )
-    low, high = np.quantile(_draw(sums, counts, draws, seed), [0.025, 0.975])
+    means = [_mean_of_means(drawn @ sums, drawn @ counts) for drawn in _drawn(num_clusters, draws, seed)]
+    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
     return Estimate(
         _mean_of_means(sums.sum(0)[None], counts.sum(0)[None])[0].item(),
         float(low),
@@ -99,26 +103,36 @@ def estimate(
 
 @dataclass(frozen=True)
 class Difference:
-    """One set of answers against another to the same questions."""
+    """One model's score against another's on the same items."""
 
     value: Estimate
-    """Accuracy of the first minus that of the second."""
+    """Score of the first minus that of the second."""
     p_value: float
-    """Two-sided, by flipping the sign of whole clusters."""
+    """Two-sided, by exchanging the two models in whole clusters."""
 
 
-COMPARED = ("task", "data_digest", "normaliser", "judge", "speaker_judge", "text_model", "judged")
+COMPARED = (
+    "task",
+    "data_digest",
+    "shards",
+    "utterances",
+    "normaliser",
+    "judge",
+    "speaker_judge",
+    "text_model",
+    "judged",
+)
 """What two results must have in common for a paired test to mean anything."""
 
 
 def compare(first: Mapping[str, Any], second: Mapping[str, Any], name: str, *, seed: int = 0) -> Difference:
-    """The paired difference of two results in one score: a policy's accuracy, `wer`, `similarity`, of continuations
-    also `gen_nll` and `auto_bleu`.
+    """The paired difference of two results in one score, averaged as the score itself is.
 
     Args:
-        name: one of `comparable(first)`. `wer` is all errors over all words, `gen_nll` all nats over all tokens.
+        name: one of `comparable(first)`: a policy; a variant of likelihood; `wer`, all errors over all words;
+            `similarity`; of continuations also `gen_nll`, all nats over all tokens, and `auto_bleu`.
     Raises:
-        ConfigError: other tasks, data or judges, no such score, or no item in common.
+        ConfigError: other tasks, data, judges or policies, no such score, or no item in common.
     """
     for field in COMPARED:
         if first.get(field) != second.get(field):
@@ -133,39 +147,50 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], name: str, *, s
             f"The two results share no item under {name!r}; they have {', '.join(comparable(first))} and "
             f"{', '.join(comparable(second))}."
         )
-    differences = np.array([a[key].value - b[key].value for key in shared])
-    weights = np.array([a[key].weight for key in shared])
-    clusters = [a[key].cluster for key in shared]
-    value = estimate(differences, clusters, weights=weights, seed=seed)
-    return Difference(value, _sign_flips(differences * weights, clusters, seed))
+    rules = [result["scores"][name]["policy"] for result in (first, second) if "questions" in result]
+    if rules and rules[0] != rules[1]:
+        raise ConfigError(f"The results have {name} with other settings: {rules[0]} and {rules[1]}.")
+    sides = [[side[key] for key in shared] for side in (a, b)]
+    if rules:
+        sides = [_averaged(side, rules[0]["group"]) for side in sides]
+    return _paired(sides[0], sides[1], seed)
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What one item contributes to a score: the weighted mean of these is the score."""
+    """What one item contributes to a score: sums over items, divided, are the score of a type; types are averaged."""
 
-    value: float
+    total: float
     weight: float
     cluster: str
+    question: Question | None = None
+    """Of pairs: what decides how answers are averaged."""
+    type: str = ""
 
 
 def observations(result: Mapping[str, Any], name: str) -> dict[str, Observation]:
     """The items of a result under one score, by their place or id."""
     if "questions" in result:
         return {
-            str(number): Observation(question["answers"][name], 1.0, question["cluster"])
+            str(number): Observation(float(answer), 1.0, question["cluster"], _question(question))
             for number, question in enumerate(result["questions"])
-            if question["answers"].get(name) is not None
+            if (answer := question["answers"].get(name)) is not None
         }
+    if "nll" in result:
+        sums = result.get("recordings", {}).get(name, {})
+        return {key: Observation(nats, float(tokens), key) for key, (nats, tokens) in sums.items()}
     found = {}
     for item in result.get("items", ()):
+        value = item.get(name)
         if name == "wer" and item.get("words"):
-            value, weight = item["errors"] / item["words"], float(item["words"])
-        elif name != "wer" and isinstance(item.get(name), int | float):
-            value, weight = float(item[name]), float(item["tokens"]) if name == "gen_nll" else 1.0
+            total, weight = float(item["errors"]), float(item["words"])
+        elif name == "gen_nll" and value is not None:
+            total, weight = value * item["tokens"], float(item["tokens"])
+        elif name != "wer" and isinstance(value, int | float):
+            total, weight = float(value), 1.0
         else:
             continue
-        found[item["id"]] = Observation(value, weight, item["cluster"])
+        found[item["id"]] = Observation(total, weight, item["cluster"])
     return found
 
 
@@ -173,8 +198,57 @@ def comparable(result: Mapping[str, Any]) -> list[str]:
     """Names of the scores of a result that two models can be compared by."""
     if "questions" in result:
         return list(result["scores"])
-    names = ("wer", "similarity", "gen_nll", "auto_bleu")
+    names = tuple(result.get("nll", ())) or ("wer", "similarity", "gen_nll", "auto_bleu")
     return [name for name in names if observations(result, name)]
+
+
+def _question(plain: Mapping[str, Any]) -> Question:
+    if "type" not in plain:
+        raise ConfigError(
+            "A result without the types of its pairs, by an older version. Run the same `sodakit eval pairs` again: "
+            "log-probabilities are kept, only the averages are made anew."
+        )
+    labels = {field: plain[field] for field in ("id", "part", "voice", "type", "subtype")}
+    return Question(right="", wrong=(), source=plain["cluster"], **labels)
+
+
+def _averaged(side: Sequence[Observation], group: Group) -> list[Observation]:
+    """Answers of one model averaged within a pair where the policy does, each with its type."""
+    questions = [o.question for o in side if o.question is not None]
+    units = zip(*_units(questions, [o.total for o in side], group), strict=True)
+    return [Observation(value, 1.0, cluster, type=kind) for value, cluster, kind in units]
+
+
+def _paired(first: Sequence[Observation], second: Sequence[Observation], seed: int) -> Difference:
+    cluster_I, num_clusters = _numbers([o.cluster for o in first])
+    type_I, num_types = _numbers([o.type for o in first])
+
+    def by_cluster(values: list[float]) -> np.ndarray:
+        cells = np.bincount(cluster_I * num_types + type_I, values, num_clusters * num_types)
+        return cells.reshape(num_clusters, num_types)
+
+    a, a_weight, b, b_weight = (
+        by_cluster([getattr(o, field) for o in side])
+        for side in (first, second)
+        for field in ("total", "weight")
+    )
+
+    def difference(own_DC: np.ndarray, other_DC: np.ndarray) -> np.ndarray:
+        """A model with `own` of its clusters and `other` of the second's, minus one with the opposite."""
+        one = _mean_of_means(own_DC @ a + other_DC @ b, own_DC @ a_weight + other_DC @ b_weight)
+        return one - _mean_of_means(own_DC @ b + other_DC @ a, own_DC @ b_weight + other_DC @ a_weight)
+
+    nothing = np.zeros((1, num_clusters))
+    observed = difference(nothing + 1, nothing)[0].item()
+    drawn = [difference(taken, 0 * taken) for taken in _drawn(num_clusters, DRAWS, seed)]
+    low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975])
+    rng = np.random.default_rng(seed)
+    exchanges = [rng.integers(0, 2, (_DRAWS_AT_ONCE, num_clusters)) for _ in range(100)]
+    by_chance = np.concatenate([difference(1 - exchanged, exchanged) for exchanged in exchanges])
+    # The observed assignment is one of the possible ones.
+    p_value = (1 + (np.abs(by_chance) >= abs(observed) - 1e-12).sum()) / (1 + len(by_chance))
+    estimated = Estimate(observed, float(low), float(high), len(first), num_clusters)
+    return Difference(estimated, float(p_value))
 
 
 def provenance() -> dict[str, Any]:
@@ -273,30 +347,13 @@ def _numbers(names: Sequence[str]) -> tuple[np.ndarray, int]:
     return numbers, len(known)
 
 
-def _draw(sums: np.ndarray, counts: np.ndarray, draws: int, seed: int) -> np.ndarray:
-    # How often each cluster is drawn is all that matters, so a draw is one row of multinomial counts.
-    rng = np.random.default_rng(seed)
-    clusters = len(sums)
-    values = []
+def _drawn(num_clusters: int, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each cluster is drawn, a row for each draw: that is all that matters of a bootstrap."""
+    rng, shares = np.random.default_rng(seed), np.full(num_clusters, 1 / num_clusters)
     for first in range(0, draws, _DRAWS_AT_ONCE):
-        drawn = rng.multinomial(
-            clusters, np.full(clusters, 1 / clusters), size=min(_DRAWS_AT_ONCE, draws - first)
-        )
-        values.append(_mean_of_means(drawn @ sums, drawn @ counts))
-    return np.concatenate(values)
+        yield rng.multinomial(num_clusters, shares, size=min(_DRAWS_AT_ONCE, draws - first))
 
 
 def _mean_of_means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     means = np.divide(sums, counts, out=np.full_like(sums, np.nan, dtype=np.float64), where=counts > 0)
     return np.nanmean(means, axis=1)
-
-
-def _sign_flips(differences: Sequence[float], clusters: Sequence[str], seed: int) -> float:
-    cluster_I, num_clusters = _numbers(clusters)
-    sums = np.bincount(cluster_I, np.asarray(differences, np.float64), num_clusters)
-    rng = np.random.default_rng(seed)
-    flipped = np.concatenate(
-        [np.abs(rng.choice([-1.0, 1.0], (100, num_clusters)) @ sums) for _ in range(100)]
-    )
-    # The observed signs are one of the possible ones.
-    return float((1 + (flipped >= abs(sums.sum()) - 1e-9).sum()) / (1 + len(flipped)))

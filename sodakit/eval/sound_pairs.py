@@ -156,10 +156,18 @@ class _Studio:
         shaped[len(shaped) - len(ramp) :] *= ramp[::-1].astype(np.float32)
         return shaped
 
-    def crossed(self, number: int, first: tuple[Clip, Clip], second: tuple[Clip, Clip]) -> list[Draft] | None:
-        """The two pairs of one crossing; None if a trivial cue would gain by them."""
+    def crossed(
+        self, number: int, origin: Sequence[str], first: tuple[Clip, Clip], second: tuple[Clip, Clip]
+    ) -> list[Draft] | None:
+        """The two pairs of one crossing; None if a trivial cue would gain by them.
+
+        Args:
+            origin: speakers, recordings or sounds that tell crossings apart; those of equal origin are no independent
+                evidence, and are resampled together.
+        """
+        source = f"{self.part}: {' + '.join(sorted(origin))}"
         drafts = [
-            Draft(id=f"{number:04d}{letter}", part=self.part, sides=sides, source=f"{self.part}-{number:04d}")
+            Draft(id=f"{number:04d}{letter}", part=self.part, sides=sides, source=source)
             for letter, sides in (("a", first), ("b", second))
         ]
         gains = np.sum([draft.cue_signs() for draft in drafts], axis=0)
@@ -195,10 +203,14 @@ def _pairs_of_speakers(studio: _Studio, *, other_gender: bool) -> Iterator[Draft
         # Voices of one gender where there are some: else the part would be half a gender test.
         alike = [(a, b) for a in names for b in names if a != b and gender[a] == gender[b]]
         allowed = alike or [(a, b) for a in names for b in names if a != b]
+    # And of one corpus where there are some: else microphone and file format would tell them apart.
+    corpus = {name: items[0].source for name, items in by_speaker.items()}
+    allowed = [(a, b) for a, b in allowed if corpus[a] == corpus[b]] or allowed
 
     def make(number: int) -> list[Draft] | None:
         halves = []
-        for name in studio.pick(allowed):
+        couple = studio.pick(allowed)
+        for name in couple:
             items = by_speaker[name]
             first = int(studio.rng.integers(len(items)))
             # Two recordings where there are two; of one recording, two stretches.
@@ -210,6 +222,7 @@ def _pairs_of_speakers(studio: _Studio, *, other_gender: bool) -> Iterator[Draft
         a1, a2, b1, b2 = found
         return studio.crossed(
             number,
+            couple,
             (studio.join(a1, a2), studio.join(a1, b2)),
             (studio.join(b1, b2), studio.join(b1, a2)),
         )
@@ -219,12 +232,13 @@ def _pairs_of_speakers(studio: _Studio, *, other_gender: bool) -> Iterator[Draft
 
 def _rooms(studio: _Studio) -> Iterator[Draft]:
     def make(number: int) -> list[Draft] | None:
-        speech_S = studio.active(studio.pick(studio.sources.recordings), 2 * studio.segment)
+        recording = studio.pick(studio.sources.recordings)
+        speech_S = studio.active(recording, 2 * studio.segment)
         if speech_S is None:
             return None
         rooms = studio.rng.permutation(len(studio.sources.rooms))[:2]
         one, two = (_in_room(speech_S, studio.samples(studio.sources.rooms[int(r)])) for r in rooms)
-        return _crossed_halves(studio, number, one, two)
+        return _crossed_halves(studio, number, recording.id, one, two)
 
     return studio.repeat(make)
 
@@ -249,21 +263,25 @@ def _backgrounds(studio: _Studio, *, same_label: bool) -> Iterator[Draft]:
         return [studio.sources.noises[int(n)] for n in studio.rng.permutation(len(studio.sources.noises))[:2]]
 
     def make(number: int) -> list[Draft] | None:
-        speech_S = studio.active(studio.pick(studio.sources.recordings), 2 * studio.segment)
+        recording = studio.pick(studio.sources.recordings)
+        speech_S = studio.active(recording, 2 * studio.segment)
         noises = [[studio.active(n, studio.segment, loop=True) for _ in range(2)] for n in two_noises()]
         if speech_S is None or any(part is None for parts in noises for part in parts):
             return None
         one, two = (_mix(studio, speech_S, parts) for parts in noises)
-        return _crossed_halves(studio, number, one, two)
+        return _crossed_halves(studio, number, recording.id, one, two)
 
     return studio.repeat(make)
 
 
-def _crossed_halves(studio: _Studio, number: int, one: np.ndarray, two: np.ndarray) -> list[Draft] | None:
+def _crossed_halves(
+    studio: _Studio, number: int, recording: str, one: np.ndarray, two: np.ndarray
+) -> list[Draft] | None:
     """The same speech in two surroundings, halves exchanged."""
     cut = studio.segment
     return studio.crossed(
         number,
+        [recording],
         (studio.join(one[:cut], one[cut:]), studio.join(one[:cut], two[cut:])),
         (studio.join(two[:cut], two[cut:]), studio.join(two[:cut], one[cut:])),
     )
@@ -301,7 +319,7 @@ def _alignment(studio: _Studio) -> Iterator[Draft]:
             [studio.clip(_mix(studio, spoken, [stretch[: len(spoken)]]), text) for stretch in stretches]  # type: ignore[index]
             for spoken, text in zip(speech, texts, strict=True)
         ]
-        return studio.crossed(number, (clips[0][0], clips[0][1]), (clips[1][1], clips[1][0]))
+        return studio.crossed(number, chosen, (clips[0][0], clips[0][1]), (clips[1][1], clips[1][0]))
 
     with Synthesizer() as synthesizer:
         yield from studio.repeat(make)

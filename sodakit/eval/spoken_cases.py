@@ -1,7 +1,7 @@
 """Sentences in the built-in voices, as a folder that `eval asr` and `eval tts` read alike.
 
     FOLDER/
-      audio/0000.wav …
+      audio/VOICE/0000.wav …
       manifest.jsonl    audio, text, speaker, language, duration_s
       meta.lst          seed-tts-eval's columns: each sentence after another one in the same voice; last its own sound
       build.json        settings and a digest of all sound and text
@@ -28,7 +28,7 @@ from sodakit.store.reader import StoreReader
 from sodakit.voices.catalogue import SEEN_VOICES
 from sodakit.voices.espeak import Synthesizer, Voice
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,10 +116,10 @@ def _write_sounds(
             if not 0 < speech.duration_s <= config.max_s:
                 continue
             wave = Wave(resample(speech, config.sample_rate_hz).samples_S, config.sample_rate_hz)
-            path = folder / "audio" / f"{number:04d}.wav"
+            path = folder / "audio" / voice.name / f"{number:04d}.wav"
             write_wave(path, wave)
             yield {
-                "audio": f"audio/{path.name}",
+                "audio": path.relative_to(folder).as_posix(),
                 "text": text,
                 "speaker": voice.name,
                 "language": "en",

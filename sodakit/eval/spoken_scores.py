@@ -142,7 +142,8 @@ def speech_result(
         "scores": scores | {"duration_ratio": _length_ratio(outputs, originals, clusters)},
         "failures": failures(outputs),
         "items": [
-            _item(case.id, cluster, output, errors) | ({} if value is None else {"similarity": value})
+            _item(case.id, cluster, output, errors)
+            | ({} if speakers is None else {"similarity": value or 0.0})
             for case, cluster, output, errors, value in zip(
                 cases, clusters, outputs, rates.items, alike, strict=True
             )
@@ -226,10 +227,19 @@ def _own_error(
 ) -> float | None:
     """The speaker judge's equal error rate: is the original by whom the prompt is?"""
     both = [n for n in range(len(cases)) if is_audible(originals[n]) and is_audible(prompts[n])]
-    waves = [w for side in (originals, prompts) for n in both if (w := side[n]) is not None]
-    # The list does not name speakers; a prompt's folder does where sets have one folder for each.
-    names = [str(p.parent) if (p := cases[n].prompt) else "" for n in both] * 2
-    return equal_error_rate(speakers.embed(waves), names) if both else None
+    if not both:
+        return None
+    # The list does not name speakers: a prompt's folder does where sets have one for each, else each prompt is one.
+    in_folders = len({cases[n].speaker for n in both}) > 1
+    names = [cases[n].speaker if in_folders else cases[n].voice for n in both]
+    once = {cases[n].voice: n for n in both}.values()  # prompts recur, and would be compared with themselves
+    waves = [
+        w
+        for side, members in ((originals, both), (prompts, once))
+        for n in members
+        if (w := side[n]) is not None
+    ]
+    return equal_error_rate(speakers.embed(waves), names + [names[both.index(n)] for n in once])
 
 
 def mean_estimate(

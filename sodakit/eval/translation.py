@@ -16,7 +16,8 @@ from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError
 from sodakit.eval.judges import Judge, hear
 from sodakit.eval.normalisers import normaliser
-from sodakit.eval.results import DRAWS, Estimate, estimate, plain_estimate, provenance
+from sodakit.eval.results import DRAWS, Estimate, plain_estimate, provenance
+from sodakit.eval.spoken_scores import mean_estimate
 from sodakit.eval.voiceprints import SpeakerJudge, similarity
 from sodakit.files import digest, read_json_lines
 
@@ -87,9 +88,13 @@ def translation_result(
     }
     clusters = [case.id for case in cases]
     if speakers is not None:
-        scores["similarity"] = _paired_mean(_alike(speakers, outputs, sources), clusters)
+        alike = _alike(speakers, outputs, sources)
+        translated = [n for n, source in enumerate(sources) if source is not None]
+        for name, failed in (("similarity", 0.0), ("similarity_without_failures", None)):
+            kept = [alike[n] for n in translated]
+            scores[name] = mean_estimate(kept, [clusters[n] for n in translated], failed=failed)
     ratios = [a.duration_s / b.duration_s if a and b else None for a, b in zip(outputs, sources, strict=True)]
-    scores["duration_ratio"] = _paired_mean(ratios, clusters)
+    scores["duration_ratio"] = mean_estimate(ratios, clusters)
     there = [n for n, wave in enumerate(spoken) if wave is not None]
     if there:
         own = [written(text) for text in _transcripts(judge, [spoken[n] for n in there])]
@@ -99,7 +104,8 @@ def translation_result(
         }
     return {
         "task": "s2st",
-        "data_digest": digest(*(part for case in cases for part in (case.id, case.reference))),
+        "data_digest": digest(*(part for case in cases for part in _given(case))),
+        "outputs_digest": digest(*(_bytes(case.output) for case in cases)),
         "normaliser": normaliser_name,
         "judge": {"name": judge.name, "fingerprint": judge.fingerprint},
         "speaker_judge": speakers and {"name": speakers.name, "fingerprint": speakers.fingerprint},
@@ -117,6 +123,14 @@ def translation_result(
             for case, reference, text in zip(cases, references, heard, strict=True)
         ],
     }
+
+
+def _given(case: TranslationCase) -> list[bytes | str]:
+    return [case.id, case.reference, _bytes(case.source), _bytes(case.spoken_reference)]
+
+
+def _bytes(path: Path | None) -> bytes:
+    return path.read_bytes() if path is not None and path.exists() else b""
 
 
 def _read(path: Path | None) -> Wave | None:
@@ -139,13 +153,6 @@ def _alike(
         float(similarity(speakers.embed([a]), speakers.embed([b]))[0]) if a and b else None
         for a, b in zip(outputs, sources, strict=True)
     ]
-
-
-def _paired_mean(values: Sequence[float | None], clusters: Sequence[str]) -> dict[str, Any] | None:
-    kept = [n for n, value in enumerate(values) if value is not None]
-    if not kept:
-        return None
-    return plain_estimate(estimate([float(values[n] or 0.0) for n in kept], [clusters[n] for n in kept]))
 
 
 def corpus_score(name: str, heard: Sequence[str], references: Sequence[str], draws: int) -> Estimate:

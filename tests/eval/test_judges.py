@@ -1,8 +1,10 @@
 import dataclasses
 import itertools
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,10 +14,13 @@ from sodakit.audio.files import read_wave, resample
 from sodakit.audio.wave import Wave
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.eval import judges
+from sodakit.eval.default_judge import default_judge
 from sodakit.eval.judges import CtcJudge, HubJudge, hear, train_judge
 from sodakit.eval.recogniser import Lexicon, Recogniser, greedy, log_mels
 from sodakit.eval.words import word_errors
 from sodakit.hardware import torch_threads
+from sodakit.voices.catalogue import SEEN_VOICES, voice
+from sodakit.voices.espeak import Synthesizer
 from tests.eval.small_judges import small_wav2vec2, small_whisper
 
 FSDD = Path(__file__).parents[2] / "../shared/data/fsdd"
@@ -165,6 +170,28 @@ def test_training_repeats_and_learns_sounds_it_was_given() -> None:
     short = [train_judge(waves, texts, seed=3, epochs=2, max_seconds_s=600).fingerprint for _ in range(2)]
     assert short[0] == short[1]
     assert train_judge(waves, texts, seed=4, epochs=2, max_seconds_s=600).fingerprint != short[0]
+
+
+def test_the_default_judge_is_not_taught_the_voice_it_will_be_asked_about_and_never_watches_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its own error would be that of what it has heard before, and a busy machine would make another judge."""
+    taught: dict[str, Any] = {}
+
+    def train(waves: list[Wave], texts: list[str], **settings: Any) -> CtcJudge:
+        taught.update(settings, clips=[(t, w.samples_S.tobytes()) for t, w in zip(texts, waves, strict=True)])
+        return _untrained()
+
+    monkeypatch.setattr("sodakit.eval.default_judge.train_judge", train)
+    texts = ["The lamp is on.", "The radio is off."]
+    speakers = [SEEN_VOICES[0].name, SEEN_VOICES[4].name]
+    judge = default_judge(texts, tmp_path / "judge.safetensors", speakers=speakers)
+    assert taught["max_seconds_s"] == math.inf and "no download" in judge.name
+    with Synthesizer() as synthesizer:
+        for text, name in zip(texts, speakers, strict=True):
+            own = synthesizer.speak(text, voice(name)).wave.samples_S.tobytes()
+            clips = [sound for said, sound in taught["clips"] if said == text]
+            assert len(set(clips)) == len(SEEN_VOICES) - 1 and own not in clips
 
 
 @pytest.mark.parametrize(("max_seconds_s", "least", "most"), [(2.0, 5, 9_000), (1e-6, 5, 5)])

@@ -1,3 +1,4 @@
+import copy
 import json
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sodakit.config import to_plain
 from sodakit.data.language import vocabulary_of
 from sodakit.errors import StoreError
 from sodakit.eval.nll import VARIANTS, Likelihood, store_likelihood
+from sodakit.eval.results import compare
 from sodakit.model.config import model_size
 from sodakit.model.transformer import Transformer
 from sodakit.store.reader import StoreReader
@@ -111,6 +113,23 @@ def test_intervals_hold_the_value_and_count_recordings(found: tuple[Likelihood, 
     for value in found[0].variants.values():
         assert value.low <= value.value <= value.high
         assert value.num_clusters == 4  # six recordings, one of them text alone and one without transcript
+
+
+def test_two_models_are_compared_over_recordings(
+    street: tuple[Transformer, Vocabulary, StoreReader],
+    found: tuple[Likelihood, dict[str, object]],
+    tmp_path: Path,
+) -> None:
+    model, vocabulary, store = street
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other.head_VD.mul_(1.5)
+    its = store_likelihood(other, vocabulary, store, "validation", tmp_path)[1]
+    for name in VARIANTS:
+        difference = compare(its, found[1], name).value
+        expected = its["nll"][name]["value"] - found[0].variants[name].value
+        assert difference.value == pytest.approx(expected) and expected != 0
+        assert difference.low <= difference.value <= difference.high
 
 
 def test_the_result_is_json_and_the_same_twice(

@@ -276,7 +276,7 @@ def test_a_damaged_clip_changes_the_worst_figure_and_not_the_skipped_one(
     assert scores["worst"]["accuracy"]["num_items"] == 4
     assert scores["worst"]["accuracy"]["value"] == pytest.approx(scores["skip"]["accuracy"]["value"] * 3 / 4)
     assert scores["skip"]["num_missing"] == 1
-    with pytest.raises(ConfigError, match="missing, empty or unreadable"):
+    with pytest.raises(ConfigError, match="a clip is missing"):
         score_pairs(model, task("salmon"), pairs, [policy("soda", "salmon")], tmp_path / "out")
 
 
@@ -291,6 +291,31 @@ def test_a_spoken_ending_begins_with_the_frame_it_starts_in(model: SpeechModel, 
     (item,) = token_items(model, [("a", Side(audio=tmp_path / "a.wav", ending_start_s=0.4))], speech=True)
     assert item.ending_from == 2 + 5 * 2
     assert len(item.ids_T) == 3 + 10 * 2
+
+
+def test_a_clip_longer_than_the_context_is_a_missing_one(tmp_path: Path) -> None:
+    """Of 4, 5, 7 and 8 frames of two codes, with BOS and two markers."""
+    pairs = sound_pairs(tmp_path / "pairs")
+    model = small_speech_model(context=3 + 6 * 2)
+    result = score_pairs(
+        model, task("salmon"), pairs, [Policy(name="skip", missing="skip")], tmp_path / "out"
+    )
+    answered = [question["answers"]["skip"] is not None for question in result["questions"]]
+    assert answered == [True, True, False, False]
+    assert result["scores"]["skip"]["num_missing"] == 2
+
+
+def test_pairs_that_mark_no_ending_are_not_scored_by_endings(
+    model: SpeechModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = sound_pairs(tmp_path / "pairs")
+    with pytest.raises(ConfigError, match="4 of 4 pairs do not say"):
+        score_pairs(model, task("sstorycloze"), pairs, [policy("sodakit", "story")], tmp_path / "out")
+    checkpoint = small_checkpoint(tmp_path / "model")
+    words = ["--task", "sstorycloze", "--data", str(tmp_path / "pairs"), "--model", str(checkpoint)]
+    main(["pairs", *words, "--out", str(tmp_path / "out2")])
+    printed = capsys.readouterr()
+    assert "Left out: sodakit" in printed.err + printed.out and "| sstorycloze | soda |" in printed.out
 
 
 def test_tblimp_is_lower_cased(model: SpeechModel, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sodakit.errors import ConfigError
-from sodakit.eval.policies import Question
+from sodakit.eval.labels import Labels
+from sodakit.eval.policies import Group, Question
 from sodakit.eval.results import accuracy, compare, estimate, load_result, provenance, save_result, table
 
 
@@ -60,9 +62,23 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert estimate(values, list("abc"), seed=4) == estimate(values, list("abc"), seed=4)
 
 
-def result(answers: list[float | None], task: str = "salmon") -> dict[str, object]:
-    questions = [{"id": str(n), "cluster": str(n), "answers": {"soda": a}} for n, a in enumerate(answers)]
-    return {"task": task, "data_digest": "d", "scores": {"soda": {}}, "questions": questions}
+def result(
+    answers: list[float | None],
+    task: str = "salmon",
+    group: Group = "pair",
+    labels: list[Labels] | None = None,
+) -> dict[str, Any]:
+    labels = labels or [Labels(id=str(n), source=str(n)) for n in range(len(answers))]
+    questions = [
+        {
+            **{field: getattr(label, field) for field in ("id", "part", "voice", "type", "subtype")},
+            "cluster": label.source,
+            "answers": {"soda": answer},
+        }
+        for label, answer in zip(labels, answers, strict=True)
+    ]
+    scores = {"soda": {"policy": {"group": group}}}
+    return {"task": task, "data_digest": "d", "scores": scores, "questions": questions}
 
 
 def test_a_paired_test_sees_a_difference_that_separate_intervals_hide() -> None:
@@ -75,6 +91,56 @@ def test_a_paired_test_sees_a_difference_that_separate_intervals_hide() -> None:
     assert found.value.low > 0
     assert found.p_value < 0.01
     assert compare(result(base.tolist()), result(base.tolist()), "soda").p_value == 1
+
+
+@pytest.mark.parametrize("group", ["pair", "voice_then_id", "subtype_then_type"])
+def test_a_difference_is_that_of_the_headlines_however_answers_are_averaged(group: Group) -> None:
+    """Two types of unequal size, several voices: averaged over types the other model is ahead than over pairs."""
+    rng = np.random.default_rng(2)
+    labels = [
+        Labels(id=str(n), voice=str(voice), type="rare" if n < 4 else "common", source=str(n))
+        for n in range(40)
+        for voice in range(3 if n < 4 else 1 + n % 2)
+    ]
+    common = np.array([label.type == "common" for label in labels])
+    sides = [(rng.random(len(labels)) < np.where(common, p, 1 - p)).astype(float) for p in (0.9, 0.3)]
+    questions = [Question(right="", wrong=(), **label.labels()) for label in labels]
+    headlines = [accuracy(questions, side.tolist(), group).value for side in sides]
+    found = compare(*(result(side.tolist(), "sblimp", group, labels) for side in sides), "soda")
+    assert found.value.value == pytest.approx(headlines[0] - headlines[1])
+    assert found.value.low <= found.value.value <= found.value.high
+    assert found.value.num_clusters == 40
+
+
+def test_other_settings_of_a_policy_are_not_compared() -> None:
+    with pytest.raises(ConfigError, match="other settings"):
+        compare(result([1.0]), result([1.0], group="voice_then_id"), "soda")
+
+
+def spoken(tokens: list[int], nats: list[float]) -> dict[str, Any]:
+    items = [
+        {"id": str(n), "cluster": str(n), "tokens": t, "gen_nll": v / t}
+        for n, (t, v) in enumerate(zip(tokens, nats, strict=True))
+    ]
+    return {"task": "continuation", "scores": {}, "items": items}
+
+
+def test_a_difference_of_ratios_has_the_tokens_of_each_side() -> None:
+    a, b = spoken([10, 2, 5], [20.0, 8.0, 5.0]), spoken([1, 8, 4], [3.0, 8.0, 16.0])
+    found = compare(a, b, "gen_nll")
+    assert found.value.value == pytest.approx(33 / 17 - 27 / 13)
+    assert 0 < found.p_value <= 1
+
+
+def test_a_p_value_is_the_share_of_exchanges_that_differ_as_much() -> None:
+    """All 2**6 exchanges by a plain loop."""
+    a = [1.0, 1.0, 0.0, 1.0, 1.0, 1.0]
+    b = [0.0, 1.0, 1.0, 0.0, 0.0, 0.0]
+    found = compare(result(a), result(b), "soda")
+    signs = np.array(np.meshgrid(*[[1, -1]] * 6)).reshape(6, -1)
+    means = np.abs((np.array(a) - np.array(b)) @ signs) / 6
+    exact = float((means >= abs(np.mean(a) - np.mean(b)) - 1e-9).mean())
+    assert found.p_value == pytest.approx(exact, abs=0.02)
 
 
 def test_results_of_other_tasks_are_not_compared() -> None:

@@ -25,7 +25,10 @@ def test_a_folder_is_read_as_recordings_and_as_voice_cases(tmp_path: Path) -> No
     recordings, voices = read_recordings(tmp_path / "b"), read_voice_cases(tmp_path / "b")
     assert len(recordings) == len(voices) == 5 and {r.text for r in recordings} < set(SENTENCES)
     assert {r.speaker for r in recordings} == {"anna", "bella"}
-    for recording, case in zip(recordings, voices, strict=True):
+    by_sound = {case.original: case for case in voices}
+    for recording in recordings:
+        case = by_sound[recording.item.audio]
+        assert case.speaker == recording.speaker
         assert 0 < recording.read().duration_s <= 3.0
         assert case.text == recording.text != case.prompt_text
         assert case.prompt is not None and case.original is not None and case.prompt != case.original

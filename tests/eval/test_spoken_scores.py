@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sodakit.audio.files import read_wave, write_wave
 from sodakit.audio.wave import Wave
-from sodakit.eval.cases import VoiceCase, read_recordings
+from sodakit.eval.cases import VoiceCase, read_recordings, read_voice_cases
 from sodakit.eval.outputs import Output
 from sodakit.eval.results import compare
 from sodakit.eval.spoken_scores import (
@@ -15,8 +16,9 @@ from sodakit.eval.spoken_scores import (
     transcription_result,
     word_rates,
 )
-from sodakit.eval.voiceprints import SpectralSpeaker
+from sodakit.eval.voiceprints import SpectralSpeaker, equal_error_rate
 from tests.eval.recordings import TEXTS, recordings_folder, voice_list
+from tests.eval.small_model import noise
 
 
 class Parrot:
@@ -139,3 +141,41 @@ def case_original(case: VoiceCase) -> Wave:
     wave = original_of(case)
     assert wave is not None
     return wave
+
+
+def test_a_failed_output_is_no_voice_for_a_paired_test_too(tmp_path: Path) -> None:
+    voice_list(tmp_path)
+    cases = read_voice_cases(tmp_path)
+    sounds = [read_wave(case.original) for case in cases if case.original]
+    whole = [Output(id=c.id, wave=w) for c, w in zip(cases, sounds, strict=True)]
+    half = [o if n % 2 else Output(id=o.id, problem="too long") for n, o in enumerate(whole)]
+    judge = Parrot({})
+    a, b = (
+        speech_result({}, cases, outputs, judge, SpectralSpeaker(), "sodakit") for outputs in (whole, half)
+    )
+    difference = compare(a, b, "similarity").value.value
+    headlines = [result["scores"]["similarity"]["value"] for result in (a, b)]
+    assert difference == pytest.approx(headlines[0] - headlines[1])
+    assert difference > 0.2
+
+
+@pytest.mark.parametrize("in_folders", [True, False])
+def test_the_speaker_judge_s_own_error_is_there_whether_or_not_folders_tell_speakers(
+    tmp_path: Path, in_folders: bool
+) -> None:
+    """Six prompts in one folder, as released sets have them, are six speakers; in three folders they are three."""
+    lines = []
+    for n in range(6):
+        place = f"s{n % 3}/{n}.wav" if in_folders else f"{n}.wav"
+        write_wave(tmp_path / place, noise(n, 0.5))
+        write_wave(tmp_path / "wavs" / f"case-{n}.wav", noise(10 + n, 0.5))
+        lines.append(f"case-{n}|one|{place}|two")
+    (tmp_path / "meta.lst").write_text("\n".join(lines))
+    cases = read_voice_cases(tmp_path)
+    outputs = [Output(id=c.id, wave=noise(20, 0.5)) for c in cases]
+    result = speech_result({}, cases, outputs, Parrot({}), SpectralSpeaker(), "sodakit")
+    waves = [noise(10 + n, 0.5) for n in range(6)] + [noise(n, 0.5) for n in range(6)]
+    names = [f"{n % 3 if in_folders else n}" for n in range(6)] * 2
+    expected = equal_error_rate(SpectralSpeaker().embed(waves), names)
+    assert expected is not None
+    assert result["scores"]["originals"]["equal_error_rate"] == pytest.approx(expected, abs=0.02)

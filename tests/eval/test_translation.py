@@ -72,6 +72,15 @@ def test_a_missing_output_is_an_empty_translation_and_is_named(tmp_path: Path) -
     assert [f["id"] for f in torn["failures"]] == ["c0"]
 
 
+def test_a_translation_that_is_not_there_has_no_voice(tmp_path: Path) -> None:
+    """It counts 0; the mean over those that are there stands beside it."""
+    cases = read_translation_cases(cases_folder(tmp_path, missing=0))
+    scores = translation_result(cases, Ear(), SpectralSpeaker(), draws=10)["scores"]
+    there, every = scores["similarity_without_failures"], scores["similarity"]
+    assert (there["num_items"], every["num_items"]) == (len(cases) - 1, len(cases))
+    assert every["value"] == pytest.approx(there["value"] * (len(cases) - 1) / len(cases))
+
+
 def test_a_row_without_a_reference_is_refused(tmp_path: Path) -> None:
     write_json_lines(tmp_path / "o.jsonl", [{"id": "a", "output": "a.wav"}])
     with pytest.raises(ConfigError, match="line 1"):
