@@ -11,6 +11,7 @@ document so that both do the same work. The table names the FLOP convention besi
 """
 
 import argparse
+import gc
 import json
 import statistics
 import subprocess
@@ -203,7 +204,10 @@ def measure(
             if rows == 1:
                 raise
             rows //= 2
+            step = None  # its model and moments, before the next are made
+            gc.collect()
             torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(device)
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
     return {"tokens_per_s": rows * context / seconds, "rows": rows, "peak_bytes": peak}
 

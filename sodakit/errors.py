@@ -41,6 +41,10 @@ class CheckpointError(SodakitError, RuntimeError):
     """A checkpoint that is damaged, or belongs to another run."""
 
 
+class DamagedCheckpoint(CheckpointError):
+    """A checkpoint of which a part is missing or broken; an earlier one may be whole."""
+
+
 class MissingExtra(SodakitError, ImportError):
     """An optional package that this command needs."""
 

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from sodakit.checkpoint.contents import CODEC, CONFIG, CONTENTS, FORMAT_VERSION, STATE, WEIGHTS, Checkpoint
 from sodakit.config import from_plain
-from sodakit.errors import CheckpointError, ConfigError
+from sodakit.errors import CheckpointError, ConfigError, DamagedCheckpoint
 from sodakit.files import read_json
 from sodakit.model.config import ModelConfig
 
@@ -28,7 +28,7 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
     _check_files(folder)
     plain = _read_object(folder / CONFIG)
     if "model" not in plain:
-        raise CheckpointError(f"{folder / CONFIG} has no 'model'. {_REMEDY}")
+        raise DamagedCheckpoint(f"{folder / CONFIG} has no 'model'. {_REMEDY}")
     try:
         model_config = from_plain(ModelConfig, plain["model"], "model")
     except (ConfigError, TypeError) as error:
@@ -44,12 +44,17 @@ def load_checkpoint(folder: Path | str) -> Checkpoint:
 
 def latest_checkpoint(run_folder: Path | str) -> Path | None:
     """The folder of the highest step in a run (`step_00001234`); None if there is no finished one."""
+    return next(iter(checkpoints_of(run_folder)), None)
+
+
+def checkpoints_of(run_folder: Path | str) -> list[Path]:
+    """The finished checkpoints of a run, the newest first."""
     found = {
         int(match[1]): path
         for path in (Path(run_folder).iterdir() if Path(run_folder).is_dir() else ())
         if (match := _STEP_NAME.fullmatch(path.name)) and (path / CONTENTS).exists()
     }
-    return found[max(found)] if found else None
+    return [found[step] for step in sorted(found, reverse=True)]
 
 
 _REMEDY = "The checkpoint is damaged: copy it again, or delete the folder to go on from an earlier one."
@@ -74,10 +79,10 @@ def _check_files(folder: Path) -> None:
     for name, size in contents.get("files", {}).items():
         path = folder / name
         if not path.exists():
-            raise CheckpointError(f"{folder} has lost {name}. {_REMEDY}")
+            raise DamagedCheckpoint(f"{folder} has lost {name}. {_REMEDY}")
         # Text may be edited by hand, and says itself when it is broken.
         if path.suffix != ".json" and path.stat().st_size != size:
-            raise CheckpointError(
+            raise DamagedCheckpoint(
                 f"{folder / name} has {path.stat().st_size} bytes; it was written with {size}. {_REMEDY}"
             )
         if path.suffix == ".safetensors":
@@ -89,16 +94,16 @@ def _check_tensors(path: Path) -> None:
         with safe_open(path, framework="pt"):
             pass
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}). {_REMEDY}") from error
+        raise DamagedCheckpoint(f"{path} cannot be read ({error}). {_REMEDY}") from error
 
 
 def _read_object(path: Path) -> dict[str, Any]:
     try:
         value = read_json(path)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing. {_REMEDY}") from error
+        raise DamagedCheckpoint(f"{path} is missing. {_REMEDY}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not JSON ({error}). {_REMEDY}") from error
+        raise DamagedCheckpoint(f"{path} is not JSON ({error}). {_REMEDY}") from error
     if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds a {type(value).__name__}; needed: an object. {_REMEDY}")
+        raise DamagedCheckpoint(f"{path} holds a {type(value).__name__}; needed: an object. {_REMEDY}")
     return value

@@ -5,17 +5,18 @@ from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 
+from sodakit.checkpoint.save import checkpoint_name
 from sodakit.data.config import Composition, DataConfig, ViewConfig
 from sodakit.errors import ConfigError
 from sodakit.model.config import model_size
 from sodakit.recipes.ingredients import ingredients
-from sodakit.recipes.suite import CONTEXT, SODA_OPTIM, prelim
+from sodakit.recipes.suite import ANNEAL_FROM, CONTEXT, SODA_OPTIM, prelim
 from sodakit.train.config import LossConfig, ScheduleConfig, TrainConfig
 
 TEXT_PERCENTS = (0, 2.5, 5, 7.5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 SOURCES = {"mls": "mls-en", "emilia": "emilia-en", "yodas": "yodas-en"}
 ANNEAL_STEPS = 50_000
-ANNEAL_FROM = 190_000
+PRELIM = f"runs/prelim/checkpoints/{checkpoint_name(ANNEAL_FROM)}"
 SWEEP_ROWS = 128
 
 
@@ -50,7 +51,7 @@ def data_source(source: str, stores: Sequence[Path] = (), *, seed: int = 0) -> T
 
 
 def anneal(
-    source: str, stores: Sequence[Path] = (), *, init_from: str = "runs/prelim", seed: int = 0
+    source: str, stores: Sequence[Path] = (), *, init_from: str = PRELIM, seed: int = 0
 ) -> TrainConfig:
     """The preliminary run's last 50,000 steps on one source alone: about 105B tokens, learning rate falling to 0.
 
@@ -58,7 +59,7 @@ def anneal(
 
     Args:
         source: `mls`, `emilia` or `yodas`.
-        init_from: the preliminary model before its decay, at step 190,000.
+        init_from: the checkpoint of the preliminary run before its decay, which `prelim` keeps.
     """
     base = prelim(seed=seed)
     parts = ingredients(stores, {SOURCES[source]: 1.0})
@@ -69,6 +70,7 @@ def anneal(
         data=replace(base.data, sources=parts.sources),
         init_from=init_from,
         first_step=ANNEAL_FROM,
+        keep_steps=(),
         steps=steps,
         optim=replace(base.optim, kind="adamw"),
         schedule=replace(base.schedule, warmup_fraction=0.0, decay_fraction=ANNEAL_STEPS / steps),

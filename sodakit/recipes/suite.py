@@ -8,6 +8,7 @@ from pathlib import Path
 from sodakit.data.config import DataConfig
 from sodakit.model.config import MODEL_SIZES, model_size
 from sodakit.recipes.ingredients import LANGUAGES, MIXTURE, ingredients
+from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.train.config import LossConfig, OptimConfig, ScheduleConfig, TrainConfig
 
 BATCH_ROWS = 512
@@ -51,6 +52,10 @@ def suite(
     )
 
 
+ANNEAL_FROM = 190_000
+"""The step of the preliminary run at which the anneals leave it."""
+
+
 def prelim(stores: Sequence[Path] = (), *, seed: int = 0) -> TrainConfig:
     """The preliminary multilingual 600M: eight languages of YODAS by their size, no text, heads of 64 (a bug, kept).
 
@@ -59,7 +64,7 @@ def prelim(stores: Sequence[Path] = (), *, seed: int = 0) -> TrainConfig:
     """
     parts = ingredients(stores, LANGUAGES)
     base = suite("soda_prelim", stores, seed=seed)
-    return replace(base, data=replace(base.data, sources=parts.sources))
+    return replace(base, data=replace(base.data, sources=parts.sources), keep_steps=(ANNEAL_FROM,))
 
 
 def warm_start(
@@ -69,6 +74,7 @@ def warm_start(
 
     The stores must be written with that model's tokenizer, made ready by `tokens.text.extended_tokenizer`: its
     end-of-text renamed, a BOS appended. Rows of markers and audio are new; rotations and norms are the text model's.
+    (The published BOS is 151,670, which leaves one id after Qwen3's last one out; ours is that one.)
 
     Args:
         size: `soda_600m` or `soda_1.7b`.
@@ -76,4 +82,9 @@ def warm_start(
     """
     base = suite(size, stores, seed=seed)
     model = replace(base.model, rope_theta=1_000_000.0, rope_scaling=None, norm_eps=1e-6)
+    if not stores:
+        layout = Vocabulary.layout(
+            text_size=151_671, bos=151_670, eos=151_643, num_codebooks=8, codebook_size=2048
+        )
+        model = replace(model, vocab_size=layout.size)
     return replace(base, model=model, init_from=init_from or TEXT_MODELS[size])

@@ -156,6 +156,8 @@ class TrainConfig:
     """Between checkpoints; the end always saves."""
     keep_checkpoints: int = 2
     """Older ones are removed."""
+    keep_steps: tuple[int, ...] = ()
+    """But never those of these steps, from which other runs begin; each a multiple of `save_every_steps`."""
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -163,6 +165,12 @@ class TrainConfig:
         if not 0 <= self.first_step < self.steps:
             raise ConfigError(
                 f"first_step={self.first_step}; needed: at least 0 and less than steps={self.steps}."
+            )
+        missed = [step for step in self.keep_steps if step % self.save_every_steps]
+        if missed:
+            raise ConfigError(
+                f"keep_steps={self.keep_steps}: {missed} are never saved with save_every_steps={self.save_every_steps}; "
+                "needed: multiples of it."
             )
         if isinstance(self.micro_rows, int) and self.data.batch_rows % self.micro_rows:
             raise ConfigError(

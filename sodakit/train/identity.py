@@ -22,7 +22,8 @@ NUMERIC_PACKAGES = ("tokens", "store", "data", "model", "train")
 def code_digest() -> str:
     """A fingerprint of the source that decides a run's numbers."""
     root = Path(sodakit.__file__).parent
-    files = sorted(p for name in NUMERIC_PACKAGES for p in (root / name).rglob("*.py"))
+    found = (p for name in NUMERIC_PACKAGES for p in (root / name).rglob("*"))
+    files = sorted(p for p in found if p.suffix in (".py", ".cpp"))
     return digest(*(part for p in files for part in (p.relative_to(root).as_posix(), p.read_bytes())))
 
 

@@ -1,6 +1,7 @@
 """Numbers of a run as they come: `metrics.jsonl` for programs, TensorBoard for curves, Weights & Biases if asked."""
 
 import json
+import math
 import resource
 import sys
 import time
@@ -39,8 +40,9 @@ class Metrics:
         self._wandb = _open_wandb(run, wandb_project) if wandb_project else None
 
     def write(self, step: int, values: dict[str, Any]) -> None:
-        """One row; numbers also become scalars."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        """One row; numbers also become scalars. What is not finite is null in the file: NaN is no JSON."""
+        plain = {name: None if _is_no_number(value) else value for name, value in values.items()}
+        self._file.write(json.dumps({"step": step, **plain}) + "\n")
         self._file.flush()
         for name, value in values.items():
             if isinstance(value, (int, float)):
@@ -54,6 +56,10 @@ class Metrics:
         self._board.close()
         if self._wandb is not None:
             self._wandb.finish()
+
+
+def _is_no_number(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _open_wandb(run: Path, project: str) -> Any:

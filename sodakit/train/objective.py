@@ -41,10 +41,18 @@ class LossVector:
         self._nats = torch.zeros(len(self._names), dtype=torch.float64, device=device)
         self._counts = torch.zeros(len(self._names), dtype=torch.float64, device=device)
 
-    def add(self, nll_T: Tensor, kinds_T: Tensor) -> None:
-        """Count these tokens."""
+    def add(self, nll_T: Tensor, kinds_T: Tensor, counted: Tensor | None = None) -> None:
+        """Count these tokens.
+
+        Args:
+            counted: whether to, a bool on the device; None for yes. Tokens of a step that is left out would make every
+                mean of the window not finite.
+        """
+        ones_T = torch.ones_like(nll_T, dtype=torch.float64)
+        if counted is not None:
+            nll_T, ones_T = torch.where(counted, nll_T, 0.0), ones_T * counted
         self._nats.index_add_(0, kinds_T, nll_T.double())
-        self._counts.index_add_(0, kinds_T, torch.ones_like(nll_T, dtype=torch.float64))
+        self._counts.index_add_(0, kinds_T, ones_T)
 
     def state(self) -> dict[str, list[float]]:
         """The sums so far, JSON-ready and exact: a resumed run goes on counting where it stopped."""
@@ -65,7 +73,7 @@ class LossVector:
         nats, counts = np.split(np.array(sum_ranks(sums) if sum_ranks else sums), 2)
         self._nats.zero_()
         self._counts.zero_()
-        values = {"loss/all": float(nats.sum() / max(counts.sum(), 1))}
+        values = {"loss/all": float(nats.sum() / counts.sum()) if counts.any() else float("nan")}
         means = np.divide(nats, counts, out=np.zeros_like(nats), where=counts > 0)
         values |= {f"loss/{n}": float(m) for n, m, c in zip(self._names, means, counts, strict=True) if c}
         if counts[FIRST_AUDIO_KIND:].any():
@@ -145,7 +153,10 @@ class Objective:
         )
 
     def _put(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self._device, non_blocking=True)
+        tensor = torch.from_numpy(array)
+        if self._device.type == "cuda":
+            tensor = tensor.pin_memory()  # else the copy waits for all that was asked of the GPU before it
+        return tensor.to(self._device, non_blocking=True)
 
     def __call__(
         self, model: Transformer, targets: Targets, forward: nn.Module | None = None

@@ -93,6 +93,11 @@ class Optimizer:
         return int(self._skipped)
 
     @property
+    def ok(self) -> Tensor:
+        """Whether the gradient of the last `clip` was finite, a bool on the device."""
+        return self._ok
+
+    @property
     def skipped_in_a_row(self) -> int:
         """The same, since the last good step."""
         return int(self._bad_run)

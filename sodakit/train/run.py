@@ -74,7 +74,9 @@ class Run:
         self._start_or_resume()
 
     def _start_or_resume(self) -> None:
-        self.saver = Saver(self.folder / "checkpoints", self.config.keep_checkpoints, self.ranks)
+        self.saver = Saver(
+            self.folder / "checkpoints", self.config.keep_checkpoints, self.ranks, self.config.keep_steps
+        )
         latest = self.saver.latest()
         self.model = Transformer(self.config.model, seed=self.config.seed)
         if latest is None and self.config.init_from:
@@ -125,9 +127,11 @@ class Run:
 
     def update(self, batch: Batch) -> dict[str, Any]:
         """One optimizer step; learning rate and gradient norm (a tensor, so nothing waits for it on a GPU)."""
-        self._gradients(batch)
+        counted = self._gradients(batch)
         lr = learning_rate(self.step, self.config.steps, self.config.schedule)
         norm = self.optimizer.clip()
+        for nll_T, kinds_T in counted:
+            self.vector.add(nll_T, kinds_T, self.optimizer.ok)
         self.optimizer.step(lr)
         self.step += 1
         lengths = [length for row in batch.lengths for length in row]
@@ -137,12 +141,11 @@ class Run:
             self.check_finite()
         return {"lr": lr, "grad_norm": norm}
 
-    def _gradients(self, batch: Batch) -> None:
-        """Gradients of the mean loss over the whole batch, of all ranks, in every parameter."""
+    def _gradients(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
+        """Gradients of the mean loss over the whole batch, of all ranks, in every parameter; nats and kinds of targets."""
         while True:
             try:
-                counted = self._accumulate(batch)
-                break
+                return self._accumulate(batch)
             except torch.OutOfMemoryError:
                 # Ranks that wait for each other cannot try again on their own.
                 if self.ranks.size > 1 or self.config.micro_rows != "auto" or self.micro_rows == 1:
@@ -151,8 +154,6 @@ class Run:
             self.micro_rows = max(n for n in range(1, self.micro_rows) if rows % n == 0)
             self.model.zero_grad(set_to_none=True)
             say(f"Out of memory; going on with {self.micro_rows} rows at a time.")
-        for nll_T, kinds_T in counted:
-            self.vector.add(nll_T, kinds_T)
 
     def _accumulate(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
         # DDP and FSDP take the mean over ranks of what we add up over them.

@@ -1,6 +1,7 @@
 """Checkpoints of a run in any layout: whole files from one rank, or pieces from all while training goes on."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from sodakit.checkpoint.contents import Checkpoint
-from sodakit.checkpoint.load import latest_checkpoint, load_checkpoint
+from sodakit.checkpoint.load import checkpoints_of, load_checkpoint
 from sodakit.checkpoint.save import checkpoint_name, save_checkpoint, write_rest
-from sodakit.errors import CheckpointError
+from sodakit.errors import CheckpointError, DamagedCheckpoint
+from sodakit.log import say
 from sodakit.model.transformer import Transformer
 from sodakit.train.optim import Optimizer
 from sodakit.train.parallel import Ranks, copy_weights
@@ -29,9 +31,13 @@ class Small:
 class Saver:
     """Writes and finds the checkpoints of one run."""
 
-    def __init__(self, folder: Path, keep: int, ranks: Ranks) -> None:
+    def __init__(self, folder: Path, keep: int, ranks: Ranks, keep_steps: Sequence[int] = ()) -> None:
         self.folder, self._keep, self._ranks = folder, keep, ranks
+        self._kept = {checkpoint_name(step) for step in keep_steps}
         self._writer = None
+        if ranks.is_first:
+            for unfinished in folder.glob(".step_*"):  # of a save that was killed
+                shutil.rmtree(unfinished, ignore_errors=True)
         if ranks.is_sharded:
             # Imported here: torch's distributed checkpoint costs a second, and one process never needs it.
             from sodakit.checkpoint.shards import ShardedWriter
@@ -66,13 +72,32 @@ class Saver:
             self.finish()
 
     def latest(self) -> Path | None:
-        """The newest finished checkpoint, the same on every rank."""
-        found = latest_checkpoint(self.folder) if self._ranks.is_first else None
+        """The newest checkpoint that is whole, the same on every rank; damaged ones are named.
+
+        Raises:
+            CheckpointError: all there are are damaged.
+        """
+        found = self._newest_whole() if self._ranks.is_first else None
         return self._ranks.gather(found)[0]
+
+    def _newest_whole(self) -> Path | None:
+        problem: DamagedCheckpoint | None = None
+        for path in checkpoints_of(self.folder):
+            try:
+                load_checkpoint(path)
+            except DamagedCheckpoint as error:
+                problem = error
+                say(f"Going on from an earlier checkpoint: {error}")
+            else:
+                return path
+        if problem is not None:
+            raise problem
+        return None
 
     def _prune(self) -> None:
         for old in sorted(self.folder.glob("step_*"))[: -max(self._keep, 1)]:
-            shutil.rmtree(old, ignore_errors=True)
+            if old.name not in self._kept:
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def tensors_of(model: Transformer, optimizer: Optimizer) -> dict[str, Tensor]:

@@ -6,8 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sodakit.checkpoint.contents import Checkpoint
 from sodakit.checkpoint.hf import import_hf
 from sodakit.checkpoint.load import latest_checkpoint, load_checkpoint
+from sodakit.checkpoint.save import checkpoint_name
 from sodakit.errors import CheckpointError
 from sodakit.files import digest
 from sodakit.model.config import ModelConfig
@@ -21,14 +23,15 @@ def starting_weights(origin: str, config: TrainConfig, vocabulary: Vocabulary) -
     """The weights of `init_from`, for the model of `config`.
 
     Raises:
-        CheckpointError: nothing there, or a model of another shape; the message names what differs.
+        CheckpointError: nothing there, a model of another shape, or of another step than the run goes on from; the
+            message names what differs.
     """
     folder = Path(origin)
-    if (folder / "contents.json").exists():
-        return load_checkpoint(folder).merged_weights()
     for run in (folder, folder / "checkpoints"):
-        if latest_checkpoint(run) is not None:
-            return load_checkpoint(run).merged_weights()
+        if (run / "contents.json").exists() or latest_checkpoint(run) is not None:
+            checkpoint = load_checkpoint(run)
+            _check_step(checkpoint, config.first_step)
+            return checkpoint.merged_weights()
     given, weights = import_hf(origin)
     _check_shape(given, config.model, origin)
     if given.vocab_size == config.model.vocab_size and given.tied_embeddings == config.model.tied_embeddings:
@@ -66,6 +69,16 @@ def _grown(old_VD: Tensor, name: str, model: ModelConfig, kept: int, seed: int) 
     new_VD = torch.randn(model.vocab_size, model.width, generator=generator) * model.init_std
     new_VD[:kept] = old_VD[:kept].float()
     return new_VD
+
+
+def _check_step(checkpoint: Checkpoint, first_step: int) -> None:
+    """A run that goes on in the middle of a schedule needs the weights of that step, not of a later one's decay."""
+    step = checkpoint.state.get("step")
+    if first_step and step != first_step:
+        raise CheckpointError(
+            f"{checkpoint.folder} is of step {step}, and the run goes on from step {first_step}. Name that checkpoint "
+            f"with init_from=RUN/checkpoints/{checkpoint_name(first_step)}; keep_steps in its run keeps it."
+        )
 
 
 def _check_shape(given: ModelConfig, wanted: ModelConfig, origin: str) -> None:

@@ -64,7 +64,8 @@ def test_every_recipe_fits_its_store_or_none(store):
         assert config.model.vocab_size == open_language(store)[1].size
         assert config.data.context <= config.model.context
         if name not in ("demo", "evening"):
-            assert recipe(name, []).model.vocab_size == 144_644
+            published = 168_059 if name.endswith("_warm") else 144_644
+            assert recipe(name, []).model.vocab_size == published
 
 
 def test_the_published_mixture_is_named_and_weighed():
@@ -89,6 +90,17 @@ def test_studies_have_the_published_settings(name, rows, steps, peak_lr):
     config = recipe(name, [])
     assert (config.data.batch_rows, config.steps) == (rows, steps)
     assert config.schedule.peak_lr == pytest.approx(peak_lr, rel=2e-3)
+
+
+def test_a_warm_start_without_stores_is_costed_with_the_published_ids_of_its_text_model():
+    """Qwen3's text ids, a BOS at 151,670, eight codebooks of 2,048, four markers."""
+    assert recipe("soda_600m_warm", []).model.vocab_size == 151_671 + 8 * 2048 + 4
+
+
+def test_an_anneal_begins_where_the_preliminary_run_keeps_its_checkpoint():
+    config, trunk = recipe("anneal_mls", []), recipe("prelim", [])
+    assert trunk.keep_steps == (config.first_step,) == (190_000,)
+    assert config.init_from.endswith("checkpoints/step_00190000") and config.keep_steps == ()
 
 
 def test_an_anneal_begins_at_the_stable_rate_and_falls_to_nothing():

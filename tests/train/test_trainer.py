@@ -1,12 +1,15 @@
 """The run as a whole: it learns, resumes exactly, and refuses what is not its own."""
 
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from sodakit.errors import CheckpointError, ConfigError
 from sodakit.files import read_json_lines
 from sodakit.model.config import model_size
 from sodakit.train.config import LossConfig, ScheduleConfig, TrainConfig
+from sodakit.train.objective import Objective
 from sodakit.train.trainer import Run, train
 from tests.stores import small_store
 
@@ -101,9 +105,17 @@ def test_a_run_killed_at_any_moment_goes_on_with_the_same_losses(store, tmp_path
 
 
 def test_micro_batches_give_the_same_update(store, tmp_path):
+    """Also where rows weigh unlike: a mean of the micro-batches' means would be another loss."""
     results = []
+    loss = LossConfig(kind_weights={"text": 3.0, "acoustic_1": 0.0})
     for micro_rows in (None, 1):
-        run = Run(config_for(store, micro_rows=micro_rows), tmp_path / str(micro_rows), torch.device("cpu"))
+        config = config_for(store, micro_rows=micro_rows, loss=loss)
+        run = Run(config, tmp_path / str(micro_rows), torch.device("cpu"))
+        if micro_rows:
+            batch = run.loader.batch(0)
+            weights = [run.objective.total_weight(replace(batch, ids_BT=batch.ids_BT[n : n + 1],
+                       lengths=batch.lengths[n : n + 1])) for n in range(len(batch.ids_BT))]  # fmt: skip
+            assert max(weights) > 1.2 * min(weights)
         run.update(run.loader.batch(0))
         results.append((run.vector.read(), dict(run.model.named_parameters())))
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
@@ -147,6 +159,66 @@ def test_non_finite_steps_are_skipped_counted_and_end_the_run(store, tmp_path):
             run.update(run.loader.batch(step))
     assert run.skipped_steps == 10
     assert all(torch.equal(before[n], p) for n, p in run.model.named_parameters())
+    assert list(run.vector.read()) == ["loss/all"]  # nothing was learnt from, nothing is counted
+
+
+def test_a_step_that_is_not_finite_leaves_the_others_mean_and_the_page_whole(store, tmp_path, monkeypatch):
+    """One step of six; between readings of three the loss vector must not become NaN, nor the page be no JSON."""
+    make, calls = Objective.__call__, count(1)
+
+    def once_not_finite(self, *args):
+        loss, nll_T = make(self, *args)
+        return (loss * float("nan"), nll_T * float("nan")) if next(calls) == 2 else (loss, nll_T)
+
+    monkeypatch.setattr(Objective, "__call__", once_not_finite)
+    config = config_for(store, steps=6, log_every_steps=1, validation=())
+    train(config, tmp_path / "each")
+    rows = (tmp_path / "each" / "metrics.jsonl").read_text().splitlines()
+    found = [json.loads(row, parse_constant=no_json) for row in rows]
+    assert [row["step"] for row in found if row["loss/all"] is None] == [2]
+    assert found[-1]["skipped_steps"] == 1
+    calls = count(1)
+    train(replace(config, log_every_steps=3), tmp_path / "third")
+    means = [row["loss/all"] for row in read_json_lines(tmp_path / "third" / "metrics.jsonl")]
+    assert means[0] == pytest.approx((found[0]["loss/all"] + found[2]["loss/all"]) / 2)
+    page = (tmp_path / "each" / "run.html").read_text()
+    json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1], parse_constant=no_json)
+
+
+def no_json(name):
+    raise AssertionError(f"{name} is no JSON")
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_leftovers_of_killed_saves_go(store, tmp_path):
+    config = config_for(store, steps=6, save_every_steps=2, keep_checkpoints=3)
+    train(config, tmp_path / "whole")
+    train(replace(config, steps=6), tmp_path / "run")
+    checkpoints = tmp_path / "run" / "checkpoints"
+    newest = latest_checkpoint(checkpoints)
+    with open(newest / "model.safetensors", "r+b") as file:
+        file.truncate(100)
+    (checkpoints / ".step_00000006.77.tmp").mkdir()
+    path = train(config, tmp_path / "run")
+    assert path == newest and not list(checkpoints.glob(".step_*"))
+    ends = [load_checkpoint(tmp_path / name / "checkpoints").weights() for name in ("whole", "run")]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    for folder in checkpoints.glob("step_*"):
+        (folder / "model.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="damaged"):
+        train(config, tmp_path / "run")
+
+
+def test_a_step_that_others_begin_from_is_kept_and_asked_for(store, tmp_path):
+    config = config_for(store, steps=8, save_every_steps=2, keep_checkpoints=1, keep_steps=(4,))
+    train(config, tmp_path / "trunk")
+    checkpoints = tmp_path / "trunk" / "checkpoints"
+    assert sorted(p.name for p in checkpoints.glob("step_*")) == ["step_00000004", "step_00000008"]
+    leg = replace(config, first_step=4, keep_steps=(), init_from=str(tmp_path / "trunk"))
+    with pytest.raises(CheckpointError, match="is of step 8, and the run goes on from step 4"):
+        train(leg, tmp_path / "wrong")
+    train(replace(leg, init_from=str(checkpoints / "step_00000004")), tmp_path / "leg")
+    with pytest.raises(ConfigError, match="multiples of it"):
+        replace(config, keep_steps=(3,))
 
 
 def test_loss_weights_move_the_loss_between_kinds(store, tmp_path):
