@@ -41,6 +41,26 @@ def test_chunked_loss_and_gradients_equal_plain_float64(tokens, seed, z_loss):
     torch.testing.assert_close(d.grad.double(), 2 * b.grad, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("tokens", [1, 70, 200])
+@pytest.mark.parametrize("block_ids", [1, 7, 39])
+def test_ids_in_several_blocks_equal_plain_float64(tokens, block_ids, monkeypatch):
+    """As in every real run: what a block weighs in the sum is known only after the last one."""
+    monkeypatch.setattr(loss_module, "BLOCK_IDS", block_ids)
+    monkeypatch.setitem(loss_module.BLOCK_ELEMENTS, "cpu", 1)
+    x, head, targets, weights = random_problem(tokens=tokens)
+    head[35:] *= 8  # the largest scores come in the last blocks
+    a, b = x.clone().requires_grad_(), head.clone().requires_grad_()
+    expected, nll = reference(a, b, targets, weights, 1e-2)
+    expected.backward()
+    c, d = x.float().requires_grad_(), head.float().requires_grad_()
+    found, found_nll = cross_entropy(c, d, targets, weights.float(), z_loss=1e-2)
+    found.backward()
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found_nll.double(), nll, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(c.grad.double(), a.grad, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(d.grad.double(), b.grad, rtol=1e-4, atol=1e-4)
+
+
 def test_slots_equal_a_masked_softmax():
     x, head, _, weights = random_problem()
     rows = [slice(0, 10), slice(9, 25), slice(25, 40)]
