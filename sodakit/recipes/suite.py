@@ -15,6 +15,8 @@ BATCH_ROWS = 512
 CONTEXT = 4096
 STEPS = 238_419
 """500B tokens in batches of 512 rows of 4,096."""
+LISTEN_EVERY_STEPS = 5_000
+"""Between samples to be heard; a run whose codec is not at hand says so and goes on in silence."""
 SODA_OPTIM = OptimConfig(beta1=0.98, beta2=0.98, eps=1e-16, weight_decay=0.033, clip_norm=1.0)
 """Of the suite and every ablation; only the IsoFLOP runs differ."""
 TEXT_MODELS = {"soda_600m": "Qwen/Qwen3-0.6B-Base", "soda_1.7b": "Qwen/Qwen3-1.7B-Base"}
@@ -48,6 +50,7 @@ def suite(
         ),
         loss=LossConfig(z_loss=1e-4),
         micro_rows="auto",
+        listen_every_steps=LISTEN_EVERY_STEPS,
         seed=seed,
     )
 
