@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -100,6 +100,8 @@ class Nll:
     """Folder for log-probabilities and nll_SPLIT.json."""
     limit: int | None = None
     """Only this many utterances, spread over the split."""
+    softmax: Literal["full", "slot"] | None = None
+    """Over all ids, or over those legal in their place; default: as the model was trained."""
     device: str | None = None
     """cpu, cuda, …"""
 
@@ -120,6 +122,7 @@ class Nll:
         vocabulary = Vocabulary.load(checkpoint.vocabulary_folder)
         codec = (checkpoint.codec or {}).get("fingerprint")
         store = StoreReader(self.store, expect_codec=codec)
+        trained = "slot" if checkpoint.config.get("loss", {}).get("slot_softmax") else "full"
         found, result = store_likelihood(
             checkpoint.model(device=self.device or "cpu"),
             vocabulary,
@@ -127,9 +130,12 @@ class Nll:
             self.split,
             self.out / f"nll_{self.split}",
             limit=self.limit,
+            softmax=self.softmax or trained,
         )
         save_result(self.out / f"nll_{self.split}.json", result)
-        print(f"{found.num_utterances} utterances, {found.audio_s:.0f} s of audio")
+        print(
+            f"{found.num_utterances} utterances, {found.audio_s:.0f} s of audio, softmax: {result['softmax']}"
+        )
         for number, (name, value) in enumerate(found.variants.items(), start=1):
             print(f"{number} {name:<12} {value.value:.4f} nats ({value.low:.4f} to {value.high:.4f})")
         for view, bits in found.bits_per_audio_s.items():

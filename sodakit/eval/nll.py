@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from sodakit.store.schema import Utterance
 from sodakit.tokens.documents import Span, Speech, Template, Text
 from sodakit.tokens.vocabulary import Vocabulary
 
+Softmax = Literal["full", "slot"]
+"""Which ids share the probability: all, or those that are legal in the token's place."""
 VIEWS = ("audio_first", "text_first", "audio_only", "text_only")
 """The four ways an utterance is written; one forward pass each."""
 
@@ -71,6 +73,7 @@ def store_likelihood(
     *,
     limit: int | None = None,
     num_codebooks: int | None = None,
+    softmax: Softmax = "full",
     part_items: int = 64,
     row_tokens: int = 2048,
     draws: int = DRAWS,
@@ -83,6 +86,8 @@ def store_likelihood(
         folder: log-probabilities are kept here; the same call goes on after an interruption.
         limit: take this many utterances, evenly spaced over the split; None for all.
         num_codebooks: the first codebooks of the store; None for those of the vocabulary.
+        softmax: over all ids, as the paper has it, or over those that are legal in their place: for a model trained so
+            (`loss.slot_softmax`), whose scores of different slots have nothing to do with each other.
     Raises:
         StoreError: another tokenizer or codec shape than the model's, or no such utterance in the split.
     """
@@ -111,8 +116,9 @@ def store_likelihood(
         part_items=part_items,
         row_tokens=row_tokens,
     )
-    found = likelihood(table, vocabulary, chosen, store.codec_spec.frame_rate_hz, num_codebooks, draws=draws)
-    return found, settings | {"versions": provenance()} | _plain(found)
+    rate_hz = store.codec_spec.frame_rate_hz
+    found = likelihood(table, vocabulary, chosen, rate_hz, num_codebooks, softmax=softmax, draws=draws)
+    return found, settings | {"softmax": softmax, "versions": provenance()} | _plain(found)
 
 
 def likelihood(
@@ -122,9 +128,11 @@ def likelihood(
     frame_rate_hz: float,
     num_codebooks: int,
     *,
+    softmax: Softmax = "full",
     draws: int = DRAWS,
 ) -> Likelihood:
     """The numbers that follow from a table whose items are named `number#view`."""
+    nats_P = -(table.logprob_P if softmax == "full" else table.logprob_slot_P).astype(np.float64)
     number_I = np.array([int(name.split("#")[0]) for name in table.items], np.int64)
     view_I = np.array([VIEWS.index(name.split("#")[1]) for name in table.items], np.int64)
     view_P, utterance_P = view_I[table.item_P], number_I[table.item_P]
@@ -133,13 +141,13 @@ def likelihood(
     variants, num_tokens, by_recording = {}, {}, {}
     for name, (view, tokens) in VARIANTS.items():
         rows_P = (view_P == VIEWS.index(view)) & ~given_P & _wanted(table, vocabulary, tokens)
-        sums = _sums(table, rows_P, utterance_P, recordings)
+        sums = _sums(nats_P[rows_P], utterance_P[rows_P], recordings)
         means = [nats / tokens for nats, tokens in sums.values()]
         weights = [tokens for _, tokens in sums.values()]
         variants[name] = estimate(means, list(sums), weights=weights, draws=draws)
         num_tokens[name], by_recording[name] = sum(weights), sums
     kinds = {
-        view: _kind_means(table, (view_P == n) & ~given_P, vocabulary, num_codebooks)
+        view: _kind_means(table, nats_P, (view_P == n) & ~given_P, vocabulary, num_codebooks)
         for n, view in enumerate(VIEWS)
     }
     names = vocabulary.kind_names[2 : 2 + num_codebooks]
@@ -210,12 +218,12 @@ def _wanted(table: TokenTable, vocabulary: Vocabulary, tokens: str) -> np.ndarra
 
 
 def _sums(
-    table: TokenTable, rows_P: np.ndarray, utterance_P: np.ndarray, recordings: Sequence[str]
+    nats_P: np.ndarray, utterance_P: np.ndarray, recordings: Sequence[str]
 ) -> dict[str, tuple[float, int]]:
     """Nats and tokens of each recording that has some."""
     names, recording_U = np.unique(recordings, return_inverse=True)
-    recording_P = recording_U[utterance_P[rows_P]]
-    nats_R = np.bincount(recording_P, -table.logprob_P[rows_P].astype(np.float64), len(names))
+    recording_P = recording_U[utterance_P]
+    nats_R = np.bincount(recording_P, nats_P, len(names))
     tokens_R = np.bincount(recording_P, minlength=len(names))
     if not tokens_R.any():
         raise ConfigError("Not one token of a variant was scored. Are the utterances without text or audio?")
@@ -224,10 +232,10 @@ def _sums(
 
 
 def _kind_means(
-    table: TokenTable, rows_P: np.ndarray, vocabulary: Vocabulary, num_codebooks: int
+    table: TokenTable, nats_P: np.ndarray, rows_P: np.ndarray, vocabulary: Vocabulary, num_codebooks: int
 ) -> dict[str, float]:
     kind_P = np.where(table.kind_P == AUDIO, 2 + table.codebook_P, np.where(table.kind_P == TEXT, 0, 1))
-    nats = np.bincount(kind_P[rows_P], -table.logprob_P[rows_P].astype(np.float64), 2 + num_codebooks)
+    nats = np.bincount(kind_P[rows_P], nats_P[rows_P], 2 + num_codebooks)
     counts = np.bincount(kind_P[rows_P], minlength=2 + num_codebooks)
     names = vocabulary.kind_names[: 2 + num_codebooks]
     return {n: float(s / c) for n, s, c in zip(names, nats, counts, strict=True) if c}

@@ -142,8 +142,9 @@ def score_pairs(
 
 
 def marks_ending(pair: Pair) -> bool:
-    """Whether every side says where its ending begins: a time in a sound, a common beginning of a text."""
-    return all(side.prefix or side.ending_start_s is not None for side in pair.sides)
+    """Whether every side that is there says where its ending begins: a time in a sound, a common beginning of a text."""
+    there = [side for side in pair.sides if side.audio is not None or side.text]
+    return all(side.prefix or side.ending_start_s is not None for side in there)
 
 
 def judge(table: TokenTable, pairs: Sequence[Pair], policy: Policy) -> PairScore:

@@ -69,7 +69,7 @@ _LLAMA_MIMI_WORDS = replace(_LLAMA_MIMI, codebooks=1, close_marker=True)
 _SLAMKIT = Policy(name="slamkit", close_marker=True, tie="half", precision="any")
 _SLM_SCALING = Policy(name="slm_scaling", tie="wrong", precision="bfloat16")
 _ZEROSPEECH = Policy(name="zerospeech", tie="half", precision="any")
-_SODAKIT = Policy(name="sodakit", tie="half", missing="worst")
+_SODAKIT = Policy(name="sodakit", tie="half", missing="worst", softmax="slot")
 _SODAKIT_WORDS = replace(_SODAKIT, codebooks=1)
 _SODA_TEXT = replace(_SODA, counted="text")
 _SODAKIT_TEXT = replace(_SODAKIT, counted="text")
@@ -106,7 +106,8 @@ POLICIES: dict[str, dict[Family, Policy]] = {
     },
     # SALMon's own plug-ins: everything after the first unit.
     "salmon": {"salmon": Policy(name="salmon", first_token=False, tie="half", precision="any")},
-    # Ours: what is said is judged by the semantic codes, how it sounds by all; stories by their endings alone.
+    # Ours: what is said is judged by the semantic codes, how it sounds by all; stories by their endings alone. Ids that
+    # the grammar rules out do not count, so models trained with either softmax are scored by what they have learnt.
     "sodakit": {
         "salmon": _SODAKIT,
         "lexical": replace(_SODAKIT_WORDS, group="voice_then_id"),

@@ -116,6 +116,7 @@ COMPARED = (
     "data_digest",
     "shards",
     "utterances",
+    "softmax",
     "normaliser",
     "judge",
     "speaker_judge",

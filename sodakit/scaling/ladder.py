@@ -86,7 +86,7 @@ def _read_rung(folder: Path) -> list[dict[str, Any]]:
 
 def _check_same_data(ladder: Sequence[Sequence[Mapping[str, Any]]]) -> None:
     """Scores on other pairs, or heard by another judge, cannot be ranked together."""
-    for field in ("data_digest", "shards", "normaliser", "judge", "speaker_judge"):
+    for field in ("data_digest", "shards", "softmax", "normaliser", "judge", "speaker_judge"):
         seen: dict[str, Any] = {}
         for result in (result for rung in ladder for result in rung):
             if seen.setdefault(result["task"], result.get(field)) != result.get(field):

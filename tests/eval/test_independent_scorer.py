@@ -20,6 +20,7 @@ from sodakit.eval.pairs import TASKS, score_pairs, task
 from sodakit.eval.policies import POLICIES, Policy, item_scores
 from sodakit.eval.token_table import read_tables
 from sodakit.generate.speech_model import SpeechModel
+from sodakit.tokens.vocabulary import Vocabulary
 from tests.eval.small_model import noise, small_speech_model
 
 transformers = pytest.importorskip("transformers")
@@ -81,7 +82,14 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> list[Pair]:
             positive=side(60),
             negatives=(side(61), side(62, 0.72)),
         ),
-        Pair(id="5", voice="A", type="npi", subtype="c", positive=Side(audio=damaged), negatives=(side(70),)),
+        Pair(
+            id="5",
+            voice="A",
+            type="npi",
+            subtype="c",
+            positive=Side(audio=damaged, ending_start_s=0.24),
+            negatives=(side(70),),
+        ),
     ]
 
 
@@ -109,6 +117,21 @@ def logprobs_of(theirs: Any, ids: list[int]) -> list[float]:
     with torch.no_grad():
         table = theirs(torch.tensor([ids])).logits[0].double().log_softmax(-1)
     return [float("nan"), *(float(table[p - 1, ids[p]]) for p in range(1, len(ids)))]
+
+
+def legal_logprobs_of(theirs: Any, v: Vocabulary, ids: list[int]) -> list[float]:
+    """The same among the ids that may stand in the place of each: a codebook's own, text and markers."""
+    with torch.no_grad():
+        scores = theirs(torch.tensor([ids])).logits[0].double()
+    found = [float("nan")]
+    for p, target in enumerate(ids[1:], start=1):
+        book, code = divmod(target - v.audio_base, 8)
+        if 0 <= book < CODEBOOKS:
+            legal = [v.audio_base + 8 * book + n for n in range(8)] + ([v.audio_end] if book == 0 else [])
+        else:
+            legal = [n for n in range(v.size) if not 0 <= n - v.audio_base < 8 * CODEBOOKS]
+        found.append(float(scores[p - 1, target] - scores[p - 1, legal].logsumexp(0)))
+    return found
 
 
 def spoken_ids(model: SpeechModel, side: Side) -> list[int] | None:
@@ -220,6 +243,8 @@ def plain_scores(model: SpeechModel, theirs: Any, pair: Pair, name: str, family:
             found.append(None)
             continue
         lp = logprobs_of(theirs, ids)
+        if name == "sodakit":
+            lp = legal_logprobs_of(theirs, model.vocabulary, ids)
         if (name, family) == ("sodakit", "text_story"):
             shared = len(model.tokenizer.encode(side.prefix))
             found.append(mean(lp[2 + shared : -1]))

@@ -10,7 +10,7 @@ from sodakit.checkpoint.save import save_checkpoint
 from sodakit.commands.eval import main
 from sodakit.config import to_plain
 from sodakit.data.language import vocabulary_of
-from sodakit.errors import StoreError
+from sodakit.errors import ConfigError, StoreError
 from sodakit.eval.nll import VARIANTS, Likelihood, store_likelihood
 from sodakit.eval.results import compare
 from sodakit.model.config import model_size
@@ -113,6 +113,33 @@ def test_intervals_hold_the_value_and_count_recordings(found: tuple[Likelihood, 
     for value in found[0].variants.values():
         assert value.low <= value.value <= value.high
         assert value.num_clusters == 4  # six recordings, one of them text alone and one without transcript
+
+
+def test_over_legal_ids_a_code_competes_with_its_codebook_alone(
+    street: tuple[Transformer, Vocabulary, StoreReader], tmp_path: Path
+) -> None:
+    """And codes of the first codebook with the end of the audio; a plain loop over the audio-only view."""
+    model, v, store = street
+    total, count = 0.0, 0
+    for u in store.utterances("validation"):
+        if not (u.codes_KF.shape[1] and len(u.text_ids_T)):
+            continue
+        codes = [
+            v.audio_base + k * v.codebook_size + c for f in u.codes_KF.T.tolist() for k, c in enumerate(f)
+        ]
+        ids = [v.bos, v.audio_start, *codes]
+        scores = model.logits(model(torch.tensor([ids])))[0].detach()
+        for n, code in enumerate(codes):
+            k = n % v.num_codebooks
+            legal = [*range(*v.codebook_range(k)), *([v.audio_end] if k == 0 else [])]
+            total -= float(scores[1 + n, code] - scores[1 + n, legal].logsumexp(0))
+            count += 1
+    found, result = store_likelihood(*street, "validation", tmp_path, softmax="slot")
+    assert found.variants["audio_only"].value == pytest.approx(total / count, abs=1e-5)
+    full = store_likelihood(*street, "validation", tmp_path)[1]  # the same log-probabilities, read again
+    assert full["softmax"] == "full" != result["softmax"]
+    with pytest.raises(ConfigError, match="softmax"):
+        compare(result, full, "asr")
 
 
 def test_two_models_are_compared_over_recordings(
