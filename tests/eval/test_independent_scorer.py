@@ -125,7 +125,7 @@ def legal_logprobs_of(theirs: Any, v: Vocabulary, ids: list[int]) -> list[float]
         scores = theirs(torch.tensor([ids])).logits[0].double()
     found = [float("nan")]
     for p, target in enumerate(ids[1:], start=1):
-        book, code = divmod(target - v.audio_base, 8)
+        book = (target - v.audio_base) // 8
         if 0 <= book < CODEBOOKS:
             legal = [v.audio_base + 8 * book + n for n in range(8)] + ([v.audio_end] if book == 0 else [])
         else:
