@@ -1,5 +1,6 @@
 """Scores with intervals and with what they depend on: one JSON file per task, tables of several, and paired tests."""
 
+import math
 import platform
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import norm
+from scipy.stats import t as student_t
 
 from sodakit import __version__
 from sodakit.errors import ConfigError
@@ -26,7 +29,7 @@ _PACKAGES = (
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % bootstrap interval."""
+    """A mean with its 95 % bootstrap interval over clusters."""
 
     value: float
     low: float
@@ -91,7 +94,7 @@ def estimate(
         for w in (value_I * weight_I, weight_I)
     )
     means = [_mean_of_means(drawn @ sums, drawn @ counts) for drawn in _drawn(num_clusters, draws, seed)]
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
+    low, high = np.quantile(np.concatenate(means), _levels(num_clusters))
     return Estimate(
         _mean_of_means(sums.sum(0)[None], counts.sum(0)[None])[0].item(),
         float(low),
@@ -242,7 +245,7 @@ def _paired(first: Sequence[Observation], second: Sequence[Observation], seed: i
     nothing = np.zeros((1, num_clusters))
     observed = difference(nothing + 1, nothing)[0].item()
     drawn = [difference(taken, 0 * taken) for taken in _drawn(num_clusters, DRAWS, seed)]
-    low, high = np.quantile(np.concatenate(drawn), [0.025, 0.975])
+    low, high = np.quantile(np.concatenate(drawn), _levels(num_clusters))
     rng = np.random.default_rng(seed)
     exchanges = [rng.integers(0, 2, (_DRAWS_AT_ONCE, num_clusters)) for _ in range(100)]
     by_chance = np.concatenate([difference(1 - exchanged, exchanged) for exchanged in exchanges])
@@ -346,6 +349,18 @@ def _numbers(names: Sequence[str]) -> tuple[np.ndarray, int]:
     known: dict[str, int] = {}
     numbers = np.array([known.setdefault(name, len(known)) for name in names], np.int64)
     return numbers, len(known)
+
+
+def _levels(num_clusters: int) -> tuple[float, float]:
+    """Which quantiles of the draws are a 95 % interval: of few clusters, wider ones than 2.5 and 97.5 %.
+
+    A bootstrap of n clusters is too narrow by √((n - 1)/n), and knows its own spread no better than Student's t: the
+    expanded percentile interval (Hesterberg 2015, doi:10.1080/00031305.2015.1089789, section 5.3).
+    """
+    if num_clusters < 2:
+        return 0.0, 1.0
+    expanded = math.sqrt(num_clusters / (num_clusters - 1)) * student_t.ppf(0.975, num_clusters - 1)
+    return float(norm.cdf(-expanded)), float(norm.cdf(expanded))
 
 
 def _drawn(num_clusters: int, draws: int, seed: int) -> Iterator[np.ndarray]:

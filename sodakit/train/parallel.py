@@ -104,11 +104,27 @@ def start_ranks(config: ParallelConfig, device: str | None = None) -> Ranks:
     if not dist.is_initialized():
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo",
+            store=_store_of_attempt(size),
+            rank=rank(),
+            world_size=size,
             timeout=TIMEOUT,
             device_id=place if place.type == "cuda" else None,
         )
     host_group = dist.new_group(backend="gloo", timeout=TIMEOUT)
     return Ranks(rank(), size, place, config.kind, _mesh(config, size, place), host_group)
+
+
+def _store_of_attempt(size: int) -> dist.Store | None:
+    """Where ranks find each other under torchrun; None for the default.
+
+    torchrun keeps one store over all its restarts. After a rank was killed while the ranks were still finding each other,
+    the next ones read the addresses of the dead and wait for them until the timeout: so each attempt has its own names.
+    """
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return None
+    port = int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(os.environ["MASTER_ADDR"], port, size, is_master=False, timeout=TIMEOUT)
+    return dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def _mesh(config: ParallelConfig, size: int, device: torch.device) -> "DeviceMesh | None":

@@ -45,6 +45,20 @@ def test_the_interval_is_that_of_a_plain_bootstrap() -> None:
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(plain, [0.025, 0.975])), abs=0.011)
 
 
+@pytest.mark.parametrize("clusters", [6, 10, 40])
+def test_intervals_over_few_clusters_hold_the_truth_as_often_as_they_say(clusters: int) -> None:
+    """Plain percentiles over six clusters hold it in 85 of 100."""
+    rng = np.random.default_rng(clusters)
+    held = 0
+    for trial in range(400):
+        effects = rng.normal(0.5, 0.1, clusters).repeat(5)
+        values = effects + rng.normal(0, 0.1, len(effects))
+        names = [str(n) for n in range(clusters) for _ in range(5)]
+        found = estimate(values, names, seed=trial)
+        held += found.low <= 0.5 <= found.high
+    assert 0.91 <= held / 400 <= 0.98
+
+
 def test_copies_of_one_source_do_not_narrow_the_interval() -> None:
     values = [1.0, 0.0] * 20
     alone = estimate(values, [str(n) for n in range(40)])
