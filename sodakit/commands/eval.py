@@ -122,7 +122,7 @@ class Nll:
         vocabulary = Vocabulary.load(checkpoint.vocabulary_folder)
         codec = (checkpoint.codec or {}).get("fingerprint")
         store = StoreReader(self.store, expect_codec=codec)
-        trained = "slot" if checkpoint.config.get("loss", {}).get("slot_softmax") else "full"
+        slots = checkpoint.config.get("loss", {}).get("slot_softmax")
         found, result = store_likelihood(
             checkpoint.model(device=self.device or "cpu"),
             vocabulary,
@@ -130,7 +130,7 @@ class Nll:
             self.split,
             self.out / f"nll_{self.split}",
             limit=self.limit,
-            softmax=self.softmax or trained,
+            softmax=self.softmax or ("slot" if slots else "full"),
         )
         save_result(self.out / f"nll_{self.split}.json", result)
         print(
