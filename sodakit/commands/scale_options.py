@@ -81,7 +81,14 @@ def read_law(source: str) -> KnownLaw:
         raise ConfigError(
             f"{source!r} is neither a known surface ({', '.join(known)}) nor a file. Make one with `sodakit scale fit --out`."
         )
-    stored = read_json(source)
+    try:
+        stored = read_json(source)
+    except ValueError:  # no JSON, or no text at all
+        stored = None
+    if not isinstance(stored, dict) or not {"settings", "parameters", "draws"} <= stored.keys():
+        raise ConfigError(
+            f"{source} is no fit. Make one of a table of runs with `sodakit scale fit RUNS --out fit.json`."
+        )
     settings = stored["settings"]
     if settings["law"] not in ("chinchilla", "tied", "data_repeat"):
         raise ConfigError(

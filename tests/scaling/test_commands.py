@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sodakit.commands.scale import main
+from sodakit.commands.scale_options import read_law
 from sodakit.errors import ConfigError
 from sodakit.files import read_json
 from sodakit.scaling.laws import LAWS
@@ -67,6 +68,13 @@ def test_a_proxy_table_is_printed(tmp_path, capsys):
     main(["proxy", str(tmp_path / "ladder.csv"), "--draws", "50", "--out", str(tmp_path / "proxy.json")])
     assert "+1.000" in capsys.readouterr().out
     assert read_json(tmp_path / "proxy.json")[0]["num_models"] == 6
+
+
+@pytest.mark.parametrize("content", [b"flops,loss\n1,2\n", b"[1]", b"{}", b"\xff\xfe\x00"])
+def test_a_file_that_is_no_fit_is_refused_with_how_to_make_one(tmp_path, content):
+    (tmp_path / "runs.csv").write_bytes(content)
+    with pytest.raises(ConfigError, match="is no fit"):
+        read_law(str(tmp_path / "runs.csv"))
 
 
 def test_a_plan_counts_sizes_as_its_law_does(tmp_path, capsys):
