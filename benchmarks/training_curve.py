@@ -23,8 +23,9 @@ TRAINING, HELD_OUT = "loss/", "validation/loss/"
 
 
 def kinds_of(rows: list[dict[str, Any]]) -> list[str]:
-    """Names of the losses of a run, in the order the run has them."""
-    return [name.removeprefix(TRAINING) for name in rows[0] if name.startswith(TRAINING)]
+    """Names of the losses of a run, in the order the run has them; markers say little and are left out."""
+    names = dict.fromkeys(name for row in rows for name in row if name.startswith(TRAINING))
+    return [name.removeprefix(TRAINING) for name in names if name != TRAINING + "markers"]
 
 
 def curve(axes: Axes, rows: list[dict[str, Any]], kind: str, colour: Any) -> None:
@@ -51,15 +52,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="PNG or SVG")
     options = parser.parse_args()
     rows = read_json_lines(options.run / "metrics.jsonl")
-    kinds = kinds_of([row for row in rows if "loss/all" in row])
+    kinds = kinds_of(rows)
     figure = Figure(figsize=(10, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     acoustic = [kind for kind in kinds if kind.startswith("acoustic")]
-    others = [kind for kind in kinds if kind not in acoustic and kind != "markers"]
-    for axes, members, palette in ((left, others, "tab10"), (right, ["semantic", *acoustic], "viridis")):
-        for n, kind in enumerate(members):
-            place = n if palette == "tab10" else 0.95 * n / len(acoustic)
-            curve(axes, rows, kind, colormaps[palette](place))
+    others = [kind for kind in kinds if kind not in acoustic]
+    by_depth = colormaps["viridis"](np.linspace(0, 0.95, 1 + len(acoustic)))
+    panels = (
+        (left, others, colormaps["tab10"](range(len(others)))),
+        (right, ["semantic", *acoustic], by_depth),
+    )
+    for axes, members, colours in panels:
+        for kind, colour in zip(members, colours, strict=True):
+            curve(axes, rows, kind, colour)
         axes.set(xlabel="million tokens", ylabel="nats per token")
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.12))

@@ -6,10 +6,11 @@
 Clips are encoded once, with the codec and vocabulary of `--model`; each seed then gives a new model of random weights.
 Printed for each part: the mean accuracy over seeds with its 95 % interval (50 %: nothing in the pairs favours a side), the
 spread from seed to seed, and the share of the seeds whose own interval holds 50 % (95 %: intervals are as wide as they say).
-With `--untied` embedding and head are drawn apart: a tied model without training prefers ids it has just read.
+With `--untied` embedding and head are drawn apart.
 """
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,30 +18,23 @@ import numpy as np
 from scipy.stats import t as student_t
 
 from sodakit.eval.logprobs import TokenItem, score_items
-from sodakit.eval.pair_layouts import read_pairs
+from sodakit.eval.pair_layouts import Pair, read_pairs
 from sodakit.eval.pairs import TASKS, judge, task, token_items
 from sodakit.eval.policies import policy
 from sodakit.generate.speech_model import SpeechModel
 from sodakit.log import track
-from sodakit.model.config import ModelConfig, model_size
+from sodakit.model.config import model_size
 from sodakit.model.transformer import Transformer
 
 CLIPS_AT_ONCE = 64
 
 
-def encoded(model: SpeechModel, folder: Path, speech: bool) -> tuple[list[TokenItem], list]:
-    """All sides of all pairs as ids, and the pairs."""
-    pairs = read_pairs(folder, speech=speech)
+def encoded(model: SpeechModel, pairs: Sequence[Pair], speech: bool) -> list[TokenItem]:
+    """All sides of all pairs as ids, by the names that `judge` asks for."""
     sides = [(f"{n}#{k}", side) for n, pair in enumerate(pairs) for k, side in enumerate(pair.sides)]
     parts = [sides[first : first + CLIPS_AT_ONCE] for first in range(0, len(sides), CLIPS_AT_ONCE)]
     found = [token_items(model, part, speech=speech) for part in track(parts, "encoding", total=len(parts))]
-    return [item for items in found for item in items], pairs
-
-
-def shape(size: str, model: SpeechModel, untied: bool) -> ModelConfig:
-    """A small model of the vocabulary."""
-    vocabulary = model.vocabulary.size
-    return model_size(size, vocabulary, context=model.model.config.context, tied_embeddings=not untied)
+    return [item for items in found for item in items]
 
 
 def main() -> None:
@@ -59,8 +53,12 @@ def main() -> None:
     chosen = task(options.task)
     rule = replace(policy(options.policy, chosen.family), missing="skip")
     model = SpeechModel.load(options.model)
-    items, pairs = encoded(model, options.pairs, chosen.speech)
-    config = shape(options.size, model, options.untied)
+    pairs = read_pairs(options.pairs, speech=chosen.speech)
+    items = encoded(model, pairs, chosen.speech)
+    context = model.model.config.context
+    config = model_size(
+        options.size, model.vocabulary.size, context=context, tied_embeddings=not options.untied
+    )
     values: dict[str, list[float]] = {}
     holds: dict[str, list[bool]] = {}
     for seed in track(range(options.seeds), "seeds", total=options.seeds):

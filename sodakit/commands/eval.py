@@ -224,7 +224,7 @@ class Build:
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """A paired test of two results of the same benchmark, by policy, or by words and voice.
+    """A paired test of two results of the same benchmark, by policy, variant of likelihood, words, or voice.
 
     Example: sodakit eval compare runs/a/eval/salmon.json runs/b/eval/salmon.json
     """

@@ -89,7 +89,7 @@ def main(argv: list[str]) -> None:
         recording_s=options.recording_s,
         speech_s=options.speech_s,
     )
-    hosts: tuple[str, ...] | None = LOOPBACK
+    hosts: tuple[str, ...] | None
     if options.host in ("0.0.0.0", "::") and not options.allow_host:
         hosts = None
     else:

@@ -33,7 +33,7 @@ def default_judge(
         if kept.is_file() and not (judge := CtcJudge.load(kept)).unknown_words(texts):
             return judge
     sentences = sorted({text for text in texts if normalise(text)})
-    asked_about = set(zip(texts, speakers, strict=False))
+    asked_about = set(zip(texts, speakers or [""] * len(texts), strict=True))
     rounds = max(1, -(-FEWEST_CLIPS // (VOICES_PER_TEXT * len(sentences))))
     asked = []
     for number, text in enumerate(sentences):

@@ -220,7 +220,13 @@ def _wanted(table: TokenTable, vocabulary: Vocabulary, tokens: str) -> np.ndarra
 def _sums(
     nats_P: np.ndarray, utterance_P: np.ndarray, recordings: Sequence[str]
 ) -> dict[str, tuple[float, int]]:
-    """Nats and tokens of each recording that has some."""
+    """Nats and tokens of each recording that has some.
+
+    Args:
+        nats_P: of the tokens that count.
+        utterance_P: which utterance each is of.
+        recordings: of each utterance.
+    """
     names, recording_U = np.unique(recordings, return_inverse=True)
     recording_P = recording_U[utterance_P]
     nats_R = np.bincount(recording_P, nats_P, len(names))

@@ -14,6 +14,10 @@ from sodakit.eval.words import ItemErrors, align
 
 HEARD = 4
 """Items with sound of each kind: the worst, and those around the median."""
+_NO_FACTS = {
+    "scores", "items", "questions", "failures", "nll", "kinds", "utterances", "shards", "recordings",
+}  # fmt: skip
+"""What of a result is no setting, fingerprint or version."""
 _TITLES = {
     "asr": "Transcription",
     "tts": "Speech",
@@ -174,17 +178,7 @@ def _facts(result: Mapping[str, Any]) -> dict[str, object]:
     """Everything flat in a result: fingerprints, settings, versions."""
     facts: dict[str, object] = {}
     for name, value in result.items():
-        if name in (
-            "scores",
-            "items",
-            "questions",
-            "failures",
-            "nll",
-            "kinds",
-            "utterances",
-            "shards",
-            "recordings",
-        ):
+        if name in _NO_FACTS:
             continue
         facts |= {f"{name}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {name: value}
     return facts

@@ -87,7 +87,7 @@ def composition(kind: Composition, stores: Sequence[Path] = (), *, seed: int = 0
     complete = kind == "semantic_acoustic_text"
     view = ViewConfig(order="both" if complete else "audio_first", composition=kind)
     return _from_scratch(
-        "soda_1.7b", {"yodas-en": 1.0}, stores, steps=57_221, peak_lr=0.002, seed=seed, view=view, tied=True
+        "soda_1.7b", {"yodas-en": 1.0}, stores, steps=57_221, peak_lr=0.002, seed=seed, view=view
     )
 
 
@@ -100,11 +100,10 @@ def _from_scratch(
     peak_lr: float,
     seed: int,
     view: ViewConfig | None = None,
-    tied: bool = True,
 ) -> TrainConfig:
     parts = ingredients(stores, shares, view=view)
     return TrainConfig(
-        model=model_size(size, parts.vocabulary.size, context=CONTEXT, tied_embeddings=tied),
+        model=model_size(size, parts.vocabulary.size, context=CONTEXT, tied_embeddings=True),
         data=DataConfig(sources=parts.sources, context=CONTEXT, batch_rows=SWEEP_ROWS, seed=seed),
         steps=steps,
         optim=SODA_OPTIM,

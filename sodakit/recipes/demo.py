@@ -25,7 +25,7 @@ from sodakit.voices.household import sentences
 CONTEXT = 2048
 """Tokens of a row, about 20 seconds of speech."""
 MAX_STEPS = 1150
-"""About fourteen minutes on two cores."""
+"""More would take longer than a demo should."""
 MAX_PASSES = 8
 """More passes over a small set teach it by heart."""
 ENOUGH_HOURS = 1.5

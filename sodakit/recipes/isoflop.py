@@ -31,7 +31,7 @@ def isoflop(
     Args:
         point: from `scaling.design`.
         stores: one store per source; none for a config to be printed and costed.
-        weights: token shares of the stores; equal by default.
+        weights: token shares of the stores; by default the published ones of four, else equal.
         view: how utterances are written as documents, for training and validation.
         micro_rows: rows through the model at a time.
     Raises:

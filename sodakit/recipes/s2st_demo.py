@@ -211,7 +211,7 @@ def teach_judge(experiment: Experiment) -> None:
 
 
 def pretrain(experiment: Experiment) -> None:
-    """The bilingual model: the demo's recipe on the base store."""
+    """The model of all languages: the demo's recipe on the base store."""
     config = experiment.config
     with experiment.stopwatch.stage("Pretrain"):
         train(pretrain_config(experiment.base, config), experiment.pretrained)

@@ -68,7 +68,7 @@ def _of_seed(base: DesignPoint) -> dict[str, Ablation]:
 
 
 def _same_audio(base: DesignPoint) -> DesignPoint:
-    """As many steps with an eighth of the rows, and the learning rate of the smaller batch: the audio of S+A in S."""
+    """The audio of S+A in S: fewer rows as far as there are some, then fewer steps; the smaller batch's learning rate."""
     rows = max(round(base.batch_rows * SEMANTIC_SHARE), 1)
     steps = round(base.tokens * SEMANTIC_SHARE / (rows * base.context))
     return replace(base, batch_rows=rows, steps=steps, peak_lr=base.peak_lr * (rows / base.batch_rows) ** 0.5)

@@ -8,13 +8,15 @@ from pathlib import Path
 from sodakit.data.config import DataConfig
 from sodakit.model.config import MODEL_SIZES, model_size
 from sodakit.recipes.ingredients import LANGUAGES, MIXTURE, ingredients
-from sodakit.tokens.vocabulary import Vocabulary
+from sodakit.tokens.vocabulary import qwen3x_vocabulary
 from sodakit.train.config import LossConfig, OptimConfig, ScheduleConfig, TrainConfig
 
 BATCH_ROWS = 512
 CONTEXT = 4096
 STEPS = 238_419
 """500B tokens in batches of 512 rows of 4,096."""
+ANNEAL_FROM = 190_000
+"""The step of the preliminary run at which the anneals leave it."""
 LISTEN_EVERY_STEPS = 5_000
 """Between samples to be heard; a run whose codec is not at hand says so and goes on in silence."""
 SODA_OPTIM = OptimConfig(beta1=0.98, beta2=0.98, eps=1e-16, weight_decay=0.033, clip_norm=1.0)
@@ -55,10 +57,6 @@ def suite(
     )
 
 
-ANNEAL_FROM = 190_000
-"""The step of the preliminary run at which the anneals leave it."""
-
-
 def prelim(stores: Sequence[Path] = (), *, seed: int = 0) -> TrainConfig:
     """The preliminary multilingual 600M: eight languages of YODAS by their size, no text, heads of 64 (a bug, kept).
 
@@ -86,8 +84,5 @@ def warm_start(
     base = suite(size, stores, seed=seed)
     model = replace(base.model, rope_theta=1_000_000.0, rope_scaling=None, norm_eps=1e-6)
     if not stores:
-        layout = Vocabulary.layout(
-            text_size=151_671, bos=151_670, eos=151_643, num_codebooks=8, codebook_size=2048
-        )
-        model = replace(model, vocab_size=layout.size)
+        model = replace(model, vocab_size=qwen3x_vocabulary().size)
     return replace(base, model=model, init_from=init_from or TEXT_MODELS[size])

@@ -162,6 +162,13 @@ class Vocabulary:
         return cls.from_plain(read_json(path))
 
 
+def qwen3x_vocabulary() -> Vocabulary:
+    """The published layout of warm starts: Qwen3's text with its end-of-text at 151,643, a BOS at 151,670, Mimi's codes."""
+    return Vocabulary.layout(
+        text_size=151_671, bos=151_670, eos=151_643, num_codebooks=8, codebook_size=2_048
+    )
+
+
 def soda_vocabulary(tokenizer_fingerprint: str = "") -> Vocabulary:
     """The published layout: 144,644 ids (recipe: Llama-3 text, BOS 128000, EOS 128001, Mimi with 8 codebooks)."""
     return Vocabulary.layout(

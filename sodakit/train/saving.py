@@ -87,7 +87,7 @@ class Saver:
                 load_checkpoint(path)
             except DamagedCheckpoint as error:
                 problem = error
-                say(f"Going on from an earlier checkpoint: {error}")
+                say(f"Passed over: {error}")
             else:
                 return path
         if problem is not None:

@@ -1,7 +1,8 @@
-"""lm-evaluation-harness on our model: a tiny task of its own, and ARC where the questions are here."""
+"""lm-evaluation-harness on our model: a tiny task of its own, and ARC and HellaSwag where their questions are here."""
 
 import gzip
 import json
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,29 +20,6 @@ pytest.importorskip("lm_eval")
 
 DATA = Path(__file__).parents[2] / "../shared/data"
 QUESTIONS = 12
-ARC = """
-task: local_arc_easy
-dataset_path: json
-dataset_kwargs: {data_files: {test: FOLDER/rows.jsonl}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "Question: {{question}}\\nAnswer:"
-doc_to_choice: "{{choices | map(attribute='text') | list}}"
-doc_to_target: "{{(choices | map(attribute='label') | list).index(answer)}}"
-metric_list: [{metric: acc}, {metric: acc_norm}]
-"""
-HELLASWAG = """
-task: local_hellaswag
-dataset_path: json
-dataset_kwargs: {data_files: {test: FOLDER/rows.jsonl}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{context}}"
-doc_to_choice: "{{endings}}"
-doc_to_target: label
-metric_list: [{metric: acc}, {metric: acc_norm}]
-"""
-
 ROWS = [
     {"question": "a dog", "choices": ["ran home", "sat on the mat", "cats"], "answer": 0},
     {"question": "the cat", "choices": ["dogs", "sat"], "answer": 1},
@@ -49,14 +27,14 @@ ROWS = [
     {"question": "the", "choices": ["well-known", "isn’t"], "answer": 0},
 ]
 TASK = """
-task: tiny_choice
+task: NAME
 dataset_path: json
 dataset_kwargs: {data_files: {test: FOLDER/rows.jsonl}}
 test_split: test
 output_type: multiple_choice
-doc_to_text: "{{question}}"
-doc_to_choice: "{{choices}}"
-doc_to_target: answer
+doc_to_text: "QUESTION"
+doc_to_choice: "CHOICES"
+doc_to_target: "ANSWER"
 metric_list: [{metric: acc}, {metric: acc_norm}]
 """
 
@@ -66,10 +44,57 @@ def model() -> SpeechModel:
     return small_speech_model(seed=4)
 
 
-def tiny_task(folder: Path) -> Path:
-    write_json_lines(folder / "rows.jsonl", ROWS)
-    (folder / "tiny.yaml").write_text(TASK.replace("FOLDER", str(folder)))
+def write_task(
+    folder: Path,
+    rows: list[dict[str, Any]],
+    name: str,
+    question: str = "{{question}}",
+    choices: str = "{{choices}}",
+    answer: str = "{{answer}}",
+) -> Path:
+    """Questions and the harness's definition of a task over them, in a folder to include."""
+    write_json_lines(folder / "rows.jsonl", rows)
+    values = {"NAME": name, "FOLDER": str(folder), "QUESTION": question, "CHOICES": choices, "ANSWER": answer}
+    text = TASK
+    for slot, value in values.items():
+        text = text.replace(slot, value)
+    (folder / "task.yaml").write_text(text)
     return folder
+
+
+def tiny_task(folder: Path) -> Path:
+    return write_task(folder, ROWS, "tiny_choice")
+
+
+def arc(folder: Path) -> list[dict[str, Any]]:
+    """Real questions as a task, with the prompts that the harness's own task has; the same in plain rows."""
+    rows = read_json_lines(DATA / "arc/arc_easy_dev.jsonl")[:QUESTIONS]
+    labels = "(choices | map(attribute='label') | list)"
+    texts = "{{choices | map(attribute='text') | list}}"
+    write_task(
+        folder,
+        rows,
+        "local_arc",
+        r"Question: {{question}}\nAnswer:",
+        texts,
+        f"{{{{{labels}.index(answer)}}}}",
+    )
+    return [
+        {
+            "question": f"Question: {row['question']}\nAnswer:",
+            "choices": [choice["text"] for choice in row["choices"]],
+            "answer": [choice["label"] for choice in row["choices"]].index(row["answer"]),
+        }
+        for row in rows
+    ]
+
+
+def hellaswag(folder: Path) -> list[dict[str, Any]]:
+    """The same of sentences to be ended."""
+    with gzip.open(DATA / "hellaswag/hellaswag_val_part.jsonl.gz", "rt", encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in islice(lines, QUESTIONS)]
+    write_task(folder, rows, "local_hellaswag", "{{context}}", "{{endings}}", "{{label}}")
+    return [{"question": r["context"], "choices": r["endings"], "answer": r["label"]} for r in rows]
 
 
 def plain_choice(theirs: Any, model: SpeechModel, row: dict[str, Any]) -> tuple[int, int]:
@@ -149,39 +174,25 @@ def test_the_command_writes_a_result(
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the questions are not here")
-@pytest.mark.parametrize("name", ["local_arc_easy", "local_hellaswag"])
+@pytest.mark.parametrize("questions", [arc, hellaswag])
 def test_real_questions_are_answered_as_by_a_plain_loop_over_transformers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    questions: Callable[[Path], list[dict[str, Any]]],
 ) -> None:
-    """Prompts as the harness's own tasks have them: a line break, an apostrophe or a bracket is a token like others."""
+    """A line break, an apostrophe or a bracket is a token like others."""
     transformers = pytest.importorskip("transformers")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf_home"))
     from sodakit.eval.harness import text_result
 
-    model = small_speech_model(seed=4, context=1024)
-    if name == "local_arc_easy":
-        rows = read_json_lines(DATA / "arc/arc_easy_dev.jsonl")[:QUESTIONS]
-        plain = [
-            {
-                "question": f"Question: {row['question']}\nAnswer:",
-                "choices": [choice["text"] for choice in row["choices"]],
-                "answer": [choice["label"] for choice in row["choices"]].index(row["answer"]),
-            }
-            for row in rows
-        ]
-    else:
-        with gzip.open(DATA / "hellaswag/hellaswag_val_part.jsonl.gz", "rt", encoding="utf-8") as lines:
-            rows = [json.loads(line) for line in islice(lines, QUESTIONS)]
-        plain = [{"question": r["context"], "choices": r["endings"], "answer": r["label"]} for r in rows]
-    write_json_lines(tmp_path / "rows.jsonl", rows)
-    task = (ARC if name == "local_arc_easy" else HELLASWAG).replace("FOLDER", str(tmp_path))
-    (tmp_path / "task.yaml").write_text(task)
+    model, name = small_speech_model(seed=4, context=1024), questions.__name__
+    plain = questions(tmp_path / "task")
     theirs = transformers.Qwen3ForCausalLM.from_pretrained(export_hf(model.model, tmp_path / "hf")).eval()
-    result = text_result(model, [name], include=tmp_path)
+    result = text_result(model, [f"local_{name}"], include=tmp_path / "task")
     chosen = [plain_choice(theirs, model, row) for row in plain]
     for place, metric in enumerate(("acc", "acc_norm")):
         right = [c[place] == row["answer"] for c, row in zip(chosen, plain, strict=True)]
-        assert result["scores"][name][metric] == pytest.approx(sum(right) / QUESTIONS)
+        assert result["scores"][f"local_{name}"][metric] == pytest.approx(sum(right) / QUESTIONS)
 
 
 def test_a_group_of_tasks_is_printed_with_its_mean(

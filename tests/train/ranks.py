@@ -33,9 +33,8 @@ def rank_config(store: Path | str, kind: str = "ddp", **changes: Any) -> TrainCo
     config = TrainConfig(
         model=model_size("nano", vocabulary.size, context=64, tied_embeddings=False),
         data=DataConfig(sources=(source,), context=64, batch_rows=4),
-        loss=LossConfig(
-            kind_weights={"text": 3.0, "acoustic_1": 0.0}
-        ),  # ranks' shares of a batch weigh unlike
+        # Ranks' shares of a batch weigh unlike.
+        loss=LossConfig(kind_weights={"text": 3.0, "acoustic_1": 0.0}),
         steps=12,
         schedule=ScheduleConfig(peak_lr=1e-3),
         precision="float32",
