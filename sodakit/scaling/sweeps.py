@@ -8,7 +8,7 @@ import numpy as np
 from sodakit.errors import ConfigError
 from sodakit.scaling.costs import flops_of_runs
 from sodakit.scaling.fit import Fit
-from sodakit.scaling.intervals import Quantity, resampling_weights
+from sodakit.scaling.intervals import Quantity
 from sodakit.scaling.laws import Law
 
 
@@ -26,6 +26,11 @@ class PowerLaw:
     def inverse(self, value: float) -> float:
         """The budget at which it has this value."""
         return float((value / self.factor) ** (1 / self.exponent))
+
+
+SEARCH_NEPERS = 7.0
+"""How far beyond the sizes of the runs, in natural logarithms (a factor of 1,100), an optimum is looked for."""
+OUTSIDE = "minimum outside the runs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,25 +90,18 @@ def fit_parabolas(
         ConfigError: fewer than two budgets have a minimum.
     """
     weights_R = np.ones(len(loss_R)) if weights_R is None else weights_R
-    laws, valleys = [], []
-    for values_R in (size_R, tokens_R):
-        found = [
-            _valley(float(b), values_R[m], loss_R[m], weights_R[m])
-            for b in np.unique(budget_R)
-            if (m := (budget_R == b) & (weights_R > 0)).any()
-        ]
-        good = [v for v in found if np.isfinite(v.optimum) and (keep_edges or not v.problem)]
+    valleys, token_valleys = (_valleys(v, loss_R, budget_R, weights_R) for v in (size_R, tokens_R))
+    laws = []
+    for found in (valleys, token_valleys):
+        good = _usable(found, keep_edges)
         if len(good) < 2:
             reasons = "; ".join(f"{v.budget:.2g}: {v.problem}" for v in found)
             raise ConfigError(
                 f"{len(good)} of {len(found)} budgets have a minimum ({reasons}); needed: 2. Fit the surface, or widen the sweep."
             )
-        # Runs of a budget may differ a little in C: the middle of each budget is what its minimum belongs to.
-        middle = [np.exp(np.mean(np.log(flops_R[budget_R == v.budget]))) for v in good]
-        laws.append(_line(np.array(middle), np.array([v.optimum for v in good])))
-        valleys.append(found)
+        laws.append(_line_of(good, flops_R, budget_R))
     return SweepFit(
-        method="parabolas", size=laws[0], tokens=laws[1], valleys=valleys[0], token_valleys=valleys[1]
+        method="parabolas", size=laws[0], tokens=laws[1], valleys=valleys, token_valleys=token_valleys
     )
 
 
@@ -150,15 +148,19 @@ def fit_envelope(
 
 @dataclass(frozen=True, kw_only=True)
 class SweepBootstrap:
-    """Approach 2 on resampled runs."""
+    """Approach 2 on the same sweep with its losses drawn anew."""
 
     a: tuple[float, float]
-    """Percentile interval of a."""
+    """Percentile interval of a, over the draws that have a line; nan where none has."""
     b: tuple[float, float]
+    noise: float
+    """Scatter of the losses about their parabolas, pooled over the budgets; nan where there are no more runs than parameters."""
     num_failed: int
-    """Resamples without two minima."""
+    """Draws without two minima."""
     dropped_share: float
-    """Share of all parabolas left out: bending down, or their minimum outside the runs."""
+    """Share of all parabolas, those of failed draws too, without a minimum: bending down, or with too few sizes."""
+    edge_share: float
+    """Share whose minimum lies outside the runs of its budget."""
 
 
 def bootstrap_parabolas(
@@ -168,35 +170,48 @@ def bootstrap_parabolas(
     loss_R: np.ndarray,
     budget_R: np.ndarray,
     *,
+    weights_R: np.ndarray | None = None,
+    keep_edges: bool = True,
     draws: int = 500,
     seed: int = 0,
     level: float = 0.95,
 ) -> SweepBootstrap:
-    """Resample runs within budgets. Degenerate parabolas are dropped and counted, and percentiles are reported:
-    the standard deviation would be that of a few wild ones."""
-    weights_SR = resampling_weights(len(loss_R), draws, seed, strata=budget_R.tolist())
-    found, failed, dropped, total = [], 0, 0, 0
-    for weights_R in weights_SR:
-        try:
-            fit = fit_parabolas(
-                flops_R, size_R, tokens_R, loss_R, budget_R, weights_R=weights_R, keep_edges=False
-            )
-        except ConfigError:
-            failed += 1
-            continue
-        dropped += sum(bool(v.problem) for v in fit.valleys)
-        total += len(fit.valleys)
-        found.append((fit.a, fit.b))
-    if not found:
-        return SweepBootstrap(
-            a=(np.nan, np.nan), b=(np.nan, np.nan), num_failed=failed, dropped_share=float("nan")
-        )
-    ends = np.quantile(np.array(found), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    """`fit_parabolas`, by the same rule, of losses drawn about the fitted parabolas with the scatter that they leave.
+
+    Sizes of a sweep are chosen, so they stay. A budget has few more runs than its parabola has parameters: its own
+    residuals say little of the noise, and resampled runs often leave three sizes and a minimum anywhere. The scatter of
+    all budgets together does better. Percentiles are given, for a few parabolas that hardly bend are wild.
+    """
+    weights_R = np.ones(len(loss_R)) if weights_R is None else weights_R
+    sides = [_valleys(v, loss_R, budget_R, weights_R) for v in (size_R, tokens_R)]
+    fitted = [
+        _on_parabolas(v, values_R, budget_R) for v, values_R in zip(sides, (size_R, tokens_R), strict=True)
+    ]
+    used = (weights_R > 0) & np.isfinite(fitted[0])
+    spare = int(used.sum()) - 3 * sum(np.isfinite(v.coefficients[0]) for v in sides[0])
+    off_R = (fitted[0] - loss_R)[used]
+    noise = float(np.sqrt((weights_R[used] * off_R**2).sum() / spare)) if spare > 0 else float("nan")
+    rng, found, valleys = np.random.default_rng(seed), [], []
+    for _ in range(draws if spare > 0 else 0):
+        moved_R = noise * rng.standard_normal(len(loss_R)) / np.sqrt(np.where(weights_R > 0, weights_R, 1.0))
+        both = [
+            _valleys(values_R, at_R + moved_R, budget_R, weights_R)
+            for values_R, at_R in zip((size_R, tokens_R), fitted, strict=True)
+        ]
+        valleys += both[0]
+        good = [_usable(v, keep_edges) for v in both]
+        if min(map(len, good)) >= 2:
+            found.append([_line_of(v, flops_R, budget_R).exponent for v in good])
+    ends = np.full((2, 2), np.nan)
+    if found:
+        ends = np.quantile(np.array(found), [(1 - level) / 2, (1 + level) / 2], axis=0)
     return SweepBootstrap(
         a=(float(ends[0, 0]), float(ends[1, 0])),
         b=(float(ends[0, 1]), float(ends[1, 1])),
-        num_failed=failed,
-        dropped_share=dropped / max(total, 1),
+        noise=noise,
+        num_failed=draws - len(found),
+        dropped_share=1 - len(_usable(valleys, True)) / max(len(valleys), 1),
+        edge_share=sum(v.problem == OUTSIDE for v in valleys) / max(len(valleys), 1),
     )
 
 
@@ -224,12 +239,13 @@ def counted_exponents(
     """a and b of the surface's optimum at the budgets of these runs, with the FLOPs per token that they had.
 
     Both are read off parameters, so that refits give them intervals. With C = 6ND, a + b is 1; here it need not be.
+    They are nan where the surface has no optimum within `SEARCH_NEPERS` of the sizes of the runs.
 
     Raises:
         ConfigError: the law needs more than N and D.
     """
     cost = flops_of_runs(size_R, tokens_R, flops_R)
-    fine_G = np.linspace(np.log(size_R.min()) - 1.5, np.log(size_R.max()) + 1.5, 600)
+    fine_G = np.arange(np.log(size_R.min()) - SEARCH_NEPERS, np.log(size_R.max()) + SEARCH_NEPERS, 0.01)
     budgets = np.unique(budget_R)
     # Runs of a budget may differ a little in C: its middle is what its optimum belongs to.
     log_c_B = np.array([np.log(flops_R[budget_R == b]).mean() for b in budgets])
@@ -246,7 +262,9 @@ def counted_exponents(
         exponents_X = np.array([p[x] for x in law.exponents])
         terms_RJ = np.exp(-np.tensordot(exponents_X, powers_XRJ, 1))
         loss_BG = (terms_RJ @ np.array([p[c] for c in law.coefficients])).reshape(log_d_BG.shape)
-        at_B = np.clip(loss_BG.argmin(1), 1, len(fine_G) - 2)
+        at_B = loss_BG.argmin(1)
+        if at_B.min() == 0 or at_B.max() == len(fine_G) - 1:
+            return np.full(len(at_B), np.nan)
         below, here, above = (loss_BG[np.arange(len(at_B)), at_B + i] for i in (-1, 0, 1))
         bend = below - 2 * here + above
         # A parabola through the lowest point and its neighbours finds the minimum between points of the grid.
@@ -261,6 +279,37 @@ def counted_exponents(
         return float(line_B @ (log_c_B - np.log(cost(np.exp(sizes_B)))))
 
     return {"a": a, "b": b}
+
+
+def _valleys(
+    values_R: np.ndarray, loss_R: np.ndarray, budget_R: np.ndarray, weights_R: np.ndarray
+) -> list[Valley]:
+    """The parabola of every budget that has runs of some weight."""
+    return [
+        _valley(float(b), values_R[m], loss_R[m], weights_R[m])
+        for b in np.unique(budget_R)
+        if (m := (budget_R == b) & (weights_R > 0)).any()
+    ]
+
+
+def _on_parabolas(valleys: Sequence[Valley], values_R: np.ndarray, budget_R: np.ndarray) -> np.ndarray:
+    """The loss of each run on the parabola of its budget; nan where that has none."""
+    found_R = np.full(len(values_R), np.nan)
+    for v in valleys:
+        at = budget_R == v.budget
+        found_R[at] = np.polyval(v.coefficients, np.log(values_R[at]))
+    return found_R
+
+
+def _usable(valleys: Sequence[Valley], keep_edges: bool) -> list[Valley]:
+    """Those with a minimum, inside their runs if edges are not kept."""
+    return [v for v in valleys if np.isfinite(v.optimum) and (keep_edges or not v.problem)]
+
+
+def _line_of(valleys: Sequence[Valley], flops_R: np.ndarray, budget_R: np.ndarray) -> PowerLaw:
+    # Runs of a budget may differ a little in C: the middle of each budget is what its minimum belongs to.
+    middle = [np.exp(np.mean(np.log(flops_R[budget_R == v.budget]))) for v in valleys]
+    return _line(np.array(middle), np.array([v.optimum for v in valleys]))
 
 
 def _valley(budget: float, values_R: np.ndarray, loss_R: np.ndarray, weights_R: np.ndarray) -> Valley:
@@ -293,7 +342,7 @@ def _valley(budget: float, values_R: np.ndarray, loss_R: np.ndarray, weights_R: 
         optimum=float(np.exp(middle + np.clip(at, -20, 20))),
         lowest_loss=float(base - tilt**2 / (4 * bend)),
         coefficients=coefficients,
-        problem="minimum outside the runs" if outside else "",
+        problem=OUTSIDE if outside else "",
         off_centre=float(at - (x.min() + x.max()) / 2),
     )
 

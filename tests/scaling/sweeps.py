@@ -1,4 +1,4 @@
-"""Sweeps for tests: the digitised Chinchilla runs, and simulated ones on the paper's grid."""
+"""Sweeps for tests: the digitised Chinchilla runs, the study's own, and simulated ones on the paper's grid."""
 
 from pathlib import Path
 
@@ -19,6 +19,11 @@ def chinchilla_runs() -> RunTable:
         pytest.skip("the digitised Chinchilla runs are not here")
     table = read_table(CHINCHILLA)
     return table.select(np.sort(np.argsort(table.loss())[:-5]))
+
+
+def study_runs() -> RunTable:
+    """The 27 runs of `docs/studies/cpu_scaling.md`: real, few, and hard on a law."""
+    return read_table(Path(__file__).parents[2] / "docs/studies/cpu_sweep.csv")
 
 
 def soda_runs(noise: float = 0.004, seed: int = 0, targets: bool = True) -> RunTable:
