@@ -76,13 +76,15 @@ class Expected:
 class Page:
     """Results as one HTML page, with the sound of the worst and of typical items.
 
-    Example: sodakit eval report runs/eval/*.json --out runs/eval/report.html
+    Example: sodakit eval report runs/eval/*.json --data LibriSpeech/test-clean bench/people --out runs/eval/report.html
     """
 
     results: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Result files; the outputs of TASK.json lie in the folder TASK beside it."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("runs/eval/report.html")
     """The page."""
+    data: tuple[Path, ...] = ()
+    """Recordings that were transcribed and folders of pairs, as given to `eval asr` and `eval pairs`, to hear them."""
     title: str = "Evaluation"
     """Of the page."""
     published: str | None = None
@@ -92,10 +94,11 @@ class Page:
         from sodakit.eval.expected import check
         from sodakit.eval.result_page import result_page
         from sodakit.eval.results import load_result
+        from sodakit.eval.sources import read_sources
 
         results = [load_result(path) for path in self.results]
         folders = [path.with_suffix("") for path in self.results]
         outputs = [folder if (folder / "outputs.json").exists() else None for folder in folders]
         checks = check(self.published, results) if self.published else ()
-        result_page(results, outputs, self.title, checks).write(self.out)
+        result_page(results, outputs, self.title, checks, read_sources(self.data)).write(self.out)
         say(f"Written to {self.out}.")

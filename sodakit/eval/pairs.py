@@ -90,6 +90,8 @@ class PairScore:
     policy: Policy
     answers: dict[int, float | None]
     """By number of the pair; pairs outside the policy's subset are absent."""
+    margins: dict[int, float | None]
+    """Score of the right side over the best wrong one, by number; None where a side has no score."""
     accuracy: Estimate
     """The headline: averaged as the policy says."""
     flat: Estimate
@@ -158,6 +160,7 @@ def judge(table: TokenTable, pairs: Sequence[Pair], policy: Policy) -> PairScore
     return PairScore(
         policy=policy,
         answers={number[id(q)]: value for q, value in zip(chosen, answers, strict=True)},
+        margins={number[id(q)]: _margin(values) for q, values in zip(chosen, ends, strict=True)},
         accuracy=accuracy(chosen, answers, policy.group),
         flat=accuracy(chosen, answers, "pair"),
         by_pair=accuracy(chosen, answers, "voice_then_id"),
@@ -206,6 +209,10 @@ def token_items(
         ending = None if start_s is None else 2 + int(start_s * frame_rate_hz + 1e-6) * template.num_codebooks
         items.append(TokenItem(name, ids_T, ending))
     return [item for item in items if len(item.ids_T) <= model.model.config.context]
+
+
+def _margin(scores: Sequence[float]) -> float | None:
+    return None if np.isnan(scores).any() else float(scores[0] - max(scores[1:]))
 
 
 def _by_part(
@@ -305,6 +312,7 @@ def _result(settings: dict[str, Any], pairs: Sequence[Pair], scores: dict[str, P
                 "subtype": q.subtype,
                 "cluster": q.cluster,
                 "answers": {name: s.answers[n] for name, s in scores.items() if n in s.answers},
+                "margins": {name: s.margins[n] for name, s in scores.items() if n in s.margins},
             }
             for n, q in enumerate(questions)
         ],

@@ -10,10 +10,14 @@ from sodakit.eval.expected import Check
 from sodakit.eval.outputs import Output, read_outputs
 from sodakit.eval.report import Clip, Facts, Report
 from sodakit.eval.results import estimates
+from sodakit.eval.sources import Sources
 from sodakit.eval.words import ItemErrors, align
 
 HEARD = 4
 """Items with sound of each kind: the worst, and those around the median."""
+HEARD_OF_A_PART = 1
+"""The same of each part, where a benchmark has several."""
+NO_SOURCES = Sources()
 _NO_FACTS = {
     "scores", "items", "questions", "failures", "nll", "kinds", "utterances", "shards", "recordings",
 }  # fmt: skip
@@ -33,12 +37,14 @@ def result_page(
     outputs: Sequence[Path | None],
     title: str,
     checks: Sequence[Check] = (),
+    sources: Sources = NO_SOURCES,
 ) -> Report:
     """The page of some results.
 
     Args:
         outputs: of each, the folder with what the model wrote or said, where there is one.
         checks: published scores beside ours.
+        sources: recordings that were transcribed and pairs that were compared, to be heard.
     """
     report = Report(title, f"{len(results)} results")
     for result, folder in zip(results, outputs, strict=True):
@@ -49,7 +55,9 @@ def result_page(
             failed = [(failure["id"], failure["problem"]) for failure in result["failures"]]
             report.table(("Item", "Problem"), failed, "Outputs that failed; each counts as an error")
         if folder is not None and "items" in result:
-            _items(report, result, read_outputs(folder))
+            _items(report, result, read_outputs(folder), sources)
+        if "questions" in result and sources.pairs:
+            _pairs(report, result, sources)
     if checks:
         rows = [
             (
@@ -122,23 +130,54 @@ def _read_by(result: Mapping[str, Any]) -> str:
     return f"; words of {what}, GenPPL by {model['name']}" if model else "; no text model named, so no GenPPL"
 
 
-def _items(report: Report, result: Mapping[str, Any], outputs: Sequence[Output]) -> None:
-    """The worst items and some around the median, with sound where there is any, and all transcripts."""
+def _items(report: Report, result: Mapping[str, Any], outputs: Sequence[Output], sources: Sources) -> None:
+    """The worst items and some around the median, with the sound of what was said or transcribed, and all transcripts."""
     by_id = {output.id: output for output in outputs}
     if result["task"] == "continuation":
         _continuations(report, result["items"], by_id)
         return
     scored = [item for item in result["items"] if "words" in item]
     order = sorted(scored, key=lambda item: (-item["errors"] / max(1, item["words"]), item["id"]))
-    audible = [item for item in order if len(_samples(by_id.get(item["id"])))]
+    # asr, asr_4shot: the outputs are texts, and what is heard is the recording.
+    transcribed = result["task"].startswith("asr")
+    audible = [
+        item
+        for item in order
+        if (item["id"] in sources.recordings if transcribed else len(_samples(by_id.get(item["id"]))))
+    ]
     for kind, items in _worst_and_typical(audible, "Worst").items():
         for item in items:
-            wave = by_id[item["id"]].wave
-            assert wave is not None, "it has samples"
-            report.audio_row(item["reference"], [Clip(f"{kind}: {item['id']}", wave, _errors(item))])
+            wave = sources.recording(item["id"]) if transcribed else by_id[item["id"]].wave
+            if wave is not None:
+                report.audio_row(item["reference"], [Clip(f"{kind}: {item['id']}", wave, _errors(item))])
     if scored:
         report.text("Transcripts, the worst first.")
         report.transcripts([_errors(item) for item in order[:40]])
+
+
+def _pairs(report: Report, result: Mapping[str, Any], sources: Sources) -> None:
+    """Of each part the pairs that the model gets most wrong and some around the median, to be heard."""
+    policy = "sodakit" if "sodakit" in result["scores"] else next(iter(result["scores"]))
+    parts: dict[str, list[tuple[float, Mapping[str, Any]]]] = {}
+    for question in result["questions"]:
+        margin = question.get("margins", {}).get(policy)
+        if margin is not None:
+            parts.setdefault(question["part"], []).append((margin, question))
+    heard = HEARD if len(parts) == 1 else HEARD_OF_A_PART
+    for part, members in sorted(parts.items()):
+        order = [question for _, question in sorted(members, key=lambda m: (m[0], m[1]["id"]))]
+        for kind, questions in _worst_and_typical(order, "Most wrong", heard).items():
+            for question in questions:
+                waves = sources.pair(question)
+                if waves is None:
+                    continue
+                margin = question["margins"][policy]
+                names = ("Right", *(["Wrong"] * (len(waves) - 1)))
+                what = " ".join(word for word in (part, question["id"], question["voice"]) if word)
+                report.audio_row(
+                    f"{kind}: {what}; the right one scores {margin:+.3f} over the wrong one ({policy})",
+                    [Clip(name, wave) for name, wave in zip(names, waves, strict=True)],
+                )
 
 
 def _continuations(report: Report, items: Sequence[Mapping[str, Any]], outputs: Mapping[str, Output]) -> None:
@@ -156,12 +195,11 @@ def _continuations(report: Report, items: Sequence[Mapping[str, Any]], outputs: 
 
 
 def _worst_and_typical(
-    order: Sequence[Mapping[str, Any]], worst: str
+    order: Sequence[Mapping[str, Any]], worst: str, heard: int = HEARD
 ) -> dict[str, Sequence[Mapping[str, Any]]]:
     """The first of the items, which come the worst first, and some around the middle."""
-    middle = len(order) // 2
-    typical = order[max(HEARD, middle - HEARD // 2) : middle + HEARD // 2]
-    return {worst: order[:HEARD], "Typical": typical}
+    first = max(heard, len(order) // 2 - heard // 2)
+    return {worst: order[:heard], "Typical": order[first : first + heard]}
 
 
 def _samples(output: Output | None) -> np.ndarray:
