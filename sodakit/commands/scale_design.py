@@ -6,11 +6,23 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from sodakit.commands.scale_options import Flops, RuleOptions, Size, believed_surface, print_table, questions
+from sodakit.commands.scale_options import (
+    Flops,
+    KnownLaw,
+    RuleOptions,
+    Size,
+    flops_rule,
+    print_table,
+    questions,
+    read_law,
+)
 from sodakit.log import say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sodakit.scaling.design import DesignPoint, GridRule
+    from sodakit.scaling.information import Runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,24 +62,39 @@ class Design(RuleOptions):
     """Speed of the machine, to print hours and cost."""
     hourly_cost: float = 0.10
     """What an hour of this machine costs, in dollars."""
+    plot: Path | None = None
+    """A figure of the runs over compute and size with the optimum expected by --prior: .svg or .png."""
 
     def run(self) -> None:
         from sodakit.scaling.design import isoflop_grid, soda_design
         from sodakit.scaling.design_file import write_design
         from sodakit.scaling.trunks import computed_flops, share_trunks
 
-        rule = self.rule()
+        law = read_law(self.prior)
+        rule = self.rule(law.rule)
         if self.question is not None:
-            points = self._optimal(rule)
-        elif self.budgets or self.widths:
-            points = isoflop_grid(self.budgets, self.widths, rule=rule, seeds=self.seeds)
+            points, promises = self._optimal(law, rule)
         else:
-            points = soda_design(rule=rule)
+            points = (
+                isoflop_grid(self.budgets, self.widths, rule=rule, seeds=self.seeds)
+                if self.budgets or self.widths
+                else soda_design(rule=rule)
+            )
+            promises = self._promises(law, rule, points)
         if self.share_trunks:
             points = share_trunks(points)
         print_table([p.row() for p in points])
         cost = computed_flops(points)
         say(f"{len(points)} runs, {cost:.3g} training FLOPs ({cost / 3:.3g} forward){self._price(cost)}.")
+        say(
+            f"Expected by the law of {self.prior}, with log losses scattered by {self.noise:g}; size is ln N* at {self.target:.3g} FLOPs:"
+        )
+        for name, (error, bound) in promises.items():
+            say(
+                f"{name}: standard error {error:.4f}, efficiency {(bound / error) ** 2:.0%} of the bound {bound:.4f}."
+            )
+        if self.plot is not None:
+            self._draw(law, rule, points)
         if self.out is not None:
             write_design(self.out, points)
             say(
@@ -80,24 +107,73 @@ class Design(RuleOptions):
         hours = flops / self.flops_per_s / 3600
         return f", {hours:.1f} hours, ${hours * self.hourly_cost:.2f}"
 
-    def _optimal(self, rule: "GridRule") -> "list[DesignPoint]":
-        from dataclasses import replace
+    def _promises(
+        self, law: KnownLaw, rule: "GridRule", points: "Sequence[DesignPoint]"
+    ) -> "dict[str, tuple[float, float]]":
+        """By question the standard error that the law expects of these runs, and the least that so much compute in so many
+        runs of these budgets could give."""
+        from sodakit.scaling.information import Surface, runs_of, standard_error
+        from sodakit.scaling.optimal import elfving_bound
 
+        surface, runs = Surface(parameters=law.parameters), runs_of(points, law.size)
+        ends = min(p.budget_flops for p in points), max(p.budget_flops for p in points)
+        candidates = self._candidates(law, rule, *ends)
+        promises = {}
+        for name, quantity in questions("both", self.target).items():
+            error = standard_error(surface, runs, quantity, noise=self.noise)
+            bound = elfving_bound(
+                surface,
+                candidates,
+                quantity,
+                budget_flops=float(runs.cost_R.sum()),
+                max_runs=len(points),
+                noise=self.noise,
+            ).error
+            promises[name] = (error, bound)
+        return promises
+
+    def _candidates(self, law: KnownLaw, rule: "GridRule", low: float, high: float) -> "Runs":
+        """What could be run at budgets between two."""
         import numpy as np
 
         from sodakit.scaling.design import buildable_widths
-        from sodakit.scaling.information import buildable_candidates
-        from sodakit.scaling.optimal import compound_design
+        from sodakit.scaling.information import Surface, buildable_candidates
 
-        surface = believed_surface(self.prior)
-        low, high = (min(self.budgets), max(self.budgets)) if self.budgets else (3e18, 3e20)
-        candidates = buildable_candidates(
-            surface,
+        return buildable_candidates(
+            Surface(parameters=law.parameters),
             rule,
             [float(c) for c in np.geomspace(low, high, 13)],
             self.widths or buildable_widths(rule, 64, 4096),
             window=self.window,
+            size=law.size,
         )
+
+    def _draw(self, law: KnownLaw, rule: "GridRule", points: "Sequence[DesignPoint]") -> None:
+        import numpy as np
+
+        from sodakit.scaling.costs import flops_by_size
+        from sodakit.scaling.information import runs_of
+        from sodakit.scaling.plan import plan_budget
+        from sodakit.scaling.plot import design_figure, save
+
+        runs = runs_of(points, law.size)
+        cost = flops_by_size(rule, law.size)
+        budgets = np.geomspace(runs.cost_R.min(), runs.cost_R.max(), 20)
+        best = [plan_budget(law.parameters, float(c), flops_per_token=cost).size for c in budgets]
+        save(design_figure(runs, optimum=(budgets, np.array(best))), self.plot)
+        say(f"Drawn in {self.plot}.")
+
+    def _optimal(
+        self, law: KnownLaw, rule: "GridRule"
+    ) -> "tuple[list[DesignPoint], dict[str, tuple[float, float]]]":
+        from dataclasses import replace
+
+        from sodakit.scaling.information import Surface
+        from sodakit.scaling.optimal import compound_design
+
+        surface = Surface(parameters=law.parameters)
+        low, high = (min(self.budgets), max(self.budgets)) if self.budgets else (3e18, 3e20)
+        candidates = self._candidates(law, rule, low, high)
         sweep = compound_design(
             surface,
             candidates,
@@ -107,17 +183,13 @@ class Design(RuleOptions):
             noise=self.noise,
             grid_share=self.grid_share,
         )
-        for name, error in sweep.errors.items():
-            say(
-                f"{name}: standard error {error:.4f}, efficiency {sweep.efficiency[name]:.0%} of the bound {sweep.bounds[name]:.4f}."
-            )
         seen: dict[str, int] = {}
         points = []
         for point in sweep.runs.points:
             seed = seen.get(point.name, 0)
             seen[point.name] = seed + 1
             points.append(replace(point, seed=seed))
-        return points
+        return points, {name: (error, sweep.bounds[name]) for name, error in sweep.errors.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,18 +220,16 @@ class Next(RuleOptions):
     total: float = float("inf")
     """Training FLOPs for all of them."""
     out: Path | None = None
-    """Where the design goes."""
+    """Where the design goes. Of a queue's folder it holds the runs that are done too, so that the queue goes on with it."""
 
     def run(self) -> None:
-        from dataclasses import replace
-
-        from sodakit.scaling.design_file import write_design
+        from sodakit.scaling.design_file import read_design, write_design
         from sodakit.scaling.fit import fit_law
         from sodakit.scaling.information import Runs, Surface, buildable_candidates
         from sodakit.scaling.intervals import bootstrap
         from sodakit.scaling.laws import LAWS
         from sodakit.scaling.records import read_table
-        from sodakit.scaling.sequential import next_runs
+        from sodakit.scaling.sequential import fresh_seeds, next_runs
 
         table = read_table(self.table).usable(loss=self.loss, size=self.size, flops=self.flops)
         n, d = table.sizes(self.size), table.tokens()
@@ -167,19 +237,30 @@ class Next(RuleOptions):
         refits = bootstrap(fit, draws=20).draws_SP
         surfaces = [Surface(parameters=fit.parameters)]
         surfaces += [Surface(parameters=dict(zip(fit.names, row.tolist(), strict=True))) for row in refits]
+        rule = self.rule(table.rule() | flops_rule(self.flops))
         candidates = buildable_candidates(
-            surfaces[0], self.rule(), self.budgets, self.widths, window=1e9, size=self.size
+            surfaces[0], rule, self.budgets, self.widths, window=1e9, size=self.size
         )
+        done = Runs(size_R=n, tokens_R=d, cost_R=table.flops(self.flops, self.size))
         chosen, errors = next_runs(
             surfaces,
-            Runs(size_R=n, tokens_R=d, cost_R=table.flops(self.flops, self.size)),
+            done,
             candidates,
             questions(self.question, self.target)[self.question],
             count=self.runs,
             budget_flops=self.total,
             noise=max(fit.noise, 1e-4),
         )
-        points = [replace(p, seed=list(chosen.points[:i]).count(p)) for i, p in enumerate(chosen.points)]
-        print_table([p.row() | {"error_after": e} for p, e in zip(points, errors, strict=True)])
-        if self.out is not None:
+        points = fresh_seeds(chosen, done, table.columns.get("seed"))
+        print_table(
+            [p.row() | {"seed": p.seed, "error_after": e} for p, e in zip(points, errors, strict=True)]
+        )
+        if self.out is None:
+            return
+        queue = self.table / "design.jsonl"
+        if queue.exists():
+            write_design(self.out, [*read_design(queue), *points])
+            say(f"Go on with: sodakit scale run {self.out} --data STORE --out {self.table}")
+        else:
             write_design(self.out, points)
+            say(f"Train them with: sodakit scale run {self.out} --data STORE --out runs/next")

@@ -1,8 +1,8 @@
 """What the words of `sodakit scale` share: how budgets become runs, surfaces by name, tables on the screen."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +11,6 @@ from sodakit.files import read_json
 
 if TYPE_CHECKING:
     from sodakit.scaling.design import GridRule
-    from sodakit.scaling.information import Surface
     from sodakit.scaling.intervals import Quantity
 
 Size = Literal["total", "non_embedding", "one_embedding", "two_embeddings", "matmul"]
@@ -21,32 +20,34 @@ Flops = Literal["given", "soda", "exact", "palm", "6nd"]
 
 @dataclass(frozen=True, kw_only=True)
 class RuleOptions:
-    """How budgets become runs; the defaults are the paper's."""
+    """How budgets become runs: as it was in the runs of the table or law given, else the paper's rule."""
 
-    vocab: int = 144_644
-    """Ids of the vocabulary."""
-    context: int = 4096
-    """Tokens in a row."""
-    tied: bool = False
-    """One matrix for embedding and head."""
-    reference_steps: int = 65_536
-    """Batches are the smallest power of two with which a run takes at most about so many steps."""
-    min_batch_rows: int = 8
-    """Runs with smaller batches are left out."""
-    count: Literal["soda", "exact", "palm", "6nd"] = "soda"
-    """How FLOPs are counted: soda is the paper's training FLOPs."""
+    vocab: int | None = None
+    """Ids of the vocabulary; the paper has 144,644."""
+    context: int | None = None
+    """Tokens in a row; the paper has 4,096."""
+    tied: bool | None = None
+    """One matrix for embedding and head; not in the paper."""
+    reference_steps: int | None = None
+    """Batches are the smallest power of two with which a run takes at most about so many steps; the paper has 65,536."""
+    min_batch_rows: int | None = None
+    """Runs with smaller batches are left out; the paper has 8."""
+    count: Literal["soda", "exact", "palm", "6nd"] | None = None
+    """How FLOPs are counted; soda is the paper's training FLOPs."""
 
-    def rule(self) -> "GridRule":
+    def rule(self, known: Mapping[str, Any] | None = None) -> "GridRule":
+        """What was asked for; what was not is as `known` has it (`RunTable.rule`), else as in the paper."""
         from sodakit.scaling.design import GridRule
 
-        return GridRule(
-            vocab_size=self.vocab,
-            context=self.context,
-            tied_embeddings=self.tied,
-            reference_steps=self.reference_steps,
-            min_batch_rows=self.min_batch_rows,
-            flops=self.count,
-        )
+        asked = {
+            "vocab_size": self.vocab,
+            "context": self.context,
+            "tied_embeddings": self.tied,
+            "reference_steps": self.reference_steps,
+            "min_batch_rows": self.min_batch_rows,
+            "flops": self.count,
+        }
+        return GridRule(**{**(known or {}), **{k: v for k, v in asked.items() if v is not None}})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,31 @@ class KnownLaw:
     """What counts as N."""
     half_life: float | None = None
     """R*, where the law is of repeated data."""
+    rule: Mapping[str, Any] = field(default_factory=dict)
+    """How its runs were made, for `RuleOptions.rule`."""
+    largest_flops: float | None = None
+    """Of its runs."""
+    unidentified: Mapping[str, str] = field(default_factory=dict)
+    """Parameters that its runs say nothing about, with the reason."""
+
+    def warnings(self, flops: float) -> list[str]:
+        """What to know before believing it at a budget."""
+        said = [f"{name} is not identified: {why}." for name, why in self.unidentified.items()]
+        if self.largest_flops is not None and flops > FAR * self.largest_flops:
+            said.append(
+                f"{flops:.3g} FLOPs are {flops / self.largest_flops:.0f} times the largest run of this law ({self.largest_flops:.3g}). "
+                "The intervals take the law for true there; nobody has seen it."
+            )
+        return said
+
+
+FAR = 3.0
+"""Times the largest run beyond which a plan is warned of."""
+
+
+def flops_rule(flops: Flops) -> dict[str, str]:
+    """How a design counts the FLOPs that a table counts this way; what tables of ours give is the paper's count."""
+    return {"flops": "soda" if flops == "given" else flops}
 
 
 def read_law(source: str) -> KnownLaw:
@@ -99,14 +125,10 @@ def read_law(source: str) -> KnownLaw:
         draws=[{"beta": d["alpha"], **d} for d in stored["draws"]],
         size=settings["size"],
         half_life=settings.get("half_life"),
+        rule=flops_rule(settings["flops"]) | stored.get("rule", {}),
+        largest_flops=stored.get("ranges", {}).get("C", [None, None])[1],
+        unidentified=stored.get("unidentified", {}),
     )
-
-
-def believed_surface(source: str) -> "Surface":
-    """A law as the surface that designs believe for now."""
-    from sodakit.scaling.information import Surface
-
-    return Surface(parameters=read_law(source).parameters)
 
 
 def questions(question: str, target: float) -> "dict[str, Quantity]":

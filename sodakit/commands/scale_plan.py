@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from sodakit.commands.scale_options import RuleOptions, read_law
+from sodakit.log import say
 from sodakit.units import format_count
 
 
@@ -40,28 +41,37 @@ class Plan(RuleOptions):
         from sodakit.scaling.repeats import HALF_LIFE
 
         law = read_law(self.fit)
-        parameters, draws = law.parameters, law.draws
+        parameters, rule = law.parameters, self.rule(law.rule)
+        for sentence in law.warnings(self.flops):
+            say(sentence)
         # N is counted as in the law's own runs.
-        cost = flops_by_size(self.rule(), law.size) if self.exact_flops else six_n
+        cost = flops_by_size(rule, law.size) if self.exact_flops else six_n
+        half_life = law.half_life or HALF_LIFE
         plan = plan_budget(
             parameters,
             self.flops,
             flops_per_token=cost,
-            draws=draws,
+            draws=law.draws,
             unique_tokens=self.unique,
-            repeat_half_life=law.half_life or HALF_LIFE,
+            repeat_half_life=half_life,
         )
-        between = "" if plan.size_interval is None else f" (95 %: {_range(plan.size_interval)})"
-        print(f"N* {format_count(plan.size)}{between}, D* {format_count(plan.tokens)}, loss {plan.loss:.4f}")
+        print(
+            f"N* {_with_ends(plan.size, plan.size_interval)}, D* {_with_ends(plan.tokens, plan.tokens_interval)}, "
+            f"loss {plan.loss:.4f}{_loss_ends(plan.loss_interval)}"
+        )
+        if not law.draws:
+            print("no intervals: the law is given by its parameters alone")
         print(f"D*/N* {plan.tokens_per_parameter:.1f}; about {plan.audio_hours():,.0f} hours of audio heard")
         for share, ends in plan.within.items():
             print(f"within {share:.1%} of that loss: {_range(ends)} parameters")
         if plan.passes is not None:
             print(f"{plan.passes:.1f} passes over the data")
-        for found in buildable_plans(parameters, self.flops, self.rule(), size=law.size):
+        for found in buildable_plans(
+            parameters, self.flops, rule, size=law.size, unique_tokens=self.unique, repeat_half_life=half_life
+        ):
             print(
                 f"buildable: width {found.model.width}, {found.model.layers} layers, {format_count(found.size)} parameters, "
-                f"{format_count(found.tokens)} tokens, loss +{found.excess:.3%}"
+                f"{format_count(found.tokens)} tokens, loss {found.loss:.4f} ({found.excess:+.3%})"
             )
         if self.inference_tokens is not None:
             size, tokens, total = plan_with_inference(
@@ -82,6 +92,14 @@ class Plan(RuleOptions):
                 print(
                     f"and {SODA_LAW.over_training_factor(self.size, self.tokens):.1f} times its optimal tokens"
                 )
+
+
+def _with_ends(value: float, ends: tuple[float, float] | None) -> str:
+    return format_count(value) + ("" if ends is None else f" (95 %: {_range(ends)})")
+
+
+def _loss_ends(ends: tuple[float, float] | None) -> str:
+    return "" if ends is None else f" (95 %: {ends[0]:.4f} – {ends[1]:.4f})"
 
 
 def _range(ends: tuple[float, float]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from sodakit.errors import ConfigError
 from sodakit.model.accounting import count_parameters
 from sodakit.model.config import ModelConfig
-from sodakit.scaling.costs import FlopsPerToken, six_n
+from sodakit.scaling.costs import FlopsPerToken, flops_by_size, six_n
 from sodakit.scaling.design import SODA_RULE, GridRule, buildable_widths
 from sodakit.scaling.laws import LAWS, Law
 from sodakit.scaling.repeats import HALF_LIFE, effective_tokens
@@ -206,7 +206,8 @@ class Buildable:
     """What the budget pays for."""
     loss: float
     excess: float
-    """Share of the loss above the optimum."""
+    """Share of the loss above the optimum of `plan_budget`; a little below zero where a shape lies between the sizes
+    that the optimum is interpolated from."""
 
 
 def buildable_plans(
@@ -217,19 +218,35 @@ def buildable_plans(
     size: str = "two_embeddings",
     count: int = 3,
     law: Law = LAWS["chinchilla"],
+    unique_tokens: float | None = None,
+    repeat_half_life: float = HALF_LIFE,
 ) -> list[Buildable]:
-    """The shapes with the least expected loss at a budget, by their own FLOPs, the best first."""
+    """The shapes with the least expected loss at a budget, by their own FLOPs, the best first.
+
+    Args:
+        size: the law's convention for N.
+        unique_tokens: data there is; beyond it tokens are repeated and worth less and less.
+    """
+    optimum = plan_budget(
+        parameters,
+        flops,
+        law=law,
+        flops_per_token=flops_by_size(rule, size),
+        unique_tokens=unique_tokens,
+        repeat_half_life=repeat_half_life,
+    )
     found = []
     for width in buildable_widths(rule, 64, 16_384):
         model = rule.shape(width)
         params, tokens = float(getattr(count_parameters(model), size)), flops / rule.flops_per_token(model)
-        values = {"N": params, "D": tokens, "C": flops}
+        effective = float(effective_tokens(np.array(tokens), unique_tokens, repeat_half_life))
+        values = {"N": params, "D": effective, "C": flops}
         found.append(
             (float(law.loss(parameters, **{k: values[k] for k in law.variables})[0]), model, params, tokens)
         )
     found.sort(key=lambda row: row[0])
     return [
-        Buildable(model=m, size=n, tokens=d, loss=loss, excess=loss / found[0][0] - 1)
+        Buildable(model=m, size=n, tokens=d, loss=loss, excess=loss / optimum.loss - 1)
         for loss, m, n, d in found[:count]
     ]
 

@@ -1,10 +1,12 @@
 """What to run next: the most informative run for its price, given what is done, one after the other."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from sodakit.errors import ConfigError
+from sodakit.scaling.design import DesignPoint
 from sodakit.scaling.information import NOISE, Runs, Surface
 from sodakit.scaling.intervals import Quantity
 
@@ -65,3 +67,24 @@ def next_runs(
             f"No candidate costs less than {budget_flops:.3g} FLOPs; the cheapest takes {candidates.cost_R.min():.3g}."
         )
     return candidates.take(chosen), errors
+
+
+def fresh_seeds(chosen: Runs, done: Runs, seeds_R: np.ndarray | None = None) -> list[DesignPoint]:
+    """The points of the chosen runs, each with the lowest seed that no equal run has, done or chosen before it.
+
+    Args:
+        seeds_R: seeds of the runs that are done; where they are not known, equal runs are taken to have 0, 1, 2, …
+    """
+    taken: dict[tuple[float, float], set[int]] = {}
+    points = []
+    for size, tokens, point in zip(chosen.size_R, chosen.tokens_R, chosen.points, strict=True):
+        # Tables may give sizes and tokens rounded.
+        equal = np.isclose(done.size_R, size, rtol=1e-3) & np.isclose(done.tokens_R, tokens, rtol=1e-3)
+        known = np.full(len(done), np.nan) if seeds_R is None else np.asarray(seeds_R, float)
+        told = known[equal & np.isfinite(known)]
+        untold = int((equal & ~np.isfinite(known)).sum())
+        used = taken.setdefault((size, tokens), {int(s) for s in told} | set(range(untold)))
+        seed = next(s for s in range(len(used) + 1) if s not in used)
+        used.add(seed)
+        points.append(replace(point, seed=seed))
+    return points

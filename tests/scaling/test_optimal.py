@@ -19,7 +19,7 @@ from sodakit.scaling.intervals import log_optimal_size
 from sodakit.scaling.laws import LAWS
 from sodakit.scaling.optimal import compound_design, elfving_bound
 from sodakit.scaling.residuals import MISFITS
-from sodakit.scaling.sequential import next_runs
+from sodakit.scaling.sequential import fresh_seeds, next_runs
 from sodakit.scaling.simulate import SODA_SURFACE, simulate
 
 SODA = Surface(parameters=SODA_SURFACE)
@@ -129,3 +129,18 @@ def test_each_next_run_lowers_the_expected_error():
 def test_runs_of_one_size_determine_nothing():
     runs = Runs(size_R=np.full(9, 1e8), tokens_R=np.geomspace(1e9, 1e11, 9), cost_R=np.ones(9))
     assert standard_error(SODA, runs, exponent_a) == float("inf")
+
+
+def test_a_chosen_run_gets_the_lowest_seed_that_no_equal_run_has():
+    points = [p for p in soda_design() if p.model.width in (384, 512)][:2]
+    runs = runs_of(points)
+    chosen = runs.take([0, 0, 1, 0])
+    # Of the first, seeds 0 and 2 are done; a run of other tokens has 1.
+    done = Runs(
+        size_R=runs.size_R[[0, 0, 0]],
+        tokens_R=runs.tokens_R[[0, 0, 0]] * np.array([1.0, 1.0002, 1.5]),
+        cost_R=runs.cost_R[[0, 0, 0]],
+    )
+    assert [p.seed for p in fresh_seeds(chosen, done, np.array([0.0, 2.0, 1.0]))] == [1, 3, 0, 4]
+    assert [p.seed for p in fresh_seeds(chosen, done)] == [2, 3, 0, 4]
+    assert len({p.name for p in fresh_seeds(chosen, done)}) == 4

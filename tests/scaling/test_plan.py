@@ -5,7 +5,7 @@ import pytest
 
 from sodakit.errors import ConfigError
 from sodakit.scaling.costs import flops_by_size, flops_of_runs, six_n
-from sodakit.scaling.design import soda_design
+from sodakit.scaling.design import GridRule, soda_design
 from sodakit.scaling.laws import LAWS
 from sodakit.scaling.plan import (
     SODA_LAW,
@@ -106,14 +106,34 @@ def test_serving_makes_smaller_models_longer_trained():
 def test_refits_give_intervals_that_hold_the_plan():
     draws = [{**HOFFMANN, "alpha": 0.34 + e} for e in (-0.01, -0.005, 0.0, 0.005, 0.01)]
     plan = plan_budget(HOFFMANN, 1e22, draws=draws)
-    assert plan.size_interval is not None and plan.size_interval[0] < plan.size < plan.size_interval[1]
+    for name in ("size", "tokens", "loss"):
+        low, high = getattr(plan, f"{name}_interval")
+        assert low < getattr(plan, name) < high
 
 
 def test_buildable_plans_are_near_the_optimum_and_cost_the_budget():
-    best, *_ = buildable_plans(SODA_SURFACE, 3e20)
-    assert best.excess == 0.0 and best.model.width % 128 == 0
+    best, second, _ = buildable_plans(SODA_SURFACE, 3e20)
+    assert best.model.width % 128 == 0 and best.loss < second.loss
     plan = plan_budget(SODA_SURFACE, 3e20, flops_per_token=flops_by_size())
     assert best.loss == pytest.approx(plan.loss, rel=1e-4) and best.size == pytest.approx(plan.size, rel=0.2)
+
+
+def test_the_excess_of_a_buildable_shape_is_over_the_optimum_and_not_over_the_best_of_them():
+    """With a small vocabulary shapes are a factor apart in size, so that even the best lies beside the optimum."""
+    rule = GridRule(vocab_size=144_644, context=4096)
+    for flops in (1e17, 3e17, 1e18, 3e18):
+        plan = plan_budget(SODA_SURFACE, flops, flops_per_token=flops_by_size(rule))
+        for found in buildable_plans(SODA_SURFACE, flops, rule):
+            assert found.excess == pytest.approx(found.loss / plan.loss - 1)
+            assert found.excess > -1e-5
+
+
+def test_scarce_data_make_buildable_shapes_larger_too():
+    plenty = buildable_plans(HOFFMANN, 1e22)[0]
+    scarce = buildable_plans(HOFFMANN, 1e22, unique_tokens=2e10)[0]
+    assert scarce.size > 1.5 * plenty.size and scarce.loss > plenty.loss
+    plan = plan_budget(HOFFMANN, 1e22, flops_per_token=flops_by_size(), unique_tokens=2e10)
+    assert scarce.loss == pytest.approx(plan.loss, rel=1e-3)
 
 
 def test_a_law_without_a_trade_of_size_for_data_is_refused():
