@@ -6,7 +6,7 @@ from typing import Any
 import tyro
 
 from sodakit.commands.scale_design import Design, Next
-from sodakit.commands.scale_fit import Fit
+from sodakit.commands.scale_fit import Fit, Report
 from sodakit.commands.scale_plan import Plan
 from sodakit.commands.scale_proxy import Proxy
 from sodakit.commands.scale_run import Run
@@ -16,6 +16,7 @@ WORDS: dict[str, Callable[..., Any]] = {
     "design": Design,
     "run": Run,
     "fit": Fit,
+    "report": Report,
     "plan": Plan,
     "next": Next,
     "proxy": Proxy,

@@ -1,24 +1,23 @@
-"""`sodakit scale fit`: what runs teach."""
+"""`sodakit scale fit` and `scale report`: what runs teach, in numbers and to look at."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from sodakit.commands.scale_options import Flops, Resample, Size, pair, print_table
 from sodakit.files import write_json
+from sodakit.log import say
 
 if TYPE_CHECKING:
+    from sodakit.scaling.study import Study
     from sodakit.scaling.table import RunTable
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit:
-    """Fit laws to runs: four approaches, intervals, held-out budgets, influence, conventions.
-
-    Example: sodakit scale fit runs/scale --loss semantic --report scale.html --out fit.json
-    """
+class FitOptions:
+    """Which runs, how they are counted, and what is fitted to them."""
 
     table: Annotated[Path, tyro.conf.Positional]
     """A CSV or JSONL table (W&B exports too), or a folder of runs."""
@@ -36,39 +35,40 @@ class Fit:
     """Irreducible loss, where it is known."""
     drop_highest: int = 0
     """Leave out the runs with the highest losses (Besiroglu et al. leave out five)."""
-    streams: tuple[str, ...] = ()
-    """Fit one law to each of these losses together: text semantic acoustic_1 …"""
-    shared: tuple[str, ...] = ("alpha", "beta")
-    """Exponents that the streams share."""
     draws: int = 1000
     """Bootstrap refits."""
     resample: Resample | None = None
     """residuals: losses of the same sweep come out anew. runs: the bootstrap of Besiroglu et al., wider. By default
-    residuals, runs for misfits that count the two sides differently."""
+    residuals, runs for misfits that count the two sides differently. The intervals of resampled runs are given beside."""
     hold_out: int = 1
     """Largest budgets to predict from the rest."""
     seed: int = 0
     """Keys the bootstrap."""
     alias: tuple[str, ...] = ()
     """Further column names, theirs=ours: my_loss=loss/all."""
-    out: Path | None = None
-    """A JSON file for all numbers, to plan with."""
-    report: Path | None = None
-    """An HTML page."""
 
-    def run(self) -> None:
+    def runs(self, losses: tuple[str, ...] = ()) -> "RunTable":
+        """The finished runs that have N, D, C and the losses asked for, without the highest."""
         import numpy as np
 
         from sodakit.scaling.records import read_table
-        from sodakit.scaling.study import study
 
         table = read_table(self.table, dict(pair(a) for a in self.alias))
+        for loss in losses or (self.loss,):
+            table = table.usable(loss=loss, size=self.size, flops=self.flops)
         if self.drop_highest:
-            table = table.select(np.sort(np.argsort(table.loss(self.loss))[: -self.drop_highest]))
-        if self.streams:
-            return self._fit_streams(table)
-        found = study(
-            table,
+            by_loss = np.argsort(table.loss((losses or (self.loss,))[0]))
+            table = table.select(np.sort(by_loss[: -self.drop_highest]))
+        for note in table.notes:
+            say(note)
+        return table
+
+    def study(self) -> "Study":
+        """Everything these runs say."""
+        from sodakit.scaling.study import study
+
+        return study(
+            self.runs(),
             loss=self.loss,
             law=self.law,
             misfit=self.misfit,
@@ -80,19 +80,29 @@ class Fit:
             given_e=self.given_e,
             resample=self.resample,
         )
-        names = ("parameter", "value", "error", "bootstrap_95", "profile_95")
-        print_table([dict(zip(names, row, strict=True)) for row in found.parameter_rows()])
-        print_table(
-            [dict(zip(("approach", "a", "b", "how"), row, strict=True)) for row in found.approach_rows()]
-        )
-        if found.rollouts:
-            best = found.rollouts[0]
-            print(
-                f"largest {self.hold_out} of the budgets predicted from the others within {best.error:.2%} ({best.law}, {best.misfit})"
-            )
-        print(f"objective {found.fit.objective:.12g}; {found.fit.certificate}")
-        for sentence in found.findings:
-            print(f"- {sentence}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit(FitOptions):
+    """Fit laws to runs: four approaches, intervals, held-out budgets, influence, conventions.
+
+    Example: sodakit scale fit runs/scale --loss semantic --report scale.html --out fit.json
+    """
+
+    streams: tuple[str, ...] = ()
+    """Fit one law to each of these losses together: text semantic acoustic_1 …"""
+    shared: tuple[str, ...] = ("alpha", "beta")
+    """Exponents that the streams share."""
+    out: Path | None = None
+    """A JSON file for all numbers, to plan with."""
+    report: Path | None = None
+    """An HTML page; `scale report` also writes the figures alone."""
+
+    def run(self) -> None:
+        if self.streams:
+            return self._fit_streams()
+        found = self.study()
+        print_findings(found, self.hold_out)
         if self.out is not None:
             write_json(self.out, found.to_json())
         if self.report is not None:
@@ -100,15 +110,14 @@ class Fit:
 
             write_report(found, self.report, f"Scaling laws of {self.table.name}")
 
-    def _fit_streams(self, table: "RunTable") -> None:
+    def _fit_streams(self) -> None:
         from dataclasses import asdict
 
         from sodakit.scaling.laws import named_law
         from sodakit.scaling.residuals import MISFITS
         from sodakit.scaling.streams import fit_streams
 
-        for name in self.streams:
-            table = table.usable(loss=name, size=self.size, flops=self.flops)
+        table = self.runs(self.streams)
         found = fit_streams(
             {"N": table.sizes(self.size), "D": table.tokens(), "C": table.flops(self.flops, self.size)},
             {name: table.loss(name) for name in self.streams},
@@ -130,3 +139,44 @@ class Fit:
         )
         if self.out is not None:
             write_json(self.out, asdict(found) | {"law": found.law.name, "fingerprint": table.fingerprint})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(FitOptions):
+    """The same fit to look at and to keep: one HTML page, every figure as SVG and PNG, and the numbers and runs behind them.
+
+    Example: sodakit scale report runs/scale --size two_embeddings --flops exact --out scale_report
+    """
+
+    out: Path = Path("scale_report")
+    """Gets report.html, fit.json, runs.csv and figures/."""
+    title: str = ""
+    """Of the page; by default the name of the table."""
+    formats: tuple[Literal["svg", "png"], ...] = ("svg", "png")
+    """Of the figures."""
+
+    def run(self) -> None:
+        from sodakit.scaling.report import save_pictures, write_report
+
+        found = self.study()
+        print_findings(found, self.hold_out)
+        write_report(found, self.out / "report.html", self.title or f"Scaling laws of {self.table.name}")
+        write_json(self.out / "fit.json", found.to_json())
+        found.table.write(self.out / "runs.csv")
+        figures = save_pictures(found, self.out / "figures", self.formats)
+        say(f"{self.out}/report.html, fit.json, runs.csv and {len(figures)} figures written.")
+
+
+def print_findings(found: "Study", hold_out: int) -> None:
+    """A study on the screen: parameters, approaches, held-out budgets, what speaks against it."""
+    names = ("parameter", "value", "error", "bootstrap_95", "runs_95", "profile_95")
+    print_table([dict(zip(names, row, strict=True)) for row in found.parameter_rows()])
+    print_table([dict(zip(("approach", "a", "b", "how"), row, strict=True)) for row in found.approach_rows()])
+    if found.rollouts:
+        best = found.rollouts[0]
+        print(
+            f"largest {hold_out} of the budgets predicted from the others within {best.error:.2%} ({best.law}, {best.misfit})"
+        )
+    print(f"objective {found.fit.objective:.12g}; {found.fit.certificate}")
+    for sentence in found.findings:
+        print(f"- {sentence}")

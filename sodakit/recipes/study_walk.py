@@ -173,8 +173,14 @@ def _draw(whole: Study, beyond: RunTable, folder: Path) -> None:
 
 
 def _exponents(table: RunTable, loss: str) -> dict[str, Any]:
-    found = study(table, loss=loss, size=SIZE, flops=FLOPS, draws=300)
-    return {"rows": found.approach_rows(), "parameters": found.fit.parameters, "findings": found.findings}
+    found = study(table, loss=loss, size=SIZE, flops=FLOPS)
+    intervals = ("intervals_95", "intervals_95_of_runs", "profile_95")
+    return {
+        "rows": found.approach_rows(),
+        "parameters": found.fit.parameters,
+        **{name: values for name, values in found.to_json().items() if name in intervals},
+        "findings": found.findings,
+    }
 
 
 def _outcome(folder: Path) -> dict[str, Any]:

@@ -90,27 +90,25 @@ def convention_table(
         if f != "given" or not any(_same(table.flops(f), table.flops(o)) for o in flops if o != f)
     ]
     rows = []
-    tokens, losses = table.tokens(), table.loss(loss)
+    tokens, losses, weights = table.tokens(), table.loss(loss), table.weights()
     for size in sizes:
         n = table.sizes(size)
         try:
-            surface = fit_law(LAWS["chinchilla"], {"N": n, "D": tokens}, losses, misfit=misfit)
+            surface = fit_law(
+                LAWS["chinchilla"], {"N": n, "D": tokens}, losses, misfit=misfit, weights_R=weights
+            )
         except ConfigError:
             surface = None
         for convention in flops:
             c = table.flops(convention, size)
-            budgets = (
-                table.columns["budget"].astype(float)
-                if "budget" in table.columns and np.isfinite(table.columns["budget"].astype(float)).all()
-                else table.budgets(convention, size)
-            )
+            budgets = table.budgets_of_runs(convention, size)
             ratio = 6 * n * tokens / c
             rows.append(
                 ConventionRow(
                     size=size,
                     flops=convention,
                     surface=_surface_exponents(surface, c, n, tokens, budgets),
-                    parabolas=_parabola_exponents(c, n, tokens, losses, budgets),
+                    parabolas=_parabola_exponents(c, n, tokens, losses, budgets, weights),
                     ratio=(float(ratio.min()), float(ratio.max())),
                 )
             )
@@ -134,10 +132,10 @@ def _surface_exponents(
 
 
 def _parabola_exponents(
-    c: np.ndarray, n: np.ndarray, d: np.ndarray, losses: np.ndarray, budgets: np.ndarray
+    c: np.ndarray, n: np.ndarray, d: np.ndarray, losses: np.ndarray, budgets: np.ndarray, weights: np.ndarray
 ) -> tuple[float, float] | None:
     try:
-        found = fit_parabolas(c, n, d, losses, budgets)
+        found = fit_parabolas(c, n, d, losses, budgets, weights_R=weights)
     except ConfigError:
         return None
     return found.a, found.b
@@ -196,16 +194,23 @@ def diagnose(
     outliers = np.flatnonzero(np.abs(residual_R - np.median(residual_R)) > 5 * max(fit.noise, 1e-9))
     if len(outliers):
         said.append(f"{len(outliers)} runs lie more than 5 standard deviations from the law.")
-    if rollouts and rollouts[0].error > rollouts[0].spread:
-        best = rollouts[0]
-        said.append(
-            f"Fitted without the largest budgets, even the best law ({best.law}, {best.misfit}) misses their losses by "
-            f"{best.bias:+.1%} on average, and these differ from their own mean by {best.spread:.1%}: intervals, which take "
-            "the law for true, are too narrow for what lies beyond the runs."
-        )
+    if rollouts:
+        said += _missed_budgets(rollouts[0], fit.noise)
     if lr_R is not None and len(np.unique(lr_R)) > 2:
         said += _lr_at_edge(fit, lr_R)
     return said
+
+
+def _missed_budgets(best: Rollout, noise: float) -> list[str]:
+    """Where the held-out budgets are missed by more than runs scatter, or than the law itself allows for."""
+    if abs(best.bias) <= 2 * noise and not best.misses:
+        return []
+    return [
+        f"Fitted without the largest budgets, even the best law ({best.law}, {best.misfit}) misses their losses by "
+        f"{best.bias:+.1%} on average, {abs(best.bias) / max(noise, 1e-12):.1f} times the scatter of a run and "
+        f"{abs(best.bias) / best.bias_error:.1f} times the standard error that the law claims: expect no better of what is "
+        "said beyond the runs, whatever the intervals, which take the law for true."
+    ]
 
 
 def _lr_at_edge(fit: Fit, lr_R: np.ndarray) -> list[str]:

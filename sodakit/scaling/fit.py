@@ -12,7 +12,7 @@ import numpy as np
 from sodakit.errors import ConfigError
 from sodakit.scaling.laws import LAWS, Law
 from sodakit.scaling.residuals import MISFITS, Misfit
-from sodakit.scaling.solve import GRID_HIGH, GRID_LOW, Problem, exponent_grid, project, refine
+from sodakit.scaling.solve import GRID_HIGH, GRID_LOW, Problem, Refined, exponent_grid, project, refine
 
 ABSENT_SHARE = 1e-6
 """A term that nowhere reaches this share of the loss is not identified."""
@@ -39,8 +39,8 @@ class Certificate:
 
     @property
     def holds(self) -> bool:
-        """Whether everything it can show was shown."""
-        return self.grid_above and self.decrement < 1e-8 and self.agreeing >= 1
+        """Whether everything it can show was shown: no grid point lies below, it is a minimum, and it was reached twice."""
+        return self.grid_above and self.decrement < 1e-8 and self.agreeing >= 2
 
     def __str__(self) -> str:
         return (
@@ -166,7 +166,7 @@ def fit_law(
         values: N, D and C of the runs, those the law uses.
         loss_R: their losses in nats, positive.
         weights_R: 1 for every run by default.
-        max_starts: grid points to refine, local minima first.
+        max_starts: grid points to refine, local minima first; four times as many where only one ends at the lowest value.
         grid_points: per exponent.
     Raises:
         ConfigError: fewer runs than parameters, or a value that is not positive and finite.
@@ -196,14 +196,10 @@ def fit_law(
 
     theta_SX = exponent_grid(len(law.exponents), grid_points)
     on_grid_SP, grid_S = project(problem, theta_SX, weights_R, fixed_log_J)
-    starts = _starts(grid_S, len(law.exponents), max_starts)
-    starts_SP = on_grid_SP[starts]
-    if misfit.smoothed is not None:
-        easier = replace(problem, misfit=misfit.smoothed)
-        starts_SP = refine(
-            easier, starts_SP, weights_R[None], free_P, max_steps=12, tolerance=1e-4
-        ).solutions_SP
-    ends = refine(problem, starts_SP, weights_R[None], free_P)
+    ends = _refined(problem, on_grid_SP[_starts(grid_S, len(law.exponents), max_starts)], weights_R, free_P)
+    if max_starts > 2 and _agreeing(ends.objective_S) < 2:
+        more = _starts(grid_S, len(law.exponents), 4 * max_starts)
+        ends = _refined(problem, on_grid_SP[more], weights_R, free_P)
     best = int(np.argmin(ends.objective_S))
     objective = float(ends.objective_S[best])
     return Fit(
@@ -219,6 +215,21 @@ def fit_law(
             problem, ends.solutions_SP[best], weights_R, free_P, objective, grid_S, ends.objective_S
         ),
     )
+
+
+def _refined(problem: Problem, starts_SP: np.ndarray, weights_R: np.ndarray, free_P: np.ndarray) -> Refined:
+    """Every start taken down to its minimum; misfits with kinks by way of their smooth relative."""
+    if problem.misfit.smoothed is not None:
+        easier = replace(problem, misfit=problem.misfit.smoothed)
+        starts_SP = refine(
+            easier, starts_SP, weights_R[None], free_P, max_steps=12, tolerance=1e-4
+        ).solutions_SP
+    return refine(problem, starts_SP, weights_R[None], free_P)
+
+
+def _agreeing(ends_S: np.ndarray) -> int:
+    """Refinements that ended within 1e-6 of the lowest objective."""
+    return int((ends_S <= ends_S.min() * (1 + 1e-6) + 1e-20).sum())
 
 
 def _certify(
@@ -238,7 +249,7 @@ def _certify(
     return Certificate(
         grid_points=len(grid_S),
         starts=len(ends_S),
-        agreeing=int((ends_S <= objective * (1 + 1e-6) + 1e-20).sum()),
+        agreeing=_agreeing(ends_S),
         decrement=abs(decrement) / scale,
         gradient=float(np.abs(gradient_P).max()) / scale,
         condition=float(size_P.max() / max(size_P.min(), 1e-300)),

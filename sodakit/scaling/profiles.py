@@ -3,12 +3,15 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from sodakit.errors import ConfigError
 from sodakit.scaling.fit import Fit, fit_law
 from sodakit.scaling.intervals import covariance, curvature, delta_method, quantities
 from sodakit.scaling.solve import refine
+
+_LOWEST_A = 0.02
+"""Exponents below it, and as close to 1, are not looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,25 +106,33 @@ def _crossing(
 def profile_exponent_a(fit: Fit, *, level: float = 0.95) -> tuple[float | None, float | None]:
     """The profile interval of a = beta / (alpha + beta): refits in which the two exponents keep their ratio.
 
+    Each side is walked outward to the first crossing of the level; None where there is none between 0.02 and 0.98.
+
     Raises:
         ConfigError: the law has no two exponents.
     """
     if fit.law.name != "chinchilla":
         raise ConfigError(f"The law {fit.law.name!r} has no free ratio of exponents; use 'chinchilla'.")
-    here = fit.optimum_exponents["a"]
     scale = rise_scale(fit)
     limit = float(stats.t.ppf((1 + level) / 2, max(len(fit.loss_R) - fit.law.num_free, 1))) ** 2
 
-    def excess(a: float) -> float:
-        return (_objective_at(fit, a) - fit.objective) * scale - limit
+    def excess(logit: float) -> float:
+        return (_objective_at(fit, float(special.expit(logit))) - fit.objective) * scale - limit
 
     error = max(delta_method(fit, quantities(fit)["a"])[0], 1e-4)
+    here = float(special.logit(np.clip(fit.optimum_exponents["a"], _LOWEST_A, 1 - _LOWEST_A)))
     ends: list[float | None] = []
     for sign in (-1, 1):
-        far = float(np.clip(here + sign * 8 * error, 0.02, 0.98))
-        ends.append(
-            float(optimize.brentq(excess, here, far, xtol=1e-4)) if excess(here) < 0 < excess(far) else None
-        )
+        # In logits a step is as long at 0.05 as at 0.5; an error of a is one of its logit times a(1 − a).
+        step, inner, end = min(error / 0.25, 0.5), here, None
+        limit_at = sign * float(special.logit(1 - _LOWEST_A))
+        while end is None and inner != limit_at:
+            outer = inner + sign * step
+            outer = min(outer, limit_at) if sign > 0 else max(outer, limit_at)
+            if excess(outer) > 0:
+                end = float(special.expit(optimize.brentq(excess, inner, outer, xtol=1e-3)))
+            inner, step = outer, min(1.5 * step, 0.5)
+        ends.append(end)
     return ends[0], ends[1]
 
 

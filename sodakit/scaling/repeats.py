@@ -68,6 +68,7 @@ def fit_repeats(
     *,
     law: Law = LAWS["chinchilla"],
     misfit: Misfit = MISFITS["huber"],
+    weights_R: np.ndarray | None = None,
     points: int = 25,
 ) -> RepeatFit:
     """The law and R* at the minimum of the misfit.
@@ -88,7 +89,10 @@ def fit_repeats(
 
     def at(log_half_life: float) -> Fit:
         effective_R = effective_tokens(values["D"], unique_R, float(np.exp(log_half_life)))
-        return fit_law(law, {**values, "D": effective_R}, loss_R, misfit=misfit, max_starts=3, grid_points=12)
+        effective = {**values, "D": effective_R}
+        return fit_law(
+            law, effective, loss_R, misfit=misfit, weights_R=weights_R, max_starts=3, grid_points=12
+        )
 
     grid = np.linspace(np.log(_LOW), np.log(_HIGH), points)
     cost = np.array([at(x).objective for x in grid])

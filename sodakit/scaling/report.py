@@ -1,7 +1,7 @@
-"""One self-contained HTML page of a scaling study."""
+"""A scaling study to look at: its figures, and one self-contained HTML page with them and every number."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -22,6 +22,7 @@ from sodakit.scaling.plot import (
     isoflop_figure,
     profile_figure,
     residual_figure,
+    save,
     streams_figure,
     svg_text,
 )
@@ -59,17 +60,80 @@ def plans_of(study: Study, budgets: Sequence[float]) -> list[Plan]:
     ]
 
 
+def pictures_of(study: Study) -> dict[str, Picture]:
+    """The figures of a study by name: `isoflop`, `residuals`, and as far as the runs and the law allow `losses`, `optimum`,
+    `contours`, `profiles` and `extrapolation`."""
+    fit, values = study.fit, study.fit.values
+    pictures = {
+        "isoflop": Picture(
+            isoflop_figure(
+                study.table.sizes(study.settings["size"]),
+                study.table.tokens(),
+                fit.loss_R,
+                study.budget_R,
+                fit=fit,
+                sweep=study.parabolas,
+                loss_name=_loss_name(study),
+            ),
+            describe_isoflop(study.budget_R, fit.loss_R),
+        )
+    }
+    losses = {name: study.table.loss(name) for name in study.table.losses if name != "bits_per_audio_s"}
+    if len(losses) > 1:
+        pictures["losses"] = Picture(
+            streams_figure(losses, study.budget_R, fit.loss_R),
+            describe_streams(losses, study.budget_R, fit.loss_R),
+        )
+    if plans := plans_of(study, _plan_budgets(study)):
+        pictures["optimum"] = Picture(
+            frontier_figure(plans, study.parabolas),
+            f"Best size and tokens over compute, up to ten times the largest budget; at {plans[-1].flops:.2g} FLOPs "
+            f"{format_count(plans[-1].size)} parameters and {format_count(plans[-1].tokens)} tokens.",
+        )
+        cost = flops_of_runs(values["N"], values["D"], values["C"])
+        pictures["contours"] = Picture(
+            contour_figure(fit, plans, cost, values["C"], loss_name=_loss_name(study)),
+            "Lines of equal fitted loss over compute and size, each the loss of the best run where it touches the path of "
+            f"optima, with the {len(study.table)} runs.",
+        )
+    if study.profiles:
+        pictures["profiles"] = Picture(
+            profile_figure(study.profiles), "; ".join(map(str, study.profiles)) + "."
+        )
+    pictures["residuals"] = Picture(
+        residual_figure(fit),
+        f"Residuals over N, D and C; grey: two standard deviations of {fit.noise:.2%}.",
+    )
+    if study.extrapolations:
+        noise = fit.noise * float(np.median(fit.loss_R))
+        pictures["extrapolation"] = Picture(
+            extrapolation_figure(study.extrapolations, noise, loss_name=_loss_name(study)),
+            describe_extrapolation(study.extrapolations),
+        )
+    return pictures
+
+
+def save_pictures(study: Study, folder: Path | str, formats: Sequence[str] = ("svg", "png")) -> list[Path]:
+    """Write every figure of a study as `NAME.svg` and `NAME.png`; what was written."""
+    paths = []
+    for name, picture in pictures_of(study).items():
+        for ending in formats:
+            paths.append(Path(folder) / f"{name}.{ending}")
+            save(picture.figure, paths[-1])
+    return paths
+
+
 def study_report(study: Study, title: str = "Scaling laws") -> Report:
     """The page of a study: what it found, what speaks against it, and every number."""
-    fit, n = study.fit, study.table.sizes(study.settings["size"])
+    pictures = pictures_of(study)
     report = Report(
         title,
         f"{len(study.table)} runs, {len(np.unique(study.budget_R))} budgets; loss: {study.settings['loss']}",
     )
-    rows = {name: (value, error, interval) for name, value, error, interval, _ in study.parameter_rows()}
+    rows = {name: (value, interval) for name, value, _, interval, *_ in study.parameter_rows()}
     for name in ("a", "b", "E"):
         if name in rows:
-            report.headline(name, f"{rows[name][0]:.3f}", f"95 %: {rows[name][2]}")
+            report.headline(name, f"{rows[name][0]:.3f}", f"95 %: {rows[name][1]}")
     report.section("What could be wrong")
     for sentence in study.findings or ["Nothing was found by the checks below."]:
         report.text(sentence)
@@ -79,56 +143,21 @@ def study_report(study: Study, title: str = "Scaling laws") -> Report:
         study.approach_rows(),
         "Four readings of the same runs, with 95 % intervals",
     )
-    report.section("Loss over size").add(
-        Picture(
-            isoflop_figure(
-                n, study.table.tokens(), fit.loss_R, study.budget_R, fit=fit, sweep=study.parabolas
-            ),
-            describe_isoflop(study.budget_R, fit.loss_R),
-        )
-    )
-    losses = {name: study.table.loss(name) for name in study.table.losses if name != "bits_per_audio_s"}
-    if len(losses) > 1:
+    report.section("Loss over size").add(pictures["isoflop"])
+    if "losses" in pictures:
         report.section(
             "Every loss over compute",
             "A loss that has only begun to fall at the largest budgets follows no power law yet, and neither does a mean it is part of.",
-        ).add(
-            Picture(
-                streams_figure(losses, study.budget_R, fit.loss_R),
-                describe_streams(losses, study.budget_R, fit.loss_R),
-            )
-        )
-    budgets = np.geomspace(study.budget_R.min(), study.budget_R.max() * 10, 13)
-    plans = plans_of(study, [float(c) for c in budgets])
-    if plans:
-        report.section("Where the optimum lies").add(
-            Picture(
-                frontier_figure(plans, study.parabolas),
-                f"Best size and tokens over compute, up to ten times the largest budget; at {plans[-1].flops:.2g} FLOPs "
-                f"{format_count(plans[-1].size)} parameters and {format_count(plans[-1].tokens)} tokens.",
-            )
-        )
-        values = fit.values
-        report.add(
-            Picture(
-                contour_figure(
-                    fit,
-                    plans,
-                    flops_of_runs(values["N"], values["D"], values["C"]),
-                    values["C"],
-                    loss_name=_loss_name(study),
-                ),
-                "Lines of equal fitted loss over compute and size, each the loss of the best run where it touches the path of "
-                f"optima, with the {len(study.table)} runs.",
-            )
-        )
+        ).add(pictures["losses"])
+    if plans := plans_of(study, _plan_budgets(study)[::3]):
+        report.section("Where the optimum lies").add(pictures["optimum"]).add(pictures["contours"])
         report.table(
             ("C (FLOPs)", "N*", "D*", "D*/N*", "Loss", "N within 0.1 %", "N within 0.5 %"),
-            [_plan_row(p) for p in plans[::3]],
+            [_plan_row(p) for p in plans],
             "Plans by the surface, FLOPs per token as in these runs",
         )
-    _parameters(report, study)
-    _checks(report, study)
+    _parameters(report, study, pictures)
+    _checks(report, study, pictures)
     return report.provenance(
         {
             "Table": study.table.origin,
@@ -143,34 +172,35 @@ def write_report(study: Study, path: Path | str, title: str = "Scaling laws") ->
     study_report(study, title).write(path)
 
 
-def _parameters(report: Report, study: Study) -> None:
+def _plan_budgets(study: Study) -> list[float]:
+    return [float(c) for c in np.geomspace(study.budget_R.min(), study.budget_R.max() * 10, 13)]
+
+
+def _parameters(report: Report, study: Study, pictures: Mapping[str, Picture]) -> None:
     report.section(
         "Parameters",
         f"{study.fit.law.name}, misfit {study.settings['misfit']}. {str(study.fit.certificate).capitalize()}. "
-        f"Robust noise of log loss {study.fit.noise:.4f}. {study.boot.num_failed} of {study.settings['draws']} refits ({study.boot.resample} resampled) did not settle.",
+        f"Robust noise of log loss {study.fit.noise:.4f}. {study.boot.num_failed} of {study.settings['draws']} refits ({study.boot.resample} resampled) "
+        f"and {study.boot_runs.num_failed} of those of resampled runs did not settle.",
     )
     report.table(
-        ("Parameter", "Value", "Standard error", "Bootstrap 95 %", "Profile 95 %"),
-        [(name, f"{v:.4g}", f"{e:.3g}", i, p) for name, v, e, i, p in study.parameter_rows()],
-        "The law at its global minimum",
+        ("Parameter", "Value", "Standard error", "Bootstrap 95 %", "Runs resampled 95 %", "Profile 95 %"),
+        [(name, f"{v:.4g}", f"{e:.3g}", *ends) for name, v, e, *ends in study.parameter_rows()],
+        f"The law at its global minimum; the bootstrap is of {study.boot.resample}",
     )
-    if study.profiles:
-        report.add(Picture(profile_figure(study.profiles), "; ".join(map(str, study.profiles)) + "."))
-    report.add(
-        Picture(
-            residual_figure(study.fit),
-            f"Residuals over N, D and C; grey: two standard deviations of {study.fit.noise:.2%}.",
-        )
-    )
+    if "profiles" in pictures:
+        report.add(pictures["profiles"])
+    report.add(pictures["residuals"])
 
 
-def _checks(report: Report, study: Study) -> None:
-    if study.rollouts:
+def _checks(report: Report, study: Study, pictures: Mapping[str, Picture]) -> None:
+    if study.rollouts or study.extrapolations:
         report.section(
             "Largest budgets held out", "Laws fitted to the smaller budgets, scored on the largest."
         )
+    if study.rollouts:
         report.table(
-            ("Law", "Misfit", "Fitted", "Held out", "Error", "Bias", "Own mean"),
+            ("Law", "Misfit", "Fitted", "Held out", "Error", "Bias", "Its standard error", "Own mean"),
             [
                 (
                     r.law,
@@ -179,25 +209,15 @@ def _checks(report: Report, study: Study) -> None:
                     r.num_held_out,
                     f"{r.error:.2%}",
                     f"{r.bias:+.2%}",
+                    f"{r.bias_error:.2%}",
                     f"{r.spread:.2%}",
                 )
                 for r in study.rollouts
             ],
             "Mean relative error of the loss",
         )
-    if study.extrapolations:
-        if not study.rollouts:
-            report.section("Largest budgets held out")
-        report.add(
-            Picture(
-                extrapolation_figure(
-                    study.extrapolations,
-                    study.fit.noise * float(np.median(study.fit.loss_R)),
-                    loss_name=_loss_name(study),
-                ),
-                describe_extrapolation(study.extrapolations),
-            )
-        )
+    if "extrapolation" in pictures:
+        report.add(pictures["extrapolation"])
     report.section("Conventions", "The same runs, counted differently.")
     report.table(
         ("N", "C", "a, b of the surface", "a, b of parabolas", "b / a", "6ND/C"),
@@ -220,6 +240,12 @@ def _checks(report: Report, study: Study) -> None:
         [(i.left_out, f"{i.a:.4f}", f"{i.shift:+.1f}") for i in study.influences[:8]],
         "The runs that move the answer most, in units of the usual shift",
     )
+    if study.budget_influences:
+        report.table(
+            ("Without", "a", "Shift"),
+            [(i.left_out, f"{i.a:.4f}", f"{i.shift:+.1f}") for i in study.budget_influences],
+            "Each budget left out",
+        )
 
 
 def _loss_name(study: Study) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 
 from sodakit.errors import ConfigError
 from sodakit.scaling.fit import Fit, fit_law
+from sodakit.scaling.intervals import delta_method
 from sodakit.scaling.laws import LAWS
 from sodakit.scaling.residuals import MISFITS
 
@@ -23,8 +24,15 @@ class Rollout:
     """Mean absolute relative error of the loss on the held-out runs."""
     bias: float
     """Mean relative error: above zero where the law predicts too much loss."""
+    bias_error: float
+    """Standard error of the bias if the law were true: of its parameters (delta method) and of the held-out runs' noise."""
     spread: float
     """Mean absolute relative error when the held-out runs' own mean is predicted: what a law must beat."""
+
+    @property
+    def misses(self) -> bool:
+        """Whether the bias is over three standard errors: more than the law, were it true, and the noise allow."""
+        return abs(self.bias) > 3 * self.bias_error
 
 
 def rollout(
@@ -32,6 +40,7 @@ def rollout(
     loss_R: np.ndarray,
     budget_R: np.ndarray,
     *,
+    weights_R: np.ndarray | None = None,
     hold_out: int = 1,
     laws: Sequence[str] = ("chinchilla", "tied", "interaction", "over_training"),
     misfits: Sequence[str] = ("huber", "mse"),
@@ -44,25 +53,36 @@ def rollout(
     levels = np.unique(budget_R)
     if len(levels) <= hold_out:
         raise ConfigError(f"{len(levels)} budgets; needed: more than the {hold_out} to hold out.")
-    late_R = budget_R >= levels[-hold_out]
+    weights_R = np.ones(len(loss_R)) if weights_R is None else weights_R
+    late_R = (budget_R >= levels[-hold_out]) & (weights_R > 0)
+    early_R = budget_R < levels[-hold_out]
     found = []
     for name in laws:
         law = LAWS[name]
-        if not set(law.variables) <= set(values) or (~late_R).sum() <= law.num_free:
+        if not set(law.variables) <= set(values) or (early_R & (weights_R > 0)).sum() <= law.num_free:
             continue
         for misfit in misfits:
             fit = fit_law(
-                law, {k: v[~late_R] for k, v in values.items()}, loss_R[~late_R], misfit=MISFITS[misfit]
+                law,
+                {k: v[early_R] for k, v in values.items()},
+                loss_R[early_R],
+                misfit=MISFITS[misfit],
+                weights_R=weights_R[early_R],
             )
-            wrong = fit.predict(**{k: values[k][late_R] for k in law.variables}) / loss_R[late_R] - 1
+            late = {k: values[k][late_R] for k in law.variables}
+            wrong = fit.predict(**late) / loss_R[late_R] - 1
+            known, *_ = delta_method(
+                fit, lambda p, law=law, late=late: float(np.log(law.loss(p, **late)).mean())
+            )
             found.append(
                 Rollout(
                     law=name,
                     misfit=misfit,
-                    num_fitted=int((~late_R).sum()),
+                    num_fitted=int(early_R.sum()),
                     num_held_out=int(late_R.sum()),
                     error=float(np.abs(wrong).mean()),
                     bias=float(wrong.mean()),
+                    bias_error=float(np.hypot(known, fit.noise / np.sqrt(late_R.sum()))),
                     spread=float(np.abs(loss_R[late_R].mean() / loss_R[late_R] - 1).mean()),
                 )
             )

@@ -17,7 +17,7 @@ from sodakit.scaling.checks import (
 from sodakit.scaling.fit import Fit, fit_law
 from sodakit.scaling.intervals import Bootstrap, Resample, bootstrap, delta_method, quantities
 from sodakit.scaling.laws import named_law
-from sodakit.scaling.profiles import Profile, profile
+from sodakit.scaling.profiles import Profile, profile, profile_exponent_a
 from sodakit.scaling.repeats import RepeatFit, effective_tokens, fit_repeats
 from sodakit.scaling.residuals import MISFITS
 from sodakit.scaling.rollout import Extrapolation, Rollout, extrapolate, rollout
@@ -46,7 +46,11 @@ class Study:
     """Loss, law, misfit and conventions."""
     fit: Fit
     boot: Bootstrap
+    boot_runs: Bootstrap
+    """Of resampled runs, whatever `boot` resamples: wider, and what most publications give."""
     profiles: Sequence[Profile]
+    profile_a: tuple[float | None, float | None] | None
+    """Profile interval of a with C = 6ND, None at an end that the runs do not give; None where the law has no a."""
     parabolas: SweepFit | None
     parabolas_boot: SweepBootstrap | None
     envelope: SweepFit | None
@@ -56,6 +60,9 @@ class Study:
     extrapolations: Sequence[Extrapolation]
     """The law of this study fitted to fewer and fewer budgets; empty where there are too few."""
     influences: Sequence[Influence]
+    """Each run left out."""
+    budget_influences: Sequence[Influence]
+    """Each budget left out; empty where too few runs would stay."""
     conventions: Sequence[ConventionRow]
     budget_R: np.ndarray
     ratio: tuple[float, float]
@@ -68,6 +75,8 @@ class Study:
         """What a careful reader would object to."""
         lr = self.table.columns.get("lr")
         said = [] if self.repeats is None or self.repeats.identified else [f"{self.repeats}."]
+        if self.profile_a is not None and None in self.profile_a:
+            said.append(f"a: its profile {_ends(self.profile_a)} has no end on one side at least.")
         return said + diagnose(
             self.fit,
             self.parabolas,
@@ -79,28 +88,26 @@ class Study:
             lr_R=None if lr is None or not np.isfinite(lr.astype(float)).all() else lr.astype(float),
         )
 
-    def parameter_rows(self) -> list[tuple[str, float, float, str, str]]:
-        """Name, value, bootstrap standard error and interval, and profile interval of each quantity."""
-        profiles = {p.name: p for p in self.profiles}
-        rows = []
-        for name, quantity in quantities(self.fit).items():
-            low, high = self.boot.interval(quantity)
-            one = profiles.get(name)
-            shown = (
-                "–"
-                if one is None
-                else (f"{one.low:.4g} – {one.high:.4g}" if one.identified else "not identified")
+    def parameter_rows(self) -> list[tuple[str, float, float, str, str, str]]:
+        """Name, value and bootstrap standard error of each quantity; its intervals by the bootstrap, by that of runs and
+        by the profile."""
+        profiles: dict[str, tuple[float | None, float | None]] = {
+            p.name: (p.low, p.high) for p in self.profiles
+        }
+        if self.profile_a is not None:
+            low, high = self.profile_a
+            profiles |= {"a": self.profile_a, "b": (_rest(high), _rest(low))}
+        return [
+            (
+                name,
+                float(quantity(self.fit.parameters)),
+                self.boot.standard_error(quantity),
+                _ends(self.boot.interval(quantity)),
+                _ends(self.boot_runs.interval(quantity)),
+                _ends(profiles[name]) if name in profiles else "–",
             )
-            rows.append(
-                (
-                    name,
-                    float(quantity(self.fit.parameters)),
-                    self.boot.standard_error(quantity),
-                    f"{low:.4g} – {high:.4g}",
-                    shown,
-                )
-            )
-        return rows
+            for name, quantity in quantities(self.fit).items()
+        ]
 
     def approach_rows(self) -> list[tuple[str, str, str, str]]:
         """Approach, a, b and how, side by side."""
@@ -116,7 +123,8 @@ class Study:
                     "2: parabolas",
                     f"{self.parabolas.a:.3f} ({boot.a[0]:.3f} – {boot.a[1]:.3f})",
                     f"{self.parabolas.b:.3f} ({boot.b[0]:.3f} – {boot.b[1]:.3f})",
-                    f"{boot.dropped_share:.0%} of resampled parabolas dropped, {boot.num_failed} resamples without a line",
+                    f"losses drawn anew, scatter {boot.noise:.3f}: {boot.dropped_share:.0%} of parabolas without a minimum, "
+                    f"{boot.edge_share:.0%} with one outside the runs, {boot.num_failed} draws without a line",
                 )
             )
         if self.fit.optimum_exponents:
@@ -167,11 +175,16 @@ class Study:
             "table": self.table.origin,
             "fingerprint": self.table.fingerprint,
             "runs": len(self.table),
+            "ranges": {name: [float(v.min()), float(v.max())] for name, v in self.fit.values.items()},
+            "rule": self.table.rule(),
             "settings": dict(self.settings),
             "parameters": self.fit.parameters,
             "standard_errors": {n: self.boot.standard_error(v) for n, v in q.items()},
             "delta_standard_errors": {n: delta_method(self.fit, v)[0] for n, v in q.items()},
             "intervals_95": {n: self.boot.interval(v) for n, v in q.items()},
+            "intervals_95_of_runs": {n: self.boot_runs.interval(v) for n, v in q.items()},
+            "profile_95": {p.name: (p.low, p.high) for p in self.profiles}
+            | ({} if self.profile_a is None else {"a": self.profile_a}),
             "optimum_exponents": self.fit.optimum_exponents,
             "counted_exponents": {k: self.bias[f"true_{k}"] for k in ("a", "b") if f"true_{k}" in self.bias},
             "counted_intervals_95": self.counted_intervals(),
@@ -180,9 +193,10 @@ class Study:
             "certificate": str(self.fit.certificate),
             "unidentified": self.fit.unidentified,
             "approaches": self.approach_rows(),
-            "rollout": [vars(r) for r in self.rollouts],
+            "rollout": [vars(r) | {"misses": r.misses} for r in self.rollouts],
             "extrapolation": [e.row() for e in self.extrapolations],
             "influence": [vars(i) for i in self.influences[:10]],
+            "budget_influence": [vars(i) for i in self.budget_influences],
             "conventions": [vars(c) for c in self.conventions],
             "six_nd_over_c": self.ratio,
             "findings": self.findings,
@@ -231,16 +245,22 @@ def study(
     table = table.usable(loss=loss, size=size, flops=flops)
     ratio = table.consistency(flops, size)
     n, d, c, losses = table.sizes(size), table.tokens(), table.flops(flops, size), table.loss(loss)
-    budget_R = _budgets(table, flops, size)
+    budget_R, weights = table.budgets_of_runs(flops, size), table.weights()
     values, repeats = {"N": n, "D": d, "C": c}, None
     if law == DATA_REPEAT:
         unique_R = table.columns.get("unique_tokens", np.full(len(table), np.nan)).astype(float)
-        repeats = fit_repeats(values, unique_R, losses, law=chosen, misfit=MISFITS[misfit])
+        repeats = fit_repeats(values, unique_R, losses, law=chosen, misfit=MISFITS[misfit], weights_R=weights)
         values["D"] = effective_tokens(d, unique_R, repeats.half_life)
-    fit = fit_law(chosen, values, losses, misfit=MISFITS[misfit], weights_R=table.weights())
+    fit = fit_law(chosen, values, losses, misfit=MISFITS[misfit], weights_R=weights)
     clusters = table.columns["cluster"].tolist() if "cluster" in table.columns else None
     boot = bootstrap(fit, draws=draws, seed=seed, clusters=clusters, resample=resample)
-    parabolas = _or_none(fit_parabolas, c, n, d, losses, budget_R)
+    boot_runs = (
+        boot
+        if boot.resample == "runs"
+        else bootstrap(fit, draws=draws, seed=seed, clusters=clusters, resample="runs")
+    )
+    used = weights > 0
+    parabolas = _or_none(fit_parabolas, c, n, d, losses, budget_R, weights_R=weights)
     return Study(
         table=table,
         settings={
@@ -253,25 +273,36 @@ def study(
             "seed": seed,
             "resample": boot.resample,
             "half_life": None if repeats is None else repeats.half_life,
-            "projected": fit_law(chosen, values, losses, misfit=MISFITS["mse"]).optimum_exponents,
+            "projected": fit_law(
+                chosen, values, losses, misfit=MISFITS["mse"], weights_R=weights
+            ).optimum_exponents,
         },
         fit=fit,
         boot=boot,
+        boot_runs=boot_runs,
+        profile_a=_or_none(profile_exponent_a, fit),
         profiles=[
             profile(fit, n) for n in ("E", *chosen.exponents) if n in fit.names and n not in chosen.fixed
         ],
         parabolas=parabolas,
-        parabolas_boot=bootstrap_parabolas(c, n, d, losses, budget_R, draws=min(draws, 300), seed=seed)
+        parabolas_boot=bootstrap_parabolas(
+            c, n, d, losses, budget_R, weights_R=weights, draws=draws, seed=seed
+        )
         if parabolas
         else None,
-        envelope=_or_none(fit_envelope, c, n, d, losses, curves=clusters or n.tolist()),
+        envelope=_or_none(
+            fit_envelope, *(v[used] for v in (c, n, d, losses)), curves=np.array(clusters or n.tolist())[used]
+        ),
         # The grid of effective tokens is not the grid of the runs.
         bias=(_or_none(expected_bias, fit, c, n, d, budget_R) or {})
         if fit.optimum_exponents and repeats is None
         else {},
-        rollouts=_or_none(rollout, values, losses, budget_R, hold_out=hold_out) or [],
+        rollouts=_or_none(rollout, values, losses, budget_R, weights_R=weights, hold_out=hold_out) or [],
         extrapolations=_or_none(extrapolate, fit, budget_R) or [],
         influences=influence(fit, table.runs),
+        budget_influences=influence(fit, table.runs, [f"{b:.3g} FLOPs" for b in budget_R])
+        if _budgets_can_go(fit, budget_R)
+        else [],
         conventions=convention_table(table, loss=loss, misfit=MISFITS[misfit]),
         budget_R=budget_R,
         ratio=ratio,
@@ -279,11 +310,20 @@ def study(
     )
 
 
-def _budgets(table: RunTable, flops: str, size: str) -> np.ndarray:
-    given = table.columns.get("budget")
-    if given is not None and np.isfinite(given.astype(float)).all():
-        return given.astype(float)
-    return table.budgets(flops, size)
+def _budgets_can_go(fit: Fit, budget_R: np.ndarray) -> bool:
+    """Whether the law can still be fitted without any one budget."""
+    levels, weighted_R = np.unique(budget_R), fit.weights_R > 0
+    return len(levels) > 2 and all(
+        (weighted_R & (budget_R != level)).sum() > fit.law.num_free for level in levels
+    )
+
+
+def _ends(ends: tuple[float | None, float | None]) -> str:
+    return " – ".join("?" if end is None else f"{end:.4g}" for end in ends)
+
+
+def _rest(share: float | None) -> float | None:
+    return None if share is None else 1 - share
 
 
 def _or_none(function: Any, *arguments: Any, **options: Any) -> Any:

@@ -15,6 +15,7 @@ import numpy as np
 from sodakit.errors import ConfigError
 from sodakit.files import digest, write_json_lines, write_text
 from sodakit.scaling.columns import FLOPS, SIZES, WORDS
+from sodakit.scaling.design import SODA_RULE
 
 _FINISHED = ("", "finished", "done", "completed", "true")
 
@@ -113,6 +114,32 @@ class RunTable:
             members = order[group == g]
             result[members] = np.median(flops_R[members])
         return result
+
+    def budgets_of_runs(self, flops: str = "given", size: str = "total") -> np.ndarray:
+        """The budget each run was made for, where every run tells it; else `budgets`."""
+        made_for = self.columns.get("budget", np.full(len(self), np.nan)).astype(float)
+        return made_for if np.isfinite(made_for).all() else self.budgets(flops, size)
+
+    def rule(self) -> dict[str, float | bool]:
+        """What all runs have in common of how they were made, as far as the table tells: `vocab_size`, `context`,
+        `tied_embeddings`, the smallest batch (`min_batch_rows`) and the most steps (`reference_steps`)."""
+        shared: dict[str, float | bool] = {}
+        for name, column, kind in (
+            ("vocab_size", "shape/vocab_size", int),
+            ("context", "shape/context", int),
+            ("tied_embeddings", "shape/tied_embeddings", bool),
+        ):
+            values = np.unique(self.columns.get(column, np.array([np.nan])).astype(float))
+            if len(values) == 1 and np.isfinite(values[0]):
+                shared[name] = kind(values[0])
+        rows, steps, lr = (self._numbers(name, ()) for name in ("batch_rows", "steps", "lr"))
+        if np.isfinite(rows).all():
+            shared["min_batch_rows"] = int(rows.min())
+        # Where the learning rate bounds the batch a run takes more steps; twice such a batch would be above the bound.
+        free = ~(lr * np.sqrt(2) > SODA_RULE.max_lr)
+        if np.isfinite(steps).all() and free.any():
+            shared["reference_steps"] = int(steps[free].max())
+        return shared
 
     def consistency(self, flops: str = "given", size: str = "total") -> tuple[float, float]:
         """Lowest and highest 6ND/C. 1 in a small-vocabulary model; 0.98–1.66 in SODA's sweep.

@@ -5,13 +5,19 @@ import pytest
 
 from sodakit.commands.scale import main
 from sodakit.commands.scale_options import read_law
+from sodakit.config import to_plain
 from sodakit.errors import ConfigError
-from sodakit.files import read_json
+from sodakit.files import read_json, write_json, write_json_lines
+from sodakit.recipes.isoflop import isoflop
+from sodakit.scaling.design import GridRule, isoflop_grid, soda_design
+from sodakit.scaling.design_file import read_design, write_design
+from sodakit.scaling.information import Surface, exponent_a, runs_of, standard_error
 from sodakit.scaling.laws import LAWS
 from sodakit.scaling.repeats import effective_tokens
+from sodakit.scaling.run import claim_design
 from sodakit.scaling.simulate import BESIROGLU, SODA_SURFACE, simulate
 from sodakit.scaling.table import RunTable
-from tests.scaling.sweeps import soda_runs
+from tests.scaling.sweeps import soda_runs, study_runs
 
 
 def test_streams_are_fitted_together_and_the_verdict_is_said(tmp_path, capsys):
@@ -104,3 +110,93 @@ def test_a_plan_counts_sizes_as_its_law_does(tmp_path, capsys):
     assert abs(found["two_embeddings"] - found["non_embedding"]) <= 512
     with pytest.raises(ConfigError, match="neither a known surface"):
         main(["plan", "--flops", "1e20", "--fit", "nowhere.json"])
+
+
+def test_a_plan_is_made_as_the_runs_of_its_law_were_and_says_what_it_cannot_know(tmp_path, capsys):
+    """The study's law: 8,708 ids, rows of 1,024, exact FLOPs. With the paper's 144,644 ids no such shape could be built."""
+    study_runs().write(tmp_path / "runs.csv")
+    fit = str(tmp_path / "fit.json")
+    counted = ["--size", "two_embeddings", "--flops", "exact"]
+    main(["fit", str(tmp_path / "runs.csv"), *counted, "--draws", "100", "--out", fit])
+    law = read_law(fit)
+    assert law.rule == {
+        "flops": "exact", "vocab_size": 8708, "context": 1024, "tied_embeddings": False, "min_batch_rows": 1,
+        "reference_steps": law.rule["reference_steps"],
+    }  # fmt: skip
+    stored = read_json(fit)
+    assert stored["ranges"]["C"][1] == pytest.approx(3e14, rel=0.01) and stored["runs"] == 27
+    capsys.readouterr()
+    main(["plan", "--flops", "1e16", "--fit", fit])
+    said = capsys.readouterr()
+    assert said.out.splitlines()[0].count("(95 %: ") == 3
+    size = float(said.out.split("buildable: width ")[1].split("layers, ")[1].split("M ")[0]) * 1e6
+    assert 1e6 < size < 2e7
+    assert "alpha is not identified" in said.err and "33 times the largest run" in said.err
+    main(["plan", "--flops", "6e14", "--fit", fit, "--vocab", "144644"])
+    said = capsys.readouterr()
+    assert "times the largest run" not in said.err and "buildable: width 64," in said.out
+
+
+def test_next_runs_are_new_and_a_queue_goes_on_with_them(tmp_path, capsys):
+    rule = GridRule(context=1024, flops="exact", reference_steps=2400, min_batch_rows=1)
+    points = isoflop_grid([1e15, 3e15], [128, 160, 192, 256, 384], rule=rule)
+    queue = tmp_path / "scale"
+    write_design(queue / "design.jsonl", points)
+    sizes, tokens = (
+        np.array([f(p) for p in points], float) for f in (lambda p: p.size.two_embeddings, lambda p: p.tokens)
+    )
+    for point, loss in zip(points, simulate(SODA_SURFACE, sizes, tokens, noise=0.004), strict=True):
+        folder = queue / point.name
+        write_json(folder / "config.json", {"train": to_plain(isoflop(point))})
+        write_json(folder / "design.json", {"budget_flops": point.budget_flops})
+        write_json_lines(
+            folder / "metrics.jsonl", [{"step": point.steps, "validation/loss/all": float(loss)}]
+        )
+    words = f"next {queue} --flops exact --budgets 1e15 3e15 --widths 128 160 192 --runs 4 --out {tmp_path}/next.jsonl"
+    main(words.split())
+    again = read_design(tmp_path / "next.jsonl")
+    assert again[: len(points)] == points and len(again) == len(points) + 4
+    names = [p.name for p in again]
+    assert len(set(names)) == len(names)
+    # The batches are those of the rule that the queue was made by, which nobody repeated.
+    same = {(p.budget_flops, p.model.width): p.hyper_parameters for p in points}
+    assert all(p.hyper_parameters == same[p.budget_flops, p.model.width] for p in again[len(points) :])
+    claim_design(queue, again)
+    assert f"--out {queue}" in capsys.readouterr().err
+
+
+def test_every_design_says_what_it_promises_and_how_far_it_is_from_the_best(tmp_path, capsys):
+    main(["design"])
+    error, bound = promised(capsys, "a")
+    runs = runs_of(soda_design())
+    known = standard_error(Surface(parameters=SODA_SURFACE), runs, exponent_a)
+    assert error == pytest.approx(known, rel=0.01) and 0.2 < (bound / error) ** 2 < 0.4
+    main(["design", "--question", "a", "--total", "5.7e21", "--runs", "66"])
+    assert promised(capsys, "a")[0] < 0.8 * error
+    main(["design", "--noise", "0.01", "--plot", str(tmp_path / "design.png")])
+    assert promised(capsys, "a")[0] == pytest.approx(2 * error, rel=0.01)
+    assert (tmp_path / "design.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_design_counts_sizes_as_its_prior_does(tmp_path, capsys):
+    """The same runs, one law fitted with embeddings and one without: designs by either belong to their own sizes."""
+    soda_runs(noise=0.001).write(tmp_path / "runs.csv")
+    errors = {}
+    for size in ("two_embeddings", "non_embedding"):
+        fit = str(tmp_path / f"{size}.json")
+        main(["fit", str(tmp_path / "runs.csv"), *f"--size {size} --flops soda --draws 5 --out {fit}".split()])
+        capsys.readouterr()
+        main(["design", "--prior", fit])
+        errors[size] = promised(capsys, "a")[0]
+        law = read_law(fit)
+        known = standard_error(
+            Surface(parameters=law.parameters), runs_of(soda_design(), size), exponent_a, noise=0.005
+        )
+        assert errors[size] == pytest.approx(known, rel=0.01)
+    assert errors["non_embedding"] != pytest.approx(errors["two_embeddings"], rel=0.1)
+
+
+def promised(capsys, name: str) -> tuple[float, float]:
+    """The standard error and its bound that the last design printed."""
+    line = next(x for x in capsys.readouterr().err.splitlines() if x.startswith(f"{name}: standard error"))
+    return float(line.split("error ")[1].split(",")[0]), float(line.split("bound ")[1].rstrip("."))

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from sodakit.scaling.laws import LAWS, Law
 from sodakit.scaling.residuals import MISFITS, Misfit, quantile
 from sodakit.scaling.simulate import BESIROGLU, SODA_SURFACE, simulate
 from sodakit.scaling.solve import Problem
-from tests.scaling.sweeps import chinchilla_runs, soda_runs
+from tests.scaling.sweeps import chinchilla_runs, soda_runs, study_runs
 
 
 @pytest.fixture(scope="module")
@@ -208,17 +209,52 @@ def test_laws_name_their_parts():
     assert law.num_free == 6 and law.given(E=1.0).num_free == 5
 
 
-def test_fitting_from_a_csv_needs_no_torch(tmp_path):
-    soda_runs().write(tmp_path / "runs.csv")
-    code = (
-        "import sys\n"
-        "class Without:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] == 'torch': raise ImportError('no torch here')\n"
-        "sys.meta_path.insert(0, Without())\n"
-        "from sodakit.scaling.study import study; from sodakit.scaling.records import read_table\n"
-        f"s = study(read_table({str(tmp_path / 'runs.csv')!r}), size='two_embeddings', draws=20)\n"
-        "import sodakit.scaling.plan, sodakit.scaling.optimal; print(s.fit.parameters['alpha'])"
+def test_every_word_of_scale_that_starts_from_a_csv_runs_without_torch(tmp_path):
+    """On a laptop with numpy, scipy and matplotlib: fit, streams, report, plan, next, design and the proxy table."""
+    study_runs().write(tmp_path / "runs.csv")
+    (tmp_path / "ladder.csv").write_text(
+        "nll_asr,sWUGGY\n" + "".join(f"{4 - i / 10},{50 + i}\n" for i in range(6))
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(done.stdout) == pytest.approx(0.68, abs=0.1)
+    counted = "--size two_embeddings --flops exact"
+    words = [
+        f"fit runs.csv {counted} --draws 20 --out fit.json --report page.html",
+        f"fit runs.csv {counted} --draws 5 --streams text semantic",
+        f"report runs.csv {counted} --draws 20 --out report",
+        "plan --flops 1e15 --fit fit.json",
+        "next runs.csv --flops exact --budgets 1e14 --widths 96 128 --runs 2 --out next.jsonl",
+        "design --prior fit.json --budgets 1e14 3e14 --widths 96 128 --out design.jsonl --plot design.svg",
+        "proxy ladder.csv --draws 20",
+    ]
+    code = f"""
+import sys
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "transformers", "pyarrow"):
+            raise ImportError(f"no {{name}} here")
+sys.meta_path.insert(0, Without())
+from sodakit.commands.scale import main
+for words in {words!r}:
+    main(words.split())
+    print("done:", words.split()[0])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("done: ") == len(words)
+    assert {p.name for p in (tmp_path / "report").iterdir()} == {
+        "report.html",
+        "fit.json",
+        "runs.csv",
+        "figures",
+    }
+    assert (tmp_path / "design.svg").read_text().startswith("<?xml")
+
+
+def test_a_minimum_that_one_start_alone_reaches_is_looked_for_from_more():
+    """Of the sixth codebook, which has hardly begun to fall, one of six starts ended lowest; it is no certificate."""
+    table = study_runs()
+    fit = fit_chinchilla(table.sizes("two_embeddings"), table.tokens(), table.loss("acoustic_6"))
+    assert fit.certificate.starts == 24 and fit.certificate.agreeing >= 2 and fit.certificate.holds
+    alone = replace(fit.certificate, agreeing=1)
+    assert not alone.holds and str(alone).startswith("NOT CERTIFIED: 1 of 24")

@@ -19,7 +19,7 @@ from sodakit.scaling.laws import LAWS
 from sodakit.scaling.profiles import profile, profile_exponent_a
 from sodakit.scaling.residuals import MISFITS
 from sodakit.scaling.simulate import SODA_SURFACE, simulate
-from tests.scaling.sweeps import chinchilla_runs, soda_runs
+from tests.scaling.sweeps import chinchilla_runs, soda_runs, study_runs
 
 
 @pytest.fixture(scope="module")
@@ -211,3 +211,25 @@ def test_the_default_of_scale_fit_covers_92_to_97_percent_of_500_sweeps():
     assert all(0.92 <= np.mean(hit) <= 0.97 for hit in hits.values()), {
         k: np.mean(h) for k, h in hits.items()
     }
+
+
+def test_the_profile_of_a_is_walked_to_its_ends_however_far():
+    """The study's a has an end at 5 times its value, 8 standard errors out by the delta method's count and more."""
+    table = study_runs()
+    fit = fit_chinchilla(table.sizes("two_embeddings"), table.tokens(), table.loss())
+    low, high = profile_exponent_a(fit)
+    assert low == pytest.approx(0.084, abs=0.002) and high == pytest.approx(0.734, abs=0.01)
+    at = fit.optimum_exponents["a"]
+    assert at == pytest.approx(0.141, abs=0.002) and high > 5 * at
+    runs = soda_runs()
+    well = fit_chinchilla(runs.sizes("two_embeddings"), runs.tokens(), runs.loss())
+    ends, delta = profile_exponent_a(well), delta_method(well, quantities(well)["a"])[1:]
+    assert ends == pytest.approx(delta, abs=0.02)
+
+
+def test_a_law_that_does_not_tell_a_has_no_end():
+    """Six runs on one curve of N and D say nothing of the two exponents apart."""
+    n = np.geomspace(1e6, 1e8, 8)
+    losses = simulate(SODA_SURFACE, n, 20 * n, noise=0.004, seed=0)
+    fit = fit_chinchilla(n, 20 * n, losses)
+    assert None in profile_exponent_a(fit)
