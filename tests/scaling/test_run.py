@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -11,8 +12,10 @@ from sodakit.errors import CheckpointError, ConfigError
 from sodakit.files import read_json, write_json, write_json_lines
 from sodakit.recipes.isoflop import isoflop
 from sodakit.scaling.design import GridRule, isoflop_grid, soda_design
+from sodakit.scaling.design_file import read_design
 from sodakit.scaling.records import read_runs
-from sodakit.scaling.run import progress, run_design
+from sodakit.scaling.run import claim_design, held_by_others, progress, run_design, train_group
+from sodakit.scaling.trunks import share_trunks, trunk_groups, trunk_name
 from sodakit.train.trainer import train
 from tests.stores import small_store
 
@@ -88,6 +91,60 @@ def test_another_design_in_the_folder_is_refused_and_added_points_are_welcome(po
     with pytest.raises(ConfigError, match="different seeds"):
         run_design([points[0], points[0]], tmp_path / "b", lambda p: p, trainer)
     assert str(run_design(points, tmp_path, lambda p: p, trainer)) == "4 finished"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("peak_lr", 0.00123),
+        ("steps", 17),
+        ("batch_rows", 3),
+        ("context", 2048),
+        ("beta2", 0.5),
+        ("budget_flops", 3.0000000001e18),
+        ("trunk_warmup_steps", 5),
+    ],
+)
+def test_a_design_whose_points_only_have_the_same_names_is_refused(points, tmp_path, field, value):
+    """Half a sweep at one learning rate and half at another looks like a sweep, and its law is of neither."""
+    trainer = fake_train({p.name: 3.0 for p in points})
+    run_design(points[:2], tmp_path, lambda p: p, trainer)
+    other = replace(points[1], **{field: value})
+    assert other.name == points[1].name
+    with pytest.raises(ConfigError) as refused:
+        run_design([points[0], other, points[2]], tmp_path, lambda p: p, trainer)
+    there = getattr(points[1], field)
+    assert f"{points[1].name} has other settings ({field}: {there} there, {value} here)" in str(refused.value)
+    assert read_design(tmp_path / "design.jsonl") == points[:2]
+
+
+def test_a_model_of_another_shape_is_told_by_the_shape_alone(points, tmp_path):
+    claim_design(tmp_path, points)
+    deeper = replace(points[0], model=replace(points[0].model, layers=points[0].model.layers + 1))
+    with pytest.raises(ConfigError, match=r"settings \(model\.layers: \d+ there, \d+ here\)"):
+        claim_design(tmp_path, [deeper, *points[1:]])
+
+
+def test_a_group_tells_whether_it_is_settled_and_a_queue_what_it_left_to_others(points, tmp_path, capsys):
+    """A task on a cluster that found its dead predecessor's lock would else pass for a run that has finished."""
+    trainer = fake_train({p.name: 3.0 for p in points})
+    elsewhere = tmp_path / points[0].name / "lock.json"
+    write_json(elsewhere, {"pid": 1, "host": "elsewhere"})
+    assert not train_group(points[:1], tmp_path, lambda p: p, trainer)
+    run_design(points, tmp_path, lambda p: p, trainer)
+    assert f"Others hold 1 points, which were left to them: {points[0].name}." in capsys.readouterr().err
+    elsewhere.unlink()
+    assert train_group(points[:1], tmp_path, lambda p: p, trainer)
+    run_design(points, tmp_path, lambda p: p, trainer)
+    assert "Others hold" not in capsys.readouterr().err
+
+
+def test_points_of_a_trunk_that_another_holds_are_not_settled(points, tmp_path, capsys):
+    shared = share_trunks(points)
+    (group,) = [g for g in trunk_groups(shared) if shared[0] in g]
+    write_json(tmp_path / "trunks" / trunk_name(shared[0]) / "lock.json", {"pid": 1, "host": "elsewhere"})
+    assert not train_group(group, tmp_path, lambda p: p, fake_train({}))
+    assert held_by_others(tmp_path, shared) == [p.name for p in group]
 
 
 def test_a_small_sweep_is_trained_killed_resumed_and_read(store, tmp_path):
