@@ -91,7 +91,9 @@ def _take(folder: Path, token: str) -> bool:
 def _beat(folder: Path, token: str, released: threading.Event) -> None:
     while not released.wait(BEAT_EVERY_S):
         if not _if_ours(folder, token, os.utime):
-            say(f"{folder} is no longer held by this process: its lock was deleted, or taken when it stood still.")
+            say(
+                f"{folder} is no longer held by this process: its lock was deleted, or taken when it stood still."
+            )
             return
 
 
@@ -131,4 +133,6 @@ def _flock(file: IO[str], operation: int) -> None:
 
 @cache
 def _say_without(why: str) -> None:
-    say(f"This file system locks no files ({why}): do not start several queues at the same moment after a crash.")
+    say(
+        f"This file system locks no files ({why}): do not start several queues at the same moment after a crash."
+    )
