@@ -1,7 +1,8 @@
 """What a column of a table of runs is called, here and elsewhere, and what its values mean."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -48,8 +49,12 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     "c/soda": ("c_soda",),
     "c/exact": ("c_exact",),
     "c/palm": ("c_palm",),
-    "loss/all": ("loss", "loss_all", "final_loss", "eval_loss", "val_loss", "validation_loss", "test_loss", "nll"),
-    "loss_se": ("loss_se", "loss_stderr", "loss_standard_error"),
+    # A training loss is not here: it is of other data than the losses it would stand beside. `--alias` takes it.
+    "loss/all": (
+        "loss", "loss_all", "final_loss", "eval_loss", "val_loss", "validation_loss", "test_loss", "nll",
+        "eval_loss_all", "val_loss_all", "validation_loss_all",
+    ),
+    "bits_per_audio_s": ("bits_per_audio_s", "eval_bits_per_audio_s", "validation_bits_per_audio_s"),
     "lr": ("lr", "learning_rate", "peak_lr", "trainer_learning_rate", "optimizer_learning_rate"),
     "batch_tokens": ("batch_tokens", "tokens_per_batch", "tokens_per_step"),
     "batch_rows": ("batch", "batch_size", "train_batch_size", "trainer_train_batch_size", "batch_rows"),
@@ -79,19 +84,26 @@ WORDS = ("run", "status", "cluster")
 """Columns that hold words; every other one holds numbers."""
 
 
-_STREAM = re.compile(
-    r"^(?:validation|eval|val)?/?(?:loss[/_])?(text|markers|semantic|acoustic_\d+)(?:_loss)?$"
-)
+_HELD_OUT = r"(?:validation|eval|val|test)[/._]"
+_STREAM = re.compile(rf"^(?:{_HELD_OUT})?/?(?:loss[/._])?(text|markers|semantic|acoustic_\d+)(?:[/._]loss)?$")
+"""`eval/semantic/loss`, `validation/loss/semantic`, `semantic_loss`, `semantic`."""
 
 
-def named_row(row: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, Any]:
-    """Nested keys flattened, known names made ours, the rest dropped; of two names for one thing the first stands."""
-    result: dict[str, Any] = {}
+def named_row(row: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
+    """By our names: what each is called in the row, and its value. Nested keys are flattened, unknown ones dropped.
+
+    Of several names for one thing an alias stands, else one that says it is of held-out data, else the first.
+    """
+    found: dict[str, tuple[str, Any]] = {}
+    ranks: dict[str, int] = {}
     for key, value in _flat(row):
         name = aliases.get(key) or _our_name(key)
-        if name and value not in (None, "") and name not in result:
-            result[name] = value
-    return result
+        if not name or value in (None, ""):
+            continue
+        rank = 0 if key in aliases else 1 if key == name or re.match(_HELD_OUT, _plain(key)) else 2
+        if rank < ranks.get(name, 3):
+            found[name], ranks[name] = (key, value), rank
+    return found
 
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -103,40 +115,93 @@ def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]
 
 
 def _our_name(key: str) -> str | None:
-    if key in _ALIASES or key.startswith(("n/", "c/", "loss/", "shape/")) or key == "bits_per_audio_s":
+    if key in _ALIASES or key.startswith(("n/", "c/", "loss/", "shape/")):
         return key
-    # W&B prefixes what was set and what came out; both are told by the rest of the name.
-    plain = re.sub(r"^(config|summary|summary_metrics)[./]", "", key.strip())
-    plain = re.sub(r"\.value$", "", plain)
-    stream = _STREAM.match(plain.lower())
+    plain = _plain(key)
+    stream = _STREAM.match(plain)
     if stream:
         return f"loss/{stream.group(1)}"
-    slug = re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")
+    slug = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")
     return _KNOWN.get(slug)
 
 
-def complete_row(row: dict[str, Any]) -> None:
-    """Every convention that the shape and the tokens of a run determine."""
+def _plain(key: str) -> str:
+    # W&B prefixes what was set and what came out; both are told by the rest of the name.
+    plain = re.sub(r"^(config|summary|summary_metrics)[./]", "", key.strip())
+    return re.sub(r"\.value$", "", plain).lower()
+
+
+_TOKENS = (
+    (("steps", "batch_tokens"), "steps × batch_tokens"),
+    (("steps", "batch_rows", "shape/context"), "steps × batch_rows × context"),
+)
+"""What tokens are the product of, the surest first."""
+
+
+def complete_row(row: dict[str, Any]) -> dict[str, str]:
+    """Fill in what the other columns of a run determine; by column, what the new ones are.
+
+    Sizes are counted from the shape, and FLOPs from shape and tokens. Tokens are a product of steps where those are
+    told. C = 6ND is the last resort: for tokens that nothing else tells, and for the C of a run without a shape.
+    """
     for name in row:
         if name not in WORDS:
             row[name] = _number(row[name])
-    if "tokens" not in row and "n/total" in row and "c/given" in row:
-        row["tokens"] = row["c/given"] / (6 * row["n/total"])
-    if "tokens" not in row and {"steps", "batch_tokens"} <= set(row):
-        row["tokens"] = row["steps"] * row["batch_tokens"]
+    made: dict[str, str] = {}
+
+    def fill(name: str, value: float, source: str) -> None:
+        if not _has(row, name) and np.isfinite(value):
+            row[name], made[name] = value, source
+
+    for factors, source in _TOKENS:
+        if _has(row, *factors):
+            fill("tokens", float(np.prod([row[f] for f in factors])), source)
+    if _has(row, "n/total", "c/given"):
+        fill("tokens", row["c/given"] / (6 * row["n/total"]), "C / 6N")
     shape = model_of(row)
-    if shape is None:
-        if "c/given" not in row and {"n/total", "tokens"} <= set(row):
-            row["c/given"] = 6 * row["n/total"] * row["tokens"]
-        return
-    count, context = count_parameters(shape), int(row.get("shape/context", shape.context))
-    for size in SIZES:
-        row.setdefault(f"n/{size}", float(getattr(count, size)))
-    tokens = row.get("tokens", float("nan"))
-    row.setdefault("c/soda", soda_training_flops(shape, tokens, context))
-    row.setdefault("c/exact", training_flops_per_token(shape, context) * tokens)
-    row.setdefault("c/palm", palm_flops_per_token(shape, context) * tokens)
-    row.setdefault("c/given", row["c/soda"])
+    if shape is not None:
+        count, context = count_parameters(shape), shape.context
+        for size in SIZES:
+            fill(f"n/{size}", float(getattr(count, size)), "counted from the shape")
+        if _has(row, "tokens"):
+            tokens, source = row["tokens"], "counted from shape and tokens"
+            fill("c/soda", soda_training_flops(shape, tokens, context), source)
+            fill("c/exact", training_flops_per_token(shape, context) * tokens, source)
+            fill("c/palm", palm_flops_per_token(shape, context) * tokens, source)
+            fill("c/given", row["c/soda"], "c/soda")
+    elif _has(row, "n/total", "tokens"):
+        fill("c/given", 6 * row["n/total"] * row["tokens"], "6ND")
+    return made
+
+
+def notes_on(
+    made: Sequence[Mapping[str, str]], keys: Sequence[Mapping[str, str]], num_runs: int
+) -> tuple[str, ...]:
+    """A sentence for each thing a table does not say itself.
+
+    Args:
+        made: for each run, what its filled columns are (`complete_row`).
+        keys: for each run, what its losses are called in the file.
+    """
+    counts = Counter((column, source) for row in made for column, source in row.items())
+    together: dict[tuple[str, int], list[str]] = {}
+    for (column, source), count in counts.items():
+        together.setdefault((source, count), []).append(column)
+    notes = [
+        f"{', '.join(columns)} of {count} of {num_runs} runs are {source}."
+        for (source, count), columns in together.items()
+    ]
+    for loss in dict.fromkeys(name for row in keys for name in row):
+        named = Counter(row[loss] for row in keys if loss in row)
+        if len(named) > 1:
+            parts = ", ".join(f"{key!r} in {count}" for key, count in named.items())
+            notes.append(f"{loss} goes by several names, which may be several things: {parts} runs.")
+    return tuple(notes)
+
+
+def _has(row: Mapping[str, Any], *names: str) -> bool:
+    """Whether these are numbers: a column may be there and say "n/a"."""
+    return all(isinstance(row.get(name), (int, float)) and bool(np.isfinite(row[name])) for name in names)
 
 
 def model_of(row: Mapping[str, Any]) -> ModelConfig | None:

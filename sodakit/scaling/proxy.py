@@ -16,11 +16,16 @@ class Correlation:
     loss: str
     score: str
     rho: float
-    """Positive where a lower loss goes with a higher score; for word errors expect it negative."""
+    """Positive where a lower loss goes with a higher score; for word errors expect it negative. nan, and its interval
+    with it, where too few models have both, or all have the same score."""
     low: float
     """95 % interval over resampled models."""
     high: float
     num_models: int
+
+
+MIN_MODELS = 4
+"""Models that must have both a loss and a score: the ranks of three agree by chance in one of six."""
 
 
 def rank_correlations(
@@ -33,29 +38,25 @@ def rank_correlations(
 ) -> list[Correlation]:
     """Every loss with every score, over the models that have both (nan where a model lacks one).
 
+    A pair that fewer than `MIN_MODELS` models have is nan; the others stand.
+
     Raises:
-        ConfigError: fewer than four models have both.
+        ConfigError: so is every pair.
     """
     found = []
     for loss, loss_R in losses.items():
         for score, score_R in scores.items():
             both = np.isfinite(loss_R) & np.isfinite(score_R)
-            if both.sum() < 4:
-                raise ConfigError(
-                    f"{int(both.sum())} models have both the loss {loss!r} and the score {score!r}; needed: at least 4."
-                )
             x, y = -np.asarray(loss_R, float)[both], np.asarray(score_R, float)[both]
-            low, high = _interval(x, y, draws, seed, level)
-            found.append(
-                Correlation(
-                    loss=loss,
-                    score=score,
-                    rho=_spearman(x[None], y[None])[0],
-                    low=low,
-                    high=high,
-                    num_models=len(x),
-                )
-            )
+            rho = low = high = float("nan")
+            if len(x) >= MIN_MODELS:
+                rho = float(_spearman(x[None], y[None])[0])
+                low, high = _interval(x, y, draws, seed, level)
+            found.append(Correlation(loss=loss, score=score, rho=rho, low=low, high=high, num_models=len(x)))
+    best = max(found, key=lambda c: c.num_models, default=None)
+    if best is None or best.num_models < MIN_MODELS:
+        most = f"; at most {best.num_models} have both ({best.loss!r} and {best.score!r})" if best else ""
+        raise ConfigError(f"No loss and score that {MIN_MODELS} models have{most}. Give more models.")
     return found
 
 
@@ -66,11 +67,20 @@ def correlation_lines(found: Sequence[Correlation]) -> Iterator[str]:
     yield "|---" * (len(losses) + 2) + "|"
     for score in dict.fromkeys(c.score for c in found):
         row = {c.loss: c for c in found if c.score == score}
-        cells = [f"{row[n].rho:+.3f} ({row[n].low:+.2f} to {row[n].high:+.2f})" for n in losses]
-        yield f"| {score} | {min(c.num_models for c in row.values())} | {' | '.join(cells)} |"
+        counts = sorted({c.num_models for c in row.values()})
+        models = str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
+        yield f"| {score} | {models} | {' | '.join(_cell(row[n]) for n in losses)} |"
+
+
+def _cell(one: Correlation) -> str:
+    if np.isnan(one.rho):
+        return "–"
+    return f"{one.rho:+.3f} ({one.low:+.2f} to {one.high:+.2f})"
 
 
 def _interval(x: np.ndarray, y: np.ndarray, draws: int, seed: int, level: float) -> tuple[float, float]:
+    if np.ptp(y) == 0 or np.ptp(x) == 0:
+        return float("nan"), float("nan")
     picks = np.random.default_rng(seed).integers(0, len(x), (draws, len(x)))
     # A resample of a single model has no ranks.
     picks = picks[(picks != picks[:, :1]).any(1)]

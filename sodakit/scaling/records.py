@@ -7,7 +7,7 @@ from typing import Any
 
 from sodakit.errors import ConfigError
 from sodakit.files import read_json, read_json_lines
-from sodakit.scaling.columns import column_of, complete_row, named_row
+from sodakit.scaling.columns import column_of, complete_row, named_row, notes_on
 from sodakit.scaling.table import RunTable
 from sodakit.scaling.wandb_runs import SUMMARY, wandb_rows
 
@@ -20,12 +20,16 @@ def table_from_rows(
     Args:
         aliases: further column names: theirs → ours, for example `{"my_loss": "loss/all"}`.
     """
-    named = [named_row(row, dict(aliases or {})) for row in rows]
+    found = [named_row(row, aliases or {}) for row in rows]
+    keys = [{n: key for n, (key, _) in row.items() if n.startswith("loss/")} for row in found]
+    named = [{name: value for name, (_, value) in row.items()} for row in found]
+    made = []
     for number, row in enumerate(named):
         row.setdefault("run", f"run{number:03d}")
-        complete_row(row)
+        made.append(complete_row(row))
     names = list(dict.fromkeys(name for row in named for name in row))
-    return RunTable({name: column_of(name, [row.get(name) for row in named]) for name in names}, origin)
+    columns = {name: column_of(name, [row.get(name) for row in named]) for name in names}
+    return RunTable(columns, origin, notes_on(made, keys, len(named)))
 
 
 def read_table(path: Path | str, aliases: Mapping[str, str] | None = None) -> RunTable:

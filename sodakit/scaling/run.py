@@ -17,7 +17,7 @@ from sodakit.errors import CheckpointError, ConfigError
 from sodakit.files import read_json_lines, write_json
 from sodakit.log import say
 from sodakit.scaling.design import DesignPoint
-from sodakit.scaling.design_file import read_design, write_design
+from sodakit.scaling.design_file import differences, read_design, write_design
 from sodakit.scaling.lock import holder, lock
 from sodakit.scaling.trunks import (
     adopt,
@@ -31,6 +31,8 @@ from sodakit.scaling.trunks import (
 from sodakit.train.config import TrainConfig
 
 State = Literal["waiting", "running", "finished", "diverged"]
+SETTLED = ("finished", "diverged")
+"""States that a queue leaves as they are."""
 MakeConfig = Callable[[DesignPoint], TrainConfig]
 Train = Callable[[TrainConfig, Path], Path]
 
@@ -76,6 +78,8 @@ def run_design(
 ) -> Progress:
     """Train every point that is left, one after the other; start it once for each GPU to use several.
 
+    Points that another process holds are left to it, and said at the end.
+
     Args:
         points: the design; it is written to `root/design.jsonl`, and another design there is refused.
         make_config: a point as a complete config, for example `recipes.isoflop.isoflop` with its stores.
@@ -89,23 +93,42 @@ def run_design(
     for group in sorted(groups, key=computed_flops) if cheapest_first else groups:
         train_group(group, root, make_config, train)
         say(str(progress(root, points)))
+    if others := held_by_others(root, points):
+        say(f"Others hold {len(others)} points, which were left to them: {', '.join(others)}.")
     return progress(root, points)
 
 
-def train_group(group: Sequence[DesignPoint], root: Path, make_config: MakeConfig, train: Train) -> None:
-    """Train the points of one trunk, or a single point, unless another process holds them."""
+def train_group(group: Sequence[DesignPoint], root: Path, make_config: MakeConfig, train: Train) -> bool:
+    """Train the points of one trunk, or a single point, unless another process holds them.
+
+    Returns:
+        Whether every point has finished or diverged; False where another process holds some, or seems to.
+    """
     trunk = trunk_name(group[0])
-    with lock(root / "trunks" / trunk) if trunk else nullcontext(True) as ours:
-        if not ours:
-            return
+    with lock(_trunk_folder(root, trunk)) if trunk else nullcontext(True) as ours:
         before: DesignPoint | None = None
-        for point in group:
+        for point in group if ours else ():
             folder = root / point.name
             with lock(folder) as free:
-                if free and state_of(folder, point) not in ("finished", "diverged"):
+                if free and state_of(folder, point) not in SETTLED:
                     say(f"{point.name}: {point.training_flops:.2g} FLOPs")
                     _run_point(point, before, folder, make_config, train)
             before = point
+    return all(state_of(root / p.name, p) in SETTLED for p in group)
+
+
+def held_by_others(root: Path, points: Sequence[DesignPoint]) -> list[str]:
+    """Names of the points that are left and that some process holds, by themselves or with their trunk."""
+    return [
+        p.name
+        for p in points
+        if state_of(root / p.name, p) not in SETTLED
+        and (holder(root / p.name) or ((trunk := trunk_name(p)) and holder(_trunk_folder(root, trunk))))
+    ]
+
+
+def _trunk_folder(root: Path, trunk: str) -> Path:
+    return root / "trunks" / trunk
 
 
 def _run_point(
@@ -163,10 +186,11 @@ def last_loss(folder: Path) -> float | None:
 
 
 def claim_design(root: Path, points: Sequence[DesignPoint]) -> None:
-    """Make the queue's folder that of this design.
+    """Make the queue's folder that of this design; points may be added to the one that is there.
 
     Raises:
-        ConfigError: it holds another design, or two points have the same name.
+        ConfigError: it holds another design (a point is missing here, or has other settings), or two points have the
+            same name.
     """
     names = [p.name for p in points]
     if len(set(names)) < len(names):
@@ -176,10 +200,18 @@ def claim_design(root: Path, points: Sequence[DesignPoint]) -> None:
     if not path.exists():
         write_design(path, points)
         return
-    there = {p.name for p in read_design(path)}
-    if not there <= set(names):
+    there = {p.name: p for p in read_design(path)}
+    lacking = there.keys() - set(names)
+    if lacking:
         raise ConfigError(
-            f"{root} holds a design with {len(there - set(names))} points that this one lacks. Add points to it, or choose another folder."
+            f"{root} holds a design with {len(lacking)} points that this one lacks. Add points to it, or choose another folder."
         )
-    if there != set(names):
+    for point in points:
+        # A name tells budget, width and seed; a table of runs with two learning rates would be no sweep.
+        if point.name in there and (changed := differences(there[point.name], point)):
+            raise ConfigError(
+                f"{root} holds another design: its {point.name} has other settings ({'; '.join(changed)}). "
+                "Go on with the design that is there, or choose another folder."
+            )
+    if len(there) < len(names):
         write_design(path, points)

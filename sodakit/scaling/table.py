@@ -1,12 +1,13 @@
 """A table of training runs: N, D, C and losses of every run, by every convention under its own name.
 
-Sizes and FLOPs are never inferred from one another; a table without shapes has those it came with.
+No convention is taken for another. What a file does not tell is counted from shapes and steps, or, where these are not
+told either, follows from C = 6ND; the table's `notes` say of which columns, for how many runs.
 """
 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ from sodakit.scaling.design import SODA_RULE
 
 _FINISHED = ("", "finished", "done", "completed", "true")
 
+_LOW_6ND_OVER_C = {"non_embedding": 0.003}
+"""Lowest believable 6ND/C where it is not 0.1. N without embeddings leaves out the head, which C counts: of width 64 over
+144,644 ids it is 0.0067, over 262,144 ids 0.0038. A size in thousands or tokens in millions still fall below."""
+
 
 @dataclass(frozen=True)
 class RunTable:
@@ -30,6 +35,8 @@ class RunTable:
     columns: Mapping[str, np.ndarray]
     origin: str = ""
     """Where it was read."""
+    notes: tuple[str, ...] = ()
+    """What the file did not say: columns that were filled in, of how many runs and from what; runs left out, and why."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else 0
@@ -67,11 +74,26 @@ class RunTable:
         return self._numbers(f"c/{convention}", (*FLOPS, "6nd"))
 
     def loss(self, name: str = "all") -> np.ndarray:
-        """A loss of every run, in nats per token (bits per second for `bits_per_audio_s`)."""
-        return self._numbers(name if name == "bits_per_audio_s" else f"loss/{name}", ())
+        """A loss of every run, in nats per token (bits per second for `bits_per_audio_s`); nan where a run lacks it.
+
+        Raises:
+            ConfigError: no column of that name.
+        """
+        column = name if name == "bits_per_audio_s" else f"loss/{name}"
+        if column not in self.columns:
+            raise ConfigError(
+                f"{self.origin or 'The table'} has no loss {name!r}. Its losses: {', '.join(self.losses) or 'none'}."
+            )
+        return self._numbers(column, ())
 
     def weights(self) -> np.ndarray:
-        """Weight of every run in a fit: the column `weight`, else 1."""
+        """Weight of every run in a fit: the column `weight`, else 1.
+
+        Standard errors of the losses are not turned into weights. They tell how exactly one run was measured; runs
+        differ from a law by more than that, by their seeds and the law's own misfit, so 1/variance would let a run
+        with a large validation set outweigh all others. Huber's cost is also linear almost everywhere at its published
+        threshold, where 1/variance is not the weight for unequal noise.
+        """
         given = self.columns.get("weight", np.full(len(self), np.nan)).astype(float)
         return np.where(np.isfinite(given), given, 1.0)
 
@@ -84,27 +106,56 @@ class RunTable:
 
     def select(self, keep: np.ndarray | Sequence[int]) -> "RunTable":
         """The runs of a mask or of indices."""
-        return RunTable({name: column[keep] for name, column in self.columns.items()}, self.origin)
+        return replace(self, columns={name: column[keep] for name, column in self.columns.items()})
 
     def usable(self, *, loss: str = "all", size: str = "total", flops: str = "given") -> "RunTable":
-        """Runs that finished and have N, D, C and the loss.
+        """Runs that finished and have N, D, C and the loss; the notes say how many were left out, and why.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is none, or no such loss.
         """
-        keep = np.isfinite(self.sizes(size)) & np.isfinite(self.tokens()) & np.isfinite(self.loss(loss))
-        keep &= np.isfinite(self.flops(flops, size))
-        if "status" in self.columns:
-            keep &= np.array([str(s).lower() in _FINISHED for s in self.columns["status"]])
+        status_R = [str(s).lower() for s in self.columns.get("status", [""] * len(self))]
+        unfinished = sorted(set(status_R) - set(_FINISHED))
+        lacks_R = {
+            f"not finished ({', '.join(unfinished)})": np.isin(status_R, unfinished),
+            f"no N ({size})": ~np.isfinite(self.sizes(size)),
+            "no tokens": ~np.isfinite(self.tokens()),
+            f"no C ({flops})": ~np.isfinite(self.flops(flops, size)),
+            f"no loss {loss!r}": ~np.isfinite(self.loss(loss)),
+        }
+        keep, why = np.ones(len(self), bool), []
+        for reason, lacking_R in lacks_R.items():
+            # A run that lacks several things is counted once.
+            if count := int((keep & lacking_R).sum()):
+                why.append(f"{count} {reason}")
+            keep &= ~lacking_R
         if not keep.any():
             raise ConfigError(
-                f"No run of {self.origin or 'the table'} has N ({size}), tokens, C ({flops}) and the loss {loss!r} and has finished. "
+                f"None of the {len(self)} runs of {self.origin or 'the table'} can be used: {', '.join(why)}. "
                 f"Columns: {', '.join(self.columns)}."
             )
-        return self.select(keep)
+        if why:
+            why = [f"{len(self) - int(keep.sum())} of {len(self)} runs left out: {', '.join(why)}."]
+        kept = self.select(keep)
+        num_told = int(np.isfinite(kept._numbers("budget", ())).sum())
+        if 0 < num_told < len(kept):
+            why.append(
+                f"budget: {num_told} of {len(kept)} runs tell theirs; those of all are found from C instead."
+            )
+        return replace(kept, notes=tuple(dict.fromkeys((*self.notes, *why))))
 
     def budgets(self, flops: str = "given", size: str = "total", tolerance: float = 0.1) -> np.ndarray:
-        """The budget each run belongs to: C's that follow one another within `tolerance` are one budget, their median."""
+        """The budget each run belongs to: the column `budget` where it is whole, else found from C.
+
+        C's that follow one another within `tolerance` are one budget, their median.
+        """
+        told_R = self._numbers("budget", ())
+        return told_R if np.isfinite(told_R).all() else self.budgets_of_flops(flops, size, tolerance)
+
+    def budgets_of_flops(
+        self, flops: str = "given", size: str = "total", tolerance: float = 0.1
+    ) -> np.ndarray:
+        """The budget each run belongs to by its C alone, whatever the table says."""
         flops_R = self.flops(flops, size)
         order = np.argsort(flops_R)
         new = np.concatenate([[True], np.diff(np.log(flops_R[order])) > np.log1p(tolerance)])
@@ -145,12 +196,12 @@ class RunTable:
         """Lowest and highest 6ND/C. 1 in a small-vocabulary model; 0.98–1.66 in SODA's sweep.
 
         Raises:
-            ConfigError: outside 0.1–10, where C, N and D cannot be of the same run, or one is in another unit.
+            ConfigError: outside 0.1–10 (from 0.003 for N without embeddings), where C, N and D cannot be of the same
+                run, or one is in another unit.
         """
         ratio_R = 6 * self.sizes(size) * self.tokens() / self.flops(flops, size)
         low, high = float(np.nanmin(ratio_R)), float(np.nanmax(ratio_R))
-        # Without embeddings N is a small part of a small model, and the ratio with it.
-        if not (0.01 if size == "non_embedding" else 0.1) <= low <= high <= 10:
+        if not _LOW_6ND_OVER_C.get(size, 0.1) <= low <= high <= 10:
             worst = self.runs[int(np.nanargmax(np.abs(np.log(ratio_R))))]
             raise ConfigError(
                 f"6ND/C lies between {low:.3g} and {high:.3g} (worst: run {worst!r}); needed: about 1. "

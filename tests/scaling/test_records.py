@@ -1,4 +1,4 @@
-"""One table whatever the origin, and no convention inferred from another."""
+"""One table whatever the origin, no convention taken for another, and nothing filled in without a word."""
 
 import json
 from dataclasses import replace
@@ -9,8 +9,9 @@ import pytest
 from sodakit.errors import ConfigError
 from sodakit.files import write_json
 from sodakit.model.accounting import count_parameters, soda_training_flops
-from sodakit.model.config import model_size
+from sodakit.model.config import SODA_VOCAB_SIZE, model_size, soda_grid_shape
 from sodakit.scaling.records import read_runs, read_table, table_from_rows
+from sodakit.scaling.table import RunTable
 from sodakit.train.trainer import train
 from tests.scaling.sweeps import chinchilla_runs, soda_runs
 from tests.stores import small_store
@@ -42,9 +43,145 @@ def test_a_weights_and_biases_export_is_understood(tmp_path):
     table = read_table(tmp_path / "export.csv")
     assert table.runs == ["run, one", "run two"]
     assert table.loss()[0] == 3.848 and table.sizes()[0] == 298e6 and table.columns["batch_rows"][0] == 8
+    assert table.losses == ["all", "semantic"] and list(table.loss("semantic")) == [2.696, 2.9]
     assert table.sizes("non_embedding")[0] == pytest.approx(76e6, rel=0.01)
     assert table.flops("soda")[0] == pytest.approx(3e18, rel=0.01)
     assert table.usable().runs == ["run, one"]
+    assert "1 of 2 runs left out: 1 not finished (crashed)." in table.usable().notes
+
+
+@pytest.mark.parametrize("state", ["crashed", "failed", "killed", "running", "Preempted"])
+def test_a_run_that_did_not_finish_is_left_out(tmp_path, state):
+    (tmp_path / "export.csv").write_text(
+        f"Name,State,params,tokens,eval/loss\na,{state},1e8,1e9,3.0\nb,finished,1e8,1e9,3.1\n"
+    )
+    assert read_table(tmp_path / "export.csv").usable().runs == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("key", "loss"),
+    [
+        ("eval/loss", "all"),
+        ("validation/loss/all", "all"),
+        ("eval/text/loss", "text"),
+        ("eval/semantic/loss", "semantic"),
+        ("summary.eval/markers/loss", "markers"),
+        ("validation/acoustic_3/loss", "acoustic_3"),
+        ("validation/loss/acoustic_3", "acoustic_3"),
+        ("eval.acoustic_1.loss", "acoustic_1"),
+        ("semantic_loss", "semantic"),
+        ("validation/bits_per_audio_s", "bits_per_audio_s"),
+        ("train/loss", None),
+        ("train/semantic/loss", None),
+        ("eval/semantic/accuracy", None),
+    ],
+)
+def test_losses_are_known_by_the_names_that_trackers_give_them(key, loss):
+    table = table_from_rows([{"params": 1e8, "tokens": 1e9, key: 2.5}])
+    assert table.losses == ([loss] if loss else [])
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_loss_of_held_out_data_stands_before_others_and_an_alias_before_all(order):
+    row = {"params": 1e8, "tokens": 1e9, "train/loss": 1.0, "loss": 2.0, "eval/loss": 3.0, "my_loss": 4.0}
+    row = dict(list(row.items())[::order])
+    assert table_from_rows([row]).loss()[0] == 3.0
+    assert table_from_rows([row], aliases={"my_loss": "loss/all"}).loss()[0] == 4.0
+
+
+def test_a_loss_of_two_names_is_said():
+    """A run that was never evaluated would bring its training loss among the others' evaluations."""
+    rows = [{"params": 1e8, "tokens": 1e9, "eval/loss": 3.0}] * 2 + [
+        {"params": 1e8, "tokens": 1e9, "loss": 2}
+    ]
+    (note,) = [n for n in table_from_rows(rows).notes if "several names" in n]
+    assert note == (
+        "loss/all goes by several names, which may be several things: 'eval/loss' in 2, 'loss' in 1 runs."
+    )
+
+
+def test_tokens_are_those_that_were_trained_on_not_what_c_would_make_of_them():
+    """C/6N misses by the embedding and attention; steps × batch is exact."""
+    known = {"params": 1e8, "flops": 1e18, "loss": 4.0}
+    table = table_from_rows(
+        [
+            known | {"steps": 1000, "batch_tokens": 2e6},
+            known | {"steps": 1000, "batch": 256, "seq_len": 4096},
+            known | {"steps": 1000, "batch": 256},
+            known | {"tokens": "n/a", "steps": 1000, "batch_tokens": 2e6},
+            known | {"tokens": 3e9, "steps": 1000, "batch_tokens": 2e6},
+        ]
+    )
+    assert table.tokens() == pytest.approx([2e9, 1000 * 256 * 4096, 1e18 / 6e8, 2e9, 3e9])
+    assert table.notes == (
+        "tokens of 2 of 5 runs are steps × batch_tokens.",
+        "tokens of 1 of 5 runs are steps × batch_rows × context.",
+        "tokens of 1 of 5 runs are C / 6N.",
+    )
+
+
+def test_a_context_that_is_no_number_is_not_known():
+    row = {"width": 512, "layers": 15, "heads": 8, "ffn": 1792, "vocab": 8720, "tokens": 1e9, "loss": 4.0}
+    unknown, default = (table_from_rows([row | {"seq_len": s}]).flops("soda") for s in ("n/a", 4096))
+    assert unknown == default
+
+
+def test_what_was_filled_in_and_what_was_left_out_is_noted_and_stays_noted():
+    shape = {"width": 512, "layers": 15, "heads": 8, "ffn": 1792, "vocab": 144_644}
+    table = table_from_rows(
+        [
+            {"tokens": 1e9, "loss": 4.0} | shape,
+            {"tokens": 2e9, "loss": 3.9, "c": 2e18, "budget": 2e18} | shape,
+            {"params": 1e8, "tokens": 1e9, "loss": 4.1},
+            {"params": 1e8, "tokens": 1e9, "state": "failed"},
+            {"params": 1e8, "tokens": 1e9},
+            {"params": 1e8, "loss": 4.1},
+        ]
+    )
+    sizes = "n/total, n/non_embedding, n/one_embedding, n/two_embeddings, n/matmul"
+    assert table.notes == (
+        f"{sizes} of 2 of 6 runs are counted from the shape.",
+        "c/soda, c/exact, c/palm of 2 of 6 runs are counted from shape and tokens.",
+        "c/given of 1 of 6 runs are c/soda.",
+        "c/given of 3 of 6 runs are 6ND.",
+    )
+    kept = table.usable()
+    assert len(kept) == 3 and kept.notes == (
+        *table.notes,
+        "3 of 6 runs left out: 1 not finished (failed), 1 no tokens, 1 no loss 'all'.",
+        "budget: 1 of 3 runs tell theirs; those of all are found from C instead.",
+    )
+    assert kept.select([0]).notes == kept.usable().notes == kept.notes
+    assert table.select([3]).columns["status"] == "failed"
+    with pytest.raises(ConfigError, match=r"None of the 1 runs .*: 1 not finished \(failed\)\. Columns"):
+        table.select([3]).usable()
+
+
+def test_a_loss_that_is_not_there_is_told_with_those_that_are():
+    table = table_from_rows([{"params": 1e8, "tokens": 1e9, "loss": 4.0, "semantic": 3.0}], "runs.csv")
+    for look in (table.loss, lambda name: table.usable(loss=name)):
+        with pytest.raises(
+            ConfigError, match=r"runs\.csv has no loss 'semantik'\. Its losses: all, semantic\."
+        ):
+            look("semantik")
+
+
+def test_the_narrowest_model_of_a_large_vocabulary_is_believed_and_a_wrong_unit_is_not():
+    shape = soda_grid_shape(64)
+    row = {
+        "tokens": 1e9,
+        "loss": 4.0,
+        "width": 64,
+        "layers": shape.layers,
+        "heads": 1,
+        "ffn": shape.ffn_width,
+    }
+    table = table_from_rows([row | {"vocab": SODA_VOCAB_SIZE}])
+    low, _ = table.consistency("soda", "non_embedding")
+    assert low == pytest.approx(0.0067, abs=1e-4)
+    wrong = RunTable({**table.columns, "tokens": table.tokens() / 1e3})
+    with pytest.raises(ConfigError, match="Check the units"):
+        wrong.consistency("soda", "non_embedding")
 
 
 def test_levanter_s_nested_json_is_understood(tmp_path):
@@ -86,8 +223,12 @@ def test_soda_s_sweep_has_the_known_range_of_6nd_over_c():
 
 def test_budgets_are_found_in_the_flops():
     runs = soda_runs()
-    assert len(np.unique(runs.budgets("soda"))) == 7
-    assert np.allclose(runs.budgets("soda"), runs.columns["budget"].astype(float), rtol=0.01)
+    told = runs.columns["budget"].astype(float)
+    found = runs.budgets_of_flops("soda")
+    assert len(np.unique(found)) == 7 and np.allclose(found, told, rtol=0.01)
+    assert (runs.budgets("soda") == told).all()
+    partly = RunTable({**runs.columns, "budget": np.where(np.arange(len(runs)) < 3, np.nan, told)})
+    assert (partly.budgets("soda") == found).all()
 
 
 def test_a_table_without_a_loss_says_which_columns_it_has(tmp_path):

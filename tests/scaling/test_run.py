@@ -1,18 +1,24 @@
 """The queue: finished runs are skipped, killed ones go on, diverged ones are marked."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from sodakit.data.language import open_language
 from sodakit.errors import CheckpointError, ConfigError
-from sodakit.files import read_json, write_json, write_json_lines
+from sodakit.files import read_json, read_json_lines, write_json, write_json_lines
 from sodakit.recipes.isoflop import isoflop
 from sodakit.scaling.design import GridRule, isoflop_grid, soda_design
+from sodakit.scaling.design_file import read_design
 from sodakit.scaling.records import read_runs
-from sodakit.scaling.run import progress, run_design
+from sodakit.scaling.run import claim_design, held_by_others, progress, run_design, train_group
+from sodakit.scaling.trunks import segment_folder, share_trunks, trunk_groups, trunk_name
 from sodakit.train.trainer import train
 from tests.stores import small_store
 
@@ -90,6 +96,60 @@ def test_another_design_in_the_folder_is_refused_and_added_points_are_welcome(po
     assert str(run_design(points, tmp_path, lambda p: p, trainer)) == "4 finished"
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("peak_lr", 0.00123),
+        ("steps", 17),
+        ("batch_rows", 3),
+        ("context", 2048),
+        ("beta2", 0.5),
+        ("budget_flops", 3.0000000001e18),
+        ("trunk_warmup_steps", 5),
+    ],
+)
+def test_a_design_whose_points_only_have_the_same_names_is_refused(points, tmp_path, field, value):
+    """Half a sweep at one learning rate and half at another looks like a sweep, and its law is of neither."""
+    trainer = fake_train({p.name: 3.0 for p in points})
+    run_design(points[:2], tmp_path, lambda p: p, trainer)
+    other = replace(points[1], **{field: value})
+    assert other.name == points[1].name
+    with pytest.raises(ConfigError) as refused:
+        run_design([points[0], other, points[2]], tmp_path, lambda p: p, trainer)
+    there = getattr(points[1], field)
+    assert f"{points[1].name} has other settings ({field}: {there} there, {value} here)" in str(refused.value)
+    assert read_design(tmp_path / "design.jsonl") == points[:2]
+
+
+def test_a_model_of_another_shape_is_told_by_the_shape_alone(points, tmp_path):
+    claim_design(tmp_path, points)
+    deeper = replace(points[0], model=replace(points[0].model, layers=points[0].model.layers + 1))
+    with pytest.raises(ConfigError, match=r"settings \(model\.layers: \d+ there, \d+ here\)"):
+        claim_design(tmp_path, [deeper, *points[1:]])
+
+
+def test_a_group_tells_whether_it_is_settled_and_a_queue_what_it_left_to_others(points, tmp_path, capsys):
+    """A task on a cluster that found its dead predecessor's lock would else pass for a run that has finished."""
+    trainer = fake_train({p.name: 3.0 for p in points})
+    elsewhere = tmp_path / points[0].name / "lock.json"
+    write_json(elsewhere, {"pid": 1, "host": "elsewhere"})
+    assert not train_group(points[:1], tmp_path, lambda p: p, trainer)
+    run_design(points, tmp_path, lambda p: p, trainer)
+    assert f"Others hold 1 points, which were left to them: {points[0].name}." in capsys.readouterr().err
+    elsewhere.unlink()
+    assert train_group(points[:1], tmp_path, lambda p: p, trainer)
+    run_design(points, tmp_path, lambda p: p, trainer)
+    assert "Others hold" not in capsys.readouterr().err
+
+
+def test_points_of_a_trunk_that_another_holds_are_not_settled(points, tmp_path, capsys):
+    shared = share_trunks(points)
+    (group,) = [g for g in trunk_groups(shared) if shared[0] in g]
+    write_json(tmp_path / "trunks" / trunk_name(shared[0]) / "lock.json", {"pid": 1, "host": "elsewhere"})
+    assert not train_group(group, tmp_path, lambda p: p, fake_train({}))
+    assert held_by_others(tmp_path, shared) == [p.name for p in group]
+
+
 def test_a_small_sweep_is_trained_killed_resumed_and_read(store, tmp_path):
     """The real trainer on four tiny runs, the second one stopped half-way."""
     _, vocabulary = open_language(store)
@@ -120,3 +180,72 @@ def test_a_small_sweep_is_trained_killed_resumed_and_read(store, tmp_path):
         [p.training_flops for p in sorted(points, key=lambda p: p.name)]
     )
     assert {"text", "semantic", "acoustic_1"} <= set(table.losses)
+
+
+def two_runs(store, *, shared):
+    """A short and a long run of the smallest model, which share a trunk or do not."""
+    _, vocabulary = open_language(store)
+    rule = GridRule(vocab_size=vocabulary.size, context=64, min_batch_rows=1, raise_to_min=True)
+    points = isoflop_grid([4e9, 24e9], [64], rule=rule)
+    return share_trunks(points) if shared else points
+
+
+def newest_step(folder):
+    return max((int(p.name[5:]) for p in (folder / "checkpoints").glob("step_*")), default=0)
+
+
+def train_two_runs(store, root, shared):
+    """Train them, noting where each part begins; run in a process of its own by the test below."""
+
+    def noting(config, folder):
+        with open(root / "begun.txt", "a") as file:
+            file.write(f"{folder.name} {newest_step(folder)}\n")
+        return train(config, folder, device="cpu")
+
+    root.mkdir(parents=True, exist_ok=True)
+    points = two_runs(store, shared=shared)
+    run_design(points, root, lambda p: isoflop(p, [store], validation_rows=4), noting)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "trunk"])
+def test_a_queue_killed_within_a_run_ends_with_the_same_losses(store, tmp_path, shared):
+    """SIGKILL between two checkpoints of the long run, or of the trunk's second part: nothing can tidy up before it."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def command(root):
+        code = (
+            "import sys; from pathlib import Path; from tests.scaling.test_run import train_two_runs;"
+            f"train_two_runs(Path(sys.argv[1]), Path(sys.argv[2]), {shared})"
+        )
+        return [sys.executable, "-c", code, str(store), str(tmp_path / root)]
+
+    where = {"env": environment, "cwd": Path(__file__).parents[2], "stderr": subprocess.DEVNULL}
+    _, long = two_runs(store, shared=shared)
+    folder = segment_folder(tmp_path / "killed", long) if shared else tmp_path / "killed" / long.name
+    process = subprocess.Popen(command("killed"), **where)
+    deadline_s = time.monotonic() + 120
+    begun = tmp_path / "killed" / "begun.txt"
+    while process.poll() is None and time.monotonic() < deadline_s:
+        parts = dict(line.split() for line in begun.read_text().splitlines()) if begun.exists() else {}
+        if newest_step(folder) > int(parts.get(folder.name, sys.maxsize)):
+            time.sleep(0.1)  # some steps beyond the checkpoint, which must be made again
+            process.send_signal(signal.SIGKILL)
+            break
+        time.sleep(0.005)
+    assert process.wait(30) == -signal.SIGKILL, "the queue ended before it could be killed"
+    begun_at, kept = dict(line.split() for line in begun.read_text().splitlines()), newest_step(folder)
+    assert int(begun_at[folder.name]) < kept < long.steps
+    assert str(progress(tmp_path / "killed", [long])) == "1 waiting"
+
+    subprocess.run(command("killed"), check=True, **where)
+    again = begun.read_text().splitlines()[len(begun_at) :]
+    assert again[0] == f"{folder.name} {kept}", "it began anew"
+    subprocess.run(command("whole"), check=True, **where)
+    for point in two_runs(store, shared=shared):
+        ends, rows = [], []
+        for root in ("killed", "whole"):
+            ends.append(read_json(tmp_path / root / point.name / "finished.json")["loss"])
+            metrics = read_json_lines(tmp_path / root / point.name / "metrics.jsonl")
+            rows.append([{k: v for k, v in row.items() if k == "step" or "loss/" in k} for row in metrics])
+        assert ends[0] == ends[1] and rows[0] == rows[1]
+        assert rows[0][-1]["step"] == point.steps
