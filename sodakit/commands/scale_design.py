@@ -66,6 +66,8 @@ class Design(RuleOptions):
     """A figure of the runs over compute and size with the optimum expected by --prior: .svg or .png."""
 
     def run(self) -> None:
+        import numpy as np
+
         from sodakit.scaling.design import isoflop_grid, soda_design
         from sodakit.scaling.design_file import write_design
         from sodakit.scaling.trunks import computed_flops, share_trunks
@@ -90,11 +92,14 @@ class Design(RuleOptions):
             f"Expected by the law of {self.prior}, with log losses scattered by {self.noise:g}; size is ln N* at {self.target:.3g} FLOPs:"
         )
         for name, (error, bound) in promises.items():
-            say(
-                f"{name}: standard error {error:.4f}, efficiency {(bound / error) ** 2:.0%} of the bound {bound:.4f}."
-            )
+            if np.isfinite(error):
+                say(
+                    f"{name}: standard error {error:.4f}, efficiency {(bound / error) ** 2:.0%} of the bound {bound:.4f}."
+                )
+            else:
+                say(f"{name}: these runs cannot tell it. Add sizes or budgets.")
         if self.plot is not None:
-            self._draw(law, rule, points)
+            self._draw(law, rule, points, self.plot)
         if self.out is not None:
             write_design(self.out, points)
             say(
@@ -112,6 +117,8 @@ class Design(RuleOptions):
     ) -> "dict[str, tuple[float, float]]":
         """By question the standard error that the law expects of these runs, and the least that so much compute in so many
         runs of these budgets could give."""
+        import numpy as np
+
         from sodakit.scaling.information import Surface, runs_of, standard_error
         from sodakit.scaling.optimal import elfving_bound
 
@@ -120,15 +127,16 @@ class Design(RuleOptions):
         candidates = self._candidates(law, rule, *ends)
         promises = {}
         for name, quantity in questions("both", self.target).items():
-            error = standard_error(surface, runs, quantity, noise=self.noise)
-            bound = elfving_bound(
-                surface,
-                candidates,
-                quantity,
-                budget_flops=float(runs.cost_R.sum()),
-                max_runs=len(points),
-                noise=self.noise,
-            ).error
+            error, bound = standard_error(surface, runs, quantity, noise=self.noise), float("nan")
+            if np.isfinite(error):
+                bound = elfving_bound(
+                    surface,
+                    candidates,
+                    quantity,
+                    budget_flops=float(runs.cost_R.sum()),
+                    max_runs=len(points),
+                    noise=self.noise,
+                ).error
             promises[name] = (error, bound)
         return promises
 
@@ -148,7 +156,7 @@ class Design(RuleOptions):
             size=law.size,
         )
 
-    def _draw(self, law: KnownLaw, rule: "GridRule", points: "Sequence[DesignPoint]") -> None:
+    def _draw(self, law: KnownLaw, rule: "GridRule", points: "Sequence[DesignPoint]", path: Path) -> None:
         import numpy as np
 
         from sodakit.scaling.costs import flops_by_size
@@ -160,8 +168,8 @@ class Design(RuleOptions):
         cost = flops_by_size(rule, law.size)
         budgets = np.geomspace(runs.cost_R.min(), runs.cost_R.max(), 20)
         best = [plan_budget(law.parameters, float(c), flops_per_token=cost).size for c in budgets]
-        save(design_figure(runs, optimum=(budgets, np.array(best))), self.plot)
-        say(f"Drawn in {self.plot}.")
+        save(design_figure(runs, optimum=(budgets, np.array(best))), path)
+        say(f"Drawn in {path}.")
 
     def _optimal(
         self, law: KnownLaw, rule: "GridRule"

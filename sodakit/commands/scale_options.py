@@ -73,7 +73,7 @@ class KnownLaw:
         said = [f"{name} is not identified: {why}." for name, why in self.unidentified.items()]
         if self.largest_flops is not None and flops > FAR * self.largest_flops:
             said.append(
-                f"{flops:.3g} FLOPs are {flops / self.largest_flops:.0f} times the largest run of this law ({self.largest_flops:.3g}). "
+                f"{flops:.3g} FLOPs are {flops / self.largest_flops:.2g} times the largest run of this law ({self.largest_flops:.3g}). "
                 "The intervals take the law for true there; nobody has seen it."
             )
         return said

@@ -32,13 +32,14 @@ class Proxy:
         import numpy as np
 
         from sodakit.scaling.ladder import read_ladder
-        from sodakit.scaling.proxy import correlation_lines, rank_correlations
+        from sodakit.scaling.proxy import MIN_MODELS, correlation_lines, rank_correlations
 
         losses, scores = read_ladder(self.models)
-        enough = {name: values for name, values in scores.items() if np.isfinite(values).sum() >= 4}
+        enough = {name: values for name, values in scores.items() if np.isfinite(values).sum() >= MIN_MODELS}
         for name in scores.keys() - enough.keys():
-            say(f"{name} is left out: fewer than four of the models have it.")
+            say(f"{name} is left out: fewer than {MIN_MODELS} of the models have it.")
         found = rank_correlations(losses, enough, draws=self.draws, seed=self.seed)
         print("\n".join(correlation_lines(found)))
         if self.out is not None:
-            write_json(self.out, [asdict(c) for c in found])
+            rows = [asdict(c) for c in found]
+            write_json(self.out, [{k: None if v != v else v for k, v in row.items()} for row in rows])

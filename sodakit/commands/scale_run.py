@@ -74,4 +74,6 @@ class Run:
                 cpus_per_run=self.cpus_per_run,
                 gpus_per_run=self.gpus_per_run,
             )
-        say(f"{done}. Fit them with: sodakit scale fit {self.out}")
+        left = [name for name, state in done.states.items() if state in ("waiting", "running")]
+        then = "The same command goes on." if left else f"Fit them with: sodakit scale fit {self.out}"
+        say(f"{done}. {then}")

@@ -101,7 +101,7 @@ def convention_table(
             surface = None
         for convention in flops:
             c = table.flops(convention, size)
-            budgets = table.budgets_of_runs(convention, size)
+            budgets = table.budgets(convention, size)
             ratio = 6 * n * tokens / c
             rows.append(
                 ConventionRow(

@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from sodakit.errors import ConfigError
 from sodakit.scaling.fit import Fit, fit_law
 from sodakit.scaling.intervals import delta_method
-from sodakit.scaling.laws import LAWS
+from sodakit.scaling.laws import LAWS, Law
 from sodakit.scaling.residuals import MISFITS
 
 
@@ -71,9 +72,7 @@ def rollout(
             )
             late = {k: values[k][late_R] for k in law.variables}
             wrong = fit.predict(**late) / loss_R[late_R] - 1
-            known, *_ = delta_method(
-                fit, lambda p, law=law, late=late: float(np.log(law.loss(p, **late)).mean())
-            )
+            known, *_ = delta_method(fit, partial(_mean_log_loss, law, late))
             found.append(
                 Rollout(
                     law=name,
@@ -87,6 +86,10 @@ def rollout(
                 )
             )
     return sorted(found, key=lambda r: r.error)
+
+
+def _mean_log_loss(law: Law, at: Mapping[str, np.ndarray], parameters: Mapping[str, float]) -> float:
+    return float(np.log(law.loss(parameters, **at)).mean())
 
 
 FEWEST_BUDGETS = 3

@@ -245,7 +245,7 @@ def study(
     table = table.usable(loss=loss, size=size, flops=flops)
     ratio = table.consistency(flops, size)
     n, d, c, losses = table.sizes(size), table.tokens(), table.flops(flops, size), table.loss(loss)
-    budget_R, weights = table.budgets_of_runs(flops, size), table.weights()
+    budget_R, weights = table.budgets(flops, size), table.weights()
     values, repeats = {"N": n, "D": d, "C": c}, None
     if law == DATA_REPEAT:
         unique_R = table.columns.get("unique_tokens", np.full(len(table), np.nan)).astype(float)

@@ -166,11 +166,6 @@ class RunTable:
             result[members] = np.median(flops_R[members])
         return result
 
-    def budgets_of_runs(self, flops: str = "given", size: str = "total") -> np.ndarray:
-        """The budget each run was made for, where every run tells it; else `budgets`."""
-        made_for = self.columns.get("budget", np.full(len(self), np.nan)).astype(float)
-        return made_for if np.isfinite(made_for).all() else self.budgets(flops, size)
-
     def rule(self) -> dict[str, float | bool]:
         """What all runs have in common of how they were made, as far as the table tells: `vocab_size`, `context`,
         `tied_embeddings`, the smallest batch (`min_batch_rows`) and the most steps (`reference_steps`)."""
@@ -189,7 +184,8 @@ class RunTable:
         # Where the learning rate bounds the batch a run takes more steps; twice such a batch would be above the bound.
         free = ~(lr * np.sqrt(2) > SODA_RULE.max_lr)
         if np.isfinite(steps).all() and free.any():
-            shared["reference_steps"] = int(steps[free].max())
+            # One more, for steps were rounded: the longest run itself would get twice its batch.
+            shared["reference_steps"] = int(steps[free].max()) + 1
         return shared
 
     def consistency(self, flops: str = "given", size: str = "total") -> tuple[float, float]:

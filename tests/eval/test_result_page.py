@@ -26,10 +26,11 @@ def headings(page: str) -> list[str]:
 def test_the_pairs_a_model_gets_most_wrong_come_first_and_are_heard(tmp_path: Path) -> None:
     pairs = sound_pairs(tmp_path / "pairs", 12)
     rule = policy("sodakit", "salmon")
-    result = score_pairs(small_speech_model(), task("salmon"), pairs, [rule], tmp_path / "out")
+    result = score_pairs(small_speech_model(size=64), task("salmon"), pairs, [rule], tmp_path / "out")
     scores = item_scores(read_tables(sorted((tmp_path / "out" / "whole").rglob("*.parquet"))), rule)
     margins = [scores[f"{n}#0"] - scores[f"{n}#1"] for n in range(len(pairs))]
     assert [q["margins"]["sodakit"] for q in result["questions"]] == pytest.approx(margins)
+    assert len(set(margins)) == len(margins) and min(margins) < 0 < max(margins)
     assert [q["answers"]["sodakit"] for q in result["questions"]] == [float(m > 0) for m in margins]
     page = result_page([result], [None], "Pairs", sources=read_sources([tmp_path / "pairs"])).html()
     worst = [result["questions"][n]["id"] for n in np.argsort(margins)[:HEARD]]
@@ -61,9 +62,20 @@ def test_transcribed_recordings_are_heard_with_what_was_written(tmp_path: Path) 
     main(["asr", "--data", str(tmp_path / "data"), "--model", str(model), "--out", str(out),
           "--max-new-tokens", "4"])  # fmt: skip
     assert len(read_json(out / "asr.json")["items"]) == 3
-    main(["report", str(out / "asr.json"), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "page.html")])
+    main(
+        [
+            "report",
+            str(out / "asr.json"),
+            "--data",
+            str(tmp_path / "data"),
+            "--out",
+            str(tmp_path / "page.html"),
+        ]
+    )
     page = (tmp_path / "page.html").read_text()
-    assert page.count("<audio") == 3 and {"open door 0", "open door 1"} <= {h.replace("zero", "0").replace("one", "1") for h in headings(page)}
+    assert page.count("<audio") == 3 and {"open door 0", "open door 1"} <= {
+        h.replace("zero", "0").replace("one", "1") for h in headings(page)
+    }
     assert str(tmp_path) not in page
 
 

@@ -173,6 +173,8 @@ def test_every_design_says_what_it_promises_and_how_far_it_is_from_the_best(tmp_
     assert error == pytest.approx(known, rel=0.01) and 0.2 < (bound / error) ** 2 < 0.4
     main(["design", "--question", "a", "--total", "5.7e21", "--runs", "66"])
     assert promised(capsys, "a")[0] < 0.8 * error
+    main(["design", "--budgets", "3e18", "1e19", "--widths", "512", "640"])
+    assert "a: these runs cannot tell it" in capsys.readouterr().err
     main(["design", "--noise", "0.01", "--plot", str(tmp_path / "design.png")])
     assert promised(capsys, "a")[0] == pytest.approx(2 * error, rel=0.01)
     assert (tmp_path / "design.png").read_bytes()[:4] == b"\x89PNG"
@@ -184,7 +186,9 @@ def test_a_design_counts_sizes_as_its_prior_does(tmp_path, capsys):
     errors = {}
     for size in ("two_embeddings", "non_embedding"):
         fit = str(tmp_path / f"{size}.json")
-        main(["fit", str(tmp_path / "runs.csv"), *f"--size {size} --flops soda --draws 5 --out {fit}".split()])
+        main(
+            ["fit", str(tmp_path / "runs.csv"), *f"--size {size} --flops soda --draws 5 --out {fit}".split()]
+        )
         capsys.readouterr()
         main(["design", "--prior", fit])
         errors[size] = promised(capsys, "a")[0]
@@ -193,7 +197,8 @@ def test_a_design_counts_sizes_as_its_prior_does(tmp_path, capsys):
             Surface(parameters=law.parameters), runs_of(soda_design(), size), exponent_a, noise=0.005
         )
         assert errors[size] == pytest.approx(known, rel=0.01)
-    assert errors["non_embedding"] != pytest.approx(errors["two_embeddings"], rel=0.1)
+    with_embeddings = standard_error(Surface(parameters=law.parameters), runs_of(soda_design()), exponent_a)
+    assert errors["non_embedding"] != pytest.approx(with_embeddings, rel=0.05)
 
 
 def promised(capsys, name: str) -> tuple[float, float]:
