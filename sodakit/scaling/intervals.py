@@ -66,7 +66,10 @@ class Bootstrap:
 
     def standard_error(self, quantity: Quantity) -> float:
         """Standard deviation over the refits."""
-        return float(np.std(self.of(quantity), ddof=1))
+        values_S = self.of(quantity)
+        # Coefficients of a law without an exponent of its own reach 1e200, whose square is no number any more.
+        scale = max(float(np.abs(values_S).max(initial=0.0)), 1e-300)
+        return float(np.std(values_S / scale, ddof=1)) * scale
 
     def interval(self, quantity: Quantity, level: float = 0.95) -> tuple[float, float]:
         """Percentile interval; of resampled residuals a little wider than the level, by as much as Student's t is wider

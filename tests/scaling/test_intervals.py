@@ -187,8 +187,9 @@ def coverage(draws: int) -> dict[str, float]:
 
 
 def test_95_percent_intervals_cover_in_100_sweeps():
-    """Between 88 and 100 of 100: three standard deviations about 95. The slow test says it sharply."""
-    assert all(0.88 <= share <= 1.0 for share in coverage(100).values())
+    """Between 88 and 99 of 100: three standard deviations below 95, and not all, as too wide ones would. The slow test says
+    it sharply."""
+    assert all(0.88 <= share <= 0.99 for share in coverage(100).values())
 
 
 @pytest.mark.slow
