@@ -224,7 +224,7 @@ class Build:
 
 @dataclass(frozen=True, kw_only=True)
 class Compare:
-    """A paired test of two results of the same benchmark, by policy, variant of likelihood, words, or voice.
+    """A paired test of two results of the same benchmark, by policy, variant of likelihood, words, voice, or BLEU.
 
     Example: sodakit eval compare runs/a/eval/salmon.json runs/b/eval/salmon.json
     """
@@ -236,14 +236,20 @@ class Compare:
 
     def run(self) -> None:
         from sodakit.eval.results import comparable, compare, load_result
+        from sodakit.eval.translation import compare_translations
 
         a, b = load_result(self.first), load_result(self.second)
         names = [name for name in comparable(a) if name in comparable(b)]
-        if not names:
+        translations = a["task"] == b["task"] == "s2st"
+        if not names and not translations:
             raise ConfigError(
                 f"{self.first} and {self.second} have no score that a paired test can compare. Needed: two results of "
-                "one task among pairs, nll, asr, tts and continue; likelihoods by this version."
+                "one task among pairs, nll, text, asr, tts, continue and s2st; likelihoods and texts by this version."
             )
+        for name in ("asr_bleu", "chrf") if translations else ():
+            found = compare_translations(a, b, name)
+            v = found.value
+            print(f"{name}: {v.value:+.2f} ({v.low:+.2f} to {v.high:+.2f}), p = {found.p_value:.4f}")
         for name in names:
             found = compare(a, b, name)
             v = found.value

@@ -4,7 +4,7 @@ The harness makes the prompts and counts the answers; `HarnessModel` gives it lo
 greedy continuations. Text stands as the model reads plain documents: BOS, then the text, without markers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from sodakit.errors import ConfigError
 from sodakit.eval.logprobs import model_fingerprint, score_targets
 from sodakit.eval.results import provenance
+from sodakit.files import digest
 from sodakit.generate.speech_model import SpeechModel
 from sodakit.model.kv_cache import KVCache
 
@@ -146,6 +147,7 @@ def text_result(
         fewshot_random_seed=seed,
     )
     assert found is not None, "there is one process"
+    items = [_item(name, sample) for name, samples in found["samples"].items() for sample in samples]
     return {
         "task": "text",
         "tasks": list(tasks),
@@ -157,6 +159,20 @@ def text_result(
         "versions": provenance(),
         "num_questions": {name: count["effective"] for name, count in found["n-samples"].items()},
         "scores": {name: _numbers(values) for name, values in found["results"].items()},
+        "data_digest": digest(*(f"{item['id']} {item['hash']}" for item in items)),
+        "items": items,
+    }
+
+
+def _item(task: str, sample: Mapping[str, Any]) -> dict[str, Any]:
+    """What one question gave, by `TASK METRIC`, for paired tests."""
+    metrics = {name: sample[name] for name in sample["metrics"] if isinstance(sample.get(name), int | float)}
+    name = f"{task}/{sample['doc_id']}"
+    return {
+        "id": name,
+        "cluster": name,
+        "hash": sample["doc_hash"],
+        "scores": {f"{task} {metric}": float(value) for metric, value in metrics.items()},
     }
 
 

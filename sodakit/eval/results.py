@@ -3,7 +3,7 @@
 import math
 import platform
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -125,6 +125,7 @@ COMPARED = (
     "speaker_judge",
     "text_model",
     "judged",
+    "task_versions",
 )
 """What two results must have in common for a paired test to mean anything."""
 
@@ -134,16 +135,12 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], name: str, *, s
 
     Args:
         name: one of `comparable(first)`: a policy; a variant of likelihood; `wer`, all errors over all words;
-            `similarity`; of continuations also `gen_nll`, all nats over all tokens, and `auto_bleu`.
+            `similarity`; of continuations also `gen_nll`, all nats over all tokens, and `auto_bleu`; of text benchmarks
+            `TASK METRIC`. BLEU is no mean of items: `compare_translations`.
     Raises:
         ConfigError: other tasks, data, judges or policies, no such score, or no item in common.
     """
-    for field in COMPARED:
-        if first.get(field) != second.get(field):
-            raise ConfigError(
-                f"The results are of {field} {first.get(field)!r} and {second.get(field)!r}; a paired test needs the "
-                "same. Score both models on one benchmark."
-            )
+    check_comparable(first, second)
     a, b = observations(first, name), observations(second, name)
     shared = [key for key in a if key in b]
     if not shared:
@@ -158,6 +155,18 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], name: str, *, s
     if rules:
         sides = [_averaged(side, rules[0]["group"]) for side in sides]
     return _paired(sides[0], sides[1], seed)
+
+
+def check_comparable(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+    """Raises:
+    ConfigError: the results are of other tasks, data or judges.
+    """
+    for field in COMPARED:
+        if first.get(field) != second.get(field):
+            raise ConfigError(
+                f"The results are of {field} {first.get(field)!r} and {second.get(field)!r}; a paired test needs the "
+                "same. Score both models on one benchmark."
+            )
 
 
 @dataclass(frozen=True)
@@ -185,7 +194,7 @@ def observations(result: Mapping[str, Any], name: str) -> dict[str, Observation]
         return {key: Observation(nats, float(tokens), key) for key, (nats, tokens) in sums.items()}
     found = {}
     for item in result.get("items", ()):
-        value = item.get(name)
+        value = item.get(name) if result["task"] != "text" else item["scores"].get(name)
         if name == "wer" and item.get("words"):
             total, weight = float(item["errors"]), float(item["words"])
         elif name == "gen_nll" and value is not None:
@@ -202,6 +211,8 @@ def comparable(result: Mapping[str, Any]) -> list[str]:
     """Names of the scores of a result that two models can be compared by."""
     if "questions" in result:
         return list(result["scores"])
+    if result["task"] == "text":
+        return sorted({name for item in result.get("items", ()) for name in item["scores"]})
     names = tuple(result.get("nll", ())) or ("wer", "similarity", "gen_nll", "auto_bleu")
     return [name for name in names if observations(result, name)]
 
@@ -242,6 +253,16 @@ def _paired(first: Sequence[Observation], second: Sequence[Observation], seed: i
         one = _mean_of_means(own_DC @ a + other_DC @ b, own_DC @ a_weight + other_DC @ b_weight)
         return one - _mean_of_means(own_DC @ b + other_DC @ a, own_DC @ b_weight + other_DC @ a_weight)
 
+    return paired_test(difference, num_clusters, len(first), seed)
+
+
+Contrast = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Of `own_DC` and `other_DC`, how often each cluster counts: the score of a model with `own` of the first's clusters and
+`other` of the second's, minus that of one with the opposite; one for each row."""
+
+
+def paired_test(difference: Contrast, num_clusters: int, num_items: int, seed: int) -> Difference:
+    """Interval by resampled clusters, p-value by exchanging the two models in whole clusters."""
     nothing = np.zeros((1, num_clusters))
     observed = difference(nothing + 1, nothing)[0].item()
     drawn = [difference(taken, 0 * taken) for taken in _drawn(num_clusters, DRAWS, seed)]
@@ -251,7 +272,7 @@ def _paired(first: Sequence[Observation], second: Sequence[Observation], seed: i
     by_chance = np.concatenate([difference(1 - exchanged, exchanged) for exchanged in exchanges])
     # The observed assignment is one of the possible ones.
     p_value = (1 + (np.abs(by_chance) >= abs(observed) - 1e-12).sum()) / (1 + len(by_chance))
-    estimated = Estimate(observed, float(low), float(high), len(first), num_clusters)
+    estimated = Estimate(observed, float(low), float(high), num_items, num_clusters)
     return Difference(estimated, float(p_value))
 
 

@@ -4,7 +4,7 @@ The recogniser's transcripts are what BLEU and chrF see, so its own score on the
 sacreBLEU computes both, lower-cased and without marks on both sides, as ASR-BLEU is (Jia et al. 2019).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,15 @@ from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError
 from sodakit.eval.judges import Judge, hear
 from sodakit.eval.normalisers import normaliser
-from sodakit.eval.results import DRAWS, Estimate, plain_estimate, provenance
+from sodakit.eval.results import (
+    DRAWS,
+    Difference,
+    Estimate,
+    check_comparable,
+    paired_test,
+    plain_estimate,
+    provenance,
+)
 from sodakit.eval.spoken_scores import mean_estimate
 from sodakit.eval.voiceprints import SpeakerJudge, similarity
 from sodakit.files import digest, read_json_lines
@@ -87,6 +95,7 @@ def translation_result(
         name: plain_estimate(corpus_score(name, heard, references, draws)) for name in ("asr_bleu", "chrf")
     }
     clusters = [case.id for case in cases]
+    alike: list[float | None] = [None] * len(cases)
     if speakers is not None:
         alike = _alike(speakers, outputs, sources)
         translated = [n for n, source in enumerate(sources) if source is not None]
@@ -119,8 +128,8 @@ def translation_result(
             if wave is None
         ],
         "items": [
-            {"id": case.id, "cluster": case.id, "reference": reference, "heard": text}
-            for case, reference, text in zip(cases, references, heard, strict=True)
+            {"id": case.id, "cluster": case.id, "reference": reference, "heard": text, "similarity": voice}
+            for case, reference, text, voice in zip(cases, references, heard, alike, strict=True)
         ],
     }
 
@@ -167,6 +176,39 @@ def corpus_score(name: str, heard: Sequence[str], references: Sequence[str], dra
     low, high = np.quantile(values, [0.025, 0.975])
     value = metric.corpus_score(list(heard), [list(references)]).score
     return Estimate(float(value), float(low), float(high), len(rows), len(rows))
+
+
+def compare_translations(
+    first: Mapping[str, Any], second: Mapping[str, Any], name: str, *, seed: int = 0
+) -> Difference:
+    """The paired difference of two s2st results in `asr_bleu` or `chrf`, in points.
+
+    Corpus scores are no means, so each draw and each exchange adds the counts of its sentences up anew (Koehn 2004, and
+    approximate randomisation, Riezler and Maxwell 2005).
+
+    Raises:
+        ConfigError: other data or judges, or other cases.
+    """
+    check_comparable(first, second)
+    cases = [[(item["id"], item["reference"]) for item in result["items"]] for result in (first, second)]
+    if cases[0] != cases[1]:
+        raise ConfigError("The two results are of other cases. Translate and score the same recordings.")
+    metric = translation_metrics()[name]
+    references = [[reference for _, reference in cases[0]]]
+    a, b = (
+        np.array(metric._extract_corpus_statistics([item["heard"] for item in result["items"]], references))
+        for result in (first, second)
+    )
+
+    def difference(own_DC: np.ndarray, other_DC: np.ndarray) -> np.ndarray:
+        one, opposite = own_DC @ a + other_DC @ b, own_DC @ b + other_DC @ a
+        return np.array([_points(metric, x) - _points(metric, y) for x, y in zip(one, opposite, strict=True)])
+
+    return paired_test(difference, len(a), len(a), seed)
+
+
+def _points(metric: Any, counts: np.ndarray) -> float:
+    return float(metric._compute_score_from_stats(list(counts.astype(int))).score)
 
 
 def translation_metrics() -> dict[str, Any]:

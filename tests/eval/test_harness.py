@@ -125,6 +125,10 @@ def test_the_harness_counts_what_a_plain_loop_over_transformers_counts(
         expected = sum(c[place] == row["answer"] for c, row in zip(chosen, ROWS, strict=True)) / len(ROWS)
         assert result["scores"]["tiny_choice"][metric] == pytest.approx(expected)
     assert result["num_questions"] == {"tiny_choice": 4}
+    by_item = [item["scores"] for item in sorted(result["items"], key=lambda item: item["id"])]
+    assert [s["tiny_choice acc"] for s in by_item] == [
+        float(c[0] == row["answer"]) for c, row in zip(chosen, ROWS, strict=True)
+    ]
 
 
 def test_log_likelihoods_are_those_of_transformers(model: SpeechModel, tmp_path: Path) -> None:
@@ -171,6 +175,15 @@ def test_the_command_writes_a_result(
     main(["text", "--tasks", "tiny_choice", "--include", str(tiny_task(tmp_path / "task")), *words])
     assert "tiny_choice acc:" in capsys.readouterr().out
     assert read_json(tmp_path / "out" / "text.json")["task"] == "text"
+    words[3] = str(tmp_path / "other")
+    words[1] = str(small_checkpoint(tmp_path / "second", seed=9))
+    main(["text", "--tasks", "tiny_choice", "--include", str(tiny_task(tmp_path / "task")), *words])
+    capsys.readouterr()
+    main(["compare", str(tmp_path / "out" / "text.json"), str(tmp_path / "other" / "text.json")])
+    printed = capsys.readouterr().out
+    a, b = (read_json(tmp_path / name / "text.json")["scores"]["tiny_choice"] for name in ("out", "other"))
+    for metric in ("acc", "acc_norm"):
+        assert f"tiny_choice {metric}: {a[metric] - b[metric]:+.1%} (" in printed
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the questions are not here")

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,9 @@ from sodakit.audio.files import write_wave
 from sodakit.audio.wave import Wave
 from sodakit.commands.eval import main
 from sodakit.errors import ConfigError
-from sodakit.eval.translation import read_translation_cases, translation_result
+from sodakit.eval.translation import compare_translations, read_translation_cases, translation_result
 from sodakit.eval.voiceprints import SpectralSpeaker
-from sodakit.files import read_json, write_json_lines
+from sodakit.files import read_json, write_json, write_json_lines
 from tests.eval.small_judges import small_speaker, small_whisper
 from tests.eval.small_model import noise
 
@@ -101,3 +102,63 @@ def test_the_command_listens_with_models_in_folders_also_to_sounds_longer_than_t
     assert result["speaker_judge"]["name"].startswith("wavlm@")
     assert not (tmp_path / "out" / "judge.safetensors").exists()
     assert "speaker judge: wavlm@" in capsys.readouterr().out
+
+
+def heard_result(texts: Sequence[str], references: Sequence[str]) -> dict[str, object]:
+    """As much of a result as a comparison reads."""
+    rows = zip(texts, references, strict=True)
+    return {
+        "task": "s2st",
+        "data_digest": "d",
+        "items": [
+            {"id": f"c{n}", "cluster": f"c{n}", "reference": r, "heard": t, "similarity": None}
+            for n, (t, r) in enumerate(rows)
+        ],
+        "scores": {},
+    }
+
+
+def test_two_models_are_compared_by_the_bleu_of_exchanged_sentences() -> None:
+    """Twelve sentences, so that every exchange can be listed: the p-value is then a count."""
+    words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    references = [" ".join(words[(n + k) % 10] for k in range(7)) for n in range(12)]
+    good = [r if n % 3 else r.replace("four", "for") for n, r in enumerate(references)]
+    poor = [" ".join(r.split()[: 6 - n % 3]) for n, r in enumerate(references)]
+    a, b = heard_result(good, references), heard_result(poor, references)
+
+    def bleu(texts: Sequence[str]) -> float:
+        return float(sacrebleu.corpus_bleu(list(texts), [references]).score)
+
+    found = compare_translations(a, b, "asr_bleu")
+    observed = bleu(good) - bleu(poor)
+    assert found.value.value == pytest.approx(observed)
+    assert found.value.low < observed < found.value.high
+    exchanges = [
+        abs(bleu([p if s else g for s, g, p in zip(bits, good, poor, strict=True)])
+            - bleu([g if s else p for s, g, p in zip(bits, good, poor, strict=True)]))
+        for bits in product((0, 1), repeat=12)
+    ]  # fmt: skip
+    exact = sum(e >= observed - 1e-9 for e in exchanges) / len(exchanges)
+    assert found.p_value == pytest.approx(exact, abs=0.01)
+    same = compare_translations(a, a, "chrf")
+    assert same.value.value == 0.0 and same.p_value == 1.0
+    with pytest.raises(ConfigError, match="other cases"):
+        compare_translations(a, heard_result(good[:5], references[:5]), "asr_bleu")
+    with pytest.raises(ConfigError, match="data_digest"):
+        compare_translations(a, {**b, "data_digest": "e"}, "asr_bleu")
+
+
+def test_translations_are_compared_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, missing in (("whole", None), ("torn", 0)):
+        cases = read_translation_cases(cases_folder(tmp_path / name, missing))
+        write_json(tmp_path / f"{name}.json", translation_result(cases, Ear(), SpectralSpeaker(), draws=5))
+    whole, torn = (read_json(tmp_path / f"{name}.json")["scores"] for name in ("whole", "torn"))
+    # The digest is of sources and spoken references: these are the outputs too here, of which one is gone.
+    found = read_json(tmp_path / "torn.json")
+    write_json(
+        tmp_path / "torn.json", found | {"data_digest": read_json(tmp_path / "whole.json")["data_digest"]}
+    )
+    main(["compare", str(tmp_path / "whole.json"), str(tmp_path / "torn.json")])
+    printed = capsys.readouterr().out
+    assert f"asr_bleu: {whole['asr_bleu']['value'] - torn['asr_bleu']['value']:+.2f} (" in printed
+    assert "chrf: " in printed and "similarity: " in printed
