@@ -280,7 +280,7 @@ def measure(experiment: Experiment) -> dict[str, Any]:
     with experiment.stopwatch.stage("What it cost on listening and speaking"):
         for name, run in (
             ("before", experiment.pretrained),
-            *((n, experiment.finetuned(n) / "best") for n in FINETUNED if n != "scratch"),
+            *((n, experiment.finetuned(n)) for n in FINETUNED if n != "scratch"),
         ):
             experiment.base_scores[name] = score_base(experiment, SpeechModel.load(run, codec=codec))
     plain = plain_scores(experiment, cases)

@@ -137,7 +137,8 @@ def test_each_epoch_is_reported_and_the_best_opens_as_a_plain_translator(store, 
     assert list((tmp_path / "samples").glob("step_*/*_output.wav"))
     assert not any("lora" in name for name in load_checkpoint(best).weights())
     assert task_of(best) == task_of(tmp_path) == "s2st"
-    assert directions_of(best) == (("es", "en"),) and directions_of(tmp_path) == ()
+    assert directions_of(best) == directions_of(tmp_path) == (("es", "en"),)
+    assert directions_of(tmp_path / "checkpoints") == ()
     before, after = (
         load_checkpoint(latest_checkpoint(base / "checkpoints")).weights(),
         load_checkpoint(best).weights(),
