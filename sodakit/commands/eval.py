@@ -146,6 +146,7 @@ class Build:
     """Build a benchmark of pairs: SALMon-style from recordings, noises and rooms, or spoken from written pairs.
 
     Example: sodakit eval build --out bench/salmon --recordings data/vctk --noises data/esc10 --rooms data/rir
+
     Example: sodakit eval build --out bench/swuggy --texts data/word_pairs --part swuggy
     """
 
