@@ -1,6 +1,6 @@
 """Every corpus of sound below a folder by one command each: do the hours in the store agree with the manifests'?
 
-python benchmarks/corpora.py ../shared/data --out /tmp/corpora
+python benchmarks/corpora.py ../shared/data --out runs/corpora
 
 A corpus is a folder with a manifest.jsonl of sounds. Recordings that are one sound in several formats (`same_audio_as`) are
 compared code by code afterwards.
@@ -105,12 +105,12 @@ def main() -> None:
     print("| --- | --- | --- | --- | --- | --- |")
     rows = []
     manifests = sorted(options.data.glob("*/manifest.jsonl"))
-    for manifest in (m for m in manifests if "duration_s" in read_json_lines(m)[0]):
+    manifests = [m for m in manifests if "duration_s" in read_json_lines(m)[0]]
+    for manifest in manifests:
         rows.append(prepare(manifest.parent, options.out / manifest.parent.name, options.codec))
         print(rows[-1], flush=True)
-        if "same_audio_as" in manifest.read_text(encoding="utf-8"):
-            several = manifest.parent
-    compare_formats(several, options.out / several.name, options.codec)
+    for corpus in (m.parent for m in manifests if '"same_audio_as"' in m.read_text(encoding="utf-8")):
+        compare_formats(corpus, options.out / corpus.name, options.codec)
     wrong = [row.name for row in rows if row.difference > MAX_DIFFERENCE]
     (options.out / "rows.json").write_text(json.dumps([vars(row) for row in rows]))
     if wrong:

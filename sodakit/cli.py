@@ -24,7 +24,7 @@ VERBS = {
     "speak": "text to speech, in a given voice",
     "continue": "go on with speech",
     "translate": "speech to speech in another language, in the same voice",
-    "s2st_demo": "speech translation, the whole experiment in an hour",
+    "s2st_demo": "speech translation, the whole experiment in under an hour",
     "serve": "the model behind HTTP, with a page to try it",
     "export": "a model as a Hugging Face folder",
     "import": "a Hugging Face folder as a model",

@@ -4,6 +4,7 @@ import torch
 
 import sodakit
 from sodakit.checkpoint.contents import Checkpoint
+from sodakit.checkpoint.load import BEST, OF_RUN
 from sodakit.model.accounting import count_parameters
 from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.units import format_count
@@ -43,8 +44,11 @@ def model_card(checkpoint: Checkpoint, vocabulary: Vocabulary, dtype: torch.dtyp
 
 
 def _title(checkpoint: Checkpoint) -> str:
+    """The run's name: its checkpoints are called by their step, or `best`."""
     folder = checkpoint.folder.resolve()
-    return folder.parent.parent.name if folder.parent.name == "checkpoints" else folder.name
+    if folder.parent.name == OF_RUN:
+        return folder.parent.parent.name
+    return folder.parent.name if folder.name == BEST else folder.name
 
 
 def _facts(checkpoint: Checkpoint, vocabulary: Vocabulary, dtype: torch.dtype) -> dict[str, str]:

@@ -1,30 +1,56 @@
-"""Opening a checkpoint, with its damage found before anything is computed from it."""
+"""Which checkpoint a folder means, and opening it, with its damage found before anything is computed from it."""
 
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
 from sodakit.checkpoint.contents import CODEC, CONFIG, CONTENTS, FORMAT_VERSION, STATE, WEIGHTS, Checkpoint
 from sodakit.config import from_plain
+from sodakit.distributed import rank
 from sodakit.errors import CheckpointError, ConfigError, DamagedCheckpoint
 from sodakit.files import read_json
+from sodakit.log import say
 from sodakit.model.config import ModelConfig
 
 _STEP_NAME = re.compile(r"step_(\d+)")
+BEST = "best"
+"""Folder of the best checkpoint, in a run that keeps one."""
+OF_RUN = "checkpoints"
+"""Folder of all checkpoints of a run."""
+Which = Literal["best", "last"]
 
 
-def load_checkpoint(folder: Path | str) -> Checkpoint:
-    """The checkpoint in `folder`, or the newest one in a run's folder.
+def find_checkpoint(path: Path | str, which: Which = "best") -> Path | None:
+    """The one checkpoint that a folder means; None if there is none. What is chosen is said.
+
+    A checkpoint is itself. A run means the `best/` it kept, as `sodakit finetune` does, unless `which` is "last"; a run
+    without one means its newest. So does a folder of checkpoints, as `RUN/checkpoints` is, whatever lies beside it.
+    """
+    folder = Path(path)
+    if (folder / CONTENTS).exists():
+        return folder
+    has_best = which == "best" and (folder / BEST / CONTENTS).exists()
+    found = folder / BEST if has_best else latest_checkpoint(folder / OF_RUN) or latest_checkpoint(folder)
+    if found is not None and rank() == 0:
+        say(f"{folder}: its {'best' if has_best else 'newest'} checkpoint, {found.relative_to(folder)}.")
+    return found
+
+
+def load_checkpoint(path: Path | str, which: Which = "best") -> Checkpoint:
+    """The checkpoint that a folder means: itself, or a run's, as `find_checkpoint` chooses.
 
     Raises:
         CheckpointError: none there, made by a later version, or a part missing or damaged; the message names it.
     """
-    folder = Path(folder)
-    if not (folder / CONTENTS).exists():
-        folder = _newest_in(folder)
+    folder = find_checkpoint(path, which)
+    if folder is None:
+        what = "is no checkpoint, and holds none named step_..." if Path(path).is_dir() else "does not exist"
+        raise CheckpointError(
+            f"{path} {what}. Needed: a folder written by `sodakit train`, with {CONTENTS} and {WEIGHTS}."
+        )
     _check_files(folder)
     plain = _read_object(folder / CONFIG)
     if "model" not in plain:
@@ -58,16 +84,6 @@ def checkpoints_of(run_folder: Path | str) -> list[Path]:
 
 
 _REMEDY = "The checkpoint is damaged: copy it again, or delete the folder to go on from an earlier one."
-
-
-def _newest_in(folder: Path) -> Path:
-    newest = latest_checkpoint(folder)
-    if newest is None:
-        what = "is no checkpoint, and holds none named step_..." if folder.is_dir() else "does not exist"
-        raise CheckpointError(
-            f"{folder} {what}. Needed: a folder written by `sodakit train`, with {CONTENTS} and {WEIGHTS}."
-        )
-    return newest
 
 
 def _check_files(folder: Path) -> None:

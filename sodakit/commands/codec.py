@@ -17,8 +17,8 @@ from sodakit.log import say
 class Train:
     """Train the mini codec; run it again after an interruption and it continues.
 
-    Example: sodakit codec train --out out/mini --minutes 60 --start sodakit/codec/weights --text sentences.jsonl.gz
-    --data librispeech_clean100
+    Example: sodakit codec train --out out/mini --minutes 60 --start sodakit/codec/weights \\
+        --text sentences.jsonl.gz --data LibriSpeech/train-clean-100
     """
 
     out: Path
@@ -102,7 +102,10 @@ class Eval(JudgeOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Encode:
-    """Write the codes of a sound file as a numpy array (K, F)."""
+    """Write the codes of a sound file as a numpy array (K, F).
+
+    Example: sodakit codec encode hello.wav --out hello.npy
+    """
 
     sound: Annotated[Path, tyro.conf.Positional]
     """A sound file of any rate."""
@@ -124,7 +127,10 @@ class Encode:
 
 @dataclass(frozen=True, kw_only=True)
 class Decode:
-    """Write the sound of a numpy array of codes (K, F)."""
+    """Write the sound of a numpy array of codes (K, F).
+
+    Example: sodakit codec decode hello.npy --out copy.wav
+    """
 
     codes: Annotated[Path, tyro.conf.Positional]
     """A .npy file that `sodakit codec encode` wrote."""

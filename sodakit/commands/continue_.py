@@ -25,7 +25,7 @@ class Options:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("continued.wav")
     """Sound file to write (.wav or .flac)."""
     model: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("runs/demo/model")
-    """Checkpoint, or run folder."""
+    """Checkpoint, or run folder: its best checkpoint where it kept one, else its newest."""
     prompt_s: float | None = None
     """Use only the first seconds of the file."""
     max_s: float = 10.0

@@ -20,7 +20,7 @@ class Options:
     """
 
     data: Path | None = None
-    """Folder of recordings with transcripts: manifest.jsonl, metadata.csv, Kaldi files, or name.wav + name.txt."""
+    """Folder of recordings with transcripts, in any layout that `sodakit prepare` reads, such as name.wav + name.txt."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("runs/demo")
     """Folder for everything that is made."""
     codec: str = "mini"

@@ -25,7 +25,7 @@ class Pairs:
     data: str | None = None
     """Folder or hub id with the pairs; default: where the task is released."""
     model: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("runs/demo/model")
-    """Checkpoint, or run folder."""
+    """Checkpoint, or run folder: its best checkpoint where it kept one, else its newest."""
     policy: tuple[str, ...] = ()
     """Scoring rules; default: all that are defined for the task."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("runs/eval")
@@ -93,7 +93,7 @@ class Nll:
     store: Path
     """A store made by `sodakit prepare` with the model's codec and tokenizer."""
     model: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("runs/demo/model")
-    """Checkpoint, or run folder."""
+    """Checkpoint, or run folder: its best checkpoint where it kept one, else its newest."""
     split: str = "validation"
     """Which split."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("runs/eval")
@@ -113,8 +113,7 @@ class Nll:
         from sodakit.store.reader import StoreReader
         from sodakit.tokens.vocabulary import Vocabulary
 
-        run = self.model / "checkpoints"
-        checkpoint = load_checkpoint(run if run.is_dir() else self.model)
+        checkpoint = load_checkpoint(self.model)
         if checkpoint.vocabulary_folder is None:
             raise CheckpointError(
                 f"{self.model} was saved without its vocabulary; train it with `sodakit train`."
@@ -147,6 +146,7 @@ class Build:
     """Build a benchmark of pairs: SALMon-style from recordings, noises and rooms, or spoken from written pairs.
 
     Example: sodakit eval build --out bench/salmon --recordings data/vctk --noises data/esc10 --rooms data/rir
+
     Example: sodakit eval build --out bench/swuggy --texts data/word_pairs --part swuggy
     """
 

@@ -18,7 +18,7 @@ class ModelOptions:
     """Which model, and where its results go."""
 
     model: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("runs/demo/model")
-    """Checkpoint, or run folder."""
+    """Checkpoint, or run folder: its best checkpoint where it kept one, else its newest."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("runs/eval")
     """Folder for outputs and results; the same command goes on where it stopped."""
     codec: str | None = None

@@ -16,11 +16,11 @@ class Options:
 
     Logits are compared with transformers' before the folder gets its name.
 
-    Example: sodakit export runs/mine/checkpoints --out export/mine
+    Example: sodakit export runs/mine --out export/mine
     """
 
     model: tyro.conf.Positional[Path]
-    """A checkpoint, or a folder of checkpoints: its newest."""
+    """Checkpoint, or run folder: its best checkpoint where it kept one, else its newest."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder to write."""
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
@@ -37,13 +37,7 @@ def main(argv: list[str]) -> None:
     from sodakit.checkpoint.hf_folder import export_folder
     from sodakit.checkpoint.load import load_checkpoint
 
-    checkpoint = load_checkpoint(newest(options.model))
+    checkpoint = load_checkpoint(options.model)
     folder = export_folder(checkpoint, options.out, dtype=getattr(torch, options.dtype), check=options.check)
     say("transformers computes the same logits from it." if options.check else "Logits were not compared.")
     print(folder)
-
-
-def newest(folder: Path) -> Path:
-    """A run's folder of checkpoints, or the folder itself."""
-    inner = folder / "checkpoints"
-    return inner if inner.is_dir() else folder

@@ -25,7 +25,7 @@ class Options(JudgeOptions):
     settings: tyro.conf.Positional[tuple[str, ...]] = ()
     """Overrides of the run, name=value."""
     model: Annotated[str, tyro.conf.arg(aliases=["-m"])] = "runs/demo/model"
-    """Checkpoint or run folder to start from; `scratch` for none."""
+    """Checkpoint to start from, or run folder: its best checkpoint where it kept one, else its newest; `scratch` for none."""
     task: str = "s2st"
     """s2st, s2st_no_source_text, s2st_direct, s2tt or s2tt_direct."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("runs/finetune")

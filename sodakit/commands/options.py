@@ -1,4 +1,4 @@
-"""How every command reads its options, and the options that several share."""
+"""What commands share: options read from the words of a command line, and the options that name judges."""
 
 import inspect
 from collections.abc import Sequence

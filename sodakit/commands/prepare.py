@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 class Options:
     """Recordings to a store of codes and text.
 
-    Folders may hold manifest.jsonl, metadata.csv (LJSpeech), wav.scp (Kaldi), manifests of lhotse, .tar
-    (WebDataset, Emilia), .parquet (Hugging Face hub, the authors' documents), sound files with .txt beside
+    Folders may hold manifest.jsonl, metadata.csv (LJSpeech), wav.scp (Kaldi), LibriSpeech or MLS as unpacked, manifests
+    of lhotse, .tar (WebDataset, Emilia), .parquet (Hugging Face hub, the authors' documents), sound files with .txt beside
     them, or text alone. Killed at any moment, the same command makes only what is missing.
 
     Example: sodakit prepare recordings/ --out stores/mine --codec mini --workers 2
-    Long and without transcripts: sodakit prepare talks/ --out stores/talks --segment --transcribe openai/whisper-small
+
+    Example: sodakit prepare talks/ --out stores/talks --segment --transcribe openai/whisper-small
     """
 
     folders: tyro.conf.Positional[tuple[Path, ...]]

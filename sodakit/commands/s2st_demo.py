@@ -14,13 +14,13 @@ from sodakit.log import say
 class Options(JudgeOptions):
     """Pretrain a small model in three languages, fine-tune it to translate speech, and report against baselines.
 
-    About an hour on two CPU cores, with nothing downloaded unless a judge is named. A named recogniser hears every
+    Under an hour on two CPU cores, with nothing downloaded unless a judge is named. A named recogniser hears every
     language of the experiment: tell it none to expect. Stopped at any time, the same command goes on.
 
-    Example: sodakit s2st_demo --out runs/s2st
+    Example: sodakit s2st_demo --out runs/s2st_demo
     """
 
-    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("runs/s2st")
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("runs/s2st_demo")
     """Folder for everything that is made."""
     codec: str = "mini"
     """mini, toy, kyutai/mimi, or a folder."""

@@ -29,7 +29,7 @@ class Options:
     """
 
     model: tyro.conf.Positional[Path] = Path("runs/demo/model")
-    """Checkpoint, run folder, or folder of `sodakit finetune`."""
+    """Checkpoint, or run folder: its best checkpoint where it kept one, else its newest."""
     host: str = "127.0.0.1"
     """Address to listen at. Any other than a loopback address needs a key."""
     port: int = 8000
@@ -74,8 +74,8 @@ def main(argv: list[str]) -> None:
         if (error.name or "sodakit").startswith("sodakit"):
             raise
         raise MissingExtra(str(error.name), "serve", "Serving") from error
+    from sodakit.checkpoint.load import load_checkpoint
     from sodakit.generate.speech_model import SpeechModel
-    from sodakit.generate.translate import best_of
 
     key = os.environ.get("SODAKIT_API_KEY") or None
     if options.host not in LOOPBACK and key is None:
@@ -94,7 +94,7 @@ def main(argv: list[str]) -> None:
         hosts = None
     else:
         hosts = (*LOOPBACK, options.host, *options.allow_host)
-    path = best_of(options.model)
+    path = load_checkpoint(options.model).folder
     model = SpeechModel.load(path, codec=options.codec, device=options.device, precision=options.precision)
     app = build_app(
         model,

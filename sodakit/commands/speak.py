@@ -24,7 +24,7 @@ class Options:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("speech.wav")
     """Sound file to write (.wav or .flac)."""
     model: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("runs/demo/model")
-    """Checkpoint, or run folder."""
+    """Checkpoint, or run folder: its best checkpoint where it kept one, else its newest."""
     voice: Path | None = None
     """A recording of the voice to use."""
     voice_text: str | None = None

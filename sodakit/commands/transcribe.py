@@ -20,7 +20,7 @@ class Options:
     files: tyro.conf.Positional[tuple[Path, ...]]
     """Sound files."""
     model: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("runs/demo/model")
-    """Checkpoint, or run folder."""
+    """Checkpoint, or run folder: its best checkpoint where it kept one, else its newest."""
     codec: str | None = None
     """Codec by name, hub id or folder; default: the one the model was trained with."""
     device: str | None = None

@@ -13,15 +13,15 @@ from sodakit.commands.options import read_options
 class Options:
     """Translate a recording: print what was heard and its translation, and write the speech.
 
-    Example: sodakit translate hola.wav --to en --model runs/s2st/finetuned_pretrained --out hello.wav
+    Example: sodakit translate hola.wav --to en --model runs/s2st_demo/finetuned_pretrained --out hello.wav
     """
 
     file: tyro.conf.Positional[Path]
     """Sound file."""
     to: str = "en"
     """Language to translate to, as the model was taught to call it."""
-    model: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("runs/s2st/finetuned_pretrained")
-    """Folder of `sodakit finetune`, or a checkpoint fine-tuned on pairs."""
+    model: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("runs/s2st_demo/finetuned_pretrained")
+    """Checkpoint fine-tuned on pairs, or run folder of `sodakit finetune`: its best checkpoint."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """Sound file to write; default: beside the recording, with the language in its name."""
     temperature: float = 0.9

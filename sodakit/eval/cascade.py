@@ -4,9 +4,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from sodakit.audio.wave import Wave
 from sodakit.eval.normalisers import normalise
 from sodakit.eval.translated import PairCase
-from sodakit.generate.speech_model import SpeechModel
+from sodakit.generate.speech_model import SpeechModel, Spoken
 from sodakit.generate.translate import Translation
 
 MODEL1_ROUNDS = 8
@@ -60,11 +63,19 @@ def cascade(
     """
     heard = model.transcribe_codes([case.codes_KF for case in cases])
     texts = [tables[case.pair].translate(text) for case, text in zip(cases, heard, strict=True)]
-    # A text without words cannot be spoken; the model would say anything.
+    # A text without words cannot be spoken; the model would say anything. It is a speech without sound: not as in a task
+    # that does not speak, which has no scores of speech.
+    spec = model.codec.spec
+    nothing = Spoken(
+        Wave(np.zeros(0, np.float32), spec.sample_rate_hz),
+        np.zeros((spec.num_codebooks, 0), np.uint16),
+        False,
+    )
     spoken = iter(model.speak_many([text for text in texts if text], max_s=max_s, seed=seed))
     made = []
     for case, source_text, text in zip(cases, heard, texts, strict=True):
-        speech = next(spoken) if text else None
-        ended = speech is not None and speech.ended
-        made.append(Translation(case.source_language, source_text, case.target_language, text, speech, ended))
+        speech = next(spoken) if text else nothing
+        made.append(
+            Translation(case.source_language, source_text, case.target_language, text, speech, speech.ended)
+        )
     return made

@@ -73,10 +73,10 @@ class SpeechModel:
         device: str | None = None,
         precision: Precision | None = None,
     ) -> "SpeechModel":
-        """The model of a checkpoint folder, or of the newest checkpoint of a run folder.
+        """The model of a checkpoint, or of a run's best or newest one (`checkpoint.load.find_checkpoint`).
 
         Args:
-            path: the folder.
+            path: its folder.
             codec: the codec, or its name, hub id or folder; by default the one named in the checkpoint.
             device: `cpu`, `cuda`, …
             precision: of the weights on a CPU; default: the checkpoint's own.
@@ -86,8 +86,7 @@ class SpeechModel:
         import torch
 
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        run = Path(path) / "checkpoints"
-        checkpoint = load_checkpoint(run if run.is_dir() else path)
+        checkpoint = load_checkpoint(path)
         spec, folder = checkpoint.codec, checkpoint.vocabulary_folder
         if spec is None or folder is None:
             raise CheckpointError(

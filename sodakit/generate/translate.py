@@ -76,12 +76,12 @@ class Translator:
     def load(
         cls, path: Path | str, *, codec: str | Codec | None = None, device: str | None = None
     ) -> "Translator":
-        """The translator of a checkpoint, run folder, or folder of `sodakit finetune`.
+        """The translator of a checkpoint, or of a run's best or newest one (`checkpoint.load.find_checkpoint`).
 
         Raises:
             CheckpointError: no checkpoint there, or one that was not fine-tuned on pairs.
         """
-        path = best_of(path)
+        path = load_checkpoint(path).folder
         name = task_of(path)
         if name is None:
             raise CheckpointError(
@@ -230,21 +230,13 @@ def _given_language(span: PairSpan, wanted: Wanted) -> str:
 
 
 def task_of(path: Path | str) -> str | None:
-    """The task of pairs that a checkpoint, or the newest of a run, was fine-tuned on; None if it was not."""
-    run = Path(path) / "checkpoints"
-    config = load_checkpoint(run if run.is_dir() else path).config
+    """The task of pairs that a checkpoint, or a run's, was fine-tuned on; None if it was not."""
+    config = load_checkpoint(path).config
     tasks = [source.get("view", {}).get("task") for source in config.get("data", {}).get("sources", [])]
     return next((name for name in tasks if name), None)
 
 
 def directions_of(path: Path | str) -> tuple[Direction, ...]:
     """The languages it was fine-tuned on, as `sodakit finetune` keeps them with the best epoch; () if it does not say."""
-    run = Path(path) / "checkpoints"
-    state = load_checkpoint(run if run.is_dir() else path).state
+    state = load_checkpoint(path).state
     return tuple((source, target) for source, target in state.get("directions", ()))
-
-
-def best_of(path: Path | str) -> Path:
-    """The best epoch that `sodakit finetune` kept in a folder, or the folder itself."""
-    best = Path(path) / "best"
-    return best if (best / "contents.json").exists() else Path(path)

@@ -1,4 +1,7 @@
-"""Minutes on a CPU: a small model of one store, trained from scratch."""
+"""What is set for `sodakit demo`: which speech it makes or reads, what is held out, and the run of minutes on a CPU.
+
+The stages themselves are in street.py.
+"""
 
 from contextlib import suppress
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Two hours on two cores: a model worth listening to, of made voices, recordings and plain text.
+"""Two and a half hours on two cores: a model worth listening to, of made voices, recordings and plain text.
 
     sodakit train --recipe evening --data STORE STORE … --out runs/evening
 

@@ -76,6 +76,8 @@ def finetune_config(
         ConfigError: the store is of another vocabulary than the model.
     """
     _, vocabulary = open_language(pairs)
+    # Resolved once: the config names a checkpoint, so that a run which goes on begins where it began.
+    init = None if init is None else load_checkpoint(init).folder
     model = _shape(init, size, vocabulary, pairs)
     context = min(settings.context or model.context, model.context)
     source = SourceConfig(
@@ -105,7 +107,7 @@ def finetune_config(
         precision="bfloat16" if has_fast_bfloat16() else "float32",
         seed=settings.seed,
         lora=settings.lora,
-        init_from=None if init is None else str(_checkpoint_folder(init)),
+        init_from=None if init is None else str(init),
         validation=(replace(source, split="validation"),) if held_out else (),
         validate_every_steps=steps,
         listen_every_steps=steps,
@@ -122,15 +124,10 @@ def epoch_steps(
     return ceil(windows / (settings.batch_rows * (1 - settings.replay_fraction)))
 
 
-def _checkpoint_folder(init: Path) -> Path:
-    inner = Path(init) / "checkpoints"
-    return load_checkpoint(inner if inner.is_dir() else init).folder
-
-
 def _shape(init: Path | None, size: str | ModelConfig, vocabulary: Vocabulary, pairs: Path) -> ModelConfig:
     if init is None:
         return size if isinstance(size, ModelConfig) else model_size(size, vocabulary.size, context=2048)
-    checkpoint = load_checkpoint(_checkpoint_folder(init))
+    checkpoint = load_checkpoint(init)
     if checkpoint.vocabulary_folder is None:
         raise CheckpointError(
             f"{init} was saved without its vocabulary; needed: one written by `sodakit train`."

@@ -1,4 +1,4 @@
-"""The runs of a scaling study: a point of a design as a complete config, with the published settings."""
+"""One point of a scaling design as a complete run, with the settings of the paper's IsoFLOP sweep."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,8 +1,9 @@
-"""Voice-preserving translation, shown on two CPU cores in about an hour: `sodakit s2st_demo` walks it.
+"""The experiment of `sodakit s2st_demo`: a small model taught to translate speech in the speaker's voice, and its baselines.
 
-A small model learns to listen and speak in English, Spanish and German; then the same fine-tuning on spoken pairs
-starts from it, from it with replay, and from scratch, and a cascade of the model's own parts stands beside. All
-speech is made by espeak-ng, whose voices keep their timbre across languages. A second run goes on after a stop.
+It learns to listen and speak in the languages asked for (by default English, Spanish and German); then the same
+fine-tuning on spoken pairs starts from it, from it with replay, and from scratch, and a cascade of the model's own
+parts stands beside. All speech is made by espeak-ng, whose voices keep their timbre across languages. Stores, judge and
+models that are there are taken as they are, so the same command goes on after a stop; outputs and scores are made anew.
 """
 
 from collections.abc import Sequence
@@ -280,7 +281,7 @@ def measure(experiment: Experiment) -> dict[str, Any]:
     with experiment.stopwatch.stage("What it cost on listening and speaking"):
         for name, run in (
             ("before", experiment.pretrained),
-            *((n, experiment.finetuned(n) / "best") for n in FINETUNED if n != "scratch"),
+            *((n, experiment.finetuned(n)) for n in FINETUNED if n != "scratch"),
         ):
             experiment.base_scores[name] = score_base(experiment, SpeechModel.load(run, codec=codec))
     plain = plain_scores(experiment, cases)

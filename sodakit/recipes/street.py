@@ -1,6 +1,7 @@
-"""The whole way: recordings → store → judge → model → scores → one page to read and hear. `sodakit demo` walks it.
+"""The stages of `sodakit demo`, from recordings to scores: store, judge, model, and what is measured of it.
 
-Every stage leaves its result in the run folder, and a second run goes on after the last finished one.
+The page is street_report.py's. Store, judge and model stay in the folder, so the same command goes on after a stop; only
+the scores are measured again.
 """
 
 import time

@@ -167,12 +167,16 @@ def study_stores(folder: Path, data: Path, codec: Codec, parts: int | None = Non
         folders.append(store)
     held_out = PrepareOptions(split=SplitRule(rule=_real_split), max_failed_fraction=0.5)
     if not (folder / "real" / "store.json").exists():
-        items = chain.from_iterable(open_folder(data / name) for name in (*REAL_TRAIN, REAL_HELD_OUT))
-        prepare(list(items), folder / "real", codec, held_out, tokenizer)
+        prepare(list(real_items(data)), folder / "real", codec, held_out, tokenizer)
     if not (folder / "books" / "store.json").exists():
         train_only = PrepareOptions(split=SplitRule(validation_fraction=0.0, test_fraction=0.0))
         prepare(list(book_items(data / "books_en")), folder / "books", codec, train_only, tokenizer)
     return StudyStores(tuple(folders), folder / "real", folder / "books")
+
+
+def real_items(data: Path) -> Iterator[Item]:
+    """The recordings. Each is of the source its folder is called, which may be a link to a corpus of another name."""
+    return chain.from_iterable(open_folder(data / name, name) for name in (*REAL_TRAIN, REAL_HELD_OUT))
 
 
 def sentence_parts(data: Path) -> list[list[Reading]]:

@@ -1,6 +1,7 @@
-"""The paper's ablations in small: which tokens a document holds, how much plain text, which recordings.
+"""The ablations of a study: which tokens a document holds, how much plain text, which recordings, which learning rate.
 
-Each is one run of one shape; what differs is in its name. Names are folders of the study.
+The first three are the paper's in small, runs of one shape and budget; learning rates are tried at the sweep's lowest
+budget. Each is one run, named for what differs in it; names are folders of the study.
 """
 
 from collections.abc import Mapping

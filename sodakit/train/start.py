@@ -1,14 +1,13 @@
 """Weights to begin with: a checkpoint of ours, or a text model whose vocabulary grows by markers and audio."""
 
 from dataclasses import fields
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from sodakit.checkpoint.contents import Checkpoint
 from sodakit.checkpoint.hf import import_hf
-from sodakit.checkpoint.load import latest_checkpoint, load_checkpoint
+from sodakit.checkpoint.load import find_checkpoint, load_checkpoint
 from sodakit.checkpoint.save import checkpoint_name
 from sodakit.errors import CheckpointError
 from sodakit.files import digest
@@ -26,12 +25,11 @@ def starting_weights(origin: str, config: TrainConfig, vocabulary: Vocabulary) -
         CheckpointError: nothing there, a model of another shape, or of another step than the run goes on from; the
             message names what differs.
     """
-    folder = Path(origin)
-    for run in (folder, folder / "checkpoints"):
-        if (run / "contents.json").exists() or latest_checkpoint(run) is not None:
-            checkpoint = load_checkpoint(run)
-            _check_step(checkpoint, config.first_step)
-            return checkpoint.merged_weights()
+    ours = find_checkpoint(origin)
+    if ours is not None:
+        checkpoint = load_checkpoint(ours)
+        _check_step(checkpoint, config.first_step)
+        return checkpoint.merged_weights()
     given, weights = import_hf(origin)
     _check_shape(given, config.model, origin)
     if given.vocab_size == config.model.vocab_size and given.tied_embeddings == config.model.tied_embeddings:

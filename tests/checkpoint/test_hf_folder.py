@@ -1,6 +1,7 @@
 """Exports are what transformers, and we ourselves, can use; imports say what ids mean or refuse."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +102,14 @@ def test_the_verb_exports_the_newest_checkpoint_of_a_run(checkpoint, tmp_path, c
     export_main([str(checkpoint.folder.parent.parent), "--out", str(tmp_path / "hf"), "--dtype", "bfloat16"])
     assert capsys.readouterr().out.strip() == str(tmp_path / "hf")
     assert check_parity(tmp_path / "hf", Vocabulary.load(tmp_path / "hf")) < 1e-3
+
+
+def test_the_best_checkpoint_of_a_fine_tuned_run_is_exported_under_the_run_s_name(checkpoint, tmp_path):
+    """Its folder is called `best`, which says nothing of whose."""
+    shutil.copytree(checkpoint.folder, tmp_path / "spanish/best")
+    (tmp_path / "spanish/checkpoints/step_00000009").mkdir(parents=True)
+    export_main([str(tmp_path / "spanish"), "--out", str(tmp_path / "hf"), "--no-check"])
+    assert "\n# spanish\n" in (tmp_path / "hf/README.md").read_text()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sodakit.checkpoint.contents import CONTENTS, model_from_weights
-from sodakit.checkpoint.load import latest_checkpoint, load_checkpoint
+from sodakit.checkpoint.load import find_checkpoint, latest_checkpoint, load_checkpoint
 from sodakit.checkpoint.save import checkpoint_name, save_checkpoint
 from sodakit.errors import CheckpointError
 from sodakit.model.transformer import Transformer
@@ -167,6 +167,40 @@ def test_a_run_opens_at_its_highest_finished_step(saved: Path, model: Transforme
     (run / "step_notes").mkdir()
     assert latest_checkpoint(run) == run / "step_100000000"
     assert load_checkpoint(run).state == {"step": 100_000_000}
+
+
+@pytest.fixture
+def finetuned(model: Transformer, tmp_path: Path) -> Path:
+    """A run of three checkpoints that kept its best: an earlier one than the newest."""
+    run = tmp_path / "finetuned"
+    for name, step in (("checkpoints/step_00000002", 2), ("checkpoints/step_00000006", 6), ("best", 4)):
+        save_checkpoint(run / name, model=model, state={"step": step}, config={})
+    return run
+
+
+def test_a_run_means_its_best_checkpoint_unless_the_last_is_asked_for(finetuned: Path, capsys) -> None:
+    """Every command takes the same one: an export must not be of other weights than those that were scored."""
+    assert find_checkpoint(finetuned) == finetuned / "best"
+    assert "its best checkpoint, best" in capsys.readouterr().err
+    assert find_checkpoint(finetuned, "last") == finetuned / "checkpoints/step_00000006"
+    assert "its newest checkpoint, checkpoints/step_00000006" in capsys.readouterr().err
+    assert load_checkpoint(str(finetuned)).state == {"step": 4}
+    assert load_checkpoint(finetuned, "last").state == {"step": 6}
+
+
+def test_a_checkpoint_and_a_folder_of_checkpoints_mean_what_they_are_whatever_was_best(
+    finetuned: Path, capsys
+) -> None:
+    for name in ("best", "checkpoints/step_00000002"):
+        assert find_checkpoint(finetuned / name) == finetuned / name
+    assert capsys.readouterr().err == ""
+    assert find_checkpoint(finetuned / "checkpoints") == finetuned / "checkpoints/step_00000006"
+
+
+def test_a_run_that_kept_no_best_means_its_newest(finetuned: Path) -> None:
+    (finetuned / "best/contents.json").unlink()  # still being written
+    assert find_checkpoint(finetuned) == finetuned / "checkpoints/step_00000006"
+    assert find_checkpoint(finetuned / "nowhere") is None
 
 
 def test_a_folder_without_checkpoints_says_what_was_looked_for(tmp_path: Path) -> None:

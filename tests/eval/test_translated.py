@@ -5,7 +5,8 @@ import pytest
 
 from sodakit.audio.files import read_wave
 from sodakit.audio.wave import Wave
-from sodakit.eval.cascade import learn_table
+from sodakit.codec.toy import ToyCodec
+from sodakit.eval.cascade import cascade, learn_table
 from sodakit.eval.translated import (
     PairCase,
     bleu_difference,
@@ -129,3 +130,22 @@ def test_a_table_learns_the_words_of_parallel_sentences():
     table = learn_table([(t["es"], t["en"]) for t in texts])
     assert (table.words["cocina"], table.words["tazas"]) == ("kitchen", "cups")
     assert table.translate("Quizás, cocina") == "quizás kitchen"
+
+
+def test_a_cascade_that_has_no_word_to_say_is_scored_as_silence():
+    """A model that writes nothing known made the whole report fail, for want of scores of speech."""
+
+    class Deaf:
+        codec = ToyCodec()
+
+        def transcribe_codes(self, codes):
+            return ["" for _ in codes]
+
+        def speak_many(self, texts, **more):
+            return [pytest.fail("nothing is to be said") for _ in texts]
+
+    asked = cases()
+    tables = {case.pair: learn_table([("hola", "hello")]) for case in asked}
+    scores = scores_of(listen_to(asked, cascade(Deaf(), tables, asked), Reader([]), None))["all"]
+    assert scores["asr_bleu"]["value"] == 0 and scores["wer"]["value"] == 1
+    assert scores["num_failed"] == len(asked)

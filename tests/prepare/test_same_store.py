@@ -169,3 +169,16 @@ def test_librispeech_is_found_by_lhotses_own_recipe(tmp_path):
         next(read_recipe("nothing", tmp_path, "x"))
     with pytest.raises(ConfigError, match="Is it that corpus"):
         next(read_recipe("librispeech", DATA / "vctk", "x"))
+
+
+def test_librispeech_is_read_without_lhotse_as_by_its_recipe(tmp_path):
+    pytest.importorskip("lhotse")
+    folder = layouts.write_librispeech(tmp_path / "LibriSpeech")
+    theirs, ours = (
+        {i.id: i for i in found}
+        for found in (read_recipe("librispeech", folder, "ls"), open_folder(folder, "ls"))
+    )
+    assert ours.keys() == theirs.keys()
+    for name, item in ours.items():
+        other = theirs[name]
+        assert (item.audio, item.text, item.speaker) == (other.audio, other.text, other.speaker)

@@ -123,6 +123,84 @@ def test_kaldi_without_segments_has_one_item_for_each_recording(tmp_path):
     assert (item.id, item.start_s, item.text) == ("k/r1", None, None)
 
 
+def librispeech(root: Path) -> Path:
+    """Two chapters of test-clean and one of train-clean-100, unpacked; a line without sound, a sound without line."""
+    for part, speaker, chapter, texts in (
+        ("test-clean", "1089", "134686", ["HE HOPED THERE WOULD BE STEW", "STUFF IT INTO YOU"]),
+        ("test-clean", "121", "121726", ["ALSO A POPULAR CONTRIVANCE"]),
+        ("train-clean-100", "103", "1240", ["CHAPTER ONE", "MISSUS RACHEL LYNDE IS SURPRISED"]),
+    ):
+        place = root / part / speaker / chapter
+        names = [f"{speaker}-{chapter}-{number:04d}" for number in range(len(texts))]
+        for name in names:
+            sound(place / f"{name}.flac")
+        lines = [f"{name} {text}\n" for name, text in zip(names, texts, strict=True)]
+        (place / f"{speaker}-{chapter}.trans.txt").write_text("".join(lines))
+    for name in ("README.TXT", "SPEAKERS.TXT"):
+        (root / name).write_text("; ID | SEX | SUBSET\n")
+    return root
+
+
+def test_librispeech_is_read_from_its_root_a_part_or_a_speaker(tmp_path):
+    root = librispeech(tmp_path / "LibriSpeech")
+    items = {item.id: item for item in open_folder(root, "ls")}
+    assert len(items) == 5 and all(item.audio.is_file() and not item.problem for item in items.values())
+    one = items["ls/1089-134686-0001"]
+    assert (one.recording, one.text, one.speaker) == ("ls/1089-134686", "STUFF IT INTO YOU", "1089")
+    assert (one.language, one.fields, one.audio.suffix) == ("en", {"split": "test"}, ".flac")
+    assert items["ls/103-1240-0000"].fields == {"split": "train"}
+    assert [item.id for item in open_folder(root / "test-clean")] == [
+        f"test-clean/{name}" for name in ("1089-134686-0000", "1089-134686-0001", "121-121726-0000")
+    ]
+    (alone,) = open_folder(root / "test-clean/121", "ls")
+    assert alone == items["ls/121-121726-0000"]
+
+
+def test_librispeech_names_the_lines_without_sound_and_the_sounds_without_line(tmp_path):
+    chapter = librispeech(tmp_path / "LibriSpeech") / "test-clean/1089/134686"
+    (chapter / "1089-134686-0000.flac").unlink()
+    sound(chapter / "1089-134686-0007.flac")
+    sound(chapter.parent / "134691/1089-134691-0000.flac")
+    with open(chapter / "1089-134686.trans.txt", "ab") as lines:
+        lines.write(b"1089-134686-0002 NO UTF-8 \xff\n")
+    items = {item.id: item for item in open_folder(chapter.parent, "ls")}
+    missing = items["ls/1089-134686-0000"]
+    assert missing.problem is None and missing.audio == chapter / "1089-134686-0000.flac"
+    assert "not UTF-8" in items["ls/1089-134686.trans.txt:3"].problem
+    for name in ("134686/1089-134686-0007.flac", "134691/1089-134691-0000.flac"):
+        stray = items[f"ls/{name}"]
+        assert name in stray.problem and "needed: a line in" in stray.problem
+        assert stray.reason == "not in the transcripts" and stray.audio is None
+    assert len(items) == 5
+
+
+@pytest.mark.parametrize("suffix", ["flac", "opus"])
+def test_mls_is_read_from_its_root_or_a_split(tmp_path, suffix):
+    split = tmp_path / "mls_german_opus/dev"
+    for number in (0, 2, 3):
+        path = sound(split / f"audio/1171/1285/1171_1285_{number:06d}.flac")
+        path.rename(path.with_suffix(f".{suffix}"))
+    rows = [
+        "1171_1285_000000\tdie thüre",
+        "1171_1285_000001\tgeht auf",
+        "no line of it",
+        "1171_1285_000002\tzu",
+    ]
+    (split / "transcripts.txt").write_text("\n".join(rows), encoding="utf-8")
+    (split / "segments.txt").write_text("1171_1285_000000\thttp://archive.org/x/kapitel_01.mp3\t12.5\t27.1\n")
+    items = {item.id: item for item in open_folder(tmp_path, "mls")}
+    first, lost, last = (items[f"mls/1171_1285_{number:06d}"] for number in (0, 1, 2))
+    assert (first.recording, first.begins_s, first.start_s) == ("mls/1171_1285/kapitel_01.mp3", 12.5, None)
+    assert (first.text, first.speaker, first.language) == ("die thüre", "1171", "de")
+    assert first.audio.suffix == f".{suffix}" and first.fields == {"split": "validation"}
+    assert (last.recording, last.begins_s) == ("mls/1171_1285", 0.0)
+    assert lost.problem is None and not lost.audio.is_file()
+    assert "SPEAKER_BOOK_NUMBER" in items["mls/transcripts.txt:3"].problem
+    (stray,) = [item for item in items.values() if item.reason == "not in the transcripts"]
+    assert f"1171_1285_000003.{suffix}" in stray.problem and len(items) == 5
+    assert {item.id for item in open_folder(split, "mls")} >= {first.id, lost.id, last.id}
+
+
 def test_pairs_are_found_at_any_depth_and_sound_alone_is_kept(tmp_path):
     sound(tmp_path / "x/b.wav")
     sound(tmp_path / "a.flac")

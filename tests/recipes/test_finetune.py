@@ -1,6 +1,7 @@
 """Fine-tuning on pairs: the published settings, the best epoch kept, early stops, kills, and what a loss is taken on."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from sodakit.generate.translate import Translator, Wanted, directions_of, task_o
 from sodakit.model.config import model_size
 from sodakit.recipes.finetune import finetune
 from sodakit.recipes.finetune_config import FinetuneSettings, finetune_config
+from sodakit.tokens.tasks import TASKS, Task
 from sodakit.train.config import LoraConfig, TrainConfig
 from sodakit.train.objective import Objective
 from sodakit.train.schedule import learning_rate
@@ -137,7 +139,8 @@ def test_each_epoch_is_reported_and_the_best_opens_as_a_plain_translator(store, 
     assert list((tmp_path / "samples").glob("step_*/*_output.wav"))
     assert not any("lora" in name for name in load_checkpoint(best).weights())
     assert task_of(best) == task_of(tmp_path) == "s2st"
-    assert directions_of(best) == (("es", "en"),) and directions_of(tmp_path) == ()
+    assert directions_of(best) == directions_of(tmp_path) == (("es", "en"),)
+    assert directions_of(tmp_path / "checkpoints") == ()
     before, after = (
         load_checkpoint(latest_checkpoint(base / "checkpoints")).weights(),
         load_checkpoint(best).weights(),
@@ -170,6 +173,22 @@ def test_a_text_that_fills_the_context_is_a_failed_translation_and_no_error(stor
     np.testing.assert_array_equal(end.value.value.spoken.codes_KF, made[0].spoken.codes_KF)
     with pytest.raises(ConfigError, match="Cut it into sentences"):
         translator.translate(Wave(np.zeros(8000 * 60, np.float32), 8000))
+
+
+def test_the_task_that_the_page_adds_is_trained_and_translates(store, base, tmp_path, monkeypatch):
+    """docs/howto/add_a_task.md promises that one row is enough, and that no such task is there yet."""
+    page = (ROOT / "docs/howto/add_a_task.md").read_text(encoding="utf-8")
+    row = re.search(r"^ +(Task\(.+\))$", page, re.MULTILINE)
+    assert row is not None
+    added = eval(row[1], {"Task": Task})
+    assert added.name not in TASKS and added.spans not in {kind.spans for kind in TASKS.values()}
+    monkeypatch.setitem(TASKS, added.name, added)
+    settings = replace(settings_for("full"), task=added.name, epochs=1)
+    config = replace(finetune_config(settings, store, base), precision="float32")
+    finetune(config, settings, tmp_path, ToyCodec(), Parrot(), device="cpu")
+    translator = Translator.load(tmp_path, codec=ToyCodec(), device="cpu")
+    (made,) = translator.translate_codes([np.zeros((4, 3), np.uint16)], max_s=0.5, max_text_tokens=8)
+    assert translator.task == added and made.spoken is not None and not made.text
 
 
 def test_a_model_that_was_not_fine_tuned_does_not_translate(base):

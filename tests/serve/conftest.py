@@ -15,12 +15,12 @@ pytest.importorskip("fastapi")
 uvicorn = pytest.importorskip("uvicorn")
 httpx = pytest.importorskip("httpx")
 
+from sodakit.checkpoint.load import load_checkpoint  # noqa: E402
 from sodakit.checkpoint.save import save_checkpoint  # noqa: E402
 from sodakit.codec.toy import ToyCodec  # noqa: E402
 from sodakit.commands.serve import translator_for  # noqa: E402
 from sodakit.config import to_plain  # noqa: E402
 from sodakit.generate.speech_model import SpeechModel  # noqa: E402
-from sodakit.generate.translate import best_of  # noqa: E402
 from sodakit.model.config import model_size  # noqa: E402
 from sodakit.model.transformer import Transformer  # noqa: E402
 from sodakit.serve.app import build_app  # noqa: E402
@@ -139,7 +139,7 @@ def finetuned(folder, task="s2st", directions=DIRECTIONS):
 
 def load_finetuned(folder):
     """The translator of such a folder, as `sodakit serve` loads it."""
-    path = best_of(folder)
+    path = load_checkpoint(folder).folder
     return translator_for(SpeechModel.load(path, codec=ToyCodec(4, 16), device="cpu"), path, ())
 
 

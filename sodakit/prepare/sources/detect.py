@@ -9,8 +9,10 @@ from sodakit.log import say
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.kaldi import read_kaldi
 from sodakit.prepare.sources.lhotse_sets import is_lhotse, lhotse_files, read_lhotse, read_lhotse_folder
+from sodakit.prepare.sources.librispeech import read_librispeech, transcript_lists
 from sodakit.prepare.sources.ljspeech import read_ljspeech
 from sodakit.prepare.sources.manifest import read_manifest
+from sodakit.prepare.sources.mls import read_mls, split_folders
 from sodakit.prepare.sources.pairs import audio_files, read_pairs
 from sodakit.prepare.sources.rows import COMPRESSED, named
 from sodakit.prepare.sources.tables import read_sound_table, read_text_table, sound_column, table_schema
@@ -89,6 +91,8 @@ LAYOUTS: tuple[tuple[str, Callable[[Path], object], Reader], ...] = (
     ("metadata.csv (LJSpeech)", lambda f: (f / "metadata.csv").is_file(), _plain(read_ljspeech)),
     ("wav.scp (Kaldi)", lambda f: (f / "wav.scp").is_file(), _plain(read_kaldi)),
     ("cuts or recordings of lhotse", lhotse_files, _plain(read_lhotse_folder)),
+    (".trans.txt beside sound files (LibriSpeech)", transcript_lists, _plain(read_librispeech)),
+    ("transcripts.txt and audio/ (MLS)", split_folders, _plain(read_mls)),
     (".tar (WebDataset, Emilia)", lambda f: any(f.rglob("*.tar")), _read_tars),
     (
         ".parquet (Hugging Face hub)",

@@ -5,7 +5,6 @@ audio: …   video_id: string   utterances: list<struct<utt_id, text, start, end
 """
 
 import io
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,13 +19,12 @@ from sodakit.files import digest
 from sodakit.prepare.held import HeldFile
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.manifest import find_field
-from sodakit.prepare.sources.names import recording_of
+from sodakit.prepare.sources.names import recording_of, split_of
 from sodakit.prepare.sources.rows import seconds
 
 MAX_GROUP_BYTES = 1 << 30
 """Cells are read a row group at a time, so one must fit in memory. The hub's hold about 100 rows."""
 
-SPLIT_NAME = re.compile(r"(train|validation|valid|dev|test)\b.*")
 NAME_COLUMNS = ("utt_id", "utterance_id", "id", "key", "__key__")
 """What a row is called; `utt_id` first, because the `id` of YODAS is a row number."""
 
@@ -102,7 +100,7 @@ def read_text_table(path: Path, source: str) -> Iterator[Item]:
                 language=str(find_field(row, "language") or ""),
                 licence=str(find_field(row, "licence") or ""),
                 source=source,
-                fields=split_field(path),
+                fields=split_of(path.name),
             )
 
 
@@ -150,16 +148,6 @@ def sound_column(schema: pa.Schema) -> str | None:
     return None
 
 
-def split_field(path: Path) -> dict[str, str]:
-    """The split that a hub file's name begins with (`train-00000-of-00010.parquet`), for `--split-field split`."""
-    found = SPLIT_NAME.fullmatch(path.name)
-    return (
-        {}
-        if found is None
-        else {"split": {"valid": "validation", "dev": "validation"}.get(found[1], found[1])}
-    )
-
-
 def _items(path: Path, cell: ParquetCell, row: Mapping[str, Any], source: str) -> Iterator[Item]:
     place = f"{path.name}:{cell.group}:{cell.row}"
     inside = (row.get(cell.column) or {}).get("path")
@@ -170,7 +158,7 @@ def _items(path: Path, cell: ParquetCell, row: Mapping[str, Any], source: str) -
         "language": str(find_field(row, "language") or ""),
         "licence": str(find_field(row, "licence") or ""),
         "source": source,
-        "fields": split_field(path) | dict(row),
+        "fields": split_of(path.name) | dict(row),
     }
     try:
         if row.get("utterances") is not None:

@@ -20,7 +20,8 @@ from sodakit.codec.contract import CodecSpec
 from sodakit.errors import AudioError, ConfigError, VocabularyError
 from sodakit.files import digest
 from sodakit.prepare.recording import Item
-from sodakit.prepare.sources.tables import cells, split_field, table_rows
+from sodakit.prepare.sources.names import split_of
+from sodakit.prepare.sources.tables import cells, table_rows
 from sodakit.tokens.characters import WrittenDocument, characters_to_codes
 from sodakit.tokens.text import BOS_TEXT
 
@@ -148,7 +149,7 @@ def _items(
             language=known.get("language") or "",
             source=known.get("source") or source,
             licence=known.get("licence") or "",
-            fields=split_field(path),
+            fields=split_of(path.name),
         )
 
 
