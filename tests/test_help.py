@@ -8,7 +8,7 @@ from keyword import iskeyword
 import pytest
 
 from sodakit.cli import VERBS
-from sodakit.commands import codec, eval, eval_reports, eval_sentences, eval_spoken
+from sodakit.commands import codec, eval, eval_reports, eval_sentences, eval_spoken, scale
 
 WORDS = {
     "codec": {"train": codec.Train, "eval": codec.Eval, "encode": codec.Encode, "decode": codec.Decode},
@@ -18,9 +18,10 @@ WORDS = {
         "sentences": eval_sentences.Sentences, "compare": eval.Compare, "expected": eval_reports.Expected,
         "report": eval_reports.Page,
     },
+    "scale": scale.WORDS,
 }  # fmt: skip
 """Verbs of several words."""
-PLAIN = sorted(VERBS.keys() - WORDS.keys() - {"scale"})
+PLAIN = sorted(VERBS.keys() - WORDS.keys())
 
 
 class Understood(Exception):

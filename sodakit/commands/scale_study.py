@@ -18,7 +18,7 @@ class Study:
     """
 
     data: Path
-    """Folder of recordings, sentences and books; which ones: docs/studies/cpu_scaling.md."""
+    """Folder of recordings, sentences and books; which ones: docs/data.md."""
     out: Path = Path("runs/study")
     """Gets stores, runs, prediction.json, fit.json, sweep.csv, summary.json, report.html and two figures."""
     codec: str = "mini"
