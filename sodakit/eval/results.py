@@ -194,7 +194,7 @@ def observations(result: Mapping[str, Any], name: str) -> dict[str, Observation]
         return {key: Observation(nats, float(tokens), key) for key, (nats, tokens) in sums.items()}
     found = {}
     for item in result.get("items", ()):
-        value = item.get(name) if result["task"] != "text" else item["scores"].get(name)
+        value = item.get("scores", item).get(name)
         if name == "wer" and item.get("words"):
             total, weight = float(item["errors"]), float(item["words"])
         elif name == "gen_nll" and value is not None:
@@ -211,10 +211,10 @@ def comparable(result: Mapping[str, Any]) -> list[str]:
     """Names of the scores of a result that two models can be compared by."""
     if "questions" in result:
         return list(result["scores"])
-    if result["task"] == "text":
-        return sorted({name for item in result.get("items", ()) for name in item["scores"]})
     names = tuple(result.get("nll", ())) or ("wer", "similarity", "gen_nll", "auto_bleu")
-    return [name for name in names if observations(result, name)]
+    # Each question of a text benchmark has scores of its own, by task and metric.
+    more = sorted({name for item in result.get("items", ()) for name in item.get("scores", ())})
+    return [name for name in (*names, *more) if observations(result, name)]
 
 
 def _question(plain: Mapping[str, Any]) -> Question:
