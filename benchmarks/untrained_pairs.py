@@ -48,17 +48,26 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="whose codec and vocabulary")
     parser.add_argument("--size", default="nano")
     parser.add_argument("--untied", action="store_true")
+    parser.add_argument("--context", type=int, help="of the untrained models; default: that of --model")
     parser.add_argument("--seeds", type=int, default=20)
     options = parser.parse_args()
     chosen = task(options.task)
     rule = replace(policy(options.policy, chosen.family), missing="skip")
     model = SpeechModel.load(options.model)
     pairs = read_pairs(options.pairs, speech=chosen.speech)
-    items = encoded(model, pairs, chosen.speech)
-    context = model.model.config.context
     config = model_size(
-        options.size, model.vocabulary.size, context=context, tied_embeddings=not options.untied
+        options.size,
+        model.vocabulary.size,
+        context=options.context or model.model.config.context,
+        tied_embeddings=not options.untied,
     )
+    model = SpeechModel(Transformer(config), model.vocabulary, model.tokenizer, model.codec)
+    items = encoded(model, pairs, chosen.speech)
+    left_out = sum(len(pair.sides) for pair in pairs) - len(items)
+    if left_out:
+        print(
+            f"{left_out} clips are longer than {config.context} tokens; their pairs are left out (--context)"
+        )
     values: dict[str, list[float]] = {}
     holds: dict[str, list[bool]] = {}
     for seed in track(range(options.seeds), "seeds", total=options.seeds):

@@ -207,8 +207,8 @@ class Next(RuleOptions):
     Example: sodakit scale next runs/scale --budgets 1e14 3e14 --widths 96 128 160 --runs 5 --out next.jsonl
     """
 
-    table: Annotated[Path, tyro.conf.Positional]
-    """Runs that are done: a table or a folder."""
+    tables: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Runs that are done: tables or folders."""
     budgets: tuple[float, ...]
     """Training FLOPs to choose from."""
     widths: tuple[int, ...]
@@ -236,10 +236,10 @@ class Next(RuleOptions):
         from sodakit.scaling.information import Runs, Surface, buildable_candidates
         from sodakit.scaling.intervals import bootstrap
         from sodakit.scaling.laws import LAWS
-        from sodakit.scaling.records import read_table
+        from sodakit.scaling.records import read_tables
         from sodakit.scaling.sequential import fresh_seeds, next_runs
 
-        table = read_table(self.table).usable(loss=self.loss, size=self.size, flops=self.flops)
+        table = read_tables(self.tables).usable(loss=self.loss, size=self.size, flops=self.flops)
         n, d = table.sizes(self.size), table.tokens()
         fit = fit_law(LAWS["chinchilla"], {"N": n, "D": d}, table.loss(self.loss))
         refits = bootstrap(fit, draws=20).draws_SP
@@ -265,10 +265,10 @@ class Next(RuleOptions):
         )
         if self.out is None:
             return
-        queue = self.table / "design.jsonl"
+        queue = self.tables[0] / "design.jsonl"
         if queue.exists():
             write_design(self.out, [*read_design(queue), *points])
-            say(f"Go on with: sodakit scale run {self.out} --data STORE --out {self.table}")
+            say(f"Go on with: sodakit scale run {self.out} --data STORE --out {self.tables[0]}")
         else:
             write_design(self.out, points)
             say(f"Train them with: sodakit scale run {self.out} --data STORE --out runs/next")

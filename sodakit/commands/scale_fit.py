@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class FitOptions:
     """Which runs, how they are counted, and what is fitted to them."""
 
-    table: Annotated[Path, tyro.conf.Positional]
-    """A CSV or JSONL table (W&B exports too), or a folder of runs."""
+    tables: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """CSV or JSONL tables (W&B exports too) or folders of runs; several are read as one."""
     loss: str = "all"
     """all, text, semantic, acoustic_1, …, bits_per_audio_s."""
     law: str = "chinchilla"
@@ -51,9 +51,9 @@ class FitOptions:
         """The finished runs that have N, D, C and the losses asked for, without the highest."""
         import numpy as np
 
-        from sodakit.scaling.records import read_table
+        from sodakit.scaling.records import read_tables
 
-        table = read_table(self.table, dict(pair(a) for a in self.alias))
+        table = read_tables(self.tables, dict(pair(a) for a in self.alias))
         for loss in losses or (self.loss,):
             table = table.usable(loss=loss, size=self.size, flops=self.flops)
         if self.drop_highest:
@@ -62,6 +62,11 @@ class FitOptions:
         for note in table.notes:
             say(note)
         return table
+
+    @property
+    def name(self) -> str:
+        """Of the tables, for a heading."""
+        return ", ".join(path.name for path in self.tables)
 
     def study(self) -> "Study":
         """Everything these runs say."""
@@ -108,7 +113,7 @@ class Fit(FitOptions):
         if self.report is not None:
             from sodakit.scaling.report import write_report
 
-            write_report(found, self.report, f"Scaling laws of {self.table.name}")
+            write_report(found, self.report, f"Scaling laws of {self.name}")
 
     def _fit_streams(self) -> None:
         from dataclasses import asdict
@@ -160,7 +165,7 @@ class Report(FitOptions):
 
         found = self.study()
         print_findings(found, self.hold_out)
-        write_report(found, self.out / "report.html", self.title or f"Scaling laws of {self.table.name}")
+        write_report(found, self.out / "report.html", self.title or f"Scaling laws of {self.name}")
         write_json(self.out / "fit.json", found.to_json())
         found.table.write(self.out / "runs.csv")
         figures = save_pictures(found, self.out / "figures", self.formats)

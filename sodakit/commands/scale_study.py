@@ -27,6 +27,8 @@ class Study:
     """cpu, cuda, …"""
     ablations: bool = True
     """Train them too."""
+    more: Path | None = None
+    """A design to add to the sweep at last, as `scale next OUT/sweep` writes it; prediction and sweep stay as they are."""
     flops_per_s: float = 3.0e11
     """Sustained speed, to estimate hours."""
     dry_run: bool = False
@@ -37,6 +39,7 @@ class Study:
     def run(self) -> None:
         from sodakit.codec.load import load_codec
         from sodakit.recipes import study, study_walk
+        from sodakit.scaling.design_file import read_design
         from sodakit.scaling.run import progress
         from sodakit.train.trainer import train
 
@@ -51,7 +54,10 @@ class Study:
         def teach(config: "TrainConfig", folder: Path) -> Path:
             return train(config, folder, device=self.device)
 
-        found = study_walk.walk(self.out, stores, points, beyond, teach, with_ablations=self.ablations)
+        more = () if self.more is None else read_design(self.more)
+        found = study_walk.walk(
+            self.out, stores, points, beyond, teach, with_ablations=self.ablations, more=more
+        )
         for loss, row in found["prediction"].items():
             low, high = row["run_95"]
             verdict = "inside" if row["inside"] else "OUTSIDE"

@@ -4,7 +4,7 @@ The prediction is written before its run begins and is not written again; its fi
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -23,7 +23,7 @@ from sodakit.scaling.fit import fit_law
 from sodakit.scaling.intervals import bootstrap
 from sodakit.scaling.laws import LAWS
 from sodakit.scaling.plot import isoflop_figure, save, streams_figure
-from sodakit.scaling.records import read_runs
+from sodakit.scaling.records import read_runs, read_tables
 from sodakit.scaling.report import write_report
 from sodakit.scaling.run import Train, run_design
 from sodakit.scaling.study import Study, study
@@ -77,6 +77,7 @@ def walk(
     train: Train,
     *,
     with_ablations: bool = True,
+    more: Sequence[DesignPoint] = (),
 ) -> dict[str, Any]:
     """Do what is left of a study; its summary, also in `summary.json`.
 
@@ -84,6 +85,7 @@ def walk(
         points: the sweep.
         beyond: the run to predict.
         train: the trainer.
+        more: runs to add once everything else is known, as `scale next` proposes; those of the sweep are passed over.
     """
     run_design(points, folder / "sweep", lambda p: study_run(p, stores), train)
     table = read_runs(folder / "sweep")
@@ -93,6 +95,9 @@ def walk(
         for name, ablation in ablations(beyond.model.vocab_size).items():
             config = ablation.config(stores)
             run_design([ablation.point], folder / "ablations" / name, partial(_always, config), train)
+    added = [p for p in more if p.name not in {point.name for point in points}]
+    if added:
+        run_design(added, folder / "more", lambda p: study_run(p, stores), train)
     return summarise(folder)
 
 
@@ -152,6 +157,7 @@ def summarise(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {
         "made": time.strftime("%Y-%m-%d"),
         "exponents": {loss: _exponents(table, loss) for loss in table.losses},
+        "exponents_with_more": _exponents_with_more(folder),
         "prediction": _outcome(folder),
         "ablations": {p.name: _losses(p) for p in sorted((folder / "ablations").glob("*")) if p.is_dir()},
     }
@@ -181,6 +187,15 @@ def _exponents(table: RunTable, loss: str) -> dict[str, Any]:
         **{name: values for name, values in found.to_json().items() if name in intervals},
         "findings": found.findings,
     }
+
+
+def _exponents_with_more(folder: Path) -> dict[str, Any]:
+    """The same of the sweep and what was added to it; empty where nothing was."""
+    if not (folder / "more").is_dir():
+        return {}
+    table = read_tables([folder / "sweep", folder / "more"])
+    table.write(folder / "sweep_and_more.csv")
+    return {loss: _exponents(table, loss) for loss in table.losses}
 
 
 def _outcome(folder: Path) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Tables of training runs, whatever their origin: our run folders, CSV, JSON lines, exports of W&B and others."""
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,27 @@ def read_table(path: Path | str, aliases: Mapping[str, str] | None = None) -> Ru
             handle.seek(0)
             rows = list(csv.DictReader(handle, delimiter="\t" if "\t" in sample.split("\n")[0] else ","))
     return _complete_table(rows, path, aliases)
+
+
+def read_tables(paths: Sequence[Path | str], aliases: Mapping[str, str] | None = None) -> RunTable:
+    """The runs of several tables or folders as one.
+
+    Raises:
+        ConfigError: one cannot be read, or one run stands in two of them.
+    """
+    tables = [read_table(path, aliases) for path in paths]
+    if len(tables) == 1:
+        return tables[0]
+    names = [(name, float(d)) for t in tables for name, d in zip(t.runs, t.tokens(), strict=True)]
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise ConfigError(
+            f"The run {twice[0]} ({twice[1]:.4g} tokens) stands in two of the tables. Give each run once."
+        )
+    whole = table_from_rows(
+        (row for table in tables for row in table.rows()), ", ".join(t.origin for t in tables)
+    )
+    return replace(whole, notes=tuple(dict.fromkeys(note for t in (*tables, whole) for note in t.notes)))
 
 
 def _complete_table(rows: list[dict[str, Any]], path: Path, aliases: Mapping[str, str] | None) -> RunTable:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from sodakit.model.accounting import count_parameters
 from sodakit.recipes import study, study_walk
 from sodakit.recipes.study_ablations import ablations
 from sodakit.scaling.design import GridRule, isoflop_grid, point_at
+from sodakit.scaling.records import read_table
 from sodakit.train.config import TrainConfig
 
 VOCAB = 8_708
@@ -110,6 +112,15 @@ def test_a_study_walks_from_recordings_to_a_prediction_and_what_came_of_it(data,
         assert row["inside"] and abs(row["error"]) < 0.02
     assert all((tmp_path / "out" / n).exists() for n in ("report.html", "isoflop.png", "losses.png"))
     assert len(found["exponents"]["all"]["rows"]) >= 3
+    # Runs that are proposed later: one of the sweep is passed over, a repeat is trained beside it, nothing else changes.
+    repeat = replace(points[0], seed=1)
+    added = study_walk.walk(
+        tmp_path / "out", stores, points, beyond, remember, with_ablations=False, more=[points[1], repeat]
+    )
+    assert order[-1][0] == "more" and [where for where, _ in order].count("more") == 1
+    assert added["exponents"] == found["exponents"] and set(added["exponents_with_more"]) == {"all", "text"}
+    assert len(read_table(tmp_path / "out" / "sweep_and_more.csv")) == len(points) + 1
+    assert read_json(tmp_path / "out" / "prediction.json") == before
     calls = len(order)
     monkeypatch.setattr(study_walk, "summarise", lambda folder: {})
     again()

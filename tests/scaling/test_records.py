@@ -10,7 +10,7 @@ from sodakit.errors import ConfigError
 from sodakit.files import write_json
 from sodakit.model.accounting import count_parameters, soda_training_flops
 from sodakit.model.config import SODA_VOCAB_SIZE, model_size, soda_grid_shape
-from sodakit.scaling.records import read_runs, read_table, table_from_rows
+from sodakit.scaling.records import read_runs, read_table, read_tables, table_from_rows
 from sodakit.scaling.table import RunTable
 from sodakit.train.trainer import train
 from tests.scaling.sweeps import chinchilla_runs, soda_runs
@@ -253,3 +253,16 @@ def test_our_own_runs_are_read_with_their_loss_vector(tmp_path):
     assert table.usable(flops="soda").runs == ["one"]
     with pytest.raises(ConfigError, match="holds no run"):
         read_runs(tmp_path / "store")
+
+
+def test_several_tables_are_one_and_no_run_counts_twice(tmp_path):
+    whole = soda_runs()
+    early = np.arange(len(whole)) < 40
+    whole.select(early).write(tmp_path / "a.csv")
+    whole.select(~early).write(tmp_path / "b.jsonl")
+    joined = read_tables([tmp_path / "a.csv", tmp_path / "b.jsonl"])
+    assert joined.runs == whole.runs and (joined.loss() == whole.loss()).all()
+    assert (joined.sizes("two_embeddings") == whole.sizes("two_embeddings")).all()
+    assert joined.rule() == read_table(tmp_path / "a.csv").rule()
+    with pytest.raises(ConfigError, match="stands in two of the tables"):
+        read_tables([tmp_path / "a.csv", tmp_path / "a.csv"])
