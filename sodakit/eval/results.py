@@ -331,7 +331,9 @@ def estimates(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     for name, score in result["scores"].items():
         if "questions" in result:
             found[name] = score["accuracy"]
-            found |= {f"{name}/{part}": value for part, value in score["parts"].items()}
+            # The only part is the whole.
+            if len(score["parts"]) > 1:
+                found |= {f"{name}/{part}": value for part, value in score["parts"].items()}
         elif isinstance(score, dict) and "low" in score:
             found[name] = score
         elif name == "originals":
