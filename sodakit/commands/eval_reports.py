@@ -92,9 +92,9 @@ class Page:
 
     def run(self) -> None:
         from sodakit.eval.expected import check
+        from sodakit.eval.heard import read_sources
         from sodakit.eval.result_page import result_page
         from sodakit.eval.results import load_result
-        from sodakit.eval.sources import read_sources
 
         results = [load_result(path) for path in self.results]
         folders = [path.with_suffix("") for path in self.results]

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from sodakit.eval.expected import Check
+from sodakit.eval.heard import Sources
 from sodakit.eval.outputs import Output, read_outputs
 from sodakit.eval.report import Clip, Facts, Report
 from sodakit.eval.results import estimates
-from sodakit.eval.sources import Sources
 from sodakit.eval.words import ItemErrors, align
 
 HEARD = 4

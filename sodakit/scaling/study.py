@@ -32,6 +32,8 @@ from sodakit.scaling.sweeps import (
 )
 from sodakit.scaling.table import RunTable
 
+WIDER = 1.5
+"""Times the width of the bootstrap's interval of a from which a profile is said to disagree."""
 DATA_REPEAT = "data_repeat"
 """The Chinchilla law of effective tokens (`repeats.py`)."""
 
@@ -75,8 +77,8 @@ class Study:
         """What a careful reader would object to."""
         lr = self.table.columns.get("lr")
         said = [] if self.repeats is None or self.repeats.identified else [f"{self.repeats}."]
-        if self.profile_a is not None and None in self.profile_a:
-            said.append(f"a: its profile {_ends(self.profile_a)} has no end on one side at least.")
+        if self.profile_a is not None:
+            said += self._doubts_of_a(self.profile_a)
         return said + diagnose(
             self.fit,
             self.parabolas,
@@ -87,6 +89,19 @@ class Study:
             rollouts=self.rollouts,
             lr_R=None if lr is None or not np.isfinite(lr.astype(float)).all() else lr.astype(float),
         )
+
+    def _doubts_of_a(self, profile_95: tuple[float | None, float | None]) -> list[str]:
+        """Where the profile of a has no end, or is so much wider than the bootstrap's interval that the law is no parabola
+        there and refits near its minimum do not tell."""
+        low, high = profile_95
+        drawn = self.boot.interval(quantities(self.fit)["a"])
+        if low is None or high is None:
+            return [f"a: its profile {_ends(profile_95)} has no end on one side at least."]
+        if high - low < WIDER * (drawn[1] - drawn[0]):
+            return []
+        return [
+            f"a is within {_ends(drawn)} by refits and {_ends(profile_95)} by its profile: believe the wider."
+        ]
 
     def parameter_rows(self) -> list[tuple[str, float, float, str, str, str]]:
         """Name, value and bootstrap standard error of each quantity; its intervals by the bootstrap, by that of runs and

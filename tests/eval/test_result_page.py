@@ -9,10 +9,10 @@ import pytest
 from sodakit.audio.files import write_wave
 from sodakit.commands.eval import main
 from sodakit.errors import ConfigError
+from sodakit.eval.heard import read_sources
 from sodakit.eval.pairs import score_pairs, task
 from sodakit.eval.policies import item_scores, policy
 from sodakit.eval.result_page import HEARD, result_page
-from sodakit.eval.sources import read_sources
 from sodakit.eval.token_table import read_tables
 from sodakit.files import read_json, write_json_lines
 from tests.eval.small_model import noise, small_checkpoint, small_speech_model
