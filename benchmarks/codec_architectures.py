@@ -1,6 +1,6 @@
 """Codec architectures trained from scratch for equal CPU time on the same data, losses and quantiser.
 
-    OMP_NUM_THREADS=1 python benchmarks/codec_architectures.py --data ../shared/data --cpu-minutes 4
+    OMP_NUM_THREADS=1 python benchmarks/codec_architectures.py --data $DATA --cpu-minutes 4
 
 Contenders, about 5M values each, 12.5 Hz, 8 codebooks of 1,024, codes that look 40 ms past their frame:
 

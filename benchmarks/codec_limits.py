@@ -1,6 +1,6 @@
 """What limits mini: STOI with its codes, with those of wider searches, and with no acoustic codes at all.
 
-    python benchmarks/codec_limits.py --data ../shared/data --clips 6
+    python benchmarks/codec_limits.py --data $DATA --clips 6
 
 One line per set and variant.
 """

@@ -1,6 +1,6 @@
 """Every corpus of sound below a folder by one command each: do the hours in the store agree with the manifests'?
 
-python benchmarks/corpora.py ../shared/data --out runs/corpora
+python benchmarks/corpora.py $DATA --out runs/corpora
 
 A corpus is a folder with a manifest.jsonl of sounds. Recordings that are one sound in several formats (`same_audio_as`) are
 compared code by code afterwards.

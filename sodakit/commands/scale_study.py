@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Study:
     """Stores, sweep, fit, a prediction, the run it is of, ablations, report. The same command goes on after a stop.
 
-    Example: sodakit scale study --data ../shared/data --out runs/study
+    Example: sodakit scale study --data $DATA --out runs/study
     """
 
     data: Path
