@@ -67,9 +67,11 @@ def together(world: int, work: Callable[..., Any], *args: Any, timeout_s: float 
     """Do `work(*args)` on `world` ranks, and wait until all have done it well."""
     processes = start(world, work, *args)
     try:
-        wait([p.sentinel for p in processes], timeout_s)
-        while any(p.is_alive() for p in processes) and all(p.exitcode in (None, 0) for p in processes):
-            wait([p.sentinel for p in processes if p.is_alive()], timeout_s)
+        # Who lives is asked once a turn: the last may end between two questions, and nobody to wait for is waited for in full.
+        while (alive := [p for p in processes if p.is_alive()]) and all(
+            p.exitcode in (None, 0) for p in processes
+        ):
+            assert wait([p.sentinel for p in alive], timeout_s), f"{len(alive)} ranks after {timeout_s} s"
         assert [p.exitcode for p in processes] == [0] * world
     finally:
         stop(processes)
