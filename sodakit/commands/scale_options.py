@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Size = Literal["total", "non_embedding", "one_embedding", "two_embeddings", "matmul"]
 Resample = Literal["residuals", "runs"]
 Flops = Literal["given", "soda", "exact", "palm", "6nd"]
+FAR = 3.0
+"""Times the largest run beyond which a plan is warned of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,10 +79,6 @@ class KnownLaw:
                 "The intervals take the law for true there; nobody has seen it."
             )
         return said
-
-
-FAR = 3.0
-"""Times the largest run beyond which a plan is warned of."""
 
 
 def flops_rule(flops: Flops) -> dict[str, str]:

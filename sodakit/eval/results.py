@@ -158,8 +158,10 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], name: str, *, s
 
 
 def check_comparable(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
-    """Raises:
-    ConfigError: the results are of other tasks, data or judges.
+    """Refuse two results whose difference would not be one of the models.
+
+    Raises:
+        ConfigError: they are of other tasks, data or judges; the message names which.
     """
     for field in COMPARED:
         if first.get(field) != second.get(field):

@@ -95,9 +95,11 @@ def translation_result(
         name: plain_estimate(corpus_score(name, heard, references, draws)) for name in ("asr_bleu", "chrf")
     }
     clusters = [case.id for case in cases]
-    alike: list[float | None] = [None] * len(cases)
+    voices: list[float | None] = [None] * len(cases)
     if speakers is not None:
         alike = _alike(speakers, outputs, sources)
+        # A failed output counts 0 in a paired test, as it does in `similarity`.
+        voices = [None if source is None else v or 0.0 for v, source in zip(alike, sources, strict=True)]
         translated = [n for n, source in enumerate(sources) if source is not None]
         for name, failed in (("similarity", 0.0), ("similarity_without_failures", None)):
             kept = [alike[n] for n in translated]
@@ -129,7 +131,7 @@ def translation_result(
         ],
         "items": [
             {"id": case.id, "cluster": case.id, "reference": reference, "heard": text, "similarity": voice}
-            for case, reference, text, voice in zip(cases, references, heard, alike, strict=True)
+            for case, reference, text, voice in zip(cases, references, heard, voices, strict=True)
         ],
     }
 

@@ -161,4 +161,5 @@ def test_translations_are_compared_by_command(tmp_path: Path, capsys: pytest.Cap
     main(["compare", str(tmp_path / "whole.json"), str(tmp_path / "torn.json")])
     printed = capsys.readouterr().out
     assert f"asr_bleu: {whole['asr_bleu']['value'] - torn['asr_bleu']['value']:+.2f} (" in printed
-    assert "chrf: " in printed and "similarity: " in printed
+    assert "chrf: " in printed
+    assert f"similarity: {whole['similarity']['value'] - torn['similarity']['value']:+.4f} (" in printed
