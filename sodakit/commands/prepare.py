@@ -74,7 +74,13 @@ class Options:
     stratify: bool = False
     """Hold out recordings of every speaker; for small sets."""
     split_field: str = ""
-    """Field of the manifest that names the split (train, validation or test), instead of drawing."""
+    """Field of the source's rows that names the split, instead of drawing: `split`, with --recipe also `part`. Read as
+    they are: train, validation, dev, test, and names that begin so, such as train-clean-100."""
+    split_values: tuple[str, ...] = ()
+    """What other values of --split-field mean, each as VALUE=SPLIT: pool=train seen=validation"""
+    redraw: bool = False
+    """Draw train, validation and test anew where the corpus names its own; else its own are kept, and only one that it
+    does not have is drawn from its train."""
     min_duration_s: float = 0.1
     """Shorter utterances are left out."""
     max_duration_s: float = 120.0
@@ -192,6 +198,20 @@ def open_corpus(folder: Path, options: Options, codec: "CodecSpec") -> "Iterator
     return open_folder(folder, codec=codec)
 
 
+def split_values(words: tuple[str, ...]) -> dict[str, str]:
+    """What `VALUE=SPLIT` says, beside the splits that are called what they are.
+
+    Raises:
+        ConfigError: a word without `=`.
+    """
+    from sodakit.store.schema import SPLITS
+
+    for word in words:
+        if "=" not in word:
+            raise ConfigError(f"--split-values {word}; needed: VALUE=SPLIT, such as dev=validation.")
+    return {name: name for name in SPLITS} | {v: split for v, _, split in (w.rpartition("=") for w in words)}
+
+
 def prepare_options(options: Options) -> "PrepareOptions":
     """The options of the stages from those of the command line."""
     from sodakit.prepare.checks import Limits
@@ -199,6 +219,8 @@ def prepare_options(options: Options) -> "PrepareOptions":
     from sodakit.prepare.options import PrepareOptions
     from sodakit.prepare.splits import SplitRule
 
+    if options.split_values and not options.split_field:
+        raise ConfigError("--split-values without --split-field; needed: the field whose values they are.")
     return PrepareOptions(
         limits=Limits(
             min_duration_s=options.min_duration_s,
@@ -217,7 +239,9 @@ def prepare_options(options: Options) -> "PrepareOptions":
             validation_fraction=options.validation,
             test_fraction=options.test,
             stratify=options.stratify,
+            keep_own=not options.redraw,
             by_field=options.split_field,
+            values=split_values(options.split_values),
         ),
         text_vocab_size=options.text_vocab_size,
         shard_duration_s=options.shard_duration_s,

@@ -19,7 +19,7 @@ from sodakit.errors import ConfigError, StoreError
 from sodakit.prepare.options import PrepareOptions
 from sodakit.prepare.sources.detect import open_folder
 from sodakit.prepare.sources.lhotse_sets import read_recipe
-from sodakit.prepare.splits import SplitRule
+from sodakit.prepare.splits import SplitRule, assign_splits
 from sodakit.prepare.stages import prepare
 from sodakit.store.reader import StoreReader
 from sodakit.store.written import write_documents
@@ -164,6 +164,7 @@ def test_librispeech_is_found_by_lhotses_own_recipe(tmp_path):
     items = list(read_recipe("librispeech", layouts.write_librispeech(tmp_path / "LibriSpeech"), "ls"))
     assert len(items) == 12 and all(item.problem is None and item.audio.is_file() for item in items)
     assert {item.fields["part"] for item in items} == {"test-other"}
+    assert set(assign_splits(items, SplitRule())) == {"test"}  # its own, kept without being asked
     assert all(item.text.isupper() and item.speaker and item.language == "English" for item in items)
     with pytest.raises(ConfigError, match="no recipe 'nothing'"):
         next(read_recipe("nothing", tmp_path, "x"))

@@ -21,6 +21,7 @@ from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError, MissingExtra
 from sodakit.files import digest
 from sodakit.prepare.recording import Item
+from sodakit.prepare.sources.names import named_split
 from sodakit.prepare.sources.rows import bad_row, named, read_lines
 
 if TYPE_CHECKING:
@@ -121,7 +122,8 @@ def read_recipe(name: str, folder: Path, source: str) -> Iterator[Item]:
     Args:
         name: as lhotse calls it: `librispeech`, `commonvoice`, `vctk`, `mls`, …
         folder: the corpus.
-        source: first part of every id. The recipe's name of the part lies in `fields["part"]`.
+        source: first part of every id. The recipe's name of the part lies in `fields["part"]`, the
+            split that it names (train, validation, test) in `fields["split"]`.
     Raises:
         ConfigError: no such recipe, one that needs more than the folder, or not that corpus.
         MissingExtra: lhotse is not installed.
@@ -143,9 +145,11 @@ def read_recipe(name: str, folder: Path, source: str) -> Iterator[Item]:
         count = 0
         for part, manifests in _parts(found, ""):
             recordings = {recording.id: recording for recording in manifests["recordings"]}
+            split = named_split(part)
+            fields = {"part": part} | ({"split": split} if split else {})
             for segment in manifests["supervisions"]:
                 count += 1
-                yield _supervised(recordings[segment.recording_id], segment, source, folder, {"part": part})
+                yield _supervised(recordings[segment.recording_id], segment, source, folder, fields)
     if not count:
         raise ConfigError(f"lhotse's recipe {name} finds nothing in {folder}. Is it that corpus, unpacked?")
 
