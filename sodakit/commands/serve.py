@@ -1,6 +1,8 @@
 """`sodakit serve`: the model behind HTTP, with a page to try it."""
 
 import os
+import re
+import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,13 +39,17 @@ class Options:
     name: str | None = None
     """What clients call the model; default: the name of its run."""
     concurrent: int = 8
-    """Requests answered at once."""
+    """Requests of one client answered at once; one more place is kept for the next client."""
     queue: int = 32
     """Requests that may wait for a place."""
+    connections: int = 256
+    """Connections open at once; beyond, those that send no whole request make room."""
+    client_connections: int = 128
+    """Connections open at once to one address. Behind a proxy, that is all of them: give it as many as --connections."""
     recording_s: float = 600.0
     """Longest recording taken, in seconds."""
-    speech_s: float = 120.0
-    """Longest speech made for one request, in seconds."""
+    speech_s: float = 300.0
+    """Longest speech made for one request, in seconds. A text that takes longer is refused."""
     piece_s: float | None = None
     """Cut recordings into pieces of at most this length; default: what the context holds. Shorter pieces suit models
     that were trained on short ones."""
@@ -53,6 +59,11 @@ class Options:
     """Folder in which uploaded voices are kept; default: in memory."""
     allow_host: tuple[str, ...] = ()
     """Further names by which the server may be called."""
+    allow_origin: tuple[str, ...] = ()
+    """Other sites whose pages may use the server, as https://example.org; * for every page. Without a key, so may
+    whoever is on such a page."""
+    root_path: str = ""
+    """Path below which a proxy serves it, as /soda. The proxy may cut it off or leave it."""
     codec: str | None = None
     """Codec by name, hub id or folder; default: the one the model was trained with."""
     device: str | None = None
@@ -68,6 +79,7 @@ def main(argv: list[str]) -> None:
         import uvicorn
 
         from sodakit.serve.app import build_app
+        from sodakit.serve.connections import uvicorn_config
         from sodakit.serve.guard import LOOPBACK, Access
         from sodakit.serve.limits import Limits
     except ModuleNotFoundError as error:
@@ -77,6 +89,7 @@ def main(argv: list[str]) -> None:
     from sodakit.checkpoint.load import load_checkpoint
     from sodakit.generate.speech_model import SpeechModel
 
+    _check(options)
     key = os.environ.get("SODAKIT_API_KEY") or None
     if options.host not in LOOPBACK and key is None:
         raise ConfigError(
@@ -88,34 +101,73 @@ def main(argv: list[str]) -> None:
         queue=options.queue,
         recording_s=options.recording_s,
         speech_s=options.speech_s,
+        connections=options.connections,
+        client_connections=options.client_connections,
     )
     hosts: tuple[str, ...] | None
     if options.host in ("0.0.0.0", "::") and not options.allow_host:
         hosts = None
     else:
         hosts = (*LOOPBACK, options.host, *options.allow_host)
+    listener = _bound(options.host, options.port)
     path = load_checkpoint(options.model).folder
     model = SpeechModel.load(path, codec=options.codec, device=options.device, precision=options.precision)
     app = build_app(
         model,
         name=options.name or _run_name(options.model.resolve()),
         limits=limits,
-        access=Access(key, hosts),
+        access=Access(key, hosts, tuple(origin.lower().rstrip("/") for origin in options.allow_origin)),
         voices_folder=options.voices,
         piece_s=options.piece_s,
         translator=translator_for(model, path, options.translates),
+        root_path=options.root_path.rstrip("/"),
     )
-    say(f"Open http://{options.host}:{options.port}/ in a browser; the API is at /v1. Stop with Ctrl-C.")
-    uvicorn.run(
-        app,
-        host=options.host,
-        port=options.port,
-        log_level="warning",
-        # Far above what is answered: who comes too many is told so in JSON, by the queue.
-        limit_concurrency=8 * (options.concurrent + options.queue),
-        ws_max_size=1 << 20,
-        timeout_graceful_shutdown=5,
-    )
+    name = f"[{options.host}]" if ":" in options.host else options.host
+    port = listener.getsockname()[1]
+    say(f"Open http://{name}:{port}/ in a browser; the API is at /v1. Stop with Ctrl-C.")
+    config = uvicorn_config(app, limits, log_level="warning", timeout_graceful_shutdown=5)
+    try:
+        uvicorn.Server(config).run(sockets=[listener])
+    except KeyboardInterrupt:  # how uvicorn passes Ctrl-C on
+        return
+
+
+def _check(options: Options) -> None:
+    """Raise for what cannot be served, before anything is loaded.
+
+    Raises:
+        ConfigError: the option, and what it needs.
+    """
+    if not 0 <= options.port <= 65535:
+        raise ConfigError(f"port={options.port}; needed: 1 to 65535, or 0 for any free port.")
+    if options.piece_s is not None and not 0.5 <= options.piece_s < float("inf"):
+        raise ConfigError(f"piece_s={options.piece_s}; needed: at least 0.5 s, which holds a word.")
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", options.root_path):
+        raise ConfigError(f"root_path={options.root_path}; needed: a path such as /soda.")
+    for origin in options.allow_origin:
+        if origin != "*" and not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#\s]+/?", origin):
+            raise ConfigError(f"allow_origin={origin}; needed: a site such as https://example.org, or *.")
+    if options.voices is not None and options.voices.exists() and not options.voices.is_dir():
+        raise ConfigError(f"voices={options.voices} is a file; needed: a folder.")
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket at that address; nobody is answered there before the model is loaded.
+
+    Raises:
+        ConfigError: the address is taken, or none of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(
+            f"host={host} port={port} cannot be listened at ({reason}). Name another."
+        ) from error
+    return listener
 
 
 def translator_for(model: "SpeechModel", path: Path, translates: Sequence[str]) -> "Translator | None":

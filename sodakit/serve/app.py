@@ -7,10 +7,13 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.middleware.cors import CORSMiddleware
 
 from sodakit import __version__
 from sodakit.generate.speech_model import SpeechModel
 from sodakit.generate.translate import Translator
+from sodakit.serve.address import Address
+from sodakit.serve.forms import UNUSED
 from sodakit.serve.guard import Access, Guard
 from sodakit.serve.limits import Limits
 from sodakit.serve.live import live_router
@@ -18,8 +21,11 @@ from sodakit.serve.metrics import Measured
 from sodakit.serve.problems import add_problem_handlers
 from sodakit.serve.routes import ServiceHere, open_router, router
 from sodakit.serve.service import Service
+from sodakit.serve.streaming import ENDING
 
 PAGE = Path(__file__).parent / "page"
+OUR_HEADERS = (ENDING, UNUSED, "X-Sample-Rate", "X-Transcript", "X-Translation", "Retry-After")
+"""What pages of other sites may read."""
 
 
 def build_app(
@@ -31,6 +37,7 @@ def build_app(
     voices_folder: Path | None = None,
     piece_s: float | None = None,
     translator: Translator | None = None,
+    root_path: str = "",
 ) -> FastAPI:
     """The server as an ASGI application; its model thread starts now and ends with the application.
 
@@ -42,6 +49,7 @@ def build_app(
         voices_folder: where uploaded voices outlive the server; default: nowhere.
         piece_s: longest piece in which recordings are transcribed and translated; default: what the context holds.
         translator: the same model as one that translates, if it does.
+        root_path: the path below which a proxy serves it, as /soda.
     """
     limits, access = limits or Limits(), access or Access()
     service = Service(
@@ -53,8 +61,15 @@ def build_app(
         yield
         service.close()
 
-    # The interactive docs load scripts from elsewhere; the description itself stays at /openapi.json.
-    app = FastAPI(title="sodakit", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan)
+    # FastAPI's interactive pages load scripts from elsewhere. docs/howto/serve.md is the page; the description that
+    # tools read stays at /openapi.json.
+    app = FastAPI(
+        title="sodakit",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
     app.state.service, app.state.access = service, access
     add_problem_handlers(app)
     app.include_router(router)
@@ -71,6 +86,16 @@ def build_app(
         return FileResponse(PAGE / "index.html")
 
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
-    app.add_middleware(Guard, access=access, upload_bytes=limits.upload_bytes)
+    # The last one added is the first to see a request.
+    app.add_middleware(Guard, access=access, limits=limits)
+    if access.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=access.origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=OUR_HEADERS,
+        )
     app.add_middleware(Measured, metrics=service.metrics)
+    app.add_middleware(Address, root_path=root_path)
     return app

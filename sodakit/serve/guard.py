@@ -1,6 +1,8 @@
 """Who may speak to the server, and how much they may send."""
 
 import hmac
+import re
+from collections import Counter
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -8,9 +10,16 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sodakit.serve.limits import Limits
 from sodakit.serve.problems import Problem
+from sodakit.serve.turns import CALLER
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+TEXT_BYTES = 1 << 20
+"""Largest body that is no upload of a file."""
+_OPEN = re.compile(r"/|/health|/openapi\.json|/page/.*", re.DOTALL)
+"""Addresses that need no key: the page asks for it itself."""
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^][:@/?#\s]+))(?::\d{0,5})?")
 _SECURITY_HEADERS = (
     (
         b"content-security-policy",
@@ -31,8 +40,10 @@ class Access:
     hosts: tuple[str, ...] | None = LOOPBACK
     """Names by which the server may be called; None for any. A page elsewhere can make a browser call a loopback
     address by a name of its own (DNS rebinding), and is stopped here."""
+    origins: tuple[str, ...] = ()
+    """Other sites whose pages may use the server, as https://example.org; * for all."""
 
-    def check_key(self, given: str | None) -> None:
+    def check_key(self, given: bytes | None) -> None:
         """Raise unless the key is right.
 
         Raises:
@@ -44,7 +55,7 @@ class Access:
             raise Problem(
                 401, "An API key is needed. Send it as 'Authorization: Bearer KEY'.", code="missing_api_key"
             )
-        if not hmac.compare_digest(given.encode(), self.api_key.encode()):
+        if not hmac.compare_digest(given, self.api_key.encode("utf-8", "surrogateescape")):
             raise Problem(401, "The API key is wrong.", code="invalid_api_key")
 
     def check_caller(self, headers: Headers) -> None:
@@ -54,70 +65,111 @@ class Access:
             Problem: 403.
         """
         host = headers.get("host", "")
-        if self.hosts is not None and _name(host) not in self.hosts:
+        if self.hosts is not None and host_name(host) not in [_bare(name) for name in self.hosts]:
             raise Problem(
                 403,
-                f"This server is not called {_name(host)[:80]!r}. Name further names with --allow-host.",
+                f"This server is not called {host[:80]!r}. Name further names with --allow-host.",
                 code="wrong_host",
             )
         origin = headers.get("origin")
-        if origin and urlsplit(origin).netloc != host:  # "null", of files and sandboxes, is another site too
-            raise Problem(403, "Pages of other sites may not use this server.", code="wrong_origin")
+        # "null", of files and sandboxes, is another site too.
+        if origin and not self.is_allowed(origin) and _site(origin) != host.lower():
+            raise Problem(
+                403,
+                "Pages of other sites may not use this server. Name those that may with --allow-origin.",
+                code="wrong_origin",
+            )
+
+    def is_allowed(self, origin: str) -> bool:
+        """Whether pages of another site may use the server."""
+        return "*" in self.origins or origin.lower() in self.origins
 
 
-def bearer(headers: Headers) -> str | None:
+def bearer(headers: Headers) -> bytes | None:
     """The key in the Authorization header."""
     kind, _, value = headers.get("authorization", "").partition(" ")
-    return value.strip() if kind.lower() == "bearer" else None
+    return value.strip().encode("latin-1") if kind.lower() == "bearer" else None
+
+
+def host_name(host: str) -> str:
+    """The name in a Host header, small, without port and brackets; "" if it is none."""
+    found = _HOST.fullmatch(host)
+    return (found[1] or found[2]).lower().removesuffix(".") if found else ""
 
 
 class Guard:
-    """ASGI middleware: checks the caller and counts the bytes of every body."""
+    """ASGI middleware: checks the caller, and the key before a byte of the body is read; counts the body's bytes."""
 
-    def __init__(self, app: ASGIApp, access: Access, upload_bytes: int) -> None:
-        self.app, self.access, self.upload_bytes = app, access, upload_bytes
+    def __init__(self, app: ASGIApp, access: Access, limits: Limits) -> None:
+        self.app, self.access, self.limits = app, access, limits
+        self._in_flight_bytes = 0
+        self._live: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             return await self.app(scope, receive, send)
-        headers = Headers(scope=scope)
+        headers, host = Headers(scope=scope), (scope.get("client") or ("",))[0]
+        largest = self.limits.upload_bytes
+        if not headers.get("content-type", "").lower().startswith("multipart/form-data"):
+            largest = min(TEXT_BYTES, largest)
+        CALLER.set(f"{host} {scope['path']}")
         try:
             self.access.check_caller(headers)
             if scope["type"] == "websocket":
-                return await self.app(scope, receive, send)
-            self._check_length(headers)
+                return await self._converse(host, scope, receive, send)
+            if not _OPEN.fullmatch(scope["path"].removeprefix(scope.get("root_path", ""))):
+                self.access.check_key(bearer(headers))
+            _check_length(headers, largest)
         except Problem as problem:
-            if scope["type"] == "websocket":
-                return await send({"type": "websocket.close", "code": 1008, "reason": problem.code or ""})
             return await problem.response()(scope, receive, send)
-        await self.app(scope, self._counted(receive), _secured(send))
+        await self._exchange(largest, scope, receive, send)
 
-    def _check_length(self, headers: Headers) -> None:
-        length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self.upload_bytes:
-            raise self._too_large()
+    async def _converse(self, host: str, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._live[host] >= self.limits.client_live:
+            raise Problem(
+                429, f"{self._live[host]} WebSockets are open to this address already.", code="too_many"
+            )
+        self._live[host] += 1
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self._live[host] -= 1
+            if not self._live[host]:
+                del self._live[host]
 
-    def _counted(self, receive: Receive) -> Receive:
+    async def _exchange(self, largest: int, scope: Scope, receive: Receive, send: Send) -> None:
         received = 0
 
         async def counted() -> Message:
             nonlocal received
             message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.upload_bytes:
-                # The form parser lets this kind of exception through, and turns others into a plain 400.
-                raise HTTPException(413, self._too_large().message)
+            more = len(message.get("body", b""))
+            received, self._in_flight_bytes = received + more, self._in_flight_bytes + more
+            # The form parser lets this kind of exception through, and turns others into a plain 400.
+            if received > largest:
+                raise HTTPException(413, _too_large(largest).message)
+            if self._in_flight_bytes > self.limits.in_flight_bytes:
+                raise HTTPException(429, "Too many uploads at once. Try again in a moment.")
             return message
 
-        return counted
+        try:
+            await self.app(scope, counted, _secured(send))
+        finally:
+            self._in_flight_bytes -= received
 
-    def _too_large(self) -> Problem:
-        megabytes = self.upload_bytes / 2**20
-        return Problem(
-            413,
-            f"The upload is larger than {megabytes:g} MiB, the most allowed here.",
-            code="upload_too_large",
-        )
+
+def _check_length(headers: Headers, largest: int) -> None:
+    length = headers.get("content-length", "0")
+    if not (length.isascii() and length.isdigit()) or int(length) > largest:
+        raise _too_large(largest)
+
+
+def _too_large(largest: int) -> Problem:
+    return Problem(
+        413,
+        f"The body is larger than {largest / 2**20:g} MiB, the most allowed here.",
+        code="upload_too_large",
+    )
 
 
 def _secured(send: Send) -> Send:
@@ -129,6 +181,12 @@ def _secured(send: Send) -> Send:
     return secured
 
 
-def _name(host: str) -> str:
-    # [::1]:8000 has colons of its own.
-    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+def _bare(name: str) -> str:
+    return name.lower().strip("[]").removesuffix(".")
+
+
+def _site(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None

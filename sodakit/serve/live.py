@@ -12,25 +12,26 @@ Anything that fails is told as {"type": "error", "error": {…}} and closes the 
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from sodakit.generate.long_form import SHORTEST_SENTENCE, cut_at_sentences
 from sodakit.generate.sampling import Sampling
 from sodakit.serve.guard import Access, bearer
 from sodakit.serve.problems import Problem, as_problem
-from sodakit.serve.schemas import Seed, Temperature, TopP
+from sodakit.serve.schemas import Seed, Temperature, TopP, Wanted, check_letters
 from sodakit.serve.service import Service, Timing
 from sodakit.serve.sound import pcm_bytes
 
 live_router = APIRouter()
 
 
-class Start(BaseModel):
+class Start(Wanted):
     """The first message."""
 
     voice: str = "default"
@@ -63,7 +64,7 @@ async def live(socket: WebSocket) -> None:
 
 
 async def _start(socket: WebSocket, access: Access) -> Start:
-    message = await _message(socket, 30.0)
+    message = await _message(socket, socket.app.state.service.limits.header_s)
     if message.get("type") != "start":
         raise Problem(400, f"The first message has type {message.get('type')!r}; needed: 'start'.")
     try:
@@ -71,7 +72,8 @@ async def _start(socket: WebSocket, access: Access) -> Start:
     except ValidationError as error:
         first = error.errors()[0]
         raise Problem(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
-    access.check_key(bearer(socket.headers) or start.api_key)
+    spoken = None if start.api_key is None else start.api_key.encode("utf-8", "surrogatepass")
+    access.check_key(bearer(socket.headers) or spoken)
     return start
 
 
@@ -80,7 +82,7 @@ async def _message(socket: WebSocket, timeout_s: float) -> dict[str, Any]:
         text = await asyncio.wait_for(socket.receive_text(), timeout_s)
         message = json.loads(text)
     except TimeoutError:
-        raise Problem(400, f"No message for {timeout_s:g} s.") from None
+        raise Problem(408, f"No message for {timeout_s:g} s.", code="too_slow") from None
     except (ValueError, KeyError, RecursionError):
         raise Problem(400, 'A message that is not JSON text. Send {"type": …}.') from None
     if not isinstance(message, dict):
@@ -106,6 +108,7 @@ async def _converse(socket: WebSocket, service: Service, start: Start) -> None:
         timing, stream = Timing(), service.stream()
         while (sentence := await sentences.get()) is not None:
             if speaker.left_s * service.model.codec.spec.frame_rate_hz < 1:
+                timing.note("limit")
                 break
             await _send(socket, service, {"type": "sentence", "text": sentence})
             async with aclosing(service.speech(speaker, sentence, timing, stream)) as chunks:
@@ -130,9 +133,10 @@ async def _converse(socket: WebSocket, service: Service, start: Start) -> None:
 
 async def _sentences(socket: WebSocket, service: Service) -> AsyncGenerator[str]:
     """Sentences as they close, and at the end what is left."""
-    text, total = "", 0
+    text, total, limits = "", 0, service.limits
+    until_s = time.monotonic() + limits.live_s
     while True:
-        message = await _message(socket, service.limits.request_s)
+        message = await _message(socket, min(limits.live_idle_s, max(0.0, until_s - time.monotonic())))
         kind = message.get("type")
         if kind == "cancel":
             raise WebSocketDisconnect(1000)
@@ -140,10 +144,16 @@ async def _sentences(socket: WebSocket, service: Service) -> AsyncGenerator[str]
             break
         if kind != "text" or not isinstance(message.get("text"), str):
             raise Problem(400, f"A message of type {kind!r}; needed: 'text' with a text, 'end' or 'cancel'.")
-        total += len(message["text"])
-        if total > service.limits.text_characters:
-            most = service.limits.text_characters
-            raise Problem(400, f"More than {most} characters, the most spoken here.", code="text_too_long")
+        try:
+            total += len(check_letters(message["text"]))
+        except ValueError as error:
+            raise Problem(400, f"text: {error}.", code="invalid_text", param="text") from None
+        if total > limits.text_characters:
+            raise Problem(
+                400,
+                f"More than {limits.text_characters} characters, the most spoken here.",
+                code="text_too_long",
+            )
         text += message["text"]
         # The last sentence may still go on; a mark behind it keeps its place, and its last space.
         *closed, rest = cut_at_sentences(f"{text}~", shortest=0)

@@ -5,6 +5,7 @@ import time
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sodakit.serve.turns import Turns
 from sodakit.serve.worker import Worker
 
 SOUND_BUCKETS_S = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0)
@@ -13,7 +14,7 @@ SOUND_BUCKETS_S = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30
 class Metrics:
     """What the server counts. Every app has a registry of its own, so that two in one process do not mix."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, turns: Turns) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "sodakit_requests", "Requests answered", ["route", "status"], registry=self.registry
@@ -42,8 +43,8 @@ class Metrics:
             registry=self.registry,
         )
         gauges = {
-            "active": ("Requests being answered", lambda: worker.num_active),
-            "waiting": ("Requests in line", lambda: worker.num_waiting),
+            "active": ("Requests being answered", lambda: turns.num_held),
+            "waiting": ("Requests in line", lambda: turns.num_waiting),
             "tokens": ("Tokens made since the start", lambda: worker.num_tokens),
             "model_busy_seconds": ("Time the model has worked since the start", lambda: worker.busy_s),
         }

@@ -78,9 +78,10 @@ def add_problem_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> JSONResponse:
         message = str(error.detail)
+        code = {413: "upload_too_large", 429: "rate_limit_exceeded"}.get(error.status_code)
         if error.status_code == 404:
             message = f"Nothing at {request.url.path}. The addresses are listed at /openapi.json."
-        return Problem(error.status_code, message).response()
+        return Problem(error.status_code, message, code=code).response()
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -1,25 +1,21 @@
 """The HTTP interface: OpenAI's audio routes, and ours beside them."""
 
 import asyncio
-from typing import Annotated, Any, Literal
+import math
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from sodakit.generate.long_form import Segment, context_s, longest_piece_s
 from sodakit.generate.sampling import Sampling
+from sodakit.generate.speech_model import SPEECH
 from sodakit.generate.translate import Wanted
-from sodakit.serve.guard import Access, bearer
-from sodakit.serve.schemas import (
-    SoundFormat,
-    SpeechRequest,
-    TextFormat,
-    joined,
-    subtitles,
-    verbose,
-)
+from sodakit.serve.forms import NamingRoute, SoundForm, WrittenForm
+from sodakit.serve.recording import Recording
+from sodakit.serve.schemas import SpeechRequest, TextFormat, joined, subtitles, verbose
 from sodakit.serve.service import Service, Timing
-from sodakit.serve.streaming import SoundAnswer, text_events, translation_events, unless_gone
+from sodakit.serve.streaming import ENDING, SoundAnswer, text_events, translation_events, unless_gone
 from sodakit.serve.translation import (
     abilities,
     described,
@@ -31,31 +27,30 @@ from sodakit.serve.translation import (
 )
 
 Upload = Annotated[UploadFile, File()]
+Model = Annotated[str, Form()]
+Spoken = Annotated[SoundForm, Depends()]
+Written = Annotated[WrittenForm, Depends()]
 To = Annotated[str | None, Form(max_length=35)]
 From = Annotated[str | None, Form(alias="from", max_length=35)]
 
 
 async def _service(request: Request) -> Service:
-    access: Access = request.app.state.access
-    access.check_key(bearer(request.headers))
     return request.app.state.service
 
 
 ServiceHere = Annotated[Service, Depends(_service)]
-router = APIRouter(prefix="/v1")
+CONTINUATION = Sampling(temperature=1.0, top_p=0.9)
+router = APIRouter(prefix="/v1", route_class=NamingRoute)
 open_router = APIRouter()
 
 
 @open_router.get("/health")
 async def health(request: Request) -> JSONResponse:
     """Whether the model answers. Needs no key."""
-    worker = request.app.state.service.worker
-    plain = {
-        "status": "ok" if worker.alive else "down",
-        "active": worker.num_active,
-        "waiting": worker.num_waiting,
-    }
-    return JSONResponse(plain, 200 if worker.alive else 503)
+    service: Service = request.app.state.service
+    alive, turns = service.worker.alive, service.turns
+    plain = {"status": "ok" if alive else "down", "active": turns.num_held, "waiting": turns.num_waiting}
+    return JSONResponse(plain, 200 if alive else 503)
 
 
 @router.get("/models")
@@ -84,7 +79,7 @@ def _model(service: Service) -> dict[str, Any]:
         "num_codebooks": spec.num_codebooks,
         "codebook_size": spec.codebook_size,
         "context_s": round(context_s(service.model), 2),
-        "longest_piece_s": round(min(longest_piece_s(service.model), service.piece_s or 1e9), 2),
+        "longest_piece_s": round(min(longest_piece_s(service.model), service.piece_s or math.inf), 2),
         "translation": abilities(service),
         "limits": {
             "recording_s": limits.recording_s,
@@ -100,12 +95,12 @@ def _model(service: Service) -> dict[str, Any]:
 async def speak(request: Request, wanted: SpeechRequest, service: ServiceHere) -> Response:
     """Text to speech, sent while it is being made."""
     service.check_model(wanted.model)
-    text = service.check_text(wanted.input)
+    text = service.check_text(wanted.input, wanted.max_s)
+    request.state.unused = wanted.unused
     timing = Timing()
     speaker = service.speaker(wanted.voice, wanted.sampling, wanted.seed, wanted.max_s)
-    chunks = service.speech(speaker, text, timing)
-    out = SoundAnswer(wanted.response_format, wanted.stream_format, wanted.codes)
-    return await out.response(request, service, chunks, timing)
+    out = SoundAnswer(wanted.response_format, wanted.stream_format, wanted.codes, wanted.speed)
+    return await out.response(request, service, service.speech(speaker, text, timing), timing)
 
 
 @router.post("/audio/continuations")
@@ -113,27 +108,19 @@ async def continue_(
     request: Request,
     service: ServiceHere,
     file: Upload,
-    response_format: Annotated[SoundFormat, Form()] = "wav",
-    stream_format: Annotated[Literal["audio", "sse"], Form()] = "audio",
+    form: Spoken,
     prompt_s: Annotated[float | None, Form(gt=0, allow_inf_nan=False)] = None,
-    max_s: Annotated[float | None, Form(gt=0, allow_inf_nan=False)] = None,
-    temperature: Annotated[float, Form(ge=0, le=2)] = 1.0,
-    top_p: Annotated[float, Form(gt=0, le=1)] = 0.9,
-    seed: Annotated[int, Form(ge=0, lt=2**62)] = 0,
-    codes: Annotated[bool, Form()] = False,
 ) -> Response:
-    """What might be said next: the continuation alone, after the last `prompt_s` seconds of the recording.
+    """What might be said next: the continuation alone, after the first `prompt_s` seconds of the recording.
 
     It lasts at most `max_s` seconds, by default 10.
     """
     timing = Timing()
-    max_s = service.check_length(max_s or min(10.0, service.limits.speech_s))
-    wave = await service.read(await file.read())
-    if prompt_s is not None and prompt_s < wave.duration_s:
-        wave = wave.cut(wave.duration_s - prompt_s, wave.duration_s)
-    sampling = Sampling(temperature=temperature, top_p=top_p)
-    chunks = service.continuation(wave, sampling, seed, max_s, timing)
-    return await SoundAnswer(response_format, stream_format, codes).response(request, service, chunks, timing)
+    max_s = service.check_length(form.max_s or min(10.0, service.limits.speech_s))
+    recording = Recording(file.file, service.limits.recording_s, prompt_s)
+    chunks = service.continuation(recording, form.sampling(CONTINUATION), form.seed, max_s, timing)
+    out = SoundAnswer(form.response_format or "wav", form.stream_format, form.codes)
+    return await out.response(request, service, chunks, timing)
 
 
 @router.post("/audio/transcriptions")
@@ -141,21 +128,20 @@ async def transcribe(
     request: Request,
     service: ServiceHere,
     file: Upload,
-    model: Annotated[str, Form()],
-    response_format: Annotated[TextFormat, Form()] = "json",
-    temperature: Annotated[float, Form(ge=0, le=2)] = 0.0,
-    stream: Annotated[bool, Form()] = False,
-    language: Annotated[str | None, Form()] = None,
-    prompt: Annotated[str | None, Form()] = None,
+    form: Written,
+    language: Annotated[str | None, Form(description="Taken and not used.")] = None,
 ) -> Response:
     """Speech to text. `language` and `prompt` are taken and not used: the model was not taught them."""
-    service.check_model(model)
-    wave = await service.read(await file.read())
-    sampling = Sampling(temperature=temperature)
-    if stream:
-        return await text_events(request, service, service.transcribe(wave, sampling))
-    found = await unless_gone(request, service.transcript(wave, sampling))
-    return _written(found, wave.duration_s, response_format)
+    service.check_model(form.model)
+    if language:
+        request.state.unused = {*getattr(request.state, "unused", ()), "language"}
+    recording, timing = Recording(file.file, service.limits.recording_s), Timing()
+    sampling = Sampling(temperature=form.temperature)
+    if form.stream:
+        found = service.transcribe(recording, timing, sampling)
+        return await text_events(request, service, found, timing)
+    segments = await unless_gone(request, service.transcript(recording, timing, sampling))
+    return _written(segments, recording, form.response_format, timing)
 
 
 @router.post("/audio/translations")
@@ -163,26 +149,24 @@ async def translate(
     request: Request,
     service: ServiceHere,
     file: Upload,
-    model: Annotated[str, Form()],
-    response_format: Annotated[TextFormat, Form()] = "json",
-    temperature: Annotated[float, Form(ge=0, le=2)] = 0.0,
-    stream: Annotated[bool, Form()] = False,
+    form: Written,
     to: To = None,
     source: From = None,
     seed: Annotated[int, Form(ge=0, lt=2**62)] = 0,
-    prompt: Annotated[str | None, Form()] = None,
 ) -> Response:
     """Speech to text in another language: English unless `to` names one. `prompt` is taken and not used."""
-    service.check_model(model)
+    service.check_model(form.model)
     translator = translator_of(service, "target_text")
     to, source = languages(translator, to, source)
-    wanted = Wanted(to=to, source=source, text=Sampling(temperature=temperature), seed=seed, spoken=False)
-    wave = await service.read(await file.read())
-    if stream:
-        parts = interpret(service, translator, wave, wanted, Timing())
-        return await translation_events(request, service, parts)
-    found = await unless_gone(request, passages(service, translator, wave, wanted))
-    return _written(segments(service, found), wave.duration_s, response_format, described(found))
+    sampling = Sampling(temperature=form.temperature)
+    wanted = Wanted(to=to, source=source, text=sampling, seed=seed, spoken=False)
+    recording, timing = Recording(file.file, service.limits.recording_s), Timing()
+    if form.stream:
+        parts = interpret(service, translator, recording, wanted, timing)
+        return await translation_events(request, service, parts, timing)
+    found = await unless_gone(request, passages(service, translator, recording, wanted, timing))
+    heard = segments(service, found)
+    return _written(heard, recording, form.response_format, timing, described(found))
 
 
 @router.post("/audio/speech_translations")
@@ -190,16 +174,10 @@ async def speak_translation(
     request: Request,
     service: ServiceHere,
     file: Upload,
-    model: Annotated[str, Form()],
-    response_format: Annotated[SoundFormat, Form()] = "mp3",
-    stream_format: Annotated[Literal["audio", "sse"], Form()] = "audio",
+    model: Model,
+    form: Spoken,
     to: To = None,
     source: From = None,
-    max_s: Annotated[float | None, Form(gt=0, allow_inf_nan=False)] = None,
-    temperature: Annotated[float, Form(ge=0, le=2)] = 0.9,
-    top_p: Annotated[float, Form(gt=0, le=1)] = 0.8,
-    seed: Annotated[int, Form(ge=0, lt=2**62)] = 0,
-    codes: Annotated[bool, Form()] = False,
 ) -> Response:
     """Speech to speech in another language, sent while it is being made.
 
@@ -209,12 +187,13 @@ async def speak_translation(
     service.check_model(model)
     translator = translator_of(service, "target_speech")
     to, source = languages(translator, to, source)
-    max_s = service.check_length(max_s or service.limits.speech_s)
-    timing, sampling = Timing(), Sampling(temperature=temperature, top_p=top_p)
-    wanted = Wanted(to=to, source=source, sampling=sampling, max_s=max_s, seed=seed, decoded=False)
-    wave = await service.read(await file.read())
-    parts = interpret(service, translator, wave, wanted, timing)
-    return await SoundAnswer(response_format, stream_format, codes).response(request, service, parts, timing)
+    max_s = service.check_length(form.max_s or service.limits.speech_s)
+    timing, sampling = Timing(), form.sampling(SPEECH)
+    wanted = Wanted(to=to, source=source, sampling=sampling, max_s=max_s, seed=form.seed, decoded=False)
+    recording = Recording(file.file, service.limits.recording_s)
+    parts = interpret(service, translator, recording, wanted, timing)
+    out = SoundAnswer(form.response_format or "mp3", form.stream_format, form.codes)
+    return await out.response(request, service, parts, timing)
 
 
 @router.get("/audio/voices")
@@ -232,8 +211,8 @@ async def add_voice(
     text: Annotated[str | None, Form(max_length=2000)] = None,
 ) -> dict[str, Any]:
     """Keep a voice to speak with. `text` is what is said in it; without it, the model listens for itself."""
-    wave = await service.read(await file.read(), 4 * service.limits.voice_s)
-    return (await unless_gone(request, service.add_voice(name, wave, text))).to_plain()
+    recording = Recording(file.file, 4 * service.limits.voice_s)
+    return (await unless_gone(request, service.add_voice(name, recording, text))).to_plain()
 
 
 @router.delete("/audio/voices/{name:path}")
@@ -244,13 +223,18 @@ async def remove_voice(name: str, service: ServiceHere) -> dict[str, Any]:
 
 
 def _written(
-    found: list[Segment], duration_s: float, kind: TextFormat, beside: dict[str, Any] | None = None
+    found: list[Segment],
+    recording: Recording,
+    kind: TextFormat,
+    timing: Timing,
+    beside: dict[str, Any] | None = None,
 ) -> Response:
+    headers, beside = {ENDING: timing.ending}, {"ending": timing.ending, **(beside or {})}
     if kind == "text":
-        return PlainTextResponse(joined(found) + "\n")
+        return PlainTextResponse(joined(found) + "\n", headers=headers)
     if kind in ("srt", "vtt"):
-        return PlainTextResponse(subtitles(found, kind))
+        return PlainTextResponse(subtitles(found, kind), headers=headers)
     if kind == "verbose_json":
-        return JSONResponse(verbose(found, duration_s) | (beside or {}))
-    usage = {"type": "duration", "seconds": round(duration_s)}
-    return JSONResponse({"text": joined(found)} | (beside or {}) | {"usage": usage})
+        return JSONResponse(verbose(found, recording.duration_s) | beside, headers=headers)
+    usage = {"type": "duration", "seconds": round(recording.duration_s)}
+    return JSONResponse({"text": joined(found)} | beside | {"usage": usage}, headers=headers)

@@ -2,29 +2,65 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sodakit.generate.long_form import Segment
 from sodakit.generate.sampling import Sampling
 
-SoundFormat = Literal["mp3", "opus", "flac", "wav", "pcm"]
+SoundFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 TextFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
 Temperature = Field(0.9, ge=0, le=2)
 TopP = Field(0.8, gt=0, le=1)
 Seed = Field(0, ge=0, lt=2**62)
 
 
-class SpeechRequest(BaseModel):
-    """Text to speak."""
+SLOWEST_SPEED, FASTEST_SPEED = 0.25, 4.0
 
-    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
+
+def check_letters(text: str) -> str:
+    """The text, if it can be written down.
+
+    Raises:
+        ValueError: it holds half of a surrogate pair, which JSON can spell and Unicode does not know.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"character {error.start} is half of a surrogate pair; needed: Unicode text"
+        ) from None
+    return text
+
+
+class Wanted(BaseModel):
+    """What a client sends as JSON: null is the default, and every text can be written down."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def null_is_absent(cls, values: Any) -> Any:
+        """OpenAI takes null for whatever may be left out."""
+        if not isinstance(values, dict):
+            return values
+        return {name: value for name, value in values.items() if value is not None}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def letters(cls, value: Any) -> Any:
+        """Raise for text that no tokenizer takes."""
+        return check_letters(value) if isinstance(value, str) else value
+
+
+class SpeechRequest(Wanted):
+    """Text to speak."""
 
     model: str
     input: str
     voice: str = "default"
     response_format: SoundFormat = "mp3"
-    speed: float = Field(1.0, ge=1, le=1)
-    """Only 1: the model sets its own pace."""
+    speed: float = 1.0
+    """Times as fast as the model speaks, its pitch kept. Seconds elsewhere are those at speed 1."""
     instructions: str | None = None
     """Taken and not followed: the model knows no instructions."""
     stream_format: Literal["audio", "sse"] = "audio"
@@ -40,6 +76,19 @@ class SpeechRequest(BaseModel):
     def name_of_voice(cls, value: Any) -> Any:
         """A voice is given by name, or as {"id": name}."""
         return value.get("id") if isinstance(value, dict) else value
+
+    @field_validator("speed")
+    @classmethod
+    def possible(cls, value: float) -> float:
+        """The speed, if it is one."""
+        if not SLOWEST_SPEED <= value <= FASTEST_SPEED:
+            raise ValueError(f"{value:g}; needed: {SLOWEST_SPEED:g} to {FASTEST_SPEED:g}")
+        return value
+
+    @property
+    def unused(self) -> set[str]:
+        """Fields that were sent and change nothing."""
+        return {*(self.model_extra or {}), *(["instructions"] if self.instructions else [])}
 
     @property
     def sampling(self) -> Sampling:

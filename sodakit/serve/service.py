@@ -2,15 +2,27 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sodakit.audio.wave import Wave
 from sodakit.generate.engine import Request
-from sodakit.generate.long_form import Plan, Segment, Speaker, context_s, encode_pieces, speech, transcription
+from sodakit.generate.long_form import (
+    Piece,
+    Plan,
+    Segment,
+    Speaker,
+    context_s,
+    cut_at_sentences,
+    encode_pieces,
+    transcription,
+)
+from sodakit.generate.long_form import speech as sentence_by_sentence
 from sodakit.generate.sampling import GREEDY, Sampling
 from sodakit.generate.speech_model import SpeechModel, VoiceSample
 from sodakit.generate.stream import Chunk, Endings, SpeechStream
@@ -18,14 +30,17 @@ from sodakit.generate.translate import Translator
 from sodakit.serve.limits import Limits
 from sodakit.serve.metrics import Metrics
 from sodakit.serve.problems import Problem
-from sodakit.serve.sound import decode_upload
-from sodakit.serve.voices import Voice, Voices, check_length
+from sodakit.serve.recording import Recording
+from sodakit.serve.turns import Turns
+from sodakit.serve.voices import Voice, Voices, check_sample
 from sodakit.serve.worker import Event, Finished, Ids, Job, PieceEnded, Worker
 
 ALIASES = frozenset({"tts-1", "tts-1-hd", "gpt-4o-mini-tts", "whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"})  # fmt: skip
 """Names that programs written for OpenAI ask for: they get the one model there is."""
-DECODERS = 4
-"""Uploads decoded at the same time: bounds memory."""
+DECODERS = 2
+"""Uploads decoded and encoded at the same time: bounds memory. One of them is kept for whom the other is not busy."""
+FASTEST_CHARACTERS_PER_S = 20.0
+"""No text is spoken faster; one that would have to be is refused, not cut."""
 
 
 @dataclass
@@ -38,7 +53,11 @@ class Timing:
     speech_s: float = 0.0
     """Sound made so far."""
     ending: str = "end"
-    """Why the last piece ended: end, limit, silence or loop."""
+    """Why the answer ended: limit, if something was cut off for want of room; else end, silence or loop."""
+
+    def note(self, ending: str) -> None:
+        """Take in how one more piece ended."""
+        self.ending = self.ending if self.ending == "limit" else ending
 
     @property
     def elapsed_s(self) -> float:
@@ -73,10 +92,12 @@ class Service:
         self.translator = translator
         self.created = int(time.time())
         self.voices = Voices(model, limits.voices, voices_folder)
-        self.worker = Worker(model.engine, concurrent=limits.concurrent, queue=limits.queue)
-        self.metrics = Metrics(self.worker)
+        # One place more than one caller may take: for the next caller.
+        self.worker = Worker(model.engine, concurrent=limits.concurrent + 1, queue=limits.queue + 1)
+        self.turns = Turns(limits.concurrent + 1, limits.queue, limits.request_s)
+        self.metrics = Metrics(self.worker, self.turns)
         self.rate_hz = model.codec.spec.sample_rate_hz
-        self._decoders = asyncio.Semaphore(DECODERS)
+        self._decoders = Turns(DECODERS, limits.concurrent + 1, limits.request_s)
 
     @property
     def voice_s(self) -> float:
@@ -97,10 +118,28 @@ class Service:
                 param="model",
             )
 
-    async def read(self, data: bytes, longest_s: float | None = None) -> Wave:
-        """The sound in uploaded bytes."""
-        async with self._decoders:
-            return await asyncio.to_thread(decode_upload, data, longest_s or self.limits.recording_s)
+    async def pieces(self, recording: Recording, piece_s: float | None) -> list[Piece]:
+        """An upload as codes, in pieces of at most `piece_s`. Its sound is let go before the model begins.
+
+        Raises:
+            Problem: it cannot be read, or is too long.
+        """
+        async with self._decoders.taken():
+            return await asyncio.to_thread(lambda: encode_pieces(self.model, self._hear(recording), piece_s))
+
+    async def codes(self, recording: Recording) -> np.ndarray:
+        """The codes_KF of an upload, in one piece.
+
+        Raises:
+            Problem: it cannot be read, or is too long.
+        """
+        async with self._decoders.taken():
+            return await asyncio.to_thread(lambda: self.model.encode(self._hear(recording)))
+
+    def _hear(self, recording: Recording) -> Wave:
+        wave = recording.read(self.rate_hz)
+        self.metrics.heard_s.inc(wave.duration_s)
+        return wave
 
     def speaker(
         self, voice: str, sampling: Sampling, seed: int, max_s: float | None, param: str = "max_s"
@@ -125,8 +164,8 @@ class Service:
             raise Problem(400, f"{param}={max_s:g}; at most {longest_s:g} s are made here.", param=param)
         return max_s
 
-    def check_text(self, text: str, param: str = "input") -> str:
-        """The text, unless there is nothing in it or too much.
+    def check_text(self, text: str, max_s: float | None = None, param: str = "input") -> str:
+        """The text, unless there is nothing in it or too much. Who names `max_s` wants it cut there.
 
         Raises:
             Problem: 400.
@@ -140,13 +179,29 @@ class Service:
                 code="text_too_long",
                 param=param,
             )
+        longest_s, needed_s = self.limits.speech_s, len(text) / FASTEST_CHARACTERS_PER_S
+        if max_s is None and needed_s > longest_s:
+            raise Problem(
+                400,
+                f"{param} has {len(text)} characters, more than {needed_s:.0f} s of speech; at most {longest_s:g} s "
+                "are made here. Send it in parts, or send max_s to have its beginning only.",
+                code="text_too_long",
+                param=param,
+            )
         return text
 
-    def speech(
+    async def speech(
         self, speaker: Speaker, text: str, timing: Timing, stream: SpeechStream | None = None
     ) -> AsyncGenerator[Chunk]:
         """The text as chunks of sound, sentence by sentence."""
-        return self.chunks(speech(speaker, text), timing, stream or self.stream())
+        before = len(speaker.pieces)
+        async with aclosing(
+            self.chunks(sentence_by_sentence(speaker, text), timing, stream or self.stream())
+        ) as chunks:
+            async for chunk in chunks:
+                yield chunk
+        if len(speaker.pieces) - before < len(cut_at_sentences(text)):
+            timing.note("limit")
 
     def stream(self) -> SpeechStream:
         """A fresh stream of sound."""
@@ -160,7 +215,34 @@ class Service:
         Raises:
             Problem: too many requests, or no answer in time.
         """
-        job = self.worker.submit(plan)
+        async with (
+            self.turns.taken() as leave,
+            aclosing(self._spoken(plan, timing, stream, leave)) as chunks,
+        ):
+            async for chunk in chunks:
+                yield chunk
+
+    @asynccontextmanager
+    async def heard(
+        self,
+        recording: Recording,
+        piece_s: float | None,
+        plan: Callable[[list[Piece]], Plan],
+    ) -> AsyncGenerator[tuple[Job, AsyncGenerator[Event]]]:
+        """The job of a plan over an upload, from its turn on, and its events.
+
+        Raises:
+            Problem: too many requests, a recording that cannot be read, or no answer in time.
+        """
+        async with self.turns.taken() as leave:
+            job = self.worker.submit(plan(await self.pieces(recording, piece_s)), leave)
+            async with aclosing(job.events(self.limits.request_s)) as events:
+                yield job, events
+
+    async def _spoken(
+        self, plan: Plan, timing: Timing, stream: SpeechStream, leave: Callable[[], None]
+    ) -> AsyncGenerator[Chunk]:
+        job = self.worker.submit(plan, leave)
         async with aclosing(job.events(self.limits.request_s)) as events:
             async for event in events:
                 for chunk in await self.sound_of(job, event, timing, stream):
@@ -177,8 +259,9 @@ class Service:
         elif isinstance(event, PieceEnded):
             if not stream.stopped and (last := await asyncio.to_thread(stream.flush)):
                 chunks = [last]
-            timing.ending = stream.stopped or ("end" if event.completion.ended else "limit")
-            self.metrics.endings.labels(timing.ending).inc()
+            ending = stream.stopped or ("end" if event.completion.ended else "limit")
+            timing.note(ending)
+            self.metrics.endings.labels(ending).inc()
             stream.begin()
         return [self._measured(chunk, timing) for chunk in chunks]
 
@@ -192,26 +275,35 @@ class Service:
         return chunk
 
     async def continuation(
-        self, wave: Wave, sampling: Sampling, seed: int, max_s: float, timing: Timing
+        self, recording: Recording, sampling: Sampling, seed: int, max_s: float, timing: Timing
     ) -> AsyncGenerator[Chunk]:
         """What might be said next, as chunks of sound.
 
         Raises:
             Problem: the recording leaves no room in the context.
         """
-        codes_KF = await asyncio.to_thread(self.model.encode, wave)
+        async with self.turns.taken() as leave:
+            codes_KF = await self.codes(recording)
+            request = self._going_on(codes_KF, recording.duration_s, sampling, seed, max_s)
+            async with aclosing(self._spoken(_single(request), timing, self.stream(), leave)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+
+    def _going_on(
+        self, codes_KF: np.ndarray, heard_s: float, sampling: Sampling, seed: int, max_s: float
+    ) -> Request:
         prompt_T = self.model.template.continue_prompt(codes_KF)
         spec, frame_tokens = self.model.codec.spec, self.model.template.num_codebooks
         left = self.model.model.config.context - len(prompt_T)
         if left < frame_tokens * spec.frame_rate_hz:
             raise Problem(
                 400,
-                f"{wave.duration_s:.1f} s of recording leave no room in a context of {context_s(self.model):.1f} s. "
-                "Send prompt_s, to use the last seconds only.",
+                f"{heard_s:.1f} s of recording leave no room in a context of {context_s(self.model):.1f} s. "
+                "Send prompt_s, to use the first seconds only.",
                 code="context_length_exceeded",
                 param="file",
             )
-        request = Request(
+        return Request(
             prompt_T=prompt_T,
             closing=self.model.vocabulary.audio_end,
             max_new_tokens=max(1, int(max_s * spec.frame_rate_hz)) * frame_tokens + 1,
@@ -219,24 +311,20 @@ class Service:
             acoustic=sampling,
             seed=seed,
         )
-        async with aclosing(self.chunks(_single(request), timing, self.stream())) as chunks:
-            async for chunk in chunks:
-                yield chunk
 
     async def transcribe(
-        self, wave: Wave, sampling: Sampling = GREEDY
+        self, recording: Recording, timing: Timing, sampling: Sampling = GREEDY
     ) -> AsyncGenerator[tuple[str, list[Segment] | None]]:
         """Text as it is found, with None; at the end the whole, with its segments.
 
         Raises:
             Problem: too many requests, or no answer in time.
         """
-        self.metrics.heard_s.inc(wave.duration_s)
-        pieces = await asyncio.to_thread(encode_pieces, self.model, wave, self.piece_s)
-        job = self.worker.submit(transcription(self.model, pieces, sampling=sampling))
         ids: list[int] = []
         told = before = ""
-        async with aclosing(job.events(self.limits.request_s)) as events:
+        async with self.heard(
+            recording, self.piece_s, lambda pieces: transcription(self.model, pieces, sampling=sampling)
+        ) as (_, events):
             async for event in events:
                 if isinstance(event, Ids):
                     ids.extend(event.ids)
@@ -246,28 +334,33 @@ class Service:
                         yield text[len(told) :], None
                         told = text
                 elif isinstance(event, PieceEnded):
+                    timing.note("end" if event.completion.ended else "limit")
                     before, ids = f"{told} " if told else "", []
                 elif isinstance(event, Finished) and event.result is not None:
                     yield "", event.result
 
-    async def transcript(self, wave: Wave, sampling: Sampling = GREEDY) -> list[Segment]:
+    async def transcript(
+        self, recording: Recording, timing: Timing, sampling: Sampling = GREEDY
+    ) -> list[Segment]:
         """The whole transcript."""
         segments: list[Segment] = []
-        async with aclosing(self.transcribe(wave, sampling)) as parts:
+        async with aclosing(self.transcribe(recording, timing, sampling)) as parts:
             async for _, found in parts:
                 segments = found if found is not None else segments
         return segments
 
-    async def add_voice(self, name: str, wave: Wave, text: str | None) -> Voice:
+    async def add_voice(self, name: str, recording: Recording, text: str | None) -> Voice:
         """A new voice; without a transcript, the model writes one.
 
         Raises:
             Problem: a bad name, a sample too long, or a full shelf.
         """
         self.voices.check_name(name)
-        check_length(wave, self.voice_s)
+        async with self._decoders.taken():
+            wave = await asyncio.to_thread(recording.read, self.rate_hz)
+        check_sample(wave, self.voice_s)
         if text is None or not text.strip():
-            text = " ".join(s.text for s in await self.transcript(wave))
+            text = " ".join(s.text for s in await self.transcript(recording, Timing()))
         return await asyncio.to_thread(self.voices.add, name, VoiceSample(wave, text.strip()))
 
     def close(self) -> None:

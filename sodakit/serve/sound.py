@@ -1,4 +1,4 @@
-"""Sound in and out: uploads decoded within limits, speech encoded while it is being made."""
+"""Speech as the bytes of a sound file, while it is being made."""
 
 import io
 import struct
@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from sodakit.audio.wave import Wave
+from sodakit.serve.aac import AacFile
 from sodakit.serve.problems import Problem
+from sodakit.serve.tempo import Tempo
 
 CONTENT_TYPES = {
     "wav": "audio/wav",
@@ -16,78 +17,24 @@ CONTENT_TYPES = {
     "flac": "audio/flac",
     "mp3": "audio/mpeg",
     "opus": "audio/ogg",
+    "aac": "audio/aac",
 }
 """Formats of speech, and what they are called in HTTP."""
 
-MAX_CHANNELS = 8
-MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 192_000
-_BLOCK_SAMPLES = 1 << 16
 _ENCODINGS = {"flac": ("FLAC", "PCM_16"), "mp3": ("MP3", "MPEG_LAYER_III"), "opus": ("OGG", "OPUS")}
 # At a variable rate players take the length from the first frame, which has been sent before the length is known.
 _SETTINGS: dict[str, dict[str, Any]] = {"mp3": {"bitrate_mode": "CONSTANT", "compression_level": 0.3}}
 
 
-def decode_upload(data: bytes, longest_s: float, param: str = "file") -> Wave:
-    """The sound in uploaded bytes, mono, at its own rate.
-
-    It is read in blocks and given up as soon as it is too long: what its header promises does not matter.
-
-    Raises:
-        Problem: 400 not sound, damaged, empty or of an odd shape; 413 longer than `longest_s`.
-    """
-    if not data:
-        raise Problem(400, "The upload is empty. Send a sound file.", code="empty_file", param=param)
-    blocks, length = [], 0
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            rate_hz = file.samplerate
-            if file.channels > MAX_CHANNELS or not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-                raise Problem(
-                    400,
-                    f"{file.channels} channels at {rate_hz} Hz; needed: at most {MAX_CHANNELS} channels and "
-                    f"{MIN_RATE_HZ} to {MAX_RATE_HZ} Hz. Convert the recording.",
-                    code="unsupported_format",
-                    param=param,
-                )
-            while len(block_SC := file.read(_BLOCK_SAMPLES, dtype="float32", always_2d=True)):
-                blocks.append(block_SC.mean(axis=1))
-                length += len(block_SC)
-                if length > longest_s * rate_hz:
-                    raise Problem(
-                        413,
-                        f"The recording is longer than {longest_s:g} s, the most allowed here. Cut it.",
-                        code="recording_too_long",
-                        param=param,
-                    )
-    except (soundfile.SoundFileError, RuntimeError, OSError, ValueError) as error:
-        if isinstance(error, Problem):
-            raise
-        raise Problem(
-            400,
-            f"The upload cannot be decoded ({(str(error).splitlines() or ['no reason given'])[0]}). "
-            "Readable: wav, flac, mp3, ogg, opus, aiff.",
-            code="unreadable_audio",
-            param=param,
-        ) from error
-    if not length:
-        raise Problem(400, "The recording holds no samples.", code="empty_file", param=param)
-    samples_S = np.concatenate(blocks)
-    if not np.isfinite(samples_S).all():
-        raise Problem(
-            400, "The recording holds NaN or infinite samples.", code="unreadable_audio", param=param
-        )
-    return Wave(np.clip(samples_S, -1, 1), rate_hz)
-
-
 class SoundWriter:
     """Samples in, bytes of one sound file out, as soon as the format allows."""
 
-    def __init__(self, kind: str, sample_rate_hz: int) -> None:
+    def __init__(self, kind: str, sample_rate_hz: int, speed: float = 1.0) -> None:
         self.kind = kind
-        self._rate_hz = sample_rate_hz
+        self._tempo = Tempo(sample_rate_hz, speed)
         self._buffer = io.BytesIO()
         self._sent = 0
-        self._file: soundfile.SoundFile | None = None
+        self._file: soundfile.SoundFile | AacFile | None = None
         if kind in _ENCODINGS:
             container, encoding = _ENCODINGS[kind]
             try:
@@ -107,22 +54,28 @@ class SoundWriter:
                     code="unsupported_format",
                     param="response_format",
                 ) from error
+        elif kind == "aac":
+            self._file = AacFile(self._buffer, sample_rate_hz)
         elif kind == "wav":
             self._buffer.write(_wav_header(sample_rate_hz))
 
     def write(self, samples_S: np.ndarray) -> bytes:
         """The bytes ready after these samples; FLAC is kept to the end, see `finish`."""
+        self._write(self._tempo.write(samples_S))
+        return b"" if self.kind == "flac" else self._ready()
+
+    def _write(self, samples_S: np.ndarray) -> None:
+        if not len(samples_S):
+            return
         if self._file is not None:
             self._file.write(np.clip(samples_S, -1, 1))
-            if self.kind == "flac":
-                return b""
         else:
             self._buffer.seek(0, io.SEEK_END)
             self._buffer.write(pcm_bytes(samples_S))
-        return self._ready()
 
     def finish(self) -> bytes:
         """The last bytes. FLAC comes whole: without its length in the header, many programs cannot read it."""
+        self._write(self._tempo.finish())
         if self._file is not None:
             self._file.close()
         return self._ready()

@@ -16,6 +16,7 @@ from starlette.types import Send
 from sodakit.generate.interpreter import Passage
 from sodakit.generate.long_form import Segment
 from sodakit.generate.stream import Chunk
+from sodakit.serve.connections import trailers_of
 from sodakit.serve.problems import Problem, as_problem
 from sodakit.serve.schemas import SoundFormat, joined
 from sodakit.serve.service import Service, Timing
@@ -26,6 +27,8 @@ T = TypeVar("T")
 Json = dict[str, Any]
 Parts = AsyncGenerator[Chunk] | AsyncGenerator[Words | Chunk | list[Passage]]
 """Sound as it is made, with what is written beside it."""
+ENDING = "X-Sodakit-Ending"
+"""Why the answer ended: `limit` if something was cut off. A header where that is known in time, else a trailer."""
 HEADER_CHARACTERS = 300
 """Of a text in a header, which proxies limit."""
 
@@ -55,6 +58,7 @@ class SoundAnswer:
     stream_format: Literal["audio", "sse"]
     codes: bool
     """Whether events hold the codes of their sound too."""
+    speed: float = 1.0
 
     async def response(self, request: Request, service: Service, parts: Parts, timing: Timing) -> Response:
         """The answer, begun as soon as there is sound. Words are events, or headers where there are no events.
@@ -62,13 +66,12 @@ class SoundAnswer:
         Raises:
             Problem: whatever goes wrong before the first sound.
         """
-        writer = SoundWriter(self.kind, service.rate_hz)
+        writer = SoundWriter(self.kind, service.rate_hz, self.speed)
         if self.stream_format == "sse":
             return await _event_stream(request, service, self._events(parts, timing, writer))
         headers = {"X-Sample-Rate": str(service.rate_hz)}
-        return await _streamed(
-            request, service, _file(parts, writer, headers), CONTENT_TYPES[self.kind], headers
-        )
+        sound = _file(parts, writer, headers, timing)
+        return await _streamed(request, service, sound, CONTENT_TYPES[self.kind], headers, timing)
 
     async def _events(self, parts: Parts, timing: Timing, writer: SoundWriter) -> AsyncGenerator[Json]:
         async with aclosing(parts):
@@ -84,7 +87,10 @@ class SoundAnswer:
 
 
 async def text_events(
-    request: Request, service: Service, found: AsyncGenerator[tuple[str, list[Segment] | None]]
+    request: Request,
+    service: Service,
+    found: AsyncGenerator[tuple[str, list[Segment] | None]],
+    timing: Timing,
 ) -> Response:
     """A transcript as events: its words as they are found, at the end the whole."""
 
@@ -94,13 +100,17 @@ async def text_events(
                 if segments is None:
                     yield {"type": "transcript.text.delta", "delta": more}
                 else:
-                    yield {"type": "transcript.text.done", "text": joined(segments)}
+                    ending = {"ending": timing.ending}
+                    yield {"type": "transcript.text.done", "text": joined(segments)} | ending
 
     return await _event_stream(request, service, events())
 
 
 async def translation_events(
-    request: Request, service: Service, parts: AsyncGenerator[Words | Chunk | list[Passage]]
+    request: Request,
+    service: Service,
+    parts: AsyncGenerator[Words | Chunk | list[Passage]],
+    timing: Timing,
 ) -> Response:
     """A written translation as events: what is heard and its translation as they are found, at the end the whole."""
 
@@ -108,12 +118,14 @@ async def translation_events(
         async with aclosing(parts):
             async for part in parts:
                 if isinstance(part, Words):
-                    yield part.to_plain()
+                    yield part.to_plain() | ({"ending": timing.ending} if part.done else {})
 
     return await _event_stream(request, service, events())
 
 
-async def _file(parts: Parts, writer: SoundWriter, headers: dict[str, str]) -> AsyncGenerator[bytes]:
+async def _file(
+    parts: Parts, writer: SoundWriter, headers: dict[str, str], timing: Timing
+) -> AsyncGenerator[bytes]:
     texts: dict[str, str] = {}
     async with aclosing(parts):
         async for part in parts:
@@ -124,6 +136,7 @@ async def _file(parts: Parts, writer: SoundWriter, headers: dict[str, str]) -> A
                 # Headers leave with the first bytes: what is written before the first sound is in time for them.
                 texts[part.side] = texts.get(part.side, "") + part.text
                 headers[f"X-{part.side.title()}"] = quote(texts[part.side][:HEADER_CHARACTERS])
+    headers[ENDING] = timing.ending  # in time if nothing has been sent yet
     yield writer.finish()
 
 
@@ -152,15 +165,22 @@ async def _streamed(
     parts: AsyncGenerator[bytes],
     content_type: str,
     headers: dict[str, str],
+    timing: Timing | None = None,
 ) -> Response:
     # What cannot be done at all fails with the first part, while there is still a status to say so.
     first = await unless_gone(request, anext(parts, b""))
+
+    trailers = None if ENDING in headers or timing is None else trailers_of(request.scope)
+    if trailers is not None:
+        headers["Trailer"] = ENDING
 
     async def all_parts() -> AsyncGenerator[bytes]:
         async with aclosing(parts):
             yield first
             async for part in parts:
                 yield part
+        if trailers is not None and timing is not None:
+            trailers.append((ENDING.lower().encode(), timing.ending.encode()))
 
     return _PatientResponse(all_parts(), service.limits.write_s, content_type, headers)
 

@@ -1,6 +1,6 @@
 """Translation as a service: what may be asked for, and the answer as words and chunks of sound."""
 
-import asyncio
+import math
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sodakit.audio.wave import Wave
 from sodakit.generate.interpreter import Interpreter, Passage, longest_piece_s
-from sodakit.generate.long_form import Segment, encode_pieces
+from sodakit.generate.long_form import Piece, Plan, Segment
 from sodakit.generate.stream import Chunk
 from sodakit.generate.translate import Direction, Translator, Wanted
 from sodakit.serve.problems import Problem
+from sodakit.serve.recording import Recording
 from sodakit.serve.service import Service, Timing
 from sodakit.serve.worker import Finished, Ids, PieceEnded
 from sodakit.tokens.tasks import PairSpan, in_tag
@@ -125,33 +125,40 @@ def abilities(service: Service) -> dict[str, Any] | None:
 
 
 def _piece_s(service: Service, translator: Translator, wanted: Wanted) -> float:
-    return min(longest_piece_s(translator, wanted), service.piece_s or 1e9)
+    return min(longest_piece_s(translator, wanted), service.piece_s or math.inf)
 
 
 async def interpret(
-    service: Service, translator: Translator, wave: Wave, wanted: Wanted, timing: Timing
+    service: Service, translator: Translator, recording: Recording, wanted: Wanted, timing: Timing
 ) -> AsyncGenerator[Words | Chunk | list[Passage]]:
     """The translation as it is made: words, chunks of sound; at the end both whole texts, and the passages.
 
     Raises:
         Problem: too many requests, or no answer in time.
     """
-    service.metrics.heard_s.inc(wave.duration_s)
-    piece_s = _piece_s(service, translator, wanted)
-    pieces = await asyncio.to_thread(encode_pieces, service.model, wave, piece_s)
-    interpreter = Interpreter(translator, pieces, wanted)
-    job, stream = service.worker.submit(interpreter.plan()), service.stream()
+    interpreter: Interpreter
+
+    def plan(pieces: list[Piece]) -> Plan[list[Passage]]:
+        nonlocal interpreter
+        interpreter = Interpreter(translator, pieces, wanted)
+        return interpreter.plan()
+
+    stream = service.stream()
     written = {
         span: _Written(translator, span, wanted) for span in translator.spans(wanted) if span in _SIDES
     }
-    async with aclosing(job.events(service.limits.request_s)) as events:
+    piece_s = _piece_s(service, translator, wanted)
+    async with service.heard(recording, piece_s, plan) as (job, events):
         async for event in events:
             if isinstance(event, Ids | PieceEnded):
                 span = interpreter.asked[event.piece]
                 if span not in _SIDES:
                     for chunk in await service.sound_of(job, event, timing, stream):
                         yield chunk
-                elif words := written[span].take(event):
+                    continue
+                if isinstance(event, PieceEnded):
+                    timing.note("end" if event.completion.ended else "limit")
+                if words := written[span].take(event):
                     yield words
             elif isinstance(event, Finished) and event.result is not None:
                 for text in written.values():
@@ -189,10 +196,12 @@ class _Written:
         return Words(_SIDES[self._span], self._told.strip(), True, self._language)
 
 
-async def passages(service: Service, translator: Translator, wave: Wave, wanted: Wanted) -> list[Passage]:
+async def passages(
+    service: Service, translator: Translator, recording: Recording, wanted: Wanted, timing: Timing
+) -> list[Passage]:
     """The whole translation."""
     found: list[Passage] = []
-    async with aclosing(interpret(service, translator, wave, wanted, Timing())) as parts:
+    async with aclosing(interpret(service, translator, recording, wanted, timing)) as parts:
         async for part in parts:
             found = part if isinstance(part, list) else found
     return found

@@ -1,5 +1,6 @@
 """Voices to speak with: uploaded once, used by name."""
 
+import logging
 import re
 import threading
 import time
@@ -9,11 +10,14 @@ from typing import Any
 
 from sodakit.audio.files import read_wave, write_wave
 from sodakit.audio.wave import Wave
+from sodakit.errors import ConfigError, SodakitError
 from sodakit.files import digest, read_json, write_json
 from sodakit.generate.long_form import voice_spans
 from sodakit.generate.speech_model import SpeechModel, VoiceSample
 from sodakit.serve.problems import Problem
 from sodakit.tokens.documents import Span
+
+logger = logging.getLogger("sodakit.serve")
 
 DEFAULT = "default"
 STOCK = ("alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx", "sage", "shimmer", "verse")  # fmt: skip
@@ -53,10 +57,35 @@ class Voices:
         self._model, self._most, self._folder = model, most, folder
         self._voices: dict[str, Voice] = {}
         self._lock = threading.Lock()
-        for path in sorted(folder.glob("*.json")) if folder else []:
-            plain = read_json(path)
-            sample = VoiceSample(read_wave(path.with_suffix(".flac")), plain["text"])
-            self._voices[plain["name"]] = self._voice(plain["name"], sample, plain["created"])
+        if folder:
+            self._read_all(folder)
+
+    def _read_all(self, folder: Path) -> None:
+        """Put the folder's voices on the shelf; one that cannot be read is named and skipped."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"voices={folder} cannot be made ({error.strerror}). Name another folder."
+            ) from error
+        for path in sorted(folder.glob("*.json")):
+            try:
+                voice = self._read(path)
+            except (OSError, ValueError, KeyError, TypeError, RecursionError, SodakitError) as error:
+                reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+                logger.warning(
+                    "Skipped the voice in %s: %s Upload it again, or delete the file.", path, reason
+                )
+            else:
+                self._voices[voice.name] = voice
+
+    def _read(self, path: Path) -> Voice:
+        plain = read_json(path)
+        name, text, created = plain["name"], plain["text"], plain["created"]
+        if not (isinstance(name, str) and isinstance(text, str) and isinstance(created, int)):
+            raise ValueError("It holds no name, text and time.")
+        self.check_name(name)
+        return self._voice(name, VoiceSample(read_wave(path.with_suffix(".flac")), text), created)
 
     def add(self, name: str, sample: VoiceSample) -> Voice:
         """Put a voice on the shelf, in place of one of the same name.
@@ -73,12 +102,10 @@ class Voices:
                     f"{self._most} voices are kept already, the most allowed here. Delete one.",
                     code="too_many_voices",
                 )
-            self._voices[name] = voice
+            # On disk first: what is listed outlives the server.
             if self._folder:
-                write_wave(self._path(name, ".flac"), sample.wave)
-                write_json(
-                    self._path(name, ".json"), {"name": name, "text": sample.text, "created": voice.created}
-                )
+                self._write(voice, sample)
+            self._voices[name] = voice
         return voice
 
     def remove(self, name: str) -> None:
@@ -90,10 +117,10 @@ class Voices:
         with self._lock:
             if name not in self._voices:
                 raise self._unknown(name)
-            del self._voices[name]
             if self._folder:
                 for suffix in (".json", ".flac"):
                     self._path(name, suffix).unlink(missing_ok=True)
+            del self._voices[name]
 
     def all(self) -> list[Voice]:
         """Every voice, oldest first."""
@@ -133,6 +160,19 @@ class Voices:
     def _voice(self, name: str, sample: VoiceSample, created: int) -> Voice:
         return Voice(name, sample.text, sample.wave.duration_s, created, voice_spans(self._model, sample))
 
+    def _write(self, voice: Voice, sample: VoiceSample) -> None:
+        plain = {"name": voice.name, "text": voice.text, "created": voice.created}
+        try:
+            write_wave(self._path(voice.name, ".flac"), sample.wave)
+            write_json(self._path(voice.name, ".json"), plain)
+        except (OSError, RuntimeError) as error:
+            logger.error("The voice %r could not be written to %s", voice.name, self._folder, exc_info=error)
+            raise Problem(
+                507,
+                "The voice could not be written to the server's disk; its log says more.",
+                code="not_stored",
+            ) from error
+
     def _path(self, name: str, suffix: str) -> Path:
         assert self._folder is not None
         return self._folder / f"{digest(name)}{suffix}"
@@ -148,7 +188,7 @@ class Voices:
         )
 
 
-def check_length(wave: Wave, longest_s: float) -> None:
+def check_sample(wave: Wave, longest_s: float) -> None:
     """Raise if a voice sample is too long.
 
     Raises:

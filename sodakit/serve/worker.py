@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,8 +52,8 @@ Event = Ids | PieceEnded | Finished | Failed
 class Job:
     """A plan on its way through the worker. Made in the event loop that takes its events."""
 
-    def __init__(self, plan: Plan[Any]) -> None:
-        self.plan = plan
+    def __init__(self, plan: Plan[Any], on_end: Callable[[], None] | None = None) -> None:
+        self.plan, self._on_end = plan, on_end
         self.piece = -1
         self.stopped = False
         self.skipped = -1
@@ -97,6 +97,8 @@ class Job:
         """Hand an event to the loop; called by the worker."""
         try:
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+            if self._on_end and isinstance(event, Finished | Failed):
+                self._loop.call_soon_threadsafe(self._on_end)
         except RuntimeError:  # the loop has closed: nobody is left to answer
             self.stop()
 
@@ -133,13 +135,14 @@ class Worker:
         """Whether the thread runs."""
         return self._thread.is_alive()
 
-    def submit(self, plan: Plan[Any]) -> Job:
-        """The job of a plan; first come, first served.
+    def submit(self, plan: Plan[Any], on_end: Callable[[], None] | None = None) -> Job:
+        """The job of a plan; first come, first served. `on_end` is called in the event loop when it is over, whether
+        or not its events have been taken.
 
         Raises:
             Problem: 429, too many are waiting already; 503, the server is closing.
         """
-        job = Job(plan)
+        job = Job(plan, on_end)
         with self._wake:
             if self._closing:
                 raise Problem(503, "The server is closing.")

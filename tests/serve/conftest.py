@@ -24,7 +24,9 @@ from sodakit.generate.speech_model import SpeechModel  # noqa: E402
 from sodakit.model.config import model_size  # noqa: E402
 from sodakit.model.transformer import Transformer  # noqa: E402
 from sodakit.serve.app import build_app  # noqa: E402
+from sodakit.serve.connections import uvicorn_config  # noqa: E402
 from sodakit.serve.limits import Limits  # noqa: E402
+from sodakit.serve.recording import Recording  # noqa: E402
 from sodakit.tokens.grammar import FIRST_SLOT  # noqa: E402
 from sodakit.tokens.tasks import open_tag, tagged  # noqa: E402
 from sodakit.tokens.text import train_bpe  # noqa: E402
@@ -60,7 +62,9 @@ def serving(app):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=2))
+    limits = app.state.service.limits
+    config = uvicorn_config(app, limits, port=port, log_level="error", timeout_graceful_shutdown=2)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
     while not server.started:
@@ -101,6 +105,11 @@ def sound(duration_s=1.0, rate_hz=8000, channels=1, kind="WAV", encoding="PCM_16
     buffer = io.BytesIO()
     soundfile.write(buffer, samples_SC, rate_hz, encoding, format=kind)
     return buffer.getvalue()
+
+
+def read(data, longest_s=60.0, rate_hz=8000):
+    """The sound in uploaded bytes, as the server hears it."""
+    return Recording(io.BytesIO(data), longest_s).read(rate_hz)
 
 
 def wait_until(condition, timeout_s=10.0):

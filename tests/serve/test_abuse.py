@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import soundfile
 
+from sodakit.audio.wave import Wave
+from sodakit.generate.speech_model import VoiceSample
 from sodakit.serve.app import build_app
 from sodakit.serve.guard import Access
 from sodakit.serve.problems import Problem
-from sodakit.serve.sound import SoundWriter, decode_upload
-from tests.serve.conftest import LIMITS, serving, sound
+from sodakit.serve.sound import SoundWriter
+from sodakit.serve.voices import Voices
+from tests.serve.conftest import LIMITS, read, serving, sound
 
 
 def transcribe(client, data, name="a.wav"):
@@ -36,7 +39,7 @@ def bomb(duration_s, rate_hz=8000):
         (b"GIF89a" + b"\0" * 100, 400),
         (b"PK\x03\x04" + b"\0" * 1000, 400),
         (b"RIFF\xff\xff\xff\xffWAVE", 400),
-        (sound(1.0)[:60], 200),
+        (sound(1.0)[:60], 400),
         (sound(1.0)[:44], 400),
         (sound(1.0, kind="FLAC")[:200], 400),
         (sound(0.05, channels=9), 400),
@@ -58,7 +61,7 @@ def test_a_bomb_is_given_up_before_it_fills_memory():
     data = bomb(3600, 48_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(Problem, match="longer than 20 s"):
-        decode_upload(data, 20.0)
+        read(data, 20.0)
     grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert len(data) < 4_000_000 and grown_mib < 60  # all of it would be 660 MiB
 
@@ -66,14 +69,14 @@ def test_a_bomb_is_given_up_before_it_fills_memory():
 def test_a_header_that_promises_years_is_not_believed():
     data = bytearray(sound(1.0))
     data[4:8] = data[40:44] = b"\xff\xff\xff\x7f"
-    assert decode_upload(bytes(data), 20.0).duration_s == 1.0
+    assert read(bytes(data), 20.0).duration_s == 1.0
 
 
 def test_our_own_streamed_sound_can_be_sent_back():
     for kind in ("wav", "flac", "mp3", "opus"):
         writer = SoundWriter(kind, 8000)
         parts = [writer.write(np.full(640, 0.1, np.float32)) for _ in range(25)]
-        wave = decode_upload(b"".join(parts) + writer.finish(), 20.0)
+        wave = read(b"".join(parts) + writer.finish(), 20.0)
         assert wave.duration_s == pytest.approx(2.0, abs=0.25), kind
 
 
@@ -142,3 +145,42 @@ def test_voices_in_a_folder_outlive_the_server_and_stay_in_it(model, tmp_path):
             assert [v["name"] for v in voices] == ["Ada"]
     assert {p.suffix for p in folder.iterdir()} == {".json", ".flac"}
     assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda f: (f / "b.json").write_text("{" * 100_000),
+        lambda f: (f / "b.json").write_text('{"name": "Bo"}'),
+        lambda f: (f / "b.json").write_text("[]"),
+        lambda f: (f / "b.json").write_text('{"name": 3, "text": "", "created": 1}'),
+        lambda f: (f / "b.json").write_bytes(b"\xff\xfe"),
+        lambda f: (f / "b.json").write_text('{"name": "Bo", "text": "open", "created": 1}'),
+        lambda f: (f / "b.json").mkdir(),
+        lambda f: (
+            (f / "b.json").write_text('{"name": "Bo", "text": "open", "created": 1}'),
+            (f / "b.flac").write_bytes(b"fLaC nothing"),
+        ),
+    ],
+    ids=["nested", "fields", "list", "types", "letters", "no sound", "folder", "bad sound"],
+)
+def test_a_damaged_voice_is_named_and_skipped(model, tmp_path, caplog, damage):
+    voices = Voices(model, 3, tmp_path)
+    voices.add("Ada", VoiceSample(Wave(np.full(8000, 0.1, np.float32), 8000), "open"))
+    damage(tmp_path)
+    assert [v.name for v in Voices(model, 3, tmp_path).all()] == ["Ada"]
+    assert "b.json" in caplog.text and "Upload it again" in caplog.text
+
+
+def test_a_voice_that_cannot_be_written_is_not_listed(model, tmp_path, monkeypatch):
+    voices = Voices(model, 3, tmp_path)
+    monkeypatch.setattr("sodakit.serve.voices.write_json", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(Problem, match="could not be written") as problem:
+        voices.add("Ada", VoiceSample(Wave(np.full(8000, 0.1, np.float32), 8000), "open"))
+    assert problem.value.status == 507 and voices.all() == []
+
+
+def test_messages_name_the_upload_and_no_object_of_ours(client):
+    for data in (b"RIFF" + bytes(40), b"\x1a\x45\xdf\xa3" + bytes(200), b"fLaC" + bytes(100), bytes(300)):
+        message = transcribe(client, data).json()["error"]["message"]
+        assert "The upload" in message and "<" not in message and "0x" not in message

@@ -8,8 +8,7 @@ import soundfile
 
 from sodakit.generate.long_form import Speaker, carry_out, speech, transcribe_long
 from sodakit.generate.sampling import Sampling
-from sodakit.serve.sound import decode_upload
-from tests.serve.conftest import sound
+from tests.serve.conftest import read, sound
 
 SAY = {"model": "tiny", "input": "Open the door.", "max_s": 1.5, "seed": 3}
 
@@ -60,7 +59,7 @@ def test_events_hold_sound_codes_and_times(client, model):
 
 def test_a_transcript_comes_in_every_format(client, model):
     data = sound(2.0)
-    expected = " ".join(s.text for s in transcribe_long(model, decode_upload(data, 60)) if s.text)
+    expected = " ".join(s.text for s in transcribe_long(model, read(data)) if s.text)
     answers = {}
     for kind in ("json", "text", "verbose_json", "srt", "vtt"):
         form = {"model": "whisper-1", "response_format": kind}
@@ -147,8 +146,10 @@ def test_a_full_shelf_of_voices_says_so(client):
         ({"input": "a" * 301}, 400, "input"),
         ({"max_s": 9}, 400, "max_s"),
         ({"max_s": -1}, 400, "max_s"),
-        ({"speed": 2.0}, 400, "speed"),
-        ({"response_format": "aac"}, 400, "response_format"),
+        ({"speed": 5.0}, 400, "speed"),
+        ({"speed": 0.2}, 400, "speed"),
+        ({"input": "a " * 100, "max_s": None}, 400, "input"),
+        ({"response_format": "m4a"}, 400, "response_format"),
         ({"temperature": 9}, 400, "temperature"),
         ({"seed": 2**64}, 400, "seed"),
         ({"voice": ["x"]}, 400, "voice"),

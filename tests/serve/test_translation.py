@@ -13,7 +13,6 @@ from sodakit.errors import ConfigError
 from sodakit.generate.sampling import Sampling
 from sodakit.serve.app import build_app
 from sodakit.serve.problems import Problem
-from sodakit.serve.sound import decode_upload
 from sodakit.serve.translation import languages
 from sodakit.tokens.grammar import Grammar
 from tests.serve.conftest import (
@@ -23,6 +22,7 @@ from tests.serve.conftest import (
     finetuned,
     load_finetuned,
     make_fluent,
+    read,
     serving,
     sound,
     translator_for,
@@ -67,7 +67,7 @@ def test_the_official_client_gets_translations_in_every_form(openai_client):
 
 def test_speech_streamed_is_the_speech_made_offline(client, translator):
     data, sampling = sound(1.5), Sampling(temperature=0.9, top_p=0.8)
-    made = translator.translate(decode_upload(data, 60), to="en", sampling=sampling, max_s=8.0, seed=7)
+    made = translator.translate(read(data), to="en", sampling=sampling, max_s=8.0, seed=7)
     response = post(client, "speech_translations", data, response_format="pcm", to="en", seed="7")
     assert response.status_code == 200, response.text
     np.testing.assert_allclose(
@@ -109,7 +109,7 @@ def test_events_tell_words_before_sound_and_both_texts_at_the_end(client, transl
 
 def test_words_stream_without_sound(client):
     events = events_of(post(client, "translations", stream="true"))
-    assert events[-1] == {"type": "translation.text.done", "text": MEANT, "language": "en"}
+    assert events[-1] == {"type": "translation.text.done", "text": MEANT, "language": "en", "ending": "end"}
     assert not any("audio" in e["type"] for e in events)
 
 
@@ -174,7 +174,7 @@ def test_an_untrained_model_gives_legal_codes_and_ends_at_its_limits(tmp_path):
         assert events[-1]["type"] == "speech.audio.done", events[-1]
         codes_KF = np.concatenate([np.array(e["codes"]) for e in events if "codes" in e], axis=1)
         assert 0 < codes_KF.shape[1] <= 13 and codes_KF.min() >= 0 and codes_KF.max() < 16
-        made = translator.translate(decode_upload(sound(0.5), 60), to="xx", max_s=1.0)
+        made = translator.translate(read(sound(0.5)), to="xx", max_s=1.0)
         whole = {e["type"]: e.get("text") for e in events}
         assert whole["translation.text.done"] == made.text.strip()
         assert "".join(e["delta"] for e in events if e["type"] == "translation.text.delta") == made.text
@@ -193,7 +193,7 @@ def test_an_untrained_model_gives_legal_codes_and_ends_at_its_limits(tmp_path):
         ({"from": "en"}, 400, "from"),
         ({"temperature": "9"}, 400, "temperature"),
         ({"seed": "-1"}, 400, "seed"),
-        ({"response_format": "aac"}, 400, "response_format"),
+        ({"response_format": "m4a"}, 400, "response_format"),
         ({"model": "gpt-9"}, 404, "model"),
     ],
 )

@@ -24,11 +24,11 @@ async function call(path, options = {}) {
 }
 
 export async function askModel() {
-  return (await (await call("/v1/models")).json()).data[0];
+  return (await (await call("v1/models")).json()).data[0];
 }
 
 export async function listVoices() {
-  return (await (await call("/v1/audio/voices")).json()).data;
+  return (await (await call("v1/audio/voices")).json()).data;
 }
 
 export async function keepVoice(name, text, wav) {
@@ -36,7 +36,7 @@ export async function keepVoice(name, text, wav) {
   form.append("name", name);
   form.append("text", text);
   form.append("file", wav, "voice.wav");
-  return (await call("/v1/audio/voices", { method: "POST", body: form })).json();
+  return (await call("v1/audio/voices", { method: "POST", body: form })).json();
 }
 
 export async function* transcribe(model, wav, signal) {
@@ -44,19 +44,19 @@ export async function* transcribe(model, wav, signal) {
   form.append("model", model);
   form.append("stream", "true");
   form.append("file", wav, "recording.wav");
-  yield* events(await call("/v1/audio/transcriptions", { method: "POST", body: form, signal }));
+  yield* events(await call("v1/audio/transcriptions", { method: "POST", body: form, signal }));
 }
 
 export async function* speak(wanted, signal) {
   const body = JSON.stringify({ ...wanted, response_format: "pcm", stream_format: "sse", codes: true });
-  yield* events(await call("/v1/audio/speech", { method: "POST", body, signal, headers: { "Content-Type": "application/json" } }));
+  yield* events(await call("v1/audio/speech", { method: "POST", body, signal, headers: { "Content-Type": "application/json" } }));
 }
 
 export async function* goOn(wav, fields, signal) {
   const form = new FormData();
   for (const [name, value] of Object.entries({ ...fields, response_format: "pcm", stream_format: "sse", codes: true })) form.append(name, value);
   form.append("file", wav, "recording.wav");
-  yield* events(await call("/v1/audio/continuations", { method: "POST", body: form, signal }));
+  yield* events(await call("v1/audio/continuations", { method: "POST", body: form, signal }));
 }
 
 export async function* translate(model, speaks, wav, fields, signal) {
@@ -64,7 +64,7 @@ export async function* translate(model, speaks, wav, fields, signal) {
   const wanted = speaks ? { response_format: "pcm", stream_format: "sse", codes: true } : { stream: true };
   for (const [name, value] of Object.entries({ ...fields, ...wanted, model })) form.append(name, value);
   form.append("file", wav, "recording.wav");
-  const path = speaks ? "/v1/audio/speech_translations" : "/v1/audio/translations";
+  const path = speaks ? "v1/audio/speech_translations" : "v1/audio/translations";
   yield* events(await call(path, { method: "POST", body: form, signal }));
 }
 

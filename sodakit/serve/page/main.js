@@ -1,8 +1,8 @@
 // The page: what is pressed, and what is shown.
 
-import * as api from "/page/api.js";
-import * as draw from "/page/draw.js";
-import * as sound from "/page/sound.js";
+import * as api from "./api.js";
+import * as draw from "./draw.js";
+import * as sound from "./sound.js";
 
 const $ = (id) => document.getElementById(id);
 const state = { model: null, given: null, frames: [], samples: new Float32Array(0), current: -1, parts: [], working: null, stopRecording: null };

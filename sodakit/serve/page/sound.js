@@ -29,7 +29,7 @@ export async function startRecording() {
   }
   const ctx = audioContext();
   await ctx.resume();
-  await ctx.audioWorklet.addModule("/page/recorder.js");
+  await ctx.audioWorklet.addModule(new URL("recorder.js", import.meta.url));
   const source = ctx.createMediaStreamSource(stream);
   const node = new AudioWorkletNode(ctx, "recorder", { numberOfOutputs: 0 });
   const parts = [];

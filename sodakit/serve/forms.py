@@ -1,0 +1,128 @@
+"""What comes beside an upload: the fields of forms, each read, refused or named as unused."""
+
+import re
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from fastapi import Form, Request
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from starlette.datastructures import FormData
+
+from sodakit.generate.sampling import Sampling
+from sodakit.serve.problems import Problem
+from sodakit.serve.schemas import SoundFormat, TextFormat, check_letters
+
+UNUSED = "X-Sodakit-Unused"
+"""The header that names the fields that were sent and changed nothing."""
+MAX_FIELDS, FIELD_BYTES = 64, 1 << 16
+_ABSENT = ("", "null")
+"""What clients write into forms for what they do not set."""
+_FIELD_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
+
+
+class FormRequest(Request):
+    """A request whose form holds one file at most, and no field that says nothing."""
+
+    async def form(self, **_: Any) -> FormData:  # type: ignore[override]
+        """The form, read once.
+
+        Raises:
+            HTTPException: 400, it is none, or larger than forms are here.
+            Problem: 400, text that is no Unicode.
+        """
+        form = await super().form(max_files=1, max_fields=MAX_FIELDS, max_part_size=FIELD_BYTES)
+        for name, value in form.multi_items():
+            if isinstance(value, str):
+                try:
+                    check_letters(name + value)
+                except ValueError as error:
+                    raise Problem(400, f"A field of the form: {error}.", code="invalid_text") from None
+        return FormData([(n, v) for n, v in form.multi_items() if v not in _ABSENT])
+
+
+class NamingRoute(APIRoute):
+    """A route whose answers name, in a header, the fields that were sent and changed nothing."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's handler, with that header."""
+        handle = super().get_route_handler()
+        fields = getattr(self.body_field and self.body_field.field_info.annotation, "model_fields", {})
+        known = {field.alias or name for name, field in fields.items()}
+
+        async def naming(request: Request) -> Response:
+            request = FormRequest(request.scope, request.receive)
+            response = await handle(request)
+            unused = set(getattr(request.state, "unused", ()))
+            if request.headers.get("content-type", "").startswith("multipart/form-data"):
+                unused |= set(await request.form()) - known
+            if named := sorted(name for name in unused if _FIELD_NAME.fullmatch(name)):
+                response.headers[UNUSED] = ", ".join(named)
+            return response
+
+        return naming
+
+
+@dataclass(frozen=True)
+class WrittenForm:
+    """How a text that is heard is to be written."""
+
+    request: Request
+    model: Annotated[str, Form()]
+    response_format: Annotated[TextFormat, Form()] = "json"
+    temperature: Annotated[float, Form(ge=0, le=2, allow_inf_nan=False)] = 0.0
+    stream: Annotated[bool, Form()] = False
+    prompt: Annotated[str | None, Form(description="Taken and not used.")] = None
+    times: Annotated[list[str] | None, Form(alias="timestamp_granularities[]")] = None
+    times_too: Annotated[list[str] | None, Form(alias="timestamp_granularities")] = None
+    include: Annotated[list[str] | None, Form(alias="include[]")] = None
+
+    def __post_init__(self) -> None:
+        if self.prompt:
+            self.request.state.unused = {"prompt"}
+        if self.include:
+            raise Problem(
+                400,
+                f"include[]: {', '.join(self.include)[:80]} is not given here. Leave it out.",
+                code="not_supported",
+                param="include[]",
+            )
+        if times := [*(self.times or ()), *(self.times_too or ())]:
+            self._check_times(times)
+
+    def _check_times(self, times: list[str]) -> None:
+        problem = None
+        if not set(times) <= {"word", "segment"}:
+            problem = f"{', '.join(times)[:80]!r}; needed: segment"
+        elif "word" in times:
+            problem = "this model gives no times of words, only of segments. Ask for segment, or leave it out"
+        elif self.response_format != "verbose_json":
+            problem = "times come with response_format=verbose_json only. Ask for it, or leave the times out"
+        if problem:
+            raise Problem(
+                400,
+                f"timestamp_granularities: {problem}.",
+                code="not_supported",
+                param="timestamp_granularities",
+            )
+
+
+@dataclass(frozen=True)
+class SoundForm:
+    """How speech is to be made and sent, where a recording is sent along."""
+
+    response_format: Annotated[SoundFormat | None, Form(description="Default: by route.")] = None
+    stream_format: Annotated[Literal["audio", "sse"], Form()] = "audio"
+    max_s: Annotated[float | None, Form(gt=0, allow_inf_nan=False)] = None
+    temperature: Annotated[float | None, Form(ge=0, le=2, allow_inf_nan=False)] = None
+    top_p: Annotated[float | None, Form(gt=0, le=1, allow_inf_nan=False)] = None
+    seed: Annotated[int, Form(ge=0, lt=2**62)] = 0
+    codes: Annotated[bool, Form()] = False
+
+    def sampling(self, default: Sampling) -> Sampling:
+        """How codes are chosen: as asked, else as by default."""
+        return Sampling(
+            temperature=default.temperature if self.temperature is None else self.temperature,
+            top_p=default.top_p if self.top_p is None else self.top_p,
+        )

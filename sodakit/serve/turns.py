@@ -1,0 +1,109 @@
+"""Whose turn it is: places at the model and at the decoder, given out so that nobody's crowd keeps others waiting."""
+
+import asyncio
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+
+from sodakit.serve.problems import Problem, busy
+
+CALLER: ContextVar[str] = ContextVar("CALLER", default="")
+"""Who asks for what: the line that this request stands in. Set by `Guard`."""
+
+
+class Turns:
+    """Places that are taken in turn. Each caller has a line of its own, and the lines are served one after another.
+
+    One line never holds the last place, so that a caller without one is served at once. Where too many wait, the
+    longest line loses its last. All of it happens in the event loop.
+    """
+
+    def __init__(self, places: int, most_waiting: int, timeout_s: float) -> None:
+        self.places, self.most_waiting, self.timeout_s = places, most_waiting, timeout_s
+        self._held: Counter[str] = Counter()
+        self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+
+    @property
+    def num_held(self) -> int:
+        """Places taken."""
+        return self._held.total()
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests in all lines."""
+        return sum(map(len, self._lines.values()))
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncGenerator[Callable[[], None]]:
+        """A place until the block ends, or the function that it gives is called.
+
+        Raises:
+            Problem: 429, too many wait already; 503, no place became free in time.
+        """
+        line = CALLER.get()
+        await self._wait(line)
+        held = True
+
+        def leave() -> None:
+            nonlocal held
+            if held:
+                held = False
+                self._leave(line)
+
+        try:
+            yield leave
+        finally:
+            leave()
+
+    async def _wait(self, line: str) -> None:
+        if line not in self._lines and self._is_free(line):
+            self._held[line] += 1
+            return
+        self._make_room(line)
+        place = asyncio.get_running_loop().create_future()
+        self._lines.setdefault(line, deque()).append(place)
+        try:
+            await asyncio.wait_for(asyncio.shield(place), self.timeout_s)
+        except BaseException as error:
+            self._forget(line, place)
+            if isinstance(error, TimeoutError):
+                raise Problem(
+                    503, f"No place within {self.timeout_s:g} s; the server is too busy. Try again later."
+                ) from None
+            raise
+
+    def _is_free(self, line: str) -> bool:
+        return self.num_held < self.places and self._held[line] < max(1, self.places - 1)
+
+    def _make_room(self, line: str) -> None:
+        if self.num_waiting < self.most_waiting:
+            return
+        longest = max(self._lines, key=lambda name: len(self._lines[name]), default=line)
+        if len(self._lines.get(longest, ())) <= len(self._lines.get(line, ())) + 1:
+            raise busy(self.num_waiting)
+        last = self._lines[longest].pop()
+        last.set_exception(busy(self.num_waiting + 1))
+
+    def _forget(self, line: str, place: "asyncio.Future[None]") -> None:
+        """Give up waiting: leave the line, or the place that came at the same moment."""
+        if place.done():
+            if not place.cancelled() and place.exception() is None:
+                self._leave(line)
+            return
+        place.cancel()
+        self._lines[line].remove(place)
+        if not self._lines[line]:
+            del self._lines[line]
+
+    def _leave(self, line: str) -> None:
+        self._held[line] -= 1
+        if not self._held[line]:
+            del self._held[line]
+        while ready := next((name for name in self._lines if self._is_free(name)), None):
+            self._held[ready] += 1
+            self._lines[ready].popleft().set_result(None)
+            if self._lines[ready]:
+                self._lines.move_to_end(ready)
+            else:
+                del self._lines[ready]
