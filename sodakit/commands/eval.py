@@ -202,7 +202,7 @@ class Build:
         if not self.recordings:
             raise ConfigError("Nothing to build from. Name --recordings FOLDER, or --texts FOLDER.")
         found = [
-            usable([item for folder in folders for item in open_folder(folder)])
+            usable([item for folder in folders for item in open_folder(folder, keep_untranscribed=True)])
             for folders in (self.recordings, self.noises, self.rooms)
         ]
         sources = Sources(*found)

@@ -12,7 +12,7 @@ from sodakit.commands.options import read_options
 from sodakit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from sodakit.codec.contract import CodecSpec
     from sodakit.prepare.listening import Transcriber
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 class Options:
     """Recordings to a store of codes and text.
 
-    Folders may hold manifest.jsonl, metadata.csv (LJSpeech), wav.scp (Kaldi), LibriSpeech or MLS as unpacked, manifests
-    of lhotse, .tar (WebDataset, Emilia), .parquet (Hugging Face hub, the authors' documents), sound files with .txt beside
-    them, or text alone. Killed at any moment, the same command makes only what is missing.
+    Folders may hold manifest.jsonl, wav.scp (Kaldi), LibriSpeech or MLS as unpacked, manifests of lhotse; sound files
+    with .txt, .lab, .srt, .vtt, .TextGrid or .json beside them, lists of them (.csv, .tsv, .list, .jsonl, .json: LJSpeech,
+    Common Voice, NeMo, Hugging Face), .tar (WebDataset, Emilia), .parquet (Hugging Face hub, the authors' documents); or
+    text alone. Killed at any moment, the same command makes only what is missing.
 
     Example: sodakit prepare recordings/ --out stores/mine --codec mini --workers 2
 
@@ -34,11 +35,14 @@ class Options:
     """
 
     folders: tyro.conf.Positional[tuple[Path, ...]]
-    """Where the recordings are: folders, or single .jsonl, .tar and .parquet files."""
+    """Where the recordings are: folders, or single .jsonl, .json, .csv, .tsv, .list, .tar and .parquet files."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """The store's folder."""
     recipe: str | None = None
     """Read the folders as this public corpus, by lhotse's recipe: librispeech, mls, commonvoice, vctk, …"""
+    keep_untranscribed: bool = False
+    """Keep sounds without a transcript although others of their folder have one, or files lie there that may hold
+    them and were not read. --segment and --transcribe keep them too."""
     segment: bool = False
     """Cut whole recordings without a transcript at pauses (extra `asr`). The cuts are in OUT/listened/, to be
     mended by hand where needed."""
@@ -128,7 +132,7 @@ def main(argv: list[str]) -> None:
 
     codec = load_codec(options.codec, num_codebooks=options.num_codebooks, device=options.device)
     tokenizer = TextTokenizer.load(options.tokenizer) if options.tokenizer else None
-    items = list(chain.from_iterable(open_corpus(folder, options, codec.spec) for folder in options.folders))
+    items = list(chain.from_iterable(read_folder(folder, options, codec.spec) for folder in options.folders))
     chosen = prepare_options(options)
     if options.dry_run:
         items, sentences = foresee(
@@ -188,14 +192,15 @@ def open_transcriber(name: str) -> "Transcriber":
     return Transcriber(judge.name, judge.fingerprint, getattr(judge, "write", judge.transcribe))
 
 
-def open_corpus(folder: Path, options: Options, codec: "CodecSpec") -> "Iterator[Item]":
+def read_folder(folder: Path, options: Options, codec: "CodecSpec") -> "Iterable[Item]":
     """The items of one folder, by the recipe that is asked for or by what lies in it."""
     from sodakit.prepare.sources.detect import open_folder
     from sodakit.prepare.sources.lhotse_sets import read_recipe
 
     if options.recipe is not None:
         return read_recipe(options.recipe, folder, options.recipe)
-    return open_folder(folder, codec=codec)
+    keep = options.keep_untranscribed or options.segment or options.transcribe is not None
+    return open_folder(folder, codec=codec, keep_untranscribed=keep)
 
 
 def split_values(words: tuple[str, ...]) -> dict[str, str]:

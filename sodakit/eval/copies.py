@@ -63,7 +63,11 @@ def folder_set(folder: Path, clips: int, judge: Judge | None, teach: bool = Fals
     Raises:
         ConfigError: the folder holds no readable recording.
     """
-    items = [item for item in open_folder(folder) if item.problem is None and not item.is_text]
+    items = [
+        item
+        for item in open_folder(folder, keep_untranscribed=True)
+        if item.problem is None and not item.is_text
+    ]
     chosen = items[:: max(1, len(items) // clips)][:clips]
     recordings = tuple(_readable(chosen))
     if not recordings:

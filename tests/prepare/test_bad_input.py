@@ -149,6 +149,7 @@ def test_a_hostile_tar_gives_its_good_members_and_a_reason_for_each_other(tmp_pa
         add_member(tar, "large.json", b" " * ((1 << 20) + 1))
         add_member(tar, "list.json", b"[1]")
         add_member(tar, "hollow.mp3", b"")
+        add_member(tar, "hollow.txt", b"no sound")
         add_member(tar, "notes.md", b"ignored")
         add_member(tar, "EN_B00000_S00001_W000000.flac", sound_bytes(0.3, "FLAC"))
         add_member(tar, "EN_B00000_S00001_W000000.json", b'{"text": "first"}')

@@ -35,6 +35,7 @@ def test_a_folder_becomes_a_store(corpus, tmp_path):
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(corpus, tmp_path, capsys):
     (corpus / "broken.wav").write_bytes(b"no sound")
+    (corpus / "broken.txt").write_text("not to be heard")
     main(words(corpus, tmp_path / "out", "--dry-run"))
     printed = capsys.readouterr().out
     assert "train" in printed and "audio tokens" in printed

@@ -100,7 +100,7 @@ def test_ljspeech_takes_the_normalised_text_and_chapters_as_recordings(tmp_path)
         "en",
     )
     assert (mine.recording, mine.text, mine.speaker) == ("src/mine", "hello", "bob")
-    assert mine.audio.is_file() and "needed: id|text" in broken.problem
+    assert mine.audio.is_file() and "1 columns; needed: audio" in broken.problem
 
 
 def test_kaldi_joins_its_tables_and_runs_no_commands(tmp_path):
@@ -201,14 +201,17 @@ def test_mls_is_read_from_its_root_or_a_split(tmp_path, suffix):
     assert {item.id for item in open_folder(split, "mls")} >= {first.id, lost.id, last.id}
 
 
-def test_pairs_are_found_at_any_depth_and_sound_alone_is_kept(tmp_path):
+def test_transcripts_are_found_at_any_depth_and_sound_without_is_kept_where_that_is_asked(tmp_path):
     sound(tmp_path / "x/b.wav")
     sound(tmp_path / "a.flac")
     (tmp_path / "x/b.txt").write_text("ça va\n", encoding="utf-8")
     (tmp_path / "c.mp3").write_bytes(b"x")
     (tmp_path / "c.txt").write_bytes(b"\xff\xfe\xff")
     (tmp_path / "d.webm").write_bytes(b"x")
-    items = list(open_folder(tmp_path, "p"))
+    left_out = [i for i in open_folder(tmp_path, "p") if i.reason == "no transcript"]
+    assert [i.id for i in left_out] == ["p/a.flac", "p/d.webm"]
+    assert all("others of this corpus have one" in i.problem for i in left_out)
+    items = list(open_folder(tmp_path, "p", keep_untranscribed=True))
     assert [(i.id, i.text) for i in items if i.problem is None] == [
         ("p/a.flac", None),
         ("p/d.webm", None),

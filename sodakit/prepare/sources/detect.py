@@ -7,100 +7,153 @@ from sodakit.codec.contract import CodecSpec
 from sodakit.errors import ConfigError
 from sodakit.log import say
 from sodakit.prepare.recording import Item
-from sodakit.prepare.sources.kaldi import read_kaldi
+from sodakit.prepare.sources.corpus import Corpus
+from sodakit.prepare.sources.kaldi import kaldi_files, read_kaldi
 from sodakit.prepare.sources.lhotse_sets import is_lhotse, lhotse_files, read_lhotse, read_lhotse_folder
 from sodakit.prepare.sources.librispeech import read_librispeech, transcript_lists
-from sodakit.prepare.sources.ljspeech import read_ljspeech
+from sodakit.prepare.sources.lists import LIST_SUFFIXES, NoList
+from sodakit.prepare.sources.loose import loose_files, read_list, read_loose
 from sodakit.prepare.sources.manifest import read_manifest
-from sodakit.prepare.sources.mls import read_mls, split_folders
-from sodakit.prepare.sources.pairs import audio_files, read_pairs
-from sodakit.prepare.sources.rows import COMPRESSED, named
-from sodakit.prepare.sources.tables import read_sound_table, read_text_table, sound_column, table_schema
-from sodakit.prepare.sources.texts import read_row_files, read_text_files, text_files
-from sodakit.prepare.sources.translations import MANIFEST, covost_files, read_cvss, read_pair_manifest
+from sodakit.prepare.sources.mls import mls_files, read_mls
+from sodakit.prepare.sources.parquet import read_tables
+from sodakit.prepare.sources.rows import ends_with, has_rows
+from sodakit.prepare.sources.texts import read_row_files, read_text_files, row_files, text_files
+from sodakit.prepare.sources.translations import MANIFEST, cvss_files, read_cvss, read_pair_manifest
+from sodakit.prepare.sources.untranscribed import leave_out_untranscribed
 from sodakit.prepare.sources.webdataset import read_webdataset
-from sodakit.prepare.sources.written import is_written, read_written
 
-Reader = Callable[[Path, str, CodecSpec | None], Iterator[Item]]
+Files = Callable[[Corpus], list[Path]]
+Reader = Callable[[Corpus], Iterator[Item]]
 
 
 def open_folder(
-    folder: Path | str, source: str | None = None, codec: CodecSpec | None = None
+    folder: Path | str,
+    source: str | None = None,
+    codec: CodecSpec | None = None,
+    *,
+    keep_untranscribed: bool = False,
 ) -> Iterator[Item]:
-    """The items of a folder or file in any known layout; says which.
+    """The items of a folder or file in any known layout; says which, and what became of its files.
 
     Args:
-        folder: the corpus; or one `.jsonl`, `.tar` or `.parquet` file of it.
+        folder: the corpus; or one list, `.jsonl`, `.tar` or `.parquet` file of it.
         source: name of the corpus; default: the folder's.
         codec: whose codes are in it, where it holds codes instead of sound.
+        keep_untranscribed: keep sounds without a transcript although files lie beside them in which some may stand.
+            Without it such a sound is an item with a problem.
     Raises:
         ConfigError: no such folder, or nothing in it that is known.
     """
+    return iter(read_corpus(open_corpus(folder, source, codec), keep_untranscribed))
+
+
+def open_corpus(folder: Path | str, source: str | None = None, codec: CodecSpec | None = None) -> Corpus:
+    """A folder or file to be read.
+
+    Raises:
+        ConfigError: there is none.
+    """
     folder = Path(folder)
     if folder.is_file():
-        return _open_file(folder, source or folder.resolve().parent.name, codec)
+        return Corpus(folder.parent, source or folder.resolve().parent.name, codec, only=folder)
     if not folder.is_dir():
         raise ConfigError(f"{folder} is no folder; needed: one with recordings. Check the path.")
-    for name, is_there, read in LAYOUTS:
-        if is_there(folder):
-            say(f"{folder}: {name}")
-            return read(folder, source or folder.resolve().name, codec)
+    return Corpus(folder, source or folder.resolve().name, codec)
+
+
+def read_corpus(corpus: Corpus, keep_untranscribed: bool = False) -> list[Item]:
+    """Its items, as `open_folder` gives them; `corpus.account` then says what became of its files.
+
+    Raises:
+        ConfigError: nothing in it is known.
+    """
+    name, read = ("", _read_file) if corpus.only else _layout(corpus)
+    if name:
+        say(f"{corpus.folder}: {name}")
+    items = list(read(corpus))
+    if not items and not corpus.only:
+        raise _unknown(corpus)
+    lists_alone = corpus.only is not None or name in LISTS_ALONE
+    items = list(leave_out_untranscribed(items, corpus, keep_untranscribed, lists_alone))
+    for sentence in corpus.account(items):
+        say(sentence)
+    return items
+
+
+def _layout(corpus: Corpus) -> tuple[str, Reader]:
+    for name, files, read in LAYOUTS:
+        there = files(corpus)
+        if there:
+            if read is not read_loose:
+                corpus.use(there)
+            return name, read
+    raise _unknown(corpus)
+
+
+def _unknown(corpus: Corpus) -> ConfigError:
     known = "; ".join(name for name, _, _ in LAYOUTS)
-    raise ConfigError(f"{folder} has no known layout; needed one of: {known}. Write a manifest.jsonl for it.")
+    unread = corpus.unread()
+    there = f" Not read: {corpus.describe(unread)}." if unread else ""
+    return ConfigError(
+        f"{corpus.folder} has no known layout; needed one of: {known}.{there} Write a manifest.jsonl for it."
+    )
 
 
-def _open_file(path: Path, source: str, codec: CodecSpec | None) -> Iterator[Item]:
-    if path.name.endswith(tuple(f".jsonl{packed}" for packed in COMPRESSED)):
-        return read_lhotse(path, source) if is_lhotse(path) else read_manifest(path, source)
-    if path.suffix == ".tar":
-        return read_webdataset(path, source)
-    if path.suffix == ".parquet":
-        return _tables([path], source, codec)
-    raise ConfigError(f"{path} is no known kind of file; needed: .jsonl, .tar, .parquet, or a folder.")
-
-
-def _read_tars(folder: Path, source: str, codec: CodecSpec | None) -> Iterator[Item]:
-    for path in sorted(folder.rglob("*.tar")):
-        yield from read_webdataset(path, source)
-
-
-def _tables(paths: list[Path], source: str, codec: CodecSpec | None) -> Iterator[Item]:
-    met: dict[str, str] = {}
-    for path in paths:
-        schema = table_schema(path)
-        if sound_column(schema) is not None:
-            yield from read_sound_table(path, source)
-        elif is_written(path):
-            yield from read_written(path, source, codec, met)
-        else:
-            yield from read_text_table(path, source)
+def _read_file(corpus: Corpus) -> Iterator[Item]:
+    path = corpus.only
+    assert path is not None
+    corpus.use([path])
+    if ends_with(path, ".jsonl", ".json"):
+        return (
+            read_lhotse(path, corpus.source)
+            if is_lhotse(path)
+            else read_manifest(path, corpus.source, corpus)
+        )
+    if path.suffix.lower() == ".tar":
+        return read_webdataset(path, corpus.source, corpus)
+    if path.suffix.lower() == ".parquet":
+        return read_tables([path], corpus, sounds=False)
+    if path.suffix.lower() in LIST_SUFFIXES:
+        try:
+            return iter(read_list(path, corpus))
+        except NoList as why:
+            raise ConfigError(f"{path} cannot be read as a list of sounds: {why}.") from why
+    raise ConfigError(
+        f"{path} is no known kind of file; needed: .jsonl, .json, .csv, .tsv, .list, .tar, .parquet, or a folder."
+    )
 
 
 def _plain(read: Callable[[Path, str], Iterator[Item]]) -> Reader:
-    return lambda folder, source, codec: read(folder, source)
+    return lambda corpus: read(corpus.folder, corpus.source)
 
 
-LAYOUTS: tuple[tuple[str, Callable[[Path], object], Reader], ...] = (
+def _one(name: str) -> Files:
+    return lambda corpus: [corpus.folder / name] if has_rows(corpus.folder / name) else []
+
+
+MANIFEST_NAME = "manifest.jsonl"
+LAYOUTS: tuple[tuple[str, Files, Reader], ...] = (
+    (MANIFEST_NAME, _one(MANIFEST_NAME), lambda c: read_manifest(c.folder / MANIFEST_NAME, c.source, c)),
+    (MANIFEST, _one(MANIFEST), _plain(read_pair_manifest)),
+    ("CVSS with CoVoST 2", lambda c: cvss_files(c.folder), _plain(read_cvss)),
+    ("wav.scp (Kaldi)", lambda c: kaldi_files(c.folder), _plain(read_kaldi)),
+    ("cuts or recordings of lhotse", lambda c: lhotse_files(c.folder), _plain(read_lhotse_folder)),
     (
-        "manifest.jsonl",
-        lambda f: (f / "manifest.jsonl").is_file(),
-        lambda f, source, codec: read_manifest(f / "manifest.jsonl", source),
+        ".trans.txt beside sound files (LibriSpeech)",
+        lambda c: transcript_lists(c.folder),
+        _plain(read_librispeech),
     ),
-    ("translations.jsonl", lambda f: (f / MANIFEST).is_file(), _plain(read_pair_manifest)),
-    ("CVSS with CoVoST 2", covost_files, _plain(read_cvss)),
-    ("metadata.csv (LJSpeech)", lambda f: (f / "metadata.csv").is_file(), _plain(read_ljspeech)),
-    ("wav.scp (Kaldi)", lambda f: (f / "wav.scp").is_file(), _plain(read_kaldi)),
-    ("cuts or recordings of lhotse", lhotse_files, _plain(read_lhotse_folder)),
-    (".trans.txt beside sound files (LibriSpeech)", transcript_lists, _plain(read_librispeech)),
-    ("transcripts.txt and audio/ (MLS)", split_folders, _plain(read_mls)),
-    (".tar (WebDataset, Emilia)", lambda f: any(f.rglob("*.tar")), _read_tars),
+    ("transcripts.txt and audio/ (MLS)", lambda c: mls_files(c.folder), _plain(read_mls)),
     (
-        ".parquet (Hugging Face hub)",
-        lambda f: any(f.rglob("*.parquet")),
-        lambda f, source, codec: _tables(sorted(f.rglob("*.parquet")), source, codec),
+        "sound files with transcripts beside them, lists of them (.csv, .tsv, .list, .jsonl, .json), .tar (WebDataset, "
+        "Emilia), .parquet (Hugging Face hub)",
+        loose_files,
+        read_loose,
     ),
-    ("sound files with .txt beside them", audio_files, _plain(read_pairs)),
-    (".jsonl rows of text", lambda f: named(f, ".jsonl"), _plain(read_row_files)),
-    ("text files", text_files, _plain(read_text_files)),
+    (".jsonl rows of text", lambda c: row_files(c.folder), _plain(read_row_files)),
+    ("text files", lambda c: text_files(c.folder), _plain(read_text_files)),
 )
-"""Name, how to tell, how to read; the first that is there counts."""
+"""Name, the files that tell and are read, how to read; the first that is there counts."""
+
+LISTS_ALONE = (MANIFEST_NAME, MANIFEST, "wav.scp (Kaldi)", "cuts or recordings of lhotse")
+"""Layouts whose lists say what the corpus is: sounds without a transcript are meant so."""

@@ -4,7 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sodakit.prepare.recording import Item
-from sodakit.prepare.sources.rows import bad_row, read_lines
+from sodakit.prepare.sources.rows import bad_row, has_rows, read_lines
+
+
+def kaldi_files(folder: Path) -> list[Path]:
+    """Its tables; [] where `wav.scp` is not there or empty."""
+    names = ("wav.scp", "segments", "text", "utt2spk", "utt2lang")
+    return (
+        [folder / name for name in names if (folder / name).is_file()] if has_rows(folder / "wav.scp") else []
+    )
 
 
 def read_kaldi(folder: Path | str, source: str) -> Iterator[Item]:

@@ -22,7 +22,7 @@ from sodakit.errors import AudioError, ConfigError, MissingExtra
 from sodakit.files import digest
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.names import named_split
-from sodakit.prepare.sources.rows import bad_row, named, read_lines
+from sodakit.prepare.sources.rows import bad_row, named, parse_object, read_lines
 
 if TYPE_CHECKING:
     from lhotse import Recording, SupervisionSegment
@@ -80,10 +80,10 @@ def is_lhotse(path: Path) -> bool:
     """Whether the first line of a file is a recording or cut of lhotse's."""
     _, line = next(read_lines(path), (0, None))
     try:
-        row = json.loads(line or "null")
-    except json.JSONDecodeError:
+        row = parse_object(line)
+    except ValueError:
         return False
-    return isinstance(row, dict) and ("sources" in row or str(row.get("type")).endswith("Cut"))
+    return "sources" in row or str(row.get("type")).endswith("Cut")
 
 
 def read_lhotse(path: Path, source: str) -> Iterator[Item]:

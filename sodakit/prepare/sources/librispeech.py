@@ -10,8 +10,8 @@ from pathlib import Path
 
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.names import split_of
-from sodakit.prepare.sources.pairs import sounds_by_name, unlisted
-from sodakit.prepare.sources.rows import bad_row, read_lines
+from sodakit.prepare.sources.rows import bad_row, has_rows, read_lines
+from sodakit.prepare.sources.sounds import sounds_by_name, unlisted
 
 ENDING = ".trans.txt"
 NAME = re.compile(r"(?P<speaker>\d+)-\d+-\d+")
@@ -20,7 +20,8 @@ NAME = re.compile(r"(?P<speaker>\d+)-\d+-\d+")
 
 def transcript_lists(folder: Path) -> list[Path]:
     """The lists of transcripts below a folder, which may be the corpus, a part of it, a speaker's folder or a chapter's."""
-    return sorted(path for path in folder.rglob(f"*{ENDING}") if not path.name.startswith("."))
+    found = (path for path in folder.rglob(f"*{ENDING}") if not path.name.startswith("."))
+    return sorted(path for path in found if has_rows(path))
 
 
 def read_librispeech(folder: Path | str, source: str) -> Iterator[Item]:

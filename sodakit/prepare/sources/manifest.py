@@ -1,113 +1,77 @@
-"""A folder with `manifest.jsonl`: one JSON object a line, one utterance each.
+"""JSON Lines, one utterance each: `manifest.jsonl`, Hugging Face's `metadata.jsonl`, NeMo's `train_manifest.json`.
 
 {"audio": "audio/a.wav", "text": "hello", "speaker": "p1", "language": "en"}
 {"audio_filepath": "b.flac", "offset": 1.5, "duration": 2.0, "text": "a part of a file"}
 {"text": "a document without sound"}
 {"file": "books/c.txt.gz"}
+
+What the fields may be called stands in `columns.py`. A file with one list of such objects is read too.
 """
 
-import json
-import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from sodakit.prepare.recording import Item
-from sodakit.prepare.sources.rows import bad_row, read_document, read_lines, seconds
+from sodakit.prepare.sources.columns import fields_of
+from sodakit.prepare.sources.corpus import Corpus
+from sodakit.prepare.sources.listed import listed_items
+from sodakit.prepare.sources.rows import has_rows, parse_json, parse_object, read_document, read_lines
 
-ALIASES = {
-    "audio": ("audio", "audio_filepath", "wav", "path", "file_name"),
-    "text": ("text", "sentence", "transcript", "transcription"),
-    "id": ("id", "utt_id", "utterance_id"),
-    "recording": ("recording", "recording_id", "session"),
-    "speaker": ("speaker", "speaker_id", "client_id"),
-    "language": ("language", "lang", "locale"),
-    "licence": ("licence", "license"),
-    "start_s": ("start_s", "start", "offset"),
-    "end_s": ("end_s", "end"),
-}
-"""What each field may be called; the first that is there and not null counts."""
-
-TEXT_FILE = re.compile(r".+\.txt(\.gz|\.zstd?)?")
-"""A `file` of a manifest that holds a text."""
+LOOK_ROWS = 5
+"""Rows that are looked at to learn what a file holds."""
 
 
-def read_manifest(path: Path | str, source: str) -> Iterator[Item]:
+def read_manifest(path: Path | str, source: str, corpus: Corpus | None = None) -> Iterator[Item]:
     """The items of a manifest. A line that cannot be read gives an item with a `problem`.
 
     Args:
         path: the manifest; sound files are looked for beside it.
         source: name of the corpus, the first part of every id.
+        corpus: what it belongs to; default: it stands alone.
     """
     path = Path(path)
+    yield from listed_items(path, json_rows(path), corpus or Corpus(path.parent, source, only=path))
+
+
+def json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
+    """Line number and object of each line, or what is wrong with it; or number and object of each entry of one list."""
+    if _is_array(path):
+        yield from _array_rows(path)
+        return
     for number, line in read_lines(path):
         try:
-            yield _item(path, number, _object(line), source)
+            yield number, parse_object(line)
         except ValueError as error:
-            yield bad_row(path, number, source, str(error))
+            yield number, str(error)
 
 
-def _object(line: str | None) -> dict[str, Any]:
-    if line is None:
-        raise ValueError("not UTF-8")
+def lists_sounds(path: Path, corpus: Corpus) -> bool:
+    """Whether one of its first rows names a sound."""
+    for _, row in islice(json_rows(path), LOOK_ROWS) if has_rows(path) else ():
+        fields = {} if isinstance(row, str) else fields_of(row)
+        audio = fields.get("audio")
+        if audio and not str(audio).lower().endswith((".txt", ".txt.gz", ".txt.zst")):
+            return True
+        if "text" in fields and corpus.find_sound(str(fields.get("id") or ""), path.parent):
+            return True
+    return False
+
+
+def _is_array(path: Path) -> bool:
+    _, first = next(read_lines(path), (0, None))
+    return path.suffix.lower() == ".json" and (first or "").lstrip().startswith("[")
+
+
+def _array_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
+    text, problem = read_document(path)
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error.msg}, column {error.colno})") from error
-    if not isinstance(row, dict):
-        raise ValueError(f"a JSON {type(row).__name__}; needed: an object")
-    return row
-
-
-def _item(path: Path, number: int, row: Mapping[str, Any], source: str) -> Item:
-    audio, text = find_field(row, "audio"), find_field(row, "text")
-    if audio is None and text is None and TEXT_FILE.fullmatch(str(row.get("file"))):
-        return _text_file(path, row, source)
-    for name, value in (("audio", audio), ("text", text)):
-        if value is not None and not isinstance(value, str):
-            raise ValueError(f"{name} is {value!r}; needed: a string")
-    if not audio and (text is None or any(name in row for name in ALIASES["audio"])):
-        raise ValueError(f"no sound file among {', '.join(row)}; needed: 'audio', or 'text' alone")
-    start_s, end_s = _times(row)
-    name = audio if audio is not None else f"{path.name}:{number}"
-    cut = "" if start_s is None else f":{start_s:.3f}-{'' if end_s is None else format(end_s, '.3f')}"
-    return Item(
-        id=f"{source}/{find_field(row, 'id') or name + cut}",
-        recording=f"{source}/{find_field(row, 'recording') or name}",
-        audio=None if audio is None else path.parent / audio,
-        start_s=start_s,
-        end_s=end_s,
-        text=text,
-        speaker=str(find_field(row, "speaker") or ""),
-        language=str(find_field(row, "language") or ""),
-        source=source,
-        licence=str(find_field(row, "licence") or ""),
-        fields=row,
-    )
-
-
-def _text_file(path: Path, row: Mapping[str, Any], source: str) -> Item:
-    text, problem = read_document(path.parent / row["file"])
-    return Item(
-        id=f"{source}/{row['file']}",
-        text=text,
-        problem=problem,
-        language=str(find_field(row, "language") or ""),
-        source=source,
-        licence=str(find_field(row, "licence") or ""),
-        fields=row,
-    )
-
-
-def _times(row: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    start_s, end_s = seconds(find_field(row, "start_s")), seconds(find_field(row, "end_s"))
-    if start_s is not None and end_s is None:
-        # `duration` alone is the length of the file; with a start it is that of the part.
-        duration_s = seconds(row.get("duration_s", row.get("duration")))
-        end_s = None if duration_s is None else start_s + duration_s
-    return start_s, end_s
-
-
-def find_field(row: Mapping[str, Any], field: str) -> Any:
-    """The value of a field under any of its names in `ALIASES`; None where it has none."""
-    return next((row[name] for name in ALIASES[field] if row.get(name) is not None), None)
+        rows = parse_json(text) if text is not None else problem
+    except ValueError as error:
+        rows = str(error)
+    if not isinstance(rows, list):
+        yield 1, str(rows)
+        return
+    for number, row in enumerate(rows, start=1):
+        yield number, row if isinstance(row, dict) else f"a JSON {type(row).__name__}; needed: an object"

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sodakit.prepare.recording import Item
+from sodakit.prepare.sources.columns import seconds
 from sodakit.prepare.sources.names import split_of
-from sodakit.prepare.sources.pairs import sounds_by_name, unlisted
-from sodakit.prepare.sources.rows import bad_row, read_lines, seconds
+from sodakit.prepare.sources.rows import bad_row, has_rows, read_lines
+from sodakit.prepare.sources.sounds import sounds_by_name, unlisted
 
 LISTS, SEGMENTS = "transcripts.txt", "segments.txt"
 LANGUAGES = {
@@ -26,7 +27,13 @@ Cut = tuple[str, float | None]
 
 def split_folders(folder: Path) -> list[Path]:
     """The folders with `transcripts.txt` and `audio/`: the folder itself, or those below it."""
-    return sorted(p.parent for p in folder.rglob(LISTS) if (p.parent / "audio").is_dir())
+    return sorted(p.parent for p in folder.rglob(LISTS) if (p.parent / "audio").is_dir() and has_rows(p))
+
+
+def mls_files(folder: Path) -> list[Path]:
+    """The lists of its splits."""
+    files = [split / name for split in split_folders(folder) for name in (LISTS, SEGMENTS)]
+    return [path for path in files if path.is_file()]
 
 
 def read_mls(folder: Path | str, source: str) -> Iterator[Item]:

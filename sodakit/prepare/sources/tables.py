@@ -18,12 +18,14 @@ from sodakit.errors import AudioError, ConfigError
 from sodakit.files import digest
 from sodakit.prepare.held import HeldFile
 from sodakit.prepare.recording import Item
-from sodakit.prepare.sources.manifest import find_field
+from sodakit.prepare.sources.columns import field_of, fields_of, find_field, seconds
 from sodakit.prepare.sources.names import recording_of, split_of
-from sodakit.prepare.sources.rows import seconds
 
 MAX_GROUP_BYTES = 1 << 30
 """Cells are read a row group at a time, so one must fit in memory. The hub's hold about 100 rows."""
+
+BYTES = frozenset({"bytes", "audio_bytes", "wav_bytes", "content", "data"})
+"""What columns of plain bytes may be called too."""
 
 NAME_COLUMNS = ("utt_id", "utterance_id", "id", "key", "__key__")
 """What a row is called; `utt_id` first, because the `id` of YODAS is a row number."""
@@ -46,9 +48,10 @@ class ParquetCell(HeldFile):
 
     def open(self) -> BinaryIO:
         cell = cells(self.path, self.column, self.group)[self.row].as_py()
-        if not cell or not cell.get("bytes"):
+        content = cell.get("bytes") if isinstance(cell, dict) else cell
+        if not content:
             raise AudioError(f"{self.name} has 0 bytes, only a path. Fetch the files and write a manifest.")
-        return io.BytesIO(cell["bytes"])
+        return io.BytesIO(content)
 
     def fingerprint(self) -> str:
         return digest(self.path.name, str(self.path.stat().st_size), str(self.group), str(self.row))
@@ -113,7 +116,8 @@ def table_rows(
         ConfigError: the table is damaged.
     """
     columns = [name for name in file.schema_arrow.names if name != without]
-    if without and "path" in [field.name for field in file.schema_arrow.field(without).type]:
+    kind = file.schema_arrow.field(without).type if without else None
+    if kind is not None and pa.types.is_struct(kind) and "path" in [field.name for field in kind]:
         columns.append(f"{without}.path")
     try:
         for group in range(file.metadata.num_row_groups):
@@ -122,7 +126,7 @@ def table_rows(
                 for row in batch.to_pylist():
                     yield group, number, row
                     number += 1
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is damaged ({error}). Fetch it again, or move it away.") from error
 
 
@@ -141,22 +145,41 @@ def table_schema(path: Path) -> pa.Schema:
 
 
 def sound_column(schema: pa.Schema) -> str | None:
-    """The first column that holds sound files; None where there is none."""
+    """The first column that holds sound files, as the hub has them or as plain bytes; None where there is none."""
     for field in schema:
         if pa.types.is_struct(field.type) and "bytes" in [child.name for child in field.type]:
             return field.name
+    binary = [field.name for field in schema if _is_binary(field.type)]
+    return next((name for name in binary if field_of(name) == "audio" or name.lower() in BYTES), None) or (
+        binary[0] if len(binary) == 1 else None
+    )
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return any(is_a(kind) for is_a in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view))
+
+
+def samples_column(schema: pa.Schema) -> str | None:
+    """A column with decoded samples, or with bytes that are no known sound's: what nobody may drop for the text beside."""
+    for field in schema:
+        several = pa.types.is_list(field.type) or pa.types.is_large_list(field.type)
+        inside = [child.name for child in field.type] if pa.types.is_struct(field.type) else []
+        if "array" in inside or _is_binary(field.type) or (several and field_of(field.name) == "audio"):
+            return str(field.name)
     return None
 
 
 def _items(path: Path, cell: ParquetCell, row: Mapping[str, Any], source: str) -> Iterator[Item]:
     place = f"{path.name}:{cell.group}:{cell.row}"
-    inside = (row.get(cell.column) or {}).get("path")
+    content = row.get(cell.column)
+    inside = content.get("path") if isinstance(content, Mapping) else None
     name = _name(row) or (PurePosixPath(inside).stem if inside else place)
+    fields = fields_of({column: value for column, value in row.items() if column != cell.column})
     common: dict[str, Any] = {
         "held": cell,
-        "speaker": str(find_field(row, "speaker") or ""),
-        "language": str(find_field(row, "language") or ""),
-        "licence": str(find_field(row, "licence") or ""),
+        "speaker": str(fields.get("speaker") or ""),
+        "language": str(fields.get("language") or ""),
+        "licence": str(fields.get("licence") or ""),
         "source": source,
         "fields": split_of(path.name) | dict(row),
     }
@@ -167,8 +190,8 @@ def _items(path: Path, cell: ParquetCell, row: Mapping[str, Any], source: str) -
                 yield _part(part, video, source, common)
             return
         recording, at_s = recording_of(name)
-        recording = str(find_field(row, "recording") or row.get("video_id") or recording)
-        text = find_field(row, "text")
+        recording = str(fields.get("recording") or recording)
+        text = fields.get("text")
         if text is not None and not isinstance(text, str):
             raise ValueError(f"text is {text!r}; needed: a string")
     except (ValueError, TypeError, KeyError) as error:

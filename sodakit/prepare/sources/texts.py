@@ -1,15 +1,12 @@
 """Text without sound: json lines with a `text` (Nemotron-CC), and plain text files; compressed or not."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from sodakit.prepare.recording import Item
+from sodakit.prepare.sources.corpus import ABOUT
 from sodakit.prepare.sources.manifest import read_manifest
-from sodakit.prepare.sources.rows import named, read_document
-
-ABOUT = re.compile(r"(licen[cs]e|readme|origin|notice|copying|authors|changelog)\b.*", re.IGNORECASE)
-"""Files that tell of a corpus and are none of it."""
+from sodakit.prepare.sources.rows import has_rows, named, read_document
 
 
 def text_files(folder: Path) -> list[Path]:
@@ -25,7 +22,12 @@ def read_text_files(folder: Path, source: str) -> Iterator[Item]:
         yield Item(id=f"{source}/{name}", text=text, problem=problem, source=source)
 
 
+def row_files(folder: Path) -> list[Path]:
+    """The `.jsonl` files below a folder that hold rows."""
+    return [path for path in named(folder, ".jsonl") if has_rows(path)]
+
+
 def read_row_files(folder: Path, source: str) -> Iterator[Item]:
     """The items of all `.jsonl` files below a folder, each read as a manifest."""
-    for path in named(folder, ".jsonl"):
+    for path in row_files(folder):
         yield from read_manifest(path, source)

@@ -4,7 +4,6 @@ Each pair becomes two items of one recording, the source first; `data/pairs.py` 
 """
 
 import csv
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 from sodakit.errors import ConfigError
 from sodakit.prepare.recording import Item
-from sodakit.prepare.sources.rows import bad_row, read_lines
+from sodakit.prepare.sources.rows import bad_row, parse_object, read_lines
 
 MANIFEST = "translations.jsonl"
 _COVOST = re.compile(r"covost_v2\.(?P<language>[\w-]+)_en\.(?P<split>train|dev|test)\.tsv")
@@ -28,9 +27,7 @@ def read_pair_manifest(folder: Path, source: str) -> Iterator[Item]:
     path = folder / MANIFEST
     for number, line in read_lines(path):
         try:
-            row = json.loads(line) if line is not None else None
-            if not isinstance(row, dict):
-                raise ValueError("not a JSON object")
+            row = parse_object(line)
             yield from _pair(folder, source, row, f"{row.get('id') or number}")
         except ValueError as error:
             yield bad_row(path, number, source, str(error))
@@ -68,6 +65,13 @@ def covost_files(folder: Path) -> list[tuple[Path, str, str]]:
     return [(path, match["language"], match["split"]) for path, match in found if match]
 
 
+def cvss_files(folder: Path) -> list[Path]:
+    """All its tables."""
+    tables = covost_files(folder)
+    spoken = [_cvss_folder(folder, language, split) / f"{split}.tsv" for _, language, split in tables]
+    return [*(path for path, _, _ in tables), *spoken]
+
+
 def read_cvss(folder: Path, source: str) -> Iterator[Item]:
     """Pairs of CVSS (C or T) with the Common Voice clips they translate. `fields["split"]`: train, validation or test.
 
@@ -84,11 +88,11 @@ def read_cvss(folder: Path, source: str) -> Iterator[Item]:
     for table, language, split in covost_files(folder):
         spoken = _cvss_folder(folder, language, split)
         texts = dict(_cvss_rows(spoken / f"{split}.tsv"))
-        with open(table, encoding="utf-8", newline="") as handle:
-            # Sentences hold quotation marks that open nothing.
-            for row in csv.DictReader(handle, delimiter="\t", quoting=csv.QUOTE_NONE):
-                if row["path"] in texts:
-                    yield from _covost_pair(folder, source, spoken / split, language, split, row, texts)
+        # Sentences hold quotation marks that open nothing.
+        lines = (line for _, line in read_lines(table) if line is not None)
+        for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
+            if row.get("path") in texts:
+                yield from _covost_pair(folder, source, spoken / split, language, split, row, texts)
 
 
 def _covost_pair(

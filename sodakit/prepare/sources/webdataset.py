@@ -1,4 +1,4 @@
-"""WebDataset tars: members of one name and different suffixes are one sample. So Emilia is distributed:
+"""WebDataset tars: members of one name and different endings are one sample. So Emilia is distributed:
 
 EN_B00000_S00040_W000004.json   {"id": …, "text": " And so on.", "speaker": …, "language": "en", "duration": 3.2}
 EN_B00000_S00040_W000004.mp3
@@ -7,21 +7,23 @@ The tar is listed once and its sounds are read where they lie: nothing is unpack
 outside. Links and devices are left out. What a header claims is compared with the file before anything is read.
 """
 
-import json
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from sodakit.audio.files import AUDIO_SUFFIXES
 from sodakit.errors import AudioError
 from sodakit.files import digest
 from sodakit.prepare.held import HeldFile, open_window
 from sodakit.prepare.recording import Item
-from sodakit.prepare.sources.names import recording_of
+from sodakit.prepare.sources.beside import utterances
+from sodakit.prepare.sources.corpus import SOUND_SUFFIXES, Corpus
+from sodakit.prepare.sources.names import recording_of, split_at
+from sodakit.prepare.sources.transcripts import ENDINGS, Transcript, parse_transcript
 
-SOUND_SUFFIXES = {suffix[1:] for suffix in AUDIO_SUFFIXES} | {"aac", "m4a", "mp4", "webm"}
+ENDINGS_BY_LENGTH = sorted((*ENDINGS, *SOUND_SUFFIXES), key=len, reverse=True)
 MAX_TEXT_BYTES = 1 << 20
 """A larger json or txt is no transcript."""
 MAX_SOUND_BYTES = 1 << 30
@@ -62,28 +64,46 @@ class _Sample:
     """The members of one name, as far as they have been met."""
 
     sound: TarMember | None = None
-    row: dict[str, Any] = field(default_factory=dict)
+    transcript: Transcript | None = None
+    problem: str | None = None
+    """What is wrong with a text of it."""
+    member: str = ""
+    """A text of it."""
 
 
-def read_webdataset(path: Path, source: str) -> Iterator[Item]:
+def read_webdataset(path: Path, source: str, corpus: Corpus | None = None) -> Iterator[Item]:
     """The items of a tar, sorted by name, then those members that cannot be used, each with its problem.
 
     Recordings follow the Emilia and YODAS names (`names.py`); other samples are their own. Spaces around a text are
-    removed (Emilia's begin with one).
+    removed (Emilia's begin with one). A sample whose text is broken is a problem: its sound would go in without.
+
+    Args:
+        path: the tar.
+        source: name of the corpus.
+        corpus: where members are noted that nobody reads.
     """
     samples: dict[str, _Sample] = {}
     problems = []
+    unread: Counter[str] = Counter()
     try:
         with open(path, "rb") as handle:
             for member in _members(handle):
-                problem = _unsafe(member) or _take(path, handle, member, samples)
+                problem = _unsafe(member) or _take(path, handle, member, samples, unread)
                 if problem:
                     problems.append(_problem(path, member.name, source, problem))
     except (tarfile.TarError, OSError, ValueError) as error:
         problems.append(_problem(path, "", source, f"the tar is damaged or compressed ({error})"))
+    samples = _joined(samples)
     for key in sorted(samples):
-        yield _item(path, key, samples[key], source)
+        yield from _items(path, key, samples[key], source)
     yield from problems
+    if corpus is not None:
+        if samples or problems:
+            corpus.use([path])
+        else:
+            corpus.leave(path, "no sounds in it")
+        for ending, count in sorted(unread.items()):
+            corpus.note(f"{path}: {count} members with {ending or 'no ending'} not read")
 
 
 def _members(handle: BinaryIO) -> Iterator[tarfile.TarInfo]:
@@ -130,51 +150,82 @@ def _unsafe(member: tarfile.TarInfo) -> str | None:
     return None
 
 
-def _take(path: Path, handle: BinaryIO, member: tarfile.TarInfo, samples: dict[str, _Sample]) -> str | None:
+def _take(
+    path: Path, handle: BinaryIO, member: tarfile.TarInfo, samples: dict[str, _Sample], unread: Counter[str]
+) -> str | None:
     """Add a member to its sample; the problem if it cannot be."""
     folder, _, base = member.name.rpartition("/")
-    stem, _, suffix = base.partition(".")
-    suffix = suffix.lower()
-    if not stem or suffix not in {"json", "txt"} | SOUND_SUFFIXES:
+    ending = next((e for e in ENDINGS_BY_LENGTH if base.lower().endswith(e)), None)
+    if ending is None or base == ending:
+        unread[PurePosixPath(base).suffix.lower()] += 1
         return None
-    limit = MAX_SOUND_BYTES if suffix in SOUND_SUFFIXES else MAX_TEXT_BYTES
+    is_sound = ending in SOUND_SUFFIXES
+    limit = MAX_SOUND_BYTES if is_sound else MAX_TEXT_BYTES
     if member.size > limit:
-        return f"{member.size} bytes; allowed for a .{suffix}: {limit}"
-    key = f"{folder}/{stem}".lstrip("/")
-    if suffix in SOUND_SUFFIXES:
-        sample = samples.setdefault(key, _Sample())
+        return f"{member.size} bytes; allowed for a {ending}: {limit}"
+    # Names may hold dots of their own (talk_22.05_a.wav): only the ending that is known is cut off.
+    sample = samples.setdefault(f"{folder}/{base[: -len(ending)]}".lstrip("/"), _Sample())
+    if is_sound:
         if sample.sound is not None:
             return f"a second sound of that name, after {sample.sound.member}"
         sample.sound = TarMember(path, member.name, member.offset_data, member.size)
         return None
     handle.seek(member.offset_data)
+    sample.member = member.name
     try:
-        text = handle.read(member.size).decode("utf-8-sig")
-        row = {"text": text} if suffix == "txt" else json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return f"not UTF-8 or not JSON ({error})"
-    if not isinstance(row, dict) or not isinstance(row.get("text", ""), str | None):
-        return "needed: a JSON object with a 'text' that is a string"
-    samples.setdefault(key, _Sample()).row |= row
+        found = parse_transcript(ending, handle.read(member.size))
+        if found is None and ending == ".json":
+            raise ValueError("needed: a JSON object with a 'text' that is a string")
+        _add(sample, found)
+    except ValueError as error:
+        sample.problem = f"{member.name}: {error}"
     return None
 
 
-def _item(path: Path, key: str, sample: _Sample, source: str) -> Item:
+def _add(sample: _Sample, found: Transcript | None) -> None:
+    """Join what several texts of one sample say: the words of the first that has any, and all fields."""
+    known = sample.transcript or Transcript(())
+    if found is not None:
+        sample.transcript = Transcript(known.utterances or found.utterances, {**found.fields, **known.fields})
+
+
+def _joined(samples: dict[str, _Sample]) -> dict[str, _Sample]:
+    """Sounds and texts that found no partner, by the name before their first dot (a.audio.wav with a.text.txt)."""
+    alone: dict[str, list[str]] = {}
+    for key, sample in samples.items():
+        if sample.sound is None or sample.transcript is None:
+            folder, slash, base = key.rpartition("/")
+            alone.setdefault(folder + slash + base.partition(".")[0], []).append(key)
+    joined = dict(samples)
+    for stem, keys in alone.items():
+        sounds = [key for key in keys if samples[key].sound is not None and samples[key].problem is None]
+        texts = [key for key in keys if samples[key].sound is None]
+        if len(keys) == 2 and len(sounds) == len(texts) == 1 and stem not in samples.keys() - set(keys):
+            sound, text = joined.pop(sounds[0]), joined.pop(texts[0])
+            joined[stem] = _Sample(sound.sound, text.transcript, text.problem, text.member)
+    return joined
+
+
+def _items(path: Path, key: str, sample: _Sample, source: str) -> Iterator[Item]:
     if sample.sound is None:
-        return _problem(path, key, source, "a transcript without sound beside it")
+        name, problem = (sample.member, sample.problem) if sample.problem else (key, "")
+        yield _problem(path, name, source, problem or "a transcript without sound beside it")
+        return
     recording, at_s = recording_of(key.rpartition("/")[2])
-    row = sample.row
-    return Item(
+    item = Item(
         id=f"{source}/{key}",
         recording=f"{source}/{recording}",
         held=sample.sound,
         at_s=at_s,
-        text=(row.get("text") or "").strip() or None,
-        speaker=str(row.get("speaker") or ""),
-        language=str(row.get("language") or ""),
         source=source,
-        fields=row,
+        fields=split_at(Path(path.name)),
+        problem=sample.problem,
+        reason="bad transcript file" if sample.problem else "bad row",
     )
+    if sample.transcript is None or sample.problem:
+        yield item
+    else:
+        yield from utterances(item, sample.transcript)
 
 
 def _problem(path: Path, member: str, source: str, problem: str) -> Item:

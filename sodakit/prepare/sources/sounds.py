@@ -1,24 +1,10 @@
-"""A folder of sound files, at any depth, with the text of `a/b.wav` in `a/b.txt` where there is any."""
+"""The sound files of a corpus with lists of transcripts, by name, and those that no list names."""
 
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 
-from sodakit.audio.files import AUDIO_SUFFIXES
 from sodakit.prepare.recording import Item
-from sodakit.prepare.sources.rows import read_document
-
-SOUND_SUFFIXES = AUDIO_SUFFIXES | {".aac", ".m4a", ".mp4", ".webm", ".wma", ".amr", ".sph"}
-"""Those that cannot be decoded too (or only with PyAV): they belong in the quarantine, not out of sight."""
-
-
-def read_pairs(folder: Path | str, source: str) -> Iterator[Item]:
-    """The items of a folder of sound files, sorted by name. Sound without text is an item without text."""
-    folder = Path(folder)
-    for path in audio_files(folder):
-        name = path.relative_to(folder).as_posix()
-        transcript = path.with_suffix(".txt")
-        text, problem = read_document(transcript) if transcript.is_file() else (None, None)
-        yield Item(id=f"{source}/{name}", audio=path, text=text, problem=problem, source=source)
+from sodakit.prepare.sources.corpus import SOUND_SUFFIXES
 
 
 def audio_files(folder: Path) -> list[Path]:

@@ -1,0 +1,77 @@
+"""The transcript of a sound in a file beside it: one utterance, or one for each time that the file tells."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from sodakit.errors import ConfigError
+from sodakit.prepare.recording import Item
+from sodakit.prepare.sources.columns import fields_of
+from sodakit.prepare.sources.corpus import Corpus, ending_of
+from sodakit.prepare.sources.rows import MAX_LINE_BYTES, open_packed
+from sodakit.prepare.sources.transcripts import Transcript, parse_transcript
+
+
+def with_transcript(item: Item, corpus: Corpus) -> Iterator[Item]:
+    """The item with what the files beside its sound say; the item itself where there are none.
+
+    A transcript with times gives an item for each utterance, all of one recording. A damaged file is the item's
+    problem.
+    """
+    assert item.audio is not None
+    for path in corpus.beside(item.audio):
+        try:
+            transcript = read_transcript(path)
+        except ValueError as error:
+            corpus.use([path])
+            yield replace(item, problem=f"{path.name}: {error}", reason="bad transcript file")
+            return
+        if transcript is not None and transcript.utterances:
+            corpus.use([path])
+            yield from utterances(item, transcript)
+            return
+        corpus.leave(path, "no transcript in it")
+        if transcript is not None:
+            (item,) = utterances(item, transcript)
+    yield item
+
+
+def read_transcript(path: Path) -> Transcript | None:
+    """What a file beside a sound says; None if it is no transcript.
+
+    Raises:
+        ValueError: damaged.
+    """
+    try:
+        with open_packed(path) as handle:
+            content = handle.read(MAX_LINE_BYTES + 1)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    if len(content) > MAX_LINE_BYTES:
+        raise ValueError(f"longer than {MAX_LINE_BYTES} bytes; cut it into several files")
+    # TIMIT puts sample numbers before the words, and phones and words with theirs beside.
+    labels = {path.with_suffix(suffix) for suffix in (".PHN", ".phn", ".WRD", ".wrd")}
+    return parse_transcript(ending_of(path) or "", content, any(p.is_file() for p in labels))
+
+
+def utterances(item: Item, transcript: Transcript) -> Iterator[Item]:
+    """An item for each utterance of a transcript; a part of the sound where it has times."""
+    about = fields_of(transcript.fields)
+    item = replace(
+        item,
+        speaker=item.speaker or str(about.get("speaker") or ""),
+        language=item.language or str(about.get("language") or ""),
+        licence=item.licence or str(about.get("licence") or ""),
+        fields={**transcript.fields, **item.fields},
+    )
+    if not transcript.utterances:
+        yield item
+    for part in transcript.utterances:
+        speaker = part.speaker or item.speaker
+        if part.start_s is None and part.end_s is None:
+            yield replace(item, text=part.text, speaker=speaker)
+            continue
+        start_s = (item.start_s or 0.0) + (part.start_s or 0.0)
+        end_s = None if part.end_s is None else (item.start_s or 0.0) + part.end_s
+        name = f"{item.id}:{start_s:.3f}-{'' if end_s is None else format(end_s, '.3f')}"
+        yield replace(item, id=name, start_s=start_s, end_s=end_s, text=part.text, speaker=speaker)

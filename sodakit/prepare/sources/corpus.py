@@ -1,0 +1,261 @@
+"""A folder that was given to be prepared: its files, listed once, and what became of each."""
+
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+
+from sodakit.audio.files import AUDIO_SUFFIXES
+from sodakit.codec.contract import CodecSpec
+from sodakit.prepare.recording import Item
+from sodakit.prepare.sources.transcripts import ENDINGS, TIMED
+
+SOUND_SUFFIXES = AUDIO_SUFFIXES | {".aac", ".m4a", ".mp4", ".webm", ".wma", ".amr", ".sph"}
+"""Those that cannot be decoded too (or only with PyAV): they belong in the quarantine, not out of sight."""
+
+ABOUT = re.compile(
+    r"(licen[cs]e|readme|origin|notice|copying|authors|changelog|citation|dataset_infos?\b|speakers?\b|speaker-info"
+    r"|.*(sha256|md5|checksums?)).*",
+    re.IGNORECASE,
+)
+"""Files that tell of a corpus and are none of it."""
+
+WRITTEN = frozenset({
+    ".txt", ".lab", ".trn", ".srt", ".vtt", ".sbv", ".ass", ".ssa", ".lrc", ".textgrid", ".eaf", ".trs",
+    ".xml", ".cha", ".mlf", ".stm", ".ctm", ".csv", ".tsv", ".psv", ".list", ".lst", ".json", ".jsonl",
+    ".scp", ".phn", ".wrd", ".xlsx", ".xls", ".ods", ".docx", ".doc", ".odt", ".rtf", ".parquet", ".arrow",
+    ".tar", ".tgz", ".zip", ".gz", ".zst", ".rar", ".7z", ".db", ".sqlite", ".pkl",
+})  # fmt: skip
+"""Endings of files in which transcripts may stand."""
+
+_LANGUAGE = re.compile(r"[a-z]{2,3}(-[\w-]+)?")
+EXAMPLES = 3
+"""So many names stand for all of a kind."""
+
+
+class Corpus:
+    """A folder with its files, or one file of it; readers say here what they read and what they leave."""
+
+    def __init__(self, folder: Path, source: str, codec: CodecSpec | None = None, only: Path | None = None):
+        """
+        Args:
+            folder: where it lies.
+            source: its name, the first part of every id.
+            codec: whose codes are in it, where it holds codes instead of sound.
+            only: the one file of it that was given; then the folder is not listed.
+        """
+        self.folder, self.source, self.codec, self.only = folder, source, codec, only
+        self.read: set[Path] = set()
+        self.left: dict[Path, str] = {}
+        self.notes: list[str] = []
+        self.columns: list[str] = []
+        self._beside: dict[Path, dict[str, list[Path]]] = {}
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """Every file, sorted; hidden ones, and those in hidden folders, left out."""
+        if self.only is not None:
+            return [self.only]
+        found = []
+        for place, folders, names in os.walk(self.folder):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            found += [Path(place, name) for name in names if not name.startswith(".")]
+        return sorted(path for path in found if path.is_file())
+
+    @cached_property
+    def sounds(self) -> list[Path]:
+        """The sound files among them, by their endings."""
+        return [path for path in self.files if path.suffix.lower() in SOUND_SUFFIXES]
+
+    def with_suffix(self, *suffixes: str) -> list[Path]:
+        """Files with one of the endings, in small letters or capitals."""
+        return [path for path in self.files if path.name.lower().endswith(suffixes)]
+
+    def use(self, paths: Iterable[Path]) -> None:
+        """Note files that are read."""
+        self.read.update(paths)
+
+    def leave(self, path: Path, why: str) -> None:
+        """Note a file that is not, and why."""
+        self.left[path] = why
+
+    def leave_columns(self, path: Path, columns: Iterable[str]) -> None:
+        """Note columns of a list without transcripts that look like texts."""
+        self.columns.append(f"{', '.join(columns)} of {path.name}")
+
+    def note(self, sentence: str) -> None:
+        """Note something else that a person should know."""
+        self.notes.append(sentence)
+
+    def inside(self, path: Path) -> Path:
+        """A path from the folder on."""
+        return path.relative_to(self.folder) if path.is_relative_to(self.folder) else Path(path.name)
+
+    def find_sound(self, name: str, *folders: Path) -> Path | None:
+        """The sound file that a row calls so, with or without its ending, in one of the folders or their `wavs`, `clips`,
+        `audio`; accents may be composed or not. None where there is none."""
+        for folder in folders:
+            for inside in ("", "wavs", "clips", "audio", "wav"):
+                for form in dict.fromkeys((name, _key(name), unicodedata.normalize("NFD", name))):
+                    path = folder / inside / form
+                    suffix = path.suffix.lower() if path.suffix.lower() in SOUND_SUFFIXES else ""
+                    if suffix and _is_file(path):
+                        return path
+                    near = self._near(path.parent).get(_key(path.stem if suffix else path.name), ())
+                    for found in near:
+                        if found.suffix.lower() in ({suffix} if suffix else SOUND_SUFFIXES):
+                            return found
+        return None
+
+    def beside(self, sound: Path) -> list[Path]:
+        """Files that may hold the transcript of a sound, the likeliest first: of its name in its folder, or in a tree of
+        texts that mirrors that of the sounds (VCTK's `txt/p225/p225_001.txt`)."""
+        stem = _key(sound.stem)
+        near = self._near(sound.parent)
+        found = [p for p in (*near.get(stem, ()), *near.get(_key(sound.name), ())) if ending_of(p)]
+        return sorted(found or self._mirrored(sound, stem), key=lambda p: (_place(p), p))
+
+    def has_sound(self, stem: str) -> bool:
+        """Whether a sound of that name without its ending lies anywhere in the folder."""
+        return self._stems.get(_key(stem), 0) > 0
+
+    def _near(self, folder: Path) -> Mapping[str, list[Path]]:
+        """The files of one folder by their names without endings."""
+        if folder not in self._beside:
+            names = self._beside[folder] = defaultdict(list)
+            try:
+                paths = sorted(Path(folder, entry.name) for entry in os.scandir(folder) if entry.is_file())
+            except (OSError, ValueError):
+                paths = []
+            for path in paths:
+                ending = ending_of(path) or path.suffix
+                name = path.name[: len(path.name) - len(ending)]
+                names[_key(name)].append(path)
+                stem, dot, language = name.rpartition(".")
+                if ending in TIMED and dot and _LANGUAGE.fullmatch(language):
+                    names[_key(stem)].append(path)  # talk.en.vtt
+        return self._beside[folder]
+
+    def _mirrored(self, sound: Path, stem: str) -> list[Path]:
+        if self.only is not None:
+            return []
+        for name in dict.fromkeys((stem, re.sub(r"_mic\d$", "", stem))):
+            texts = self._texts.get(name, [])
+            mirrored = [
+                path
+                for path in texts
+                if _mirrors(sound.relative_to(self.folder), path.relative_to(self.folder))
+            ]
+            alone = len(texts) == 1 and self._stems.get(name, 0) <= 1
+            if len(mirrored) == 1 or alone:
+                return mirrored or texts
+        return []
+
+    @cached_property
+    def _texts(self) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = defaultdict(list)
+        for path in self.files:
+            ending = ending_of(path)
+            if ending is not None and not ABOUT.fullmatch(path.name):
+                found[_key(path.name[: len(path.name) - len(ending)])].append(path)
+        return found
+
+    @cached_property
+    def _stems(self) -> dict[str, int]:
+        found: dict[str, int] = defaultdict(int)
+        for path in self.sounds:
+            found[_key(path.stem)] += 1
+        return found
+
+    # --- the account
+
+    def unread(self) -> dict[Path, str]:
+        """Files in which transcripts may stand and that nobody read, with the reason where there is one."""
+        if self.only is not None:
+            return dict(self.left)
+        maybe = (p for p in self.files if p.suffix.lower() in WRITTEN and not ABOUT.fullmatch(p.name))
+        return {path: self.left.get(path, "") for path in maybe if path not in self.read}
+
+    def account(self, items: Iterable[Item]) -> list[str]:
+        """What became of its files, in sentences: how many sounds have a transcript, and what was not read."""
+        items = list(items)
+        sounds = [item for item in items if not item.is_text]
+        lines = list(self.notes)
+        if sounds:
+            written = sum(bool((item.text or "").strip()) for item in sounds)
+            lines.append(f"{self.name}: {written} of {len(sounds)} sounds with a transcript")
+        if self.columns:
+            lines.append(f"{self.name}: columns not read: {'; '.join(self.columns)}")
+        unread = self.unread()
+        if unread:
+            lines.append(f"{self.name}: not read: {self.describe(unread)}")
+        if self.only is None:
+            named = {item.audio for item in items}
+            lost = [p for p in self.sounds if p not in named and p not in self.read]
+            if lost:
+                lines.append(
+                    f"{self.name}: {len(lost)} sound files in no row, not read: {_some(self._short(lost))}"
+                )
+        return lines
+
+    @property
+    def name(self) -> str:
+        """What sentences call it."""
+        return str(self.only or self.folder)
+
+    def describe(self, files: Mapping[Path, str]) -> str:
+        """Files in a few words: by reason, or by ending where there is none."""
+        groups: dict[str, list[Path]] = defaultdict(list)
+        for path, why in files.items():
+            groups[why or path.suffix.lower()].append(path)
+        parts = []
+        for group, paths in groups.items():
+            why = next((files[path] for path in paths if files[path]), "")
+            count = f"{len(paths)} {group} " if not why and len(paths) > EXAMPLES else ""
+            parts.append(f"{count}{_some(self._short(paths))}" + (f" ({why})" if why else ""))
+        return "; ".join(parts)
+
+    def _short(self, paths: Iterable[Path]) -> list[str]:
+        return [self.inside(path).as_posix() for path in paths]
+
+
+def ending_of(path: Path) -> str | None:
+    """Which of the endings of transcripts beside sounds a file has."""
+    name = path.name.lower()
+    return next((ending for ending in sorted(ENDINGS, key=len, reverse=True) if name.endswith(ending)), None)
+
+
+def _place(path: Path) -> int:
+    ending = ending_of(path)
+    return len(ENDINGS) if ending is None else ENDINGS.index(ending)
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or with a zero in it
+        return False
+
+
+def _mirrors(sound: Path, text: Path) -> bool:
+    """Whether two paths are the same but for one folder of each: wav/p225/a.wav and txt/p225/a.txt."""
+
+    def without_one(parts: tuple[str, ...]) -> set[tuple[str, ...]]:
+        return {parts[:n] + parts[n + 1 :] for n in range(len(parts))}
+
+    return bool(without_one(sound.parent.parts) & without_one(text.parent.parts))
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(
+        name.encode("unicode_escape").decode() if not name.isprintable() else name
+        for name in names[:EXAMPLES]
+    )
+    return shown if len(names) <= EXAMPLES else f"{shown}, … ({len(names)} in all)"
