@@ -1,5 +1,6 @@
 """Files that are complete or absent: every write goes to a temporary name and is renamed."""
 
+import codecs
 import hashlib
 import json
 import os
@@ -8,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from sodakit.errors import ConfigError
 
 
 @contextmanager
@@ -65,8 +68,17 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """The value in a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    """The value in a JSON file, with or without a byte-order mark.
+
+    Raises:
+        ConfigError: it is cut off, damaged, no UTF-8, or nested too deep; the message names it.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{path} is not JSON ({_what(error)}); was its writing or its copy cut off?"
+        ) from error
 
 
 def write_json_lines(path: Path | str, rows: Iterable[dict[str, Any]]) -> None:
@@ -75,19 +87,31 @@ def write_json_lines(path: Path | str, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def read_json_lines(path: Path | str) -> list[dict[str, Any]]:
-    """The objects of a file with one JSON object a line. A torn last line (a killed writer) is left out."""
+    """The objects of a file with one JSON object a line. A torn last line (a killed writer) is left out.
+
+    Raises:
+        ConfigError: another line is no JSON, or the file no UTF-8; the message names both.
+    """
     rows: list[dict[str, Any]] = []
-    lines = Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
+    # Not by splitlines: it also breaks at characters that a text may hold.
+    lines = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number == len(lines) and not line.endswith("\n"):
+            rows.append(json.loads(line.decode("utf-8")))
+        except (ValueError, RecursionError) as error:
+            if number == len(lines):
                 break
-            raise ValueError(f"{path}, line {number}, is not JSON: {error.msg}") from error
+            raise ConfigError(f"{path}, line {number}, is not JSON: {_what(error)}") from error
     return rows
+
+
+def _what(error: Exception) -> str:
+    """What is wrong with a JSON text, in a few words."""
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    return str(error) if isinstance(error, json.JSONDecodeError) else "no UTF-8"
 
 
 def file_sha256(path: Path | str) -> str:

@@ -1,6 +1,5 @@
 """Which checkpoint a folder means, and opening it, with its damage found before anything is computed from it."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -118,8 +117,8 @@ def _read_object(path: Path) -> dict[str, Any]:
         value = read_json(path)
     except FileNotFoundError as error:
         raise DamagedCheckpoint(f"{path} is missing. {_REMEDY}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DamagedCheckpoint(f"{path} is not JSON ({error}). {_REMEDY}") from error
+    except ConfigError as error:
+        raise DamagedCheckpoint(f"{error} {_REMEDY}") from error
     if not isinstance(value, dict):
         raise DamagedCheckpoint(f"{path} holds a {type(value).__name__}; needed: an object. {_REMEDY}")
     return value

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from sodakit.store.reader import StoreReader
-from sodakit.tokens.text import TextTokenizer
 from sodakit.tokens.vocabulary import Vocabulary, soda_vocabulary
 
 
@@ -12,7 +11,7 @@ def vocabulary_of(store: StoreReader) -> Vocabulary:
 
     SODA's are a tokenizer of 128,256 text ids with BOS 128000 and EOS 128001 (Llama 3), and 8 codebooks of 2,048.
     """
-    tokenizer = TextTokenizer.load(store.tokenizer_folder)
+    tokenizer = store.tokenizer()
     spec = store.codec_spec
     soda = soda_vocabulary(tokenizer.fingerprint)
     same_codec = (spec.num_codebooks, spec.codebook_size) == (soda.num_codebooks, soda.codebook_size)

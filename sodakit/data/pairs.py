@@ -10,7 +10,6 @@ from sodakit.store.reader import StoreReader
 from sodakit.store.schema import Utterance
 from sodakit.tokens.documents import Template
 from sodakit.tokens.tasks import Side, pair_spans, tagged, task
-from sodakit.tokens.text import TextTokenizer
 from sodakit.tokens.vocabulary import Vocabulary
 
 
@@ -29,7 +28,7 @@ class PairView(Sequence[np.ndarray]):
         self.utterances: Sequence[Utterance] = reader.utterances(split)
         self.template = Template(vocabulary, reader.codec_spec.num_codebooks)
         self.frame_rate_hz = reader.codec_spec.frame_rate_hz
-        self._tokenizer = TextTokenizer.load(reader.tokenizer_folder)
+        self._tokenizer = reader.tokenizer()
         self.pairs: list[tuple[int, int]] = []
         """Numbers of the two utterances of each document."""
         self.num_left_out = 0

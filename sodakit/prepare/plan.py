@@ -74,12 +74,19 @@ class Plan:
         """Read `plan.json`.
 
         Raises:
-            ConfigError: it was written by another version.
+            ConfigError: it is damaged, or was written by another version.
         """
-        plain = read_json(path)
-        if plain.pop("plan_version", None) != PLAN_VERSION:
-            raise ConfigError(f"{path} is of another version of sodakit. Use --fresh to start over.")
-        return cls(**{**plain, "shards": [PlannedShard(**shard) for shard in plain["shards"]]})
+        again = "Copy it back, or use --fresh to start over."
+        try:
+            plain = read_json(path)
+        except ConfigError as error:
+            raise ConfigError(f"{error} {again}") from error
+        if not isinstance(plain, dict) or plain.pop("plan_version", None) != PLAN_VERSION:
+            raise ConfigError(f"{path} is of another version of sodakit, or damaged. {again}")
+        try:
+            return cls(**{**plain, "shards": [PlannedShard(**shard) for shard in plain["shards"]]})
+        except (KeyError, TypeError) as error:
+            raise ConfigError(f"{path} is damaged ({error}). {again}") from error
 
     def check_asked(self, asked: dict[str, Any], path: Path) -> None:
         """Raise unless this run asks for what the plan was made from.

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sodakit.codec.contract import Codec
-from sodakit.errors import AudioError, ConfigError
-from sodakit.files import atomic_folder, write_json, write_json_lines
+from sodakit.errors import AudioError, ConfigError, StoreError, VocabularyError
+from sodakit.files import atomic_folder, read_json_lines, write_json, write_json_lines
 from sodakit.log import console, progress_bar, say
 from sodakit.prepare.checks import check_failures, most_frequent, reasons_table
 from sodakit.prepare.cleaning import split_long
@@ -86,7 +86,7 @@ def prepare(
     tokenizer = open_tokenizer(items, out, plan, options, tokenizer)
     writer = StoreWriter(out, codec.spec, tokenizer.fingerprint)
     missing = [shard for shard in plan.shards if not writer.has_shard(shard.split, shard.index)]
-    if missing or not (out / "store.json").exists():
+    if missing or not _is_sealed(out):
         encoder = ShardEncoder(codec, tokenizer, writer, options.limits, options.batch_duration_s)
         encode_missing(encoder, plan, missing, items, options)
         finish(writer, codec, plan, items, options)
@@ -133,14 +133,21 @@ def plan_or_continue(
 def open_tokenizer(
     items: Sequence[Item], out: Path, plan: Plan, options: PrepareOptions, tokenizer: TextTokenizer | None
 ) -> TextTokenizer:
-    """The tokenizer of the store: the one there, the one given, or one trained on the train split."""
+    """The tokenizer of the store: the one there, the one given, or one trained on the train split.
+
+    One that is there and cannot be read is made anew; shards of another are then refused.
+    """
     folder = out / "tokenizer"
-    if not folder.exists():
-        if tokenizer is None:
-            rows = (row for shard in plan.shards if shard.split == "train" for row in shard.rows)
-            tokenizer = train_bpe((items[row].text or "" for row in rows), options.text_vocab_size)
-        with atomic_folder(folder) as temporary:
-            tokenizer.save(temporary)
+    try:
+        return TextTokenizer.load(folder)
+    except VocabularyError as error:
+        if folder.exists():
+            say(f"{error} It is made anew.")
+    if tokenizer is None:
+        rows = (row for shard in plan.shards if shard.split == "train" for row in shard.rows)
+        tokenizer = train_bpe((items[row].text or "" for row in rows), options.text_vocab_size)
+    with atomic_folder(folder) as temporary:
+        tokenizer.save(temporary)
     return TextTokenizer.load(folder)
 
 
@@ -218,6 +225,18 @@ def _clear(out: Path, everything: bool) -> None:
         shutil.rmtree(out / "tokenizer", ignore_errors=True)
         for name in ("plan.json", "store.json", "quarantine.jsonl", "verify.json"):
             (out / name).unlink(missing_ok=True)
+
+
+def _is_sealed(out: Path) -> bool:
+    """Whether `store.json` and `quarantine.jsonl` are there and whole; half of one is made anew."""
+    if not (out / "store.json").exists():
+        return False
+    try:
+        quarantined = StoreReader(out).description["quarantined"]
+        return len(read_json_lines(out / "quarantine.jsonl")) == quarantined
+    except (StoreError, ConfigError, KeyError, FileNotFoundError) as error:
+        say(f"{out} is sealed again: {error}")
+        return False
 
 
 def _report(out: Path, plan: Plan, writer: StoreWriter, made: int, elapsed_s: float) -> PrepareReport:

@@ -1,5 +1,6 @@
 """A store as utterances, one by one, or as flat arrays for those who render millions of documents."""
 
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -13,11 +14,12 @@ import pyarrow as pa
 
 from sodakit.codec.contract import CodecSpec
 from sodakit.config import from_plain
-from sodakit.errors import StoreError
-from sodakit.files import file_sha256, read_json
+from sodakit.errors import ConfigError, StoreError, VocabularyError
+from sodakit.files import read_json
+from sodakit.store.checked import check_shards, check_sizes
 from sodakit.store.columns import Columns, columns_of, join_columns
 from sodakit.store.flat import FlatShard, flat_shard
-from sodakit.store.schema import Utterance
+from sodakit.store.schema import SPLITS, Utterance
 from sodakit.store.shard import (
     CODEC_KEY,
     TOKENIZER_KEY,
@@ -28,7 +30,9 @@ from sodakit.store.shard import (
     open_batch,
 )
 from sodakit.store.writer import SCHEMA_VERSION
+from sodakit.tokens.text import TextTokenizer
 
+AGAIN = "Run the same prepare again: it writes the file anew."
 REQUIRED_KEYS = ("schema_version", "codec", "tokenizer_fingerprint", "splits")
 
 
@@ -52,20 +56,16 @@ class StoreReader:
         self.tokenizer_fingerprint: str = self.description["tokenizer_fingerprint"]
         check_fingerprint("codec", self.codec_spec.fingerprint, expect_codec, self.folder)
         check_fingerprint("tokenizer", self.tokenizer_fingerprint, expect_tokenizer, self.folder)
-        self._batches: dict[str, list[pa.RecordBatch]] = {
-            split: [self._open(info) for info in self.shards(split)] for split in self.splits
-        }
+        self._shards = {split: self._described(split) for split in self.splits}
+        for infos in self._shards.values():
+            check_sizes(self.folder, infos)
+        self._open_batches: dict[str, list[pa.RecordBatch]] = {}
         self._columns: dict[str, Columns] = {}
 
     @property
     def splits(self) -> tuple[str, ...]:
         """The splits it has, in the order train, validation, test."""
         return tuple(self.description["splits"])
-
-    @property
-    def tokenizer_folder(self) -> Path:
-        """Where the text tokenizer lies: `TextTokenizer.load(store.tokenizer_folder)`."""
-        return self.folder / "tokenizer"
 
     def shards(self, split: str) -> list[ShardInfo]:
         """What `store.json` says of the shards of a split.
@@ -78,30 +78,32 @@ class StoreReader:
                 f"{self.folder} has no split {split!r}; it has {', '.join(self.splits) or 'none'}. "
                 "Choose one of these, or prepare the data with other split fractions."
             )
-        return [ShardInfo(**shard) for shard in self.description["splits"][split]["shards"]]
+        return self._shards[split]
 
     def utterances(self, split: str) -> "Utterances":
-        """The utterances of a split by number; codes are views over the memory map."""
-        self.shards(split)
-        return Utterances([_Shard(batch, self.codec_spec.num_codebooks) for batch in self._batches[split]])
+        """The utterances of a split by number; codes are views over the memory map.
+
+        Raises:
+            StoreError: the store has no such split, or a shard of it is damaged. So do all that follow.
+        """
+        return Utterances([_Shard(batch, self.codec_spec.num_codebooks) for batch in self._batches(split)])
 
     def flat_shards(self, split: str) -> list[FlatShard]:
         """Codes and text ids of each shard, without names: costs no memory, whatever the size of the store."""
-        self.shards(split)
-        return [flat_shard(batch) for batch in self._batches[split]]
+        return [flat_shard(batch) for batch in self._batches(split)]
 
     def each_flat_shard(self, split: str) -> Iterator[FlatShard]:
         """The same one after the other, each mapped anew: what was read of one is given back when it is let go.
 
         A pass over all offsets of ten million utterances would otherwise leave 160 MB of the files in memory.
         """
+        check_shards(self.folder, self.shards(split))
         for info in self.shards(split):
             yield flat_shard(self._open(info))
 
     def shard_columns(self, split: str) -> list[Columns]:
         """Flat arrays of each shard; views over the memory map, whatever the size of the store."""
-        self.shards(split)
-        return [columns_of(batch, self.codec_spec.num_codebooks) for batch in self._batches[split]]
+        return [columns_of(batch, self.codec_spec.num_codebooks) for batch in self._batches(split)]
 
     def columns(self, split: str) -> Columns:
         """Flat arrays of a whole split: a view where it has one shard, else joined in memory once."""
@@ -116,21 +118,43 @@ class StoreReader:
             StoreError: a shard has changed; the message names it.
         """
         for split in self.splits:
-            for info in self.shards(split):
-                found = file_sha256(self.folder / info.file)
-                if found != info.sha256:
-                    raise StoreError(
-                        f"{self.folder / info.file} has sha256 {found[:12]}…; needed: {info.sha256[:12]}…. "
-                        "Copy the shard again, or delete it and run the same prepare again."
-                    )
+            check_shards(self.folder, self.shards(split), again=True)
+
+    def tokenizer(self) -> TextTokenizer:
+        """The text tokenizer that lies in the store.
+
+        Raises:
+            StoreError: it is missing, damaged, or another than the text ids were made with.
+        """
+        folder = self.folder / "tokenizer"
+        again = f"Copy the folder again, or run the same `sodakit prepare … --out {self.folder}` again: it writes it anew."
+        try:
+            tokenizer = TextTokenizer.load(folder)
+        except VocabularyError as error:
+            raise StoreError(
+                f"The store's tokenizer {folder} is missing or damaged ({error}). {again}"
+            ) from error
+        check_fingerprint("tokenizer", tokenizer.fingerprint, self.tokenizer_fingerprint, folder)
+        return tokenizer
+
+    def _described(self, split: str) -> list[ShardInfo]:
+        shards = self.description["splits"][split]
+        name = f"{self.folder / 'store.json'}: splits.{split}.shards"
+        infos = from_plain(list[ShardInfo], shards.get("shards") if isinstance(shards, dict) else None, name)
+        for info in infos:
+            # Nothing but a shard of this store, whoever wrote the file.
+            if not re.fullmatch(rf"{split}/shard-\d+\.arrow", info.file):
+                raise StoreError(f"{name} names {info.file!r}; needed: {split}/shard-00000.arrow, … {AGAIN}")
+        return infos
+
+    def _batches(self, split: str) -> list[pa.RecordBatch]:
+        if split not in self._open_batches:
+            check_shards(self.folder, self.shards(split))
+            self._open_batches[split] = [self._open(info) for info in self.shards(split)]
+        return self._open_batches[split]
 
     def _open(self, info: ShardInfo) -> pa.RecordBatch:
         path = self.folder / info.file
-        if path.exists() and path.stat().st_size != info.bytes:
-            raise StoreError(
-                f"{path} is {path.stat().st_size} bytes; store.json says {info.bytes}. "
-                "Was the copy cut off? Copy it again, or delete it and run the same prepare again."
-            )
         batch = open_batch(path)
         check_fingerprint("codec", metadata_text(batch, CODEC_KEY), self.codec_spec.fingerprint, path)
         check_fingerprint("tokenizer", metadata_text(batch, TOKENIZER_KEY), self.tokenizer_fingerprint, path)
@@ -202,14 +226,18 @@ def _read_description(folder: Path) -> dict[str, Any]:
         )
     try:
         description = read_json(path)
-    except ValueError as error:
-        raise StoreError(
-            f"{path} is not JSON ({error}). Run the same prepare again: it writes the file anew."
-        ) from error
+    except ConfigError as error:
+        raise StoreError(f"{error} {AGAIN}") from error
+    if not isinstance(description, dict):
+        raise StoreError(f"{path} holds no JSON object. {AGAIN}")
     missing = [key for key in REQUIRED_KEYS if key not in description]
     if missing or description["schema_version"] != SCHEMA_VERSION:
         raise StoreError(
             f"{path} is of schema version {description.get('schema_version')}, without {missing or 'gaps'}; "
             f"needed: version {SCHEMA_VERSION}. Prepare the store again with this version of sodakit."
+        )
+    if not isinstance(description["splits"], dict) or not set(description["splits"]) <= set(SPLITS):
+        raise StoreError(
+            f"{path} has splits {description['splits']!r:.80}; needed: {', '.join(SPLITS)}. {AGAIN}"
         )
     return description

@@ -108,6 +108,19 @@ def open_batch(path: Path) -> pa.RecordBatch:
         ) from error
 
 
+def check_sound(batch: pa.RecordBatch, path: Path) -> None:
+    """Raise where offsets or text of a shard cannot be: using them would end the process. Codes are not looked at.
+
+    Raises:
+        StoreError: the shard is damaged.
+    """
+    try:
+        batch.validate(full=True)
+        rejected_rows(batch)
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise StoreError(f"{path} is damaged ({error}). Delete it and run the same prepare again.") from error
+
+
 def check_fingerprint(what: str, found: str, expected: str | None, where: Path) -> None:
     """Raise unless `found` is `expected` (None accepts any).
 

@@ -19,12 +19,14 @@ from sodakit.codec.contract import CodecSpec
 from sodakit.config import to_plain
 from sodakit.errors import StoreError
 from sodakit.files import file_sha256, write_json, write_json_lines
+from sodakit.store.checked import remember
 from sodakit.store.schema import SPLITS, Utterance
 from sodakit.store.shard import (
     CODEC_KEY,
     TOKENIZER_KEY,
     ShardInfo,
     check_fingerprint,
+    check_sound,
     flat_values,
     metadata_text,
     open_batch,
@@ -54,6 +56,7 @@ class StoreWriter:
         if not path.exists():
             return False
         batch = open_batch(path)
+        check_sound(batch, path)
         check_fingerprint("codec", metadata_text(batch, CODEC_KEY), self.codec.fingerprint, path)
         check_fingerprint("tokenizer", metadata_text(batch, TOKENIZER_KEY), self.tokenizer_fingerprint, path)
         return True
@@ -107,9 +110,11 @@ class StoreWriter:
         """
         quarantine = list(rejected)
         splits = {}
+        described = []
         for split in SPLITS:
             shards = [self._describe(split, index) for index in range(self._count(split))]
             quarantine.extend(row for i in range(len(shards)) for row in self.shard_rejected(split, i))
+            described += shards
             if shards:
                 splits[split] = _totals(shards)
         write_json_lines(self.folder / "quarantine.jsonl", quarantine)
@@ -122,6 +127,7 @@ class StoreWriter:
             "splits": splits,
         }
         write_json(self.folder / "store.json", description)
+        remember(self.folder, described)
         return self.folder / "store.json"
 
     def _path(self, split: str, index: int) -> Path:

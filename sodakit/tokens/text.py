@@ -67,7 +67,7 @@ class TextTokenizer:
 
     @classmethod
     def load(cls, name: Path | str) -> "TextTokenizer":
-        """The tokenizer in a folder or file, or of a hub id such as `meta-llama/Llama-3.1-8B`.
+        """The tokenizer in a folder or file; a string may also be a hub id such as `meta-llama/Llama-3.1-8B`.
 
         Raises:
             VocabularyError: nothing there, or nothing that `tokenizers` reads.
@@ -77,7 +77,7 @@ class TextTokenizer:
         try:
             if file.is_file():
                 return cls(Tokenizer.from_file(str(file)))
-            if path.exists() or str(name).count("/") != 1:
+            if path.exists() or isinstance(name, Path) or str(name).count("/") != 1:
                 raise VocabularyError(
                     f"No tokenizer at {name}. Needed: a folder with tokenizer.json, that file, or a hub id owner/name."
                 )

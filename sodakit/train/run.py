@@ -15,7 +15,6 @@ from sodakit.errors import CheckpointError, ConfigError
 from sodakit.log import say
 from sodakit.model.lora import add_adapters, merge_adapters
 from sodakit.model.transformer import Transformer
-from sodakit.tokens.text import TextTokenizer
 from sodakit.train.config import TrainConfig
 from sodakit.train.fp8 import check_fp8, use_fp8
 from sodakit.train.identity import claim_folder
@@ -52,7 +51,7 @@ class Run:
                 f"model.vocab_size={config.model.vocab_size}; the vocabulary of {store.folder} has {self.vocabulary.size} ids."
             )
         self.codec_spec = store.codec_spec
-        self.tokenizer = TextTokenizer.load(store.tokenizer_folder)
+        self.tokenizer = store.tokenizer()
         self.loader = Loader(config.data, self.vocabulary)
         self.dtype = getattr(torch, config.precision)
         self.objective = Objective(self.vocabulary, config.loss, self.device, self.dtype)

@@ -15,7 +15,7 @@ import soundfile
 
 from sodakit.audio.wave import Wave
 from sodakit.codec.toy import ToyCodec
-from sodakit.errors import AudioError, CodecError, ConfigError
+from sodakit.errors import AudioError, CodecError, ConfigError, StoreError
 from sodakit.prepare.checks import Limits
 from sodakit.prepare.encode import length_batches
 from sodakit.prepare.options import PrepareOptions
@@ -72,7 +72,7 @@ def test_a_store_holds_the_codes_and_text_of_each_item(tmp_path):
     ]
     report = prepare(items, tmp_path, codec, options())
     store = StoreReader(tmp_path, expect_codec=codec.spec.fingerprint)
-    tokenizer = TextTokenizer.load(store.tokenizer_folder)
+    tokenizer = store.tokenizer()
     assert tokenizer.fingerprint == store.tokenizer_fingerprint
     assert report.utterances == {"train": 3} and report.rejected == []
     for item, found in zip(items, store.utterances("train"), strict=True):
@@ -253,6 +253,37 @@ def test_another_request_is_refused_by_name_until_fresh(tmp_path):
             prepare(new_items, tmp_path, codec, new_options, new_tokenizer)
     prepare(items[:1], tmp_path, toy(), options(fresh=True))
     assert len(StoreReader(tmp_path).utterances("train")) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["store.json", "quarantine.jsonl", "tokenizer/tokenizer.json", "train/shard-00000.arrow"]
+)
+@pytest.mark.parametrize("kept", [0, 40])
+def test_half_a_file_is_mended_by_the_same_prepare(tmp_path, name, kept):
+    """The advice that every message gives."""
+    items = [*(tone(f"t{n}", text=f"tone {n}") for n in range(4)), tone("short", 0.01)]
+    prepare(items, tmp_path, toy(), options())
+    whole = digests(tmp_path)
+    path = tmp_path / name
+    path.write_bytes(path.read_bytes()[:kept])
+    if name.endswith(".arrow"):
+        with pytest.raises(StoreError, match="delete it and run the same prepare again"):
+            prepare(items, tmp_path, toy(), options())
+        path.unlink()
+    prepare(items, tmp_path, toy(), options())
+    assert digests(tmp_path) == whole
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"plan_version": 2}', '{"plan_version": 2, "shards": 3}'])
+def test_half_a_plan_names_the_file_and_fresh_starts_over(tmp_path, text):
+    items = [tone("a")]
+    prepare(items, tmp_path, toy(), options())
+    whole = digests(tmp_path)
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"plan\.json .* use --fresh to start over"):
+        prepare(items, tmp_path, toy(), options())
+    prepare(items, tmp_path, toy(), options(fresh=True))
+    assert digests(tmp_path) == whole
 
 
 def test_fresh_deletes_nothing_of_the_users(tmp_path):

@@ -16,9 +16,13 @@ from hypothesis import strategies as st
 
 from sodakit.codec.contract import CodecSpec
 from sodakit.errors import CodecError, StoreError
+from sodakit.files import file_sha256
+from sodakit.store import checked
 from sodakit.store.reader import StoreReader
 from sodakit.store.schema import Utterance
+from sodakit.store.shard import open_batch
 from sodakit.store.writer import StoreWriter
+from sodakit.tokens.text import train_bpe
 
 TOKENIZER = "tokenizer-a"
 
@@ -220,8 +224,8 @@ def test_a_shard_of_another_store_is_noticed(tmp_path):
     other = written(tmp_path / "other", [[utterance("a")]], spec(fingerprint="codec-b"))
     shard = "train/shard-00000.arrow"
     (mine / shard).write_bytes((other / shard).read_bytes())
-    with pytest.raises(StoreError, match="made with codec codec-b"):
-        StoreReader(mine)
+    with pytest.raises(StoreError, match="damaged or replaced"):
+        StoreReader(mine).utterances("train")
     with pytest.raises(StoreError, match="made with codec codec-b"):
         StoreWriter(mine, spec(), TOKENIZER).seal()
 
@@ -245,6 +249,76 @@ def test_verify_finds_one_flipped_bit(tmp_path):
     path.write_bytes(data)
     with pytest.raises(StoreError, match="sha256"):
         StoreReader(tmp_path).verify()
+
+
+@pytest.mark.parametrize("read", ["utterances", "columns", "shard_columns", "flat_shards", "each_flat_shard"])
+@pytest.mark.parametrize("column", ["id", "recording", "codes", "source"])
+def test_a_damaged_shard_of_the_same_size_is_named_before_it_is_used(tmp_path, column, read):
+    """Offsets far outside ended the process; codes within range trained in silence."""
+    written(tmp_path, [[utterance(f"a{n}", frames=50, source="corpus") for n in range(9)]])
+    assert len(StoreReader(tmp_path).utterances("train")) == 9
+    path = tmp_path / "train/shard-00000.arrow"
+    batch = open_batch(path)
+    data = bytearray(path.read_bytes())
+    offsets = bytes(batch.column(column).buffers()[1])
+    place = bytes(data).index(offsets)
+    data[place + 4 : place + 8] = (0x7FFFFFF0).to_bytes(4, "little")
+    del batch
+    path.write_bytes(data)
+    with pytest.raises(StoreError, match=r"shard-00000\.arrow has sha256 .* only that shard is made anew"):
+        list(getattr(StoreReader(tmp_path), read)("train"))
+    if column != "codes":  # a length of 2^31 codes is no impossible one, to Arrow: the offsets still tell
+        with pytest.raises(StoreError, match="Delete it"):
+            StoreWriter(tmp_path, spec(), TOKENIZER).has_shard("train", 0)
+
+
+def test_a_large_store_is_read_whole_once_and_again_where_it_changed(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(checked, "SMALL_BYTES", 0)
+    read = []
+    monkeypatch.setattr(checked, "file_sha256", lambda path: (read.append(path.name), file_sha256(path))[1])
+    store = written(tmp_path / "s", [[utterance("a")], [utterance("b")]])
+
+    def opened() -> list[str]:
+        read.clear()
+        checked._seen.clear()  # as another process would
+        StoreReader(store).utterances("train")
+        return sorted(read)
+
+    assert opened() == []  # whoever wrote them knows them
+    os.utime(store / "train/shard-00001.arrow", ns=(1, 1))
+    assert opened() == ["shard-00001.arrow"] and opened() == []
+    (cached,) = (tmp_path / "cache/sodakit").iterdir()
+    cached.write_text("{")
+    assert opened() == ["shard-00000.arrow", "shard-00001.arrow"] and opened() == []
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", "[" * 100_000, '{"schema_version": 1', "\udcff"], ids=range(6)
+)
+def test_a_half_store_json_names_the_file(tmp_path, text):
+    written(tmp_path, [[utterance("a")]])
+    (tmp_path / "store.json").write_text(text, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(StoreError, match=r"store\.json .*Run the same prepare again"):
+        StoreReader(tmp_path)
+
+
+def test_a_store_names_no_file_outside_itself(tmp_path):
+    path = written(tmp_path, [[utterance("a")]]) / "store.json"
+    path.write_text(path.read_text().replace("train/shard", "../train/shard"))
+    with pytest.raises(StoreError, match=r"names '\.\./train/shard-00000\.arrow'"):
+        StoreReader(tmp_path)
+
+
+def test_a_store_without_its_tokenizer_asks_no_hub(tmp_path, monkeypatch):
+    """A relative folder `s` made `s/tokenizer`, which reads like a name on the hub."""
+    store = written(tmp_path / "s", [[utterance("a")]])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match=r"s/tokenizer is missing or damaged .*prepare"):
+        StoreReader("s").tokenizer()
+    train_bpe(["other"], 300).save(store / "tokenizer")
+    with pytest.raises(StoreError, match="made with tokenizer"):
+        StoreReader("s").tokenizer()
 
 
 def test_an_unfinished_or_missing_store_says_so(tmp_path):
