@@ -6,7 +6,6 @@ with all other ids masked, at a fraction of its cost.
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sodakit.errors import ConfigError
+from sodakit.errors import CheckpointError, ConfigError
 from sodakit.generate.sampling import GREEDY, Sampling, choose
 from sodakit.model.cpu_decoder import CpuDecoder, Precision, supports
 from sodakit.model.kv_cache import KVCache
@@ -32,7 +31,7 @@ class Request:
     closing: int
     """The id that ends the answer: text_end, audio_end or EOS."""
     max_new_tokens: int
-    """At most this many ids; cut down to what the context leaves."""
+    """At most this many ids, 0 for none; cut down to what the context leaves."""
     text: Sampling = GREEDY
     """How text and markers are chosen."""
     semantic: Sampling = Sampling(temperature=0.8, top_p=0.95)
@@ -43,6 +42,12 @@ class Request:
     """Same seed, same answer, alone or among others."""
     shared_tokens: int = 0
     """The first ids of the prompt that other requests begin with too (a voice); a `Batch` computes them once."""
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 0 or not 0 <= self.seed < 2**63:
+            raise ConfigError(
+                f"max_new_tokens={self.max_new_tokens}, seed={self.seed}; needed: max_new_tokens ≥ 0, 0 ≤ seed < 2^63."
+            )
 
 
 @dataclass(frozen=True)
@@ -161,6 +166,7 @@ class Engine:
         rows = [Row(r, self.grammar, self.model.config.context) for r in requests]
         # Rows of like length together: a batch lasts as long as its longest answer.
         order = sorted(range(len(rows)), key=lambda i: (rows[i].budget, len(rows[i].request.prompt_T)))
+        order = [i for i in order if not rows[i].done]  # nothing is wanted of the others
         for first in range(0, len(order), batch):
             self._answer([rows[i] for i in order[first : first + batch]])
         return [row.completion(self.grammar.num_codebooks) for row in rows]
@@ -172,7 +178,7 @@ class Engine:
         x_BD = self._prefill(rows, lengths, cache)
         active = list(range(len(rows)))
         while True:
-            tokens = self.choose([rows[i] for i in active], x_BD)
+            tokens = self.next_ids([rows[i] for i in active], x_BD)
             for i, token in zip(active, tokens, strict=True):
                 rows[i].take(token, self.grammar)
             going = [n for n, i in enumerate(active) if not rows[i].done]
@@ -193,14 +199,23 @@ class Engine:
         cache.set_lengths(lengths)
         return x_BTD[torch.arange(len(rows)), torch.tensor(lengths) - 1]
 
-    def choose(self, rows: list[Row], x_BD: Tensor) -> list[int]:
-        """The next id of each row, from its own random numbers and the ids legal for it."""
+    def next_ids(self, rows: list[Row], x_BD: Tensor) -> list[int]:
+        """The next id of each row, from its own random numbers and the ids legal for it.
+
+        Raises:
+            CheckpointError: the model's scores are NaN or infinite.
+        """
         tokens = [0] * len(rows)
         groups: dict[tuple[int, Sampling], list[int]] = {}
         for n, row in enumerate(rows):
             groups.setdefault((row.state, row.sampling(self.grammar)), []).append(n)
         for (state, sampling), members in groups.items():
             logits_BR = self._logits(x_BD[members], state)
+            if not bool(logits_BR.amax(dim=1).isfinite().all()):
+                raise CheckpointError(
+                    "The model's scores are NaN or infinite, so nothing can be drawn from them. Its weights are damaged, or "
+                    "it diverged while it was trained: use an earlier checkpoint."
+                )
             if sampling.repeat_penalty:
                 self._penalise(logits_BR, [rows[n] for n in members], sampling)
             uniform_B = torch.tensor(
@@ -220,11 +235,13 @@ class Engine:
         return torch.cat([self.decoder.logits(x_BD, rows=run) for run in self._runs[state]], dim=1)
 
     def _penalise(self, logits_BR: Tensor, rows: list[Row], sampling: Sampling) -> None:
-        for n, row in enumerate(rows):
-            seen = torch.tensor(row.recent(sampling.repeat_window), dtype=torch.int64)
-            places = torch.searchsorted(torch.from_numpy(self.grammar.legal(row.state)), seen)
-            penalty = torch.full((len(seen),), -sampling.repeat_penalty, dtype=logits_BR.dtype)
-            logits_BR[n].index_add_(0, places.to(self.device), penalty.to(self.device))
+        # All rows stand in one state. How often each came is counted on the host, in one go for all of them.
+        recent = [row.recent(sampling.repeat_window) for row in rows]
+        numbers = np.repeat(np.arange(len(rows)), [len(ids) for ids in recent])
+        places = np.searchsorted(self.grammar.legal(rows[0].state), np.concatenate(recent).astype(np.int64))
+        counts_BR = np.zeros(logits_BR.shape, np.float32)
+        np.add.at(counts_BR, (numbers, places), 1)
+        logits_BR -= sampling.repeat_penalty * torch.from_numpy(counts_BR).to(logits_BR)
 
 
 class Batch:
@@ -251,7 +268,8 @@ class Batch:
 
     @torch.inference_mode()
     def admit(self, request: Request) -> Row:
-        """The request's row, its prompt read; its first id comes with the next `step`.
+        """The request's row, its prompt read; its first id comes with the next `step`. A row of which no id is wanted is
+        done at once, and takes no place.
 
         Raises:
             ConfigError: no row is free, or the prompt does not fit the context.
@@ -260,6 +278,8 @@ class Batch:
         if not self.free:
             raise ConfigError(f"All {self.capacity} rows are taken. Wait for one, or use a larger batch.")
         row = Row(request, self.engine.grammar, self.engine.model.config.context)
+        if row.done:
+            return row
         place = len(self.rows)
         self._cache.reset(place)
         known = self._copy_prefix(request, place)
@@ -273,7 +293,7 @@ class Batch:
         """Every row with its next id, closing ids included. Rows that are done have left."""
         if not self.rows:
             return []
-        tokens = self.engine.choose(self.rows, self._x_BD)
+        tokens = self.engine.next_ids(self.rows, self._x_BD)
         taken = list(zip(self.rows, tokens, strict=True))
         for row, token in taken:
             row.take(token, self.engine.grammar)
@@ -318,9 +338,7 @@ class Batch:
         return self._extend(place, place + 1, ids_BT)
 
     def _extend(self, first: int, last: int, ids_BT: Tensor) -> Tensor:
-        view = copy(self._cache)
-        view.k_LBGTH, view.v_LBGTH = (x[:, first:last] for x in (self._cache.k_LBGTH, self._cache.v_LBGTH))
-        view.lengths = self._cache.lengths[first:last]
+        view = self._cache.rows(first, last)
         x_BD = self.engine.decoder(ids_BT, cache=view)[:, -1]
         self._cache.lengths[first:last] = view.lengths
         return x_BD

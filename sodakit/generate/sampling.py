@@ -1,5 +1,6 @@
 """Logits to choices: pure functions, one uniform number per choice, so a row's result never depends on its neighbours."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -25,13 +26,16 @@ class Sampling:
     """How far back repetition is looked for, in ids of the kind."""
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0:
+        # Asked so that NaN, which compares as neither, is refused too.
+        if not 0 <= self.temperature < math.inf or not 0 < self.top_p <= 1 or self.top_k < 0:
             raise ConfigError(f"{self}; needed: temperature ≥ 0, 0 < top_p ≤ 1, top_k ≥ 0.")
-        if self.repeat_penalty < 0 or self.repeat_window < 1:
+        if not 0 <= self.repeat_penalty < math.inf or self.repeat_window < 1:
             raise ConfigError(f"{self}; needed: repeat_penalty ≥ 0, repeat_window ≥ 1.")
 
 
 GREEDY = Sampling(temperature=0.0)
+COLDEST = 1e-30
+"""Below it scores over temperature are beyond float32; the softmax has long been all on the likeliest id."""
 
 
 def choose(logits_BR: Tensor, uniform_B: Tensor, sampling: Sampling) -> Tensor:
@@ -42,7 +46,7 @@ def choose(logits_BR: Tensor, uniform_B: Tensor, sampling: Sampling) -> Tensor:
         uniform_B: one number in [0, 1) per row.
         sampling: how.
     """
-    if sampling.temperature == 0:
+    if sampling.temperature < COLDEST:
         return logits_BR.argmax(dim=1)
     logits_BR = logits_BR.float() / sampling.temperature
     sorted_BR, order_BR = torch.sort(logits_BR, dim=1, descending=True, stable=True)

@@ -60,8 +60,7 @@ class CpuDecoder:
         self.cache_dtype = torch.float32 if precision == "float32" else torch.bfloat16
         self._kept: list[Tensor] = []  # what the pointers point to
         self._embedding = model.embedding.weight.detach()
-        self._head = self._matrix(model.head_VD)
-        self._head_rows = self._kept[-1 if precision != "int8" else -2], self._kept[-1]
+        self._head_VD, self._head_scale_V = self._weights(model.head_VD)
         self._model = self._laid_out(model)
         self._body_weights = sum(weight.numel() for weight in model.blocks.parameters())
 
@@ -96,11 +95,10 @@ class CpuDecoder:
     def logits(self, x_BD: Tensor, rows: slice) -> Tensor:
         """Scores of the ids in `rows`: logits_BR, float32."""
         first, last, _ = rows.indices(self.config.vocab_size)
-        weight, scales = self._head_rows
-        step = weight.stride(0) * weight.element_size()
+        step = self._head_VD.stride(0) * self._head_VD.element_size()
         part = native.Matrix(
-            weight.data_ptr() + first * step,
-            scales.data_ptr() + 4 * first if self.precision == "int8" else None,
+            self._head_VD.data_ptr() + first * step,
+            None if self._head_scale_V is None else self._head_scale_V.data_ptr() + 4 * first,
             last - first,
             self.config.width,
         )
@@ -121,17 +119,17 @@ class CpuDecoder:
     def _kind(self) -> int:
         return get_args(Precision).index(self.precision)
 
-    def _matrix(self, weight_RC: Tensor) -> native.Matrix:
-        rows, columns = weight_RC.shape
-        scales = None
+    def _weights(self, weight_RC: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The matrix at this precision and, in int8, the scale of each row."""
         if self.precision == "int8":
-            weight_RC, scale_R = quantised(weight_RC.detach())
-            self._kept += [weight_RC, scale_R]
-            scales = scale_R.data_ptr()
-        else:
-            weight_RC = weight_RC.detach().to(getattr(torch, self.precision)).contiguous()
-            self._kept.append(weight_RC)
-        return native.Matrix(weight_RC.data_ptr(), scales, rows, columns)
+            return quantised(weight_RC.detach())
+        return weight_RC.detach().to(getattr(torch, self.precision)).contiguous(), None
+
+    def _matrix(self, weight_RC: Tensor) -> native.Matrix:
+        kept_RC, scale_R = self._weights(weight_RC)
+        self._kept += [kept_RC] if scale_R is None else [kept_RC, scale_R]
+        scales = None if scale_R is None else scale_R.data_ptr()
+        return native.Matrix(kept_RC.data_ptr(), scales, *kept_RC.shape)
 
     def _vector(self, weight: Tensor) -> int:
         self._kept.append(weight.detach().float().contiguous())

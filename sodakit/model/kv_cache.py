@@ -142,6 +142,13 @@ class KVCache:
         kept.lengths = [self.lengths[row] for row in rows]
         return kept
 
+    def rows(self, first: int, last: int) -> "KVCache":
+        """A view of rows `first` to `last`: what is appended to it lies here too, but for the lengths, which are its own."""
+        view = copy(self)
+        view.k_LBGTH, view.v_LBGTH = self.k_LBGTH[:, first:last], self.v_LBGTH[:, first:last]
+        view.lengths = self.lengths[first:last]
+        return view
+
     def copy_row(self, source: int, target: int, tokens: int | None = None) -> None:
         """Give row `target` the first `tokens` of row `source` (default: all of them)."""
         tokens = self.lengths[source] if tokens is None else tokens

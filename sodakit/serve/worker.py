@@ -195,9 +195,15 @@ class Worker:
     def _advance(self, job: Job, completion: Completion | None) -> None:
         """Admit the job's next request, or finish it."""
         try:
-            request = next(job.plan) if completion is None else job.plan.send(completion)
-            job.piece += 1
-            job.row = self._batch.admit(request)
+            while job.row is None:
+                request = next(job.plan) if completion is None else job.plan.send(completion)
+                job.piece += 1
+                row = self._batch.admit(request)
+                if not row.done:
+                    job.row = row
+                    return
+                completion = row.completion(self.engine.grammar.num_codebooks)
+                job.post(PieceEnded(job.piece, completion))
         except StopIteration as end:
             self._leave(job, Finished(end.value))
         except Exception as error:

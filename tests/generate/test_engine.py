@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sodakit.errors import ConfigError
-from sodakit.generate.engine import Batch, Engine, Request
+from sodakit.errors import CheckpointError, ConfigError
+from sodakit.generate.engine import Batch, Engine, Request, Row
 from sodakit.generate.sampling import GREEDY, Sampling, choose
 from sodakit.model.config import model_size
 from sodakit.model.cpu_decoder import CpuDecoder, supports
@@ -224,3 +224,63 @@ def test_a_prompt_that_breaks_the_grammar_is_refused(model):
         Engine(model, V, 4).generate(
             [Request(prompt_T=np.array([V.bos, V.audio_end]), closing=V.eos, max_new_tokens=1)]
         )
+
+
+def test_the_answer_may_fill_the_context_to_its_last_place(model):
+    grammar = Grammar(V, 4)
+    request = replace(requests()[0], max_new_tokens=10_000)
+    assert Row(request, grammar, 256).budget == 256 - len(request.prompt_T)
+    assert Row(replace(request, max_new_tokens=7), grammar, 256).budget == 7
+
+
+def test_no_ids_wanted_are_no_ids(model):
+    engine = Engine(model, V, 4)
+    nothing = replace(requests()[0], max_new_tokens=0)
+    first, empty = engine.generate([requests()[1], nothing])
+    assert len(empty.ids_T) == 0 and not empty.ended and len(first.ids_T)
+    batch = Batch(engine, capacity=1)
+    assert batch.admit(nothing).done and batch.free == 1
+    with pytest.raises(ConfigError, match="max_new_tokens=-1"):
+        replace(nothing, max_new_tokens=-1)
+    with pytest.raises(ConfigError, match="seed"):
+        replace(nothing, seed=2**70)
+
+
+def test_a_prompt_that_is_shared_whole_changes_nothing(model):
+    engine = Engine(model, V, 4)
+    request = replace(requests()[0], shared_tokens=len(requests()[0].prompt_T))
+    for _ in range(2):
+        batch = Batch(engine, capacity=1, prefixes=1)
+        row = batch.admit(request)
+        while batch.rows:
+            batch.step()
+        assert row.completion(4).ids_T.tolist() == engine.generate([request])[0].ids_T.tolist()
+
+
+def test_scores_that_are_no_numbers_are_an_error(model):
+    broken = Transformer(model.config, seed=3)
+    with torch.no_grad():
+        broken.final_norm.weight[0] = float("nan")
+    for sampling in (FREE, GREEDY):
+        request = replace(requests()[0], semantic=sampling, acoustic=sampling)
+        with pytest.raises(CheckpointError, match="NaN"):
+            Engine(broken, V, 4).generate([request])
+
+
+def test_the_penalty_of_a_row_is_its_own_and_counts_each_time(model):
+    """Against a loop over rows and ids."""
+    engine = Engine(model, V, 4)
+    sampling = Sampling(temperature=0.0, repeat_penalty=0.5, repeat_window=3)
+    rows = [Row(r, engine.grammar, 256) for r in requests()[:2]]
+    said = [[0, 5, 5], [7, 1, 2, 3]]
+    first = V.codebook_range(0)[0]
+    for row, codes_F in zip(rows, said, strict=True):
+        row._kinds[row.state] = [first + c for c in codes_F]
+    logits_BR = torch.zeros(2, len(engine.grammar.legal(rows[0].state)), dtype=torch.float64)
+    engine._penalise(logits_BR, rows, sampling)
+    expected_BR = torch.zeros_like(logits_BR)
+    legal = engine.grammar.legal(rows[0].state).tolist()
+    for number, codes_F in enumerate(said):
+        for c in codes_F[-3:]:
+            expected_BR[number, legal.index(first + c)] -= 0.5
+    assert torch.equal(logits_BR, expected_BR) and expected_BR.min() == -1.0

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -56,3 +58,13 @@ def test_the_graph_gives_what_the_steps_give():
     requests = [speak(3, FREE), speak(17, FREE)]
     found = FrameEngine(engine, 2, semantic=FREE, acoustic=FREE).generate(requests)
     assert [c.ids_T.tolist() for c in found] == [c.ids_T.tolist() for c in engine.generate(requests)]
+
+
+def test_each_codebook_is_drawn_by_its_own_sampling(engine):
+    semantic, acoustic = Sampling(temperature=1.3), GREEDY
+    requests = [replace(speak(n, semantic), acoustic=acoustic) for n in (3, 17)]
+    frames = FrameEngine(engine, 2, semantic=semantic, acoustic=acoustic)
+    found, expected = frames.generate(requests), engine.generate(requests)
+    assert [c.ids_T.tolist() for c in found] == [c.ids_T.tolist() for c in expected]
+    swapped = engine.generate([replace(r, semantic=acoustic, acoustic=semantic) for r in requests])
+    assert [c.ids_T.tolist() for c in swapped] != [c.ids_T.tolist() for c in expected]

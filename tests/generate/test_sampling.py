@@ -44,3 +44,22 @@ def test_extreme_numbers_still_choose_a_legal_id(uniform):
 def test_impossible_settings_are_refused():
     with pytest.raises(ConfigError, match="top_p"):
         Sampling(top_p=0.0)
+
+
+def test_top_p_that_is_reached_exactly_keeps_no_further_id():
+    logits = torch.tensor([0.5, 0.25, 0.25]).log()
+    found = frequencies(logits, Sampling(top_p=0.5), draws=200)
+    assert found.tolist() == [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("temperature", [5e-324, 1e-310, 1e-40, 1e-31, 1e-20])
+def test_hardly_any_temperature_takes_the_largest(temperature):
+    logits = torch.tensor([[-3.0, 5.0, 1.0], [900.0, 5.0, 1.0]])
+    assert choose(logits, torch.tensor([0.99, 0.0]), Sampling(temperature=temperature)).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p", "repeat_penalty"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_settings_that_are_no_number_are_refused(name, value):
+    with pytest.raises(ConfigError, match=name):
+        Sampling(**{name: value})

@@ -161,6 +161,12 @@ def test_is_loop_needs_the_whole_length_to_repeat():
     assert is_loop([9, 8, *[1, 2, 3] * 8], 20, 5)
 
 
+def test_loops_are_looked_for_up_to_the_longest_period_and_half_the_length():
+    five, ten, eleven = (list(range(n)) * 5 for n in (5, 10, 11))
+    assert is_loop(five, 20, 5) and not is_loop(five, 20, 4)
+    assert is_loop(ten, 20, 15) and not is_loop(eleven, 20, 15)
+
+
 def test_endings_of_no_length_are_refused():
     with pytest.raises(ConfigError, match="silence_s=0"):
         Endings(silence_s=0)

@@ -154,7 +154,7 @@ def load_finetuned(folder):
 
 def make_fluent(translator, frames=10):
     """Have its engine write what a trained one might, and speak for so long: noise, of whatever it draws."""
-    model, choose = translator.model, translator.model.engine.choose
+    model, next_ids = translator.model, translator.model.engine.next_ids
     opening = len(model.tokenizer.encode(open_tag("en")))
 
     def text(row):
@@ -164,7 +164,7 @@ def make_fluent(translator, frames=10):
         return model.tokenizer.encode(tagged("en", MEANT))[opening:]
 
     def fluent(rows, x_BD):
-        tokens = choose(rows, x_BD)
+        tokens = next_ids(rows, x_BD)
         for n, row in enumerate(rows):
             if row.state < FIRST_SLOT:
                 tokens[n] = [*text(row), model.vocabulary.text_end][len(row.ids)]
@@ -174,7 +174,7 @@ def make_fluent(translator, frames=10):
                 tokens[n] = model.vocabulary.codebook_range(0)[0]
         return tokens
 
-    model.engine.choose = fluent
+    model.engine.next_ids = fluent
     return translator
 
 

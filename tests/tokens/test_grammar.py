@@ -60,3 +60,14 @@ def test_slots_follow_from_the_state_alone(document_spans):
     for token, slot in zip(ids_T.tolist(), slots_of(ids_T, V).tolist(), strict=True):
         assert slot == max(0, state - FIRST_SLOT + 1)
         state = GRAMMAR.advance(state, token)
+
+
+def test_bos_and_eos_have_no_place_inside_text():
+    """EOS ends a document of plain text; inside a transcript only its marker does."""
+    opened = GRAMMAR.advance(0, V.bos)
+    transcript = GRAMMAR.advance(opened, V.text_start)
+    assert GRAMMAR.advance(transcript, V.eos) is None and GRAMMAR.advance(transcript, V.bos) is None
+    assert not {V.bos, V.eos} & set(GRAMMAR.legal(transcript).tolist())
+    plain = GRAMMAR.advance(opened, 5)
+    assert GRAMMAR.advance(plain, V.bos) is None and V.bos not in GRAMMAR.legal(plain)
+    assert GRAMMAR.first_error(np.array([V.bos, V.text_start, 5, V.eos])) == 3
