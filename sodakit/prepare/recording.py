@@ -41,7 +41,8 @@ class Held(Protocol):
 class Item:
     """What becomes one utterance. With neither `audio`, `held` nor `wave` it is a text document.
 
-    A name that is no UTF-8 or holds control characters, such as a newline, makes it an item with a `problem`.
+    Control characters in its names, such as a newline, are kept as escapes. A name that is no UTF-8 makes it an item
+    with a `problem`.
     """
 
     id: str
@@ -83,7 +84,7 @@ class Item:
         wrong = self.problem is None and _wrong_names(self)
         if wrong:
             object.__setattr__(self, "problem", wrong)
-        for name in ("id", "recording", "problem"):
+        for name in ("id", "recording", "speaker", "language", "source", "licence", "problem"):
             value = getattr(self, name)
             object.__setattr__(self, name, value and _printable(value))
 
@@ -169,8 +170,6 @@ def _wrong_names(item: Item) -> str | None:
         value = str(getattr(item, name) or "")
         if value != value.encode("utf-8", "replace").decode("utf-8"):
             return f"its {name} is no valid UTF-8 ({_printable(value)[:80]})"
-        if name != "text" and value != _printable(value):
-            return f"its {name} holds control characters ({_printable(value)[:80]}); needed: one line of text"
     return None
 
 

@@ -52,6 +52,8 @@ class Corpus:
         self.left: dict[Path, str] = {}
         self.notes: list[str] = []
         self.columns: list[str] = []
+        self.has_transcripts = False
+        """Whether a list of it has transcripts, or rows that cannot be read."""
         self._beside: dict[Path, dict[str, list[Path]]] = {}
 
     @cached_property

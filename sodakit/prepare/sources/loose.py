@@ -31,12 +31,15 @@ def read_loose(corpus: Corpus) -> Iterator[Item]:
     listed = list(
         without_repeats((item for path in _lists(corpus) for item in read_list(path, corpus)), corpus)
     )
+    corpus.has_transcripts = any(item.text or item.problem for item in listed)
     yield from listed
     for path in corpus.with_suffix(".tar"):
         yield from read_webdataset(path, corpus.source, corpus)
     sounds = bool(listed or corpus.sounds or corpus.with_suffix(".tar"))
-    yield from read_tables(corpus.with_suffix(".parquet"), corpus, sounds)
     named = {item.audio for item in listed}
+    for item in read_tables(corpus.with_suffix(".parquet"), corpus, sounds):
+        named.add(item.audio)
+        yield item
     for path in corpus.sounds:
         if path not in named:
             yield from _sound(path, corpus)

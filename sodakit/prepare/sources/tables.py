@@ -108,14 +108,14 @@ def read_text_table(path: Path, source: str) -> Iterator[Item]:
 
 
 def table_rows(
-    file: pq.ParquetFile, path: Path, without: str = ""
+    file: pq.ParquetFile, path: Path, without: str = "", columns: list[str] | None = None
 ) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Row group, row in it, and the row but for the bytes of one column.
+    """Row group, row in it, and the row: all of it, but for the bytes of one column, or some columns only.
 
     Raises:
         ConfigError: the table is damaged.
     """
-    columns = [name for name in file.schema_arrow.names if name != without]
+    columns = columns or [name for name in file.schema_arrow.names if name != without]
     kind = file.schema_arrow.field(without).type if without else None
     if kind is not None and pa.types.is_struct(kind) and "path" in [field.name for field in kind]:
         columns.append(f"{without}.path")

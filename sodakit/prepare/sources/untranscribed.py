@@ -27,7 +27,7 @@ def leave_out_untranscribed(
     if keep or not without:
         yield from items
         return
-    written = any((item.text or "").strip() and not item.is_text for item in items)
+    written = corpus.has_transcripts or any((item.text or "").strip() and not item.is_text for item in items)
     unread = corpus.unread()
     why = ""
     if corpus.columns:

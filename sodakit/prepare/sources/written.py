@@ -75,8 +75,8 @@ def is_written(path: Path) -> bool:
     with pq.ParquetFile(path) as file:
         if "text" not in file.schema_arrow.names:
             return False
-        batches = file.iter_batches(batch_size=1, columns=["text"])
-        first = next((batch.column(0)[0].as_py() for batch in batches if batch.num_rows), None)
+        rows = table_rows(file, path, columns=["text"])
+        first = next((row["text"] for _, _, row in rows), None)
     return isinstance(first, str) and first.startswith(BOS_TEXT)
 
 
