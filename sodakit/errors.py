@@ -3,6 +3,7 @@
     SodakitError
     ├── ConfigError        a setting, option or override that cannot work
     ├── AudioError         a sound file that cannot be read or is not sound
+    │   └── TooLong        a sound that lasts longer than its reader allows
     ├── CodecError         a codec that is missing, unknown or does not fit the codes
     ├── VocabularyError    ids, codes or characters outside the vocabulary
     ├── StoreError         a store that is damaged or made by another codec or tokenizer
@@ -23,6 +24,10 @@ class ConfigError(SodakitError, ValueError):
 
 class AudioError(SodakitError, ValueError):
     """A sound file that cannot be read, or is not sound."""
+
+
+class TooLong(AudioError):
+    """A sound that lasts longer than the reader of it allows."""
 
 
 class CodecError(SodakitError, ValueError):

@@ -1,99 +1,213 @@
-"""Sound in aac, mp4 and webm files, which libsndfile cannot read: decoded by PyAV, an optional package.
+"""Sound in aac, mp4 and webm files, which libsndfile cannot read: decoded by PyAV, an optional package, in a process
+of its own.
 
-The demuxer is named from the first bytes and never guessed: ffmpeg's guesses include playlists that open other files.
+Damaged files make ffmpeg and its bindings crash. Such a crash is an error of that file: the process is started again
+for the next one. It is kept from file to file, and each thread that reads has its own.
 """
 
+import atexit
+import importlib.util
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, BinaryIO
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, BinaryIO
 
 import numpy as np
 
+from sodakit.audio import container_child as child
 from sodakit.errors import AudioError, MissingExtra
 
-if TYPE_CHECKING:
-    from av.container import InputContainer
+_MAX_IDLE = 4
+"""Processes kept for the next file."""
 
 
-def probe_container(handle: BinaryIO, demuxer: str, name: str) -> tuple[float, int, int]:
-    """Seconds, samples per second and channels of the first sound in a container.
+class ContainerSound:
+    """The first sound of an open container."""
 
-    Raises:
-        AudioError: damaged, without sound, or PyAV is not installed.
-    """
-    with _open(handle, demuxer, name) as container:
-        stream = container.streams.audio[0]
-        duration_s = _promised_s(container)
-        if duration_s is None:
-            counts = (packet.duration or 0 for packet in container.demux(stream))
-            duration_s = float(sum(counts) * (stream.time_base or 0))
-        if duration_s <= 0 or not stream.rate:
-            raise AudioError(f"{name} holds no samples.")
-        return duration_s, stream.rate, stream.channels
+    def __init__(self, decoder: "_Decoder", handle: BinaryIO, name: str, info: dict[str, float]) -> None:
+        self._decoder, self._handle, self._name = decoder, handle, name
+        self.duration_s, self.sample_rate_hz = float(info["duration_s"]), int(info["rate_hz"])
+        self.channels = int(info["channels"])
 
+    def blocks(self) -> Iterator[np.ndarray]:
+        """float32 samples_SC from the beginning to the end, block by block.
 
-def container_blocks(
-    handle: BinaryIO, demuxer: str, name: str, start: int, stop: int
-) -> Iterator[np.ndarray]:
-    """float32 samples_S from `start` to `stop`, the mean of all channels, in the small parts that they are decoded in.
-
-    It decodes from the beginning.
-
-    Raises:
-        AudioError: damaged, without sound, or PyAV is not installed.
-    """
-    with _open(handle, demuxer, name) as container:
-        place = 0
-        for samples_S in _decoded(container):
-            if place >= stop:
-                break
-            yield samples_S[max(0, start - place) : stop - place]
-            place += len(samples_S)
-
-
-def _decoded(container: "InputContainer") -> Iterator[np.ndarray]:
-    import av
-
-    # Planar float, so that every codec's frames look alike; the rate stays as it is.
-    resampler = av.AudioResampler(format="fltp")
-    for frame in container.decode(container.streams.audio[0]):
-        for part in resampler.resample(frame):
-            yield part.to_ndarray().mean(axis=0, dtype=np.float32)
-
-
-def _promised_s(container: "InputContainer") -> float | None:
-    """Length by the header; None where there is none (aac), and ffmpeg would guess from the bit rate."""
-    stream = container.streams.audio[0]
-    if container.format.name == "aac":
-        return None
-    if stream.duration is not None and stream.time_base is not None:
-        return float(stream.duration * stream.time_base)
-    return None if container.duration is None else container.duration / 1e6
+        Raises:
+            AudioError: damaged.
+        """
+        request = b"D"
+        while True:
+            kind, body = self._decoder.ask(request, self._handle, self._name)
+            if kind == b"D":
+                return
+            rate_hz, channels = child.SAMPLES.unpack_from(body)
+            if (rate_hz, channels) != (self.sample_rate_hz, self.channels):
+                raise AudioError(
+                    f"{self._name} promises {self.channels} channels at {self.sample_rate_hz} Hz and holds {channels} "
+                    f"at {rate_hz} Hz. It is damaged: fetch it again, or leave it out."
+                )
+            yield np.frombuffer(body, np.float32, offset=child.SAMPLES.size).reshape(channels, -1).T
+            request = b"N"
 
 
 @contextmanager
-def _open(handle: BinaryIO, demuxer: str, name: str) -> Iterator["InputContainer"]:
-    av = _import_av(name)
-    handle.seek(0)
+def open_container(handle: BinaryIO, demuxer: str, name: str) -> Iterator[ContainerSound]:
+    """A container's first sound.
+
+    Raises:
+        AudioError: damaged, without sound, or PyAV is not installed.
+    """
+    _check_av(name)
+    decoder = _take()
     try:
-        with av.open(handle, "r", format=demuxer) as container:
-            if not container.streams.audio:
-                raise AudioError(f"{name} holds no sound, only other streams. Leave it out.")
-            yield container
-    except (av.FFmpegError, ValueError, IndexError) as error:
-        if isinstance(error, AudioError):
-            raise
-        raise AudioError(
-            f"{name} cannot be decoded ({error}). It is damaged: fetch it again, or leave it out."
-        ) from error
+        size = handle.seek(0, 2)
+        _, body = decoder.ask(b"O", handle, name, json.dumps({"demuxer": demuxer, "size": size}).encode())
+        yield ContainerSound(decoder, handle, name, json.loads(body))
+    finally:
+        decoder.rest()
+        _give_back(decoder)
 
 
-def _import_av(name: str) -> Any:
+class _Decoder:
+    """A process that decodes containers."""
+
+    def __init__(self) -> None:
+        self.process_id = os.getpid()
+        self._is_open = False
+        """Whether a file is open in it."""
+        self._is_answering = False
+        """Whether it is in the middle of an answer: an exception left it there."""
+        # By its path, and without the folder beside it on the search path, where `wave` is ours.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(Path(child.__file__).resolve())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it can be given another file."""
+        return not self._is_answering and self._process.poll() is None
+
+    def ask(self, kind: bytes, handle: BinaryIO, name: str, body: bytes = b"") -> tuple[bytes, bytes]:
+        """Its answer; on the way, the bytes of the file that it wants.
+
+        Raises:
+            AudioError: the file cannot be decoded, or ended the process.
+        """
+        try:
+            self._is_answering = self._is_open = True
+            self._send(kind, body)
+            while True:
+                answer, found = self._receive()
+                if answer == b"R":
+                    place, count = child.WANTED.unpack(found)
+                    handle.seek(place)
+                    self._send(b"B", handle.read(count))
+                    continue
+                self._is_answering, self._is_open = False, answer not in (b"E", b"D")
+                if answer == b"E":
+                    raise AudioError(f"{name} {json.loads(found)['text']}")
+                return answer, found
+        except (EOFError, BrokenPipeError, struct.error) as error:
+            raise AudioError(
+                f"{name} cannot be decoded ({self._how_it_ended()}). It is damaged: fetch it again, or leave it out."
+            ) from error
+
+    def rest(self) -> None:
+        """Leave the file that is open in it."""
+        if self._is_answering:
+            self._process.kill()
+        elif self._is_open:
+            self._is_open = False
+            with suppress(BrokenPipeError):
+                self._send(b"S", b"")
+
+    def close(self) -> None:
+        """End it, and wait until it has ended."""
+        self._process.kill()
+        for pipe in (self._stdin, self._stdout):
+            with suppress(BrokenPipeError):
+                pipe.close()
+        self._process.wait()
+
+    def _send(self, kind: bytes, body: bytes) -> None:
+        self._stdin.write(child.HEADER.pack(kind, len(body)) + body)
+        self._stdin.flush()
+
+    def _receive(self) -> tuple[bytes, bytes]:
+        head = self._stdout.read(child.HEADER.size)
+        if len(head) < child.HEADER.size:
+            raise EOFError
+        kind, length = child.HEADER.unpack(head)
+        body = self._stdout.read(length)
+        if len(body) < length:
+            raise EOFError
+        return kind, body
+
+    def _how_it_ended(self) -> str:
+        self._process.kill()  # it has ended, or sends nonsense
+        status = self._process.wait()
+        if status == -getattr(signal, "SIGALRM", 0):
+            return f"decoding one block of it took more than {child.WORK_LIMIT_S} s"
+        return f"it crashed the decoder: {signal.Signals(-status).name if status < 0 else f'status {status}'}"
+
+    @property
+    def _stdin(self) -> IO[bytes]:
+        assert self._process.stdin is not None, "Popen was given PIPE"
+        return self._process.stdin
+
+    @property
+    def _stdout(self) -> IO[bytes]:
+        assert self._process.stdout is not None, "Popen was given PIPE"
+        return self._process.stdout
+
+
+_idle: list[_Decoder] = []
+_lock = threading.Lock()
+
+
+def _take() -> _Decoder:
+    with _lock:
+        while _idle:
+            decoder = _idle.pop()
+            # A process that was forked from another shares its pipes, and must not talk into them.
+            if decoder.process_id == os.getpid():
+                if decoder.is_whole:
+                    return decoder
+                decoder.close()
+    return _Decoder()
+
+
+def _give_back(decoder: _Decoder) -> None:
+    with _lock:
+        if decoder.is_whole and len(_idle) < _MAX_IDLE:
+            _idle.append(decoder)
+            return
+    decoder.close()
+
+
+@atexit.register
+def _close_all() -> None:
+    for decoder in _idle:
+        if decoder.process_id == os.getpid():
+            decoder.close()
+
+
+def _check_av(name: str) -> None:
     try:
-        import av
-    except ImportError as error:
+        found = importlib.util.find_spec("av")
+    except ValueError:  # it is marked as absent
+        found = None
+    if found is None:
         # An error of this sound, not of the job: the others beside it can be read.
-        raise AudioError(
-            str(MissingExtra("av", "containers", f"Decoding {name} (aac, mp4, webm)"))
-        ) from error
-    return av
+        raise AudioError(str(MissingExtra("av", "containers", f"Decoding {name} (aac, mp4, webm)")))

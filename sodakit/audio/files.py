@@ -1,13 +1,12 @@
 """Sound files: read, probe, resample, write.
 
-soundfile decodes, PyAV what soundfile cannot (aac, mp4, webm), and soxr resamples; none is rewritten here.
+Whatever reads a sound, whole, in part or in blocks, from a path or from an upload, reads it here; soxr resamples.
 """
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,14 +14,16 @@ import numpy as np
 import soundfile
 import soxr
 
-from sodakit.audio.containers import container_blocks, probe_container
-from sodakit.audio.headers import check_promised_bytes, container_of, has_exact_length
+from sodakit.audio.decode import AudioInfo, OpenSound, open_sound
+from sodakit.audio.downmix import downmix
+from sodakit.audio.levels import check_samples
 from sodakit.audio.wave import Wave
-from sodakit.errors import AudioError
+from sodakit.errors import AudioError, TooLong
 from sodakit.files import atomic_path
 
 RESAMPLER = "soxr HQ"
 """Recorded with codes, because codes depend on it."""
+_QUALITY = RESAMPLER.split()[1]
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif", ".au", ".w64", ".caf"})
 
@@ -30,56 +31,49 @@ AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", "
 Source = Path | str | BinaryIO
 """A file's name, or the file."""
 
-BLOCK_VALUES = 1 << 20
-"""Values decoded at once, all channels together."""
-
-UNKNOWN_FRAMES = 1 << 62
-
-LENGTH_SLACK = 4096
-"""Samples by which a counted length may fall short: encoders count their padding differently."""
-
-
-@dataclass(frozen=True)
-class AudioInfo:
-    """What a file's header says."""
-
-    duration_s: float
-    sample_rate_hz: int
-    channels: int
-
 
 def probe(source: Source, name: str = "") -> AudioInfo:
-    """Length, rate and channels from the header, without decoding.
+    """Length, rate and channels, without decoding.
+
+    The length is counted where a header would only guess it: in an mp3 without a count of its frames, in several mp3 or
+    ogg files joined. It may still promise more than can be decoded: `read_part` tells.
 
     Args:
         source: a file's path, or a sound file opened for reading in binary.
         name: what errors call it; default: the path.
     Raises:
-        AudioError: missing, empty, not a sound file, shorter than its header says, or aac, mp4 or webm without
-            PyAV to read it.
+        AudioError: missing, empty, not a sound file, shorter than its header says, of an odd rate or number of channels,
+            or aac, mp4 or webm without PyAV to read it.
     """
-    with _opened(source, name) as (handle, name):
-        return _probe(handle, name)
+    with _opened(source, name) as (handle, name), open_sound(handle, name) as sound:
+        return sound.info
 
 
-def read_wave(path: Path | str, sample_rate_hz: int | None = None) -> Wave:
-    """The sound in a file, downmixed to mono, at `sample_rate_hz` (default: the file's own).
+def read_wave(
+    source: Source, sample_rate_hz: int | None = None, name: str = "", longest_s: float | None = None
+) -> Wave:
+    """The sound in a file, downmixed to mono (`audio.downmix`), at `sample_rate_hz` (default: the file's own).
 
+    Args:
+        source: a file's path, or a sound file opened for reading in binary.
+        sample_rate_hz: of the result.
+        name: what errors call it; default: the path.
+        longest_s: longer sounds are given up as soon as they are.
     Raises:
-        AudioError: missing, empty, not a sound file, damaged, or holding NaN or infinite samples.
+        AudioError: as `read_part`; or it holds no samples, or NaN, infinite or absurdly large ones.
+        TooLong: it lasts longer than `longest_s`.
     """
-    wave = read_part(path)
-    if len(wave.samples_S) == 0:
-        raise AudioError(f"{path} holds no samples.")
-    if not np.isfinite(wave.samples_S).all():
-        raise AudioError(f"{path} holds NaN or infinite samples.")
-    return resample(wave, sample_rate_hz or wave.sample_rate_hz)
+    waves = list(read_blocks(source, sample_rate_hz, name, longest_s))
+    samples_S = np.concatenate([wave.samples_S for wave in waves])
+    if len(samples_S) == 0:
+        raise AudioError(f"{name or _called(source)} holds no samples.")
+    return Wave(samples_S, waves[0].sample_rate_hz)
 
 
 def read_part(
     source: Source, start_s: float | None = None, end_s: float | None = None, name: str = ""
 ) -> Wave:
-    """The sound of a file from `start_s` to `end_s`, mono, at the file's rate.
+    """The sound of a file from `start_s` to `end_s`, mono, at the file's rate; it may hold NaN.
 
     Memory follows the sound that is there, whatever length the header claims.
 
@@ -91,48 +85,62 @@ def read_part(
     Raises:
         AudioError: as `probe`; or it breaks off before the end that its header promises.
     """
-    with _opened(source, name) as (handle, name):
-        info = _probe(handle, name)
-        rate_hz = info.sample_rate_hz
-        length = round(info.duration_s * rate_hz)
-        start = min(round((start_s or 0.0) * rate_hz), length)
-        stop = length if end_s is None else min(round(end_s * rate_hz), length)
-        samples_S = np.concatenate([np.zeros(0, np.float32), *_blocks(handle, name, start, stop)])
-        _check_length(handle, name, len(samples_S), stop - start, rate_hz)
+    with _opened(source, name) as (handle, name), open_sound(handle, name) as sound:
+        rate_hz = sound.info.sample_rate_hz
+        start = min(round((start_s or 0.0) * rate_hz), sound.num_samples)
+        stop = None if end_s is None else max(start, min(round(end_s * rate_hz), sound.num_samples))
+        blocks_S = downmix(_checked(sound, name, start, stop), rate_hz)
+        samples_S = np.concatenate([np.zeros(0, np.float32), *blocks_S])
     return Wave(samples_S, rate_hz)
 
 
-def read_blocks(source: Source, name: str = "") -> Iterator[Wave]:
-    """The sound of a file in consecutive parts of at least a second, mono: for those who need not hold all of it.
+def read_blocks(
+    source: Source, sample_rate_hz: int | None = None, name: str = "", longest_s: float | None = None
+) -> Iterator[Wave]:
+    """The sound of a file in consecutive parts of about a second, mono: for those who need not hold all of it.
+
+    Joined, they are what `read_wave` gives. Memory grows neither with the sound nor with its rate or its channels. The
+    file is open until the last part, or until the iterator is closed.
 
     Args:
         source: a file's path, or a sound file opened for reading in binary.
+        sample_rate_hz: of the parts; default: the file's own.
         name: what errors call it; default: the path.
+        longest_s: give up sounds that last longer.
     Raises:
-        AudioError: as `read_part`; that it breaks off, after the last part.
+        AudioError: as `read_part`, that it breaks off after the last part; or it holds NaN, infinite or absurdly large
+            samples.
+        TooLong: it lasts longer than `longest_s`; raised after the parts that do not.
     """
-    with _opened(source, name) as (handle, name):
-        info = _probe(handle, name)
-        rate_hz, length = info.sample_rate_hz, round(info.duration_s * info.sample_rate_hz)
-        gathered, num_gathered, num_read = [np.zeros(0, np.float32)], 0, 0
-        for block_S in _blocks(handle, name, 0, length):
-            gathered.append(block_S)
-            num_gathered += len(block_S)
-            if num_gathered >= rate_hz:
-                yield Wave(np.concatenate(gathered), rate_hz)
-                num_read += num_gathered
-                gathered, num_gathered = [np.zeros(0, np.float32)], 0
-        yield Wave(np.concatenate(gathered), rate_hz)
-        _check_length(handle, name, num_read + num_gathered, length, rate_hz)
+    with _opened(source, name) as (handle, name), open_sound(handle, name) as sound:
+        rate_hz = sound.info.sample_rate_hz
+        heard = _limited(downmix(_checked(sound, name, 0, None), rate_hz), rate_hz, name, longest_s)
+        wanted_hz = sample_rate_hz or rate_hz
+        for samples_S in _seconds(_resampled(heard, rate_hz, wanted_hz), wanted_hz):
+            yield Wave(samples_S, wanted_hz)
+
+
+class Resampler:
+    """Sound from one rate to another, part by part; the parts joined are those of `resample`."""
+
+    def __init__(self, from_hz: int, to_hz: int) -> None:
+        self._stream = None
+        if from_hz != to_hz:
+            self._stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality=_QUALITY)
+
+    def push(self, samples_S: np.ndarray, last: bool = False) -> np.ndarray:
+        """The float32 samples_S that these release, at the other rate; all that are left with the last ones."""
+        if self._stream is None:
+            return samples_S
+        return self._stream.resample_chunk(np.ascontiguousarray(samples_S, np.float32), last=last)
 
 
 def resample(wave: Wave, sample_rate_hz: int) -> Wave:
-    """The same sound at another rate (soxr, HQ)."""
+    """The same sound at another rate (`RESAMPLER`)."""
     if wave.sample_rate_hz == sample_rate_hz:
         return wave
-    return Wave(
-        soxr.resample(wave.samples_S, wave.sample_rate_hz, sample_rate_hz, quality="HQ"), sample_rate_hz
-    )
+    samples_S = soxr.resample(wave.samples_S, wave.sample_rate_hz, sample_rate_hz, quality=_QUALITY)
+    return Wave(samples_S, sample_rate_hz)
 
 
 def write_wave(path: Path | str, wave: Wave) -> None:
@@ -160,90 +168,76 @@ def data_uri(wave: Wave) -> str:
 @contextmanager
 def _opened(source: Source, name: str) -> Iterator[tuple[BinaryIO, str]]:
     """The source as a file at its beginning, and its name."""
+    name = name or _called(source)
     if not isinstance(source, (str, Path)):
         source.seek(0)
-        yield source, name or "the sound"
+        yield source, name
         return
-    name = name or str(source)
     try:
+        if Path(source).exists() and not Path(source).is_file():
+            # A pipe or a device may never end, or never begin.
+            raise AudioError(f"{name} is a folder, a pipe or a device; needed: a sound file.")
         # Through a handle, not by name: libsndfile takes any file called .au for raw sound.
         handle = open(source, "rb")  # noqa: SIM115 - closed by the `with` below
     except (OSError, ValueError) as error:
+        if isinstance(error, AudioError):
+            raise
+        reason = getattr(error, "strerror", None) or error
         missing = isinstance(error, FileNotFoundError)
-        raise AudioError(f"{name} does not exist." if missing else _unreadable(name, error)) from error
+        raise AudioError(
+            f"{name} does not exist." if missing else f"{name} cannot be opened ({reason})."
+        ) from error
     with handle:
         yield handle, name
 
 
-def _probe(handle: BinaryIO, name: str) -> AudioInfo:
-    if not handle.read(1):
-        raise AudioError(f"{name} has 0 bytes.")
-    container = container_of(handle)
-    if container:
-        duration_s, rate_hz, channels = probe_container(handle, container, name)
-        return AudioInfo(duration_s, rate_hz, channels)
-    check_promised_bytes(handle, name)
-    try:
-        with soundfile.SoundFile(handle) as file:
-            frames, info = (
-                file.frames,
-                AudioInfo(file.frames / file.samplerate, file.samplerate, file.channels),
-            )
-    except (soundfile.SoundFileError, RuntimeError, OSError, TypeError, ZeroDivisionError) as error:
-        raise AudioError(_unreadable(name, error)) from error
-    if frames >= UNKNOWN_FRAMES:
-        # libsndfile says the largest number there is, and can then neither seek nor read through soundfile.
-        raise AudioError(
-            f"{name} does not say how long it is: it was written into a pipe. Write it again into a file, for "
-            "example with `flac --force -d` and `flac`."
-        )
-    if info.duration_s <= 0:
-        raise AudioError(f"{name} holds no samples.")
-    return info
+def _called(source: Source) -> str:
+    return str(source) if isinstance(source, (str, Path)) else "the sound"
 
 
-def _blocks(handle: BinaryIO, name: str, start: int, stop: int) -> Iterator[np.ndarray]:
-    """float32 samples_S from `start` to `stop` in parts, the mean of all channels."""
-    container = container_of(handle)
-    if container:
-        yield from container_blocks(handle, container, name, start, stop)
-        return
-    handle.seek(0)
-    try:
-        with soundfile.SoundFile(handle) as file:
-            file.seek(start)
-            while start < stop:
-                count = min(stop - start, max(1, BLOCK_VALUES // file.channels))
-                block_SC = file.read(count, dtype="float32", always_2d=True)
-                yield block_SC.mean(axis=1)
-                start += count
-                if len(block_SC) < count:
-                    break
-    except (soundfile.SoundFileError, RuntimeError, OSError, ValueError) as error:
-        raise AudioError(
-            f"{name} opens but cannot be decoded ({_first_line(error)}). "
-            "It is damaged: fetch it again, or leave it out."
-        ) from error
-
-
-def _check_length(handle: BinaryIO, name: str, found: int, promised: int, rate_hz: int) -> None:
-    # A header that counts samples is taken at its word; one that estimates may be half wrong.
-    exact = not container_of(handle) and has_exact_length(handle)
-    if found < (promised - LENGTH_SLACK if exact else promised / 2):
+def _checked(sound: OpenSound, name: str, start: int, stop: int | None) -> Iterator[np.ndarray]:
+    """The sound's blocks_SC; an error after the last where there are fewer than its header promises."""
+    found, rate_hz = 0, sound.info.sample_rate_hz
+    for block_SC in sound.blocks(start, stop):
+        found += len(block_SC)
+        yield block_SC
+    promised = (sound.num_samples if stop is None else stop) - start
+    if found < promised - sound.slack_samples:
         raise AudioError(
             f"{name} breaks off after {found / rate_hz:.2f} s; its header promises "
             f"{promised / rate_hz:.2f} s. It is damaged: fetch it again, or leave it out."
         )
 
 
-def _unreadable(name: str, error: Exception) -> str:
-    return (
-        f"{name} cannot be decoded ({_first_line(error)}). "
-        "Readable formats: wav, flac, mp3, ogg, opus, aiff, and with the extra 'containers' aac, mp4 and webm; "
-        "convert others, for example with ffmpeg."
-    )
+def _limited(
+    blocks_S: Iterable[np.ndarray], rate_hz: int, name: str, longest_s: float | None
+) -> Iterator[np.ndarray]:
+    """The blocks, as long as they are sound and not too much of it."""
+    heard = 0
+    for samples_S in blocks_S:
+        check_samples(samples_S, name)
+        heard += len(samples_S)
+        if longest_s is not None and heard > longest_s * rate_hz:
+            raise TooLong(f"{name} is longer than {longest_s:g} s, the most allowed here. Cut it.")
+        yield samples_S
 
 
-def _first_line(error: Exception) -> str:
-    text = getattr(error, "error_string", "") or str(error)
-    return next(iter(text.splitlines()), type(error).__name__)
+def _resampled(blocks_S: Iterable[np.ndarray], from_hz: int, to_hz: int) -> Iterator[np.ndarray]:
+    resampler = Resampler(from_hz, to_hz)
+    for samples_S in blocks_S:
+        # A second at a time: at a low rate a block lasts for minutes, and would come out large.
+        for start in range(0, len(samples_S), from_hz):
+            yield resampler.push(samples_S[start : start + from_hz])
+    yield resampler.push(np.zeros(0, np.float32), last=True)
+
+
+def _seconds(blocks_S: Iterable[np.ndarray], rate_hz: int) -> Iterator[np.ndarray]:
+    """The blocks gathered to a second and more; the last may be shorter, or empty."""
+    gathered, num_gathered = [np.zeros(0, np.float32)], 0
+    for samples_S in blocks_S:
+        gathered.append(samples_S)
+        num_gathered += len(samples_S)
+        if num_gathered >= rate_hz:
+            yield np.concatenate(gathered)
+            gathered, num_gathered = [np.zeros(0, np.float32)], 0
+    yield np.concatenate(gathered)

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soxr
 
-from sodakit.audio.files import read_blocks
+from sodakit.audio.files import Resampler, read_blocks
 from sodakit.audio.wave import Wave
 from sodakit.errors import MissingExtra
 from sodakit.files import digest
@@ -88,16 +87,12 @@ def _parts(whole: Item) -> Iterator[Wave]:
 
 def _resampled(waves: Iterable[Wave]) -> Iterator[np.ndarray]:
     """float32 samples_S at `RATE_HZ`, as if the waves were one."""
-    stream = None
+    resampler = None
     for wave in waves:
-        if wave.sample_rate_hz == RATE_HZ:
-            yield wave.samples_S
-            continue
-        if stream is None:
-            stream = soxr.ResampleStream(wave.sample_rate_hz, RATE_HZ, 1, dtype="float32", quality="HQ")
-        yield stream.resample_chunk(wave.samples_S)
-    if stream is not None:
-        yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+        resampler = resampler or Resampler(wave.sample_rate_hz, RATE_HZ)
+        yield resampler.push(wave.samples_S)
+    if resampler is not None:
+        yield resampler.push(np.zeros(0, np.float32), last=True)
 
 
 def _frame_probabilities(network: Any, sounds: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

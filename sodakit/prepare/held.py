@@ -1,8 +1,6 @@
 """Sound files inside other files: read where they lie, never unpacked to disk."""
 
-import io
 from abc import ABC, abstractmethod
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -44,38 +42,3 @@ class HeldFile(ABC):
     def codes(self) -> np.ndarray | None:
         """None: it holds sound."""
         return None
-
-
-class Window(io.RawIOBase):
-    """A stretch of a file, as a file of its own."""
-
-    def __init__(self, path: Path, offset: int, size: int) -> None:
-        self._handle = open(path, "rb")  # noqa: SIM115 - closed with this window
-        self._offset, self._size, self._place = offset, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
-        self._place = max(0, base + offset)
-        return self._place
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        count = max(0, min(len(buffer), self._size - self._place))
-        self._handle.seek(self._offset + self._place)
-        read = self._handle.readinto(memoryview(buffer)[:count])
-        self._place += read
-        return read
-
-    def close(self) -> None:
-        self._handle.close()
-        super().close()
-
-
-def open_window(path: Path, offset: int, size: int) -> BinaryIO:
-    """`size` bytes of a file from `offset`, as a file that closes it."""
-    return io.BufferedReader(Window(path, offset, size))

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from sodakit.audio.window import open_window
 from sodakit.errors import AudioError
 from sodakit.files import digest
-from sodakit.prepare.held import HeldFile, open_window
+from sodakit.prepare.held import HeldFile
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.beside import utterances
 from sodakit.prepare.sources.corpus import SOUND_SUFFIXES, Corpus
