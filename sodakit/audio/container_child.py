@@ -100,7 +100,10 @@ def main() -> None:
         except MemoryError:
             pipe.send(b"E", b'{"text": "it asks for more memory than a sound needs"}')
         except Exception as error:  # PyAV raises whatever its inner objects raise
-            text = (str(error).splitlines() or [""])[0] or type(error).__name__
+            # ffmpeg's errors put a number before, and the name of a file that has none after what they say.
+            text = (str(getattr(error, "strerror", "") or error).splitlines() or [""])[0] or type(
+                error
+            ).__name__
             if not isinstance(error, NoSound):
                 text = f"cannot be decoded ({text}). It is damaged: fetch it again, or leave it out."
             pipe.send(b"E", json.dumps({"text": text}).encode())

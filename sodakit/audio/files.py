@@ -5,7 +5,7 @@ Whatever reads a sound, whole, in part or in blocks, from a path or from an uplo
 
 import base64
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -96,7 +96,7 @@ def read_part(
 
 def read_blocks(
     source: Source, sample_rate_hz: int | None = None, name: str = "", longest_s: float | None = None
-) -> Iterator[Wave]:
+) -> Generator[Wave, None, None]:
     """The sound of a file in consecutive parts of about a second, mono: for those who need not hold all of it.
 
     Joined, they are what `read_wave` gives. Memory grows neither with the sound nor with its rate or its channels. The

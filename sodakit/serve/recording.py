@@ -1,14 +1,14 @@
 """A recording that a client sends along: on disk until its turn comes, then decoded within limits."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-import soxr
 
 from sodakit.audio.files import probe, read_blocks
 from sodakit.audio.wave import Wave
-from sodakit.errors import AudioError
+from sodakit.errors import AudioError, TooLong
 from sodakit.serve.problems import Problem
 
 NAME = "The upload"
@@ -40,6 +40,8 @@ class Recording:
         try:
             self._check_shape()
             wave = self._read(sample_rate_hz)
+        except TooLong as error:
+            raise Problem(413, str(error), code="recording_too_long", param="file") from error
         except AudioError as error:
             raise Problem(400, str(error), code="unreadable_audio", param="file") from error
         self.duration_s = wave.duration_s
@@ -58,25 +60,11 @@ class Recording:
 
     def _read(self, sample_rate_hz: int) -> Wave:
         parts, read_s = [np.zeros(0, np.float32)], 0.0
-        resampler = None
-        for block in read_blocks(self.handle, NAME):
-            resampler = resampler or soxr.ResampleStream(
-                block.sample_rate_hz, sample_rate_hz, 1, quality="HQ"
-            )
-            if not np.isfinite(block.samples_S).all():
-                raise AudioError(f"{NAME} holds NaN or infinite samples.")
-            parts.append(resampler.resample_chunk(np.clip(block.samples_S, -1, 1)))
-            read_s += block.duration_s
-            if self.first_s is not None and read_s >= self.first_s:
-                break
-            if read_s > self.longest_s:
-                raise Problem(
-                    413,
-                    f"The recording is longer than {self.longest_s:g} s, the most allowed here. Cut it.",
-                    code="recording_too_long",
-                    param="file",
-                )
-        if resampler is not None:
-            parts.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+        with closing(read_blocks(self.handle, sample_rate_hz, NAME, self.longest_s)) as blocks:
+            for block in blocks:
+                parts.append(block.samples_S)
+                read_s += block.duration_s
+                if self.first_s is not None and read_s >= self.first_s:
+                    break
         wave = Wave(np.concatenate(parts), sample_rate_hz)
         return wave if self.first_s is None else wave.cut(0, min(self.first_s, wave.duration_s))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sodakit.audio import files
+from sodakit.audio import decode
 from sodakit.audio.files import read_wave, write_wave
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError, MissingExtra
@@ -118,7 +118,7 @@ def test_the_parts_a_recording_is_read_in_cannot_be_told_from_its_cuts(
     whole_F, whole_s = listen(whole)
     uncut = cut_at_pauses([whole], tmp_path / "whole", PauseRule(longest_s=8))
     monkeypatch.setattr(detector, "PART_S", 1)
-    monkeypatch.setattr(files, "BLOCK_VALUES", 3 * rate_hz - 777)
+    monkeypatch.setattr(decode, "BLOCK_VALUES", 3 * rate_hz - 777)
     for number, item in enumerate((file, whole)):
         parts_F, parts_s = listen(item)
         assert parts_s == pytest.approx(whole_s) and len(parts_F) == len(whole_F)
