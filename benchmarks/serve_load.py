@@ -165,24 +165,28 @@ def serve_small(port: int) -> None:
     """A server with a small random model."""
     import uvicorn
 
-    from sodakit.codec.toy import ToyCodec
+    from sodakit.codec.load import load_codec
     from sodakit.generate.speech_model import SpeechModel
     from sodakit.model.config import model_size
     from sodakit.model.transformer import Transformer
     from sodakit.serve.app import build_app
+    from sodakit.serve.connections import uvicorn_config
     from sodakit.serve.limits import Limits
     from sodakit.tokens.text import train_bpe
     from sodakit.tokens.vocabulary import Vocabulary
 
     tokenizer = train_bpe(["open the door", "close the window"], 280)
+    codec, limits = load_codec("mini"), Limits()
     vocabulary = Vocabulary.layout(
-        text_size=tokenizer.size, bos=tokenizer.bos, eos=tokenizer.eos, num_codebooks=4, codebook_size=16
+        text_size=tokenizer.size,
+        bos=tokenizer.bos,
+        eos=tokenizer.eos,
+        num_codebooks=codec.spec.num_codebooks,
+        codebook_size=codec.spec.codebook_size,
     )
     network = Transformer(model_size("nano", vocabulary.size, context=1000, init_std=0.2), seed=1)
-    app = build_app(
-        SpeechModel(network, vocabulary, tokenizer, ToyCodec(4, 16)), name="small", limits=Limits()
-    )
-    uvicorn.run(app, port=port, log_level="error")
+    app = build_app(SpeechModel(network, vocabulary, tokenizer, codec), name="small", limits=limits)
+    uvicorn.Server(uvicorn_config(app, limits, port=port, log_level="error")).run()
 
 
 def start(model: Path | None) -> tuple[subprocess.Popen, str]:

@@ -5,7 +5,7 @@ an engine; a server runs many at once, each next to the others.
 """
 
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -148,8 +148,14 @@ def carry_out(plan: Plan[R], engine: Engine) -> R:
 
 def encode_pieces(model: SpeechModel, wave: Wave, longest_s: float | None = None) -> list[Piece]:
     """The recording as codes, cut at pauses into pieces that the model can transcribe."""
+    return list(each_piece(model, wave, longest_s))
+
+
+def each_piece(model: SpeechModel, wave: Wave, longest_s: float | None = None) -> Iterator[Piece]:
+    """`encode_pieces`, one after another: for those who may have to stop."""
     longest_s = min(longest_s or np.inf, longest_piece_s(model))
-    return [Piece(a, b, model.encode(wave.cut(a, b))) for a, b in cut_at_pauses(wave, longest_s)]
+    for start_s, end_s in cut_at_pauses(wave, longest_s):
+        yield Piece(start_s, end_s, model.encode(wave.cut(start_s, end_s)))
 
 
 def transcription(

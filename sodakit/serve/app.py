@@ -87,7 +87,7 @@ def build_app(
 
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
     # The last one added is the first to see a request.
-    app.add_middleware(Guard, access=access, limits=limits)
+    app.add_middleware(Guard, access=access, limits=limits, turns=service.turns)
     if access.origins:
         app.add_middleware(
             CORSMiddleware,

@@ -1,5 +1,6 @@
 """Who may speak to the server, and how much they may send."""
 
+import asyncio
 import hmac
 import re
 from collections import Counter
@@ -12,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sodakit.serve.limits import Limits
 from sodakit.serve.problems import Problem
-from sodakit.serve.turns import CALLER
+from sodakit.serve.turns import CALLER, Turns
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TEXT_BYTES = 1 << 20
@@ -100,17 +101,18 @@ def host_name(host: str) -> str:
 class Guard:
     """ASGI middleware: checks the caller, and the key before a byte of the body is read; counts the body's bytes."""
 
-    def __init__(self, app: ASGIApp, access: Access, limits: Limits) -> None:
-        self.app, self.access, self.limits = app, access, limits
+    def __init__(self, app: ASGIApp, access: Access, limits: Limits, turns: Turns) -> None:
+        self.app, self.access, self.limits, self.turns = app, access, limits, turns
         self._in_flight_bytes = 0
+        self._pace = asyncio.Lock()
         self._live: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             return await self.app(scope, receive, send)
         headers, host = Headers(scope=scope), (scope.get("client") or ("",))[0]
-        largest = self.limits.upload_bytes
-        if not headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        largest, has_file = self.limits.upload_bytes, _has_file(headers)
+        if not has_file:
             largest = min(TEXT_BYTES, largest)
         CALLER.set(f"{host} {scope['path']}")
         try:
@@ -120,6 +122,8 @@ class Guard:
             if not _OPEN.fullmatch(scope["path"].removeprefix(scope.get("root_path", ""))):
                 self.access.check_key(bearer(headers))
             _check_length(headers, largest)
+            if has_file:
+                self.turns.check_room()
         except Problem as problem:
             return await problem.response()(scope, receive, send)
         await self._exchange(largest, scope, receive, send)
@@ -145,6 +149,10 @@ class Guard:
             message = await receive()
             more = len(message.get("body", b""))
             received, self._in_flight_bytes = received + more, self._in_flight_bytes + more
+            if received > TEXT_BYTES:
+                # Forms are read by Python. One piece of a large one between two looks at everything else.
+                async with self._pace:
+                    await asyncio.sleep(0)
             # The form parser lets this kind of exception through, and turns others into a plain 400.
             if received > largest:
                 raise HTTPException(413, _too_large(largest).message)
@@ -156,6 +164,10 @@ class Guard:
             await self.app(scope, counted, _secured(send))
         finally:
             self._in_flight_bytes -= received
+
+
+def _has_file(headers: Headers) -> bool:
+    return headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
 def _check_length(headers: Headers, largest: int) -> None:

@@ -28,6 +28,8 @@ class Recording:
     """Only its beginning is wanted; default: all of it."""
     duration_s: float = 0.0
     """Known once it has been read."""
+    given_up: bool = False
+    """Nobody waits for it any more: reading ends at the next block, encoding at the next piece."""
 
     def read(self, sample_rate_hz: int) -> Wave:
         """The sound, mono, decoded in blocks.
@@ -64,7 +66,7 @@ class Recording:
             for block in blocks:
                 parts.append(block.samples_S)
                 read_s += block.duration_s
-                if self.first_s is not None and read_s >= self.first_s:
+                if self.given_up or (self.first_s is not None and read_s >= self.first_s):
                     break
         wave = Wave(np.concatenate(parts), sample_rate_hz)
         return wave if self.first_s is None else wave.cut(0, min(self.first_s, wave.duration_s))

@@ -1,12 +1,13 @@
 """The model as a service: jobs to chunks of sound and to transcripts, measured on the way."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from sodakit.generate.long_form import (
     Speaker,
     context_s,
     cut_at_sentences,
-    encode_pieces,
+    each_piece,
     transcription,
 )
 from sodakit.generate.long_form import speech as sentence_by_sentence
@@ -35,6 +36,7 @@ from sodakit.serve.turns import Turns
 from sodakit.serve.voices import Voice, Voices, check_sample
 from sodakit.serve.worker import Event, Finished, Ids, Job, PieceEnded, Worker
 
+T = TypeVar("T")
 ALIASES = frozenset({"tts-1", "tts-1-hd", "gpt-4o-mini-tts", "whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"})  # fmt: skip
 """Names that programs written for OpenAI ask for: they get the one model there is."""
 DECODERS = 2
@@ -124,8 +126,12 @@ class Service:
         Raises:
             Problem: it cannot be read, or is too long.
         """
-        async with self._decoders.taken():
-            return await asyncio.to_thread(lambda: encode_pieces(self.model, self._hear(recording), piece_s))
+
+        def encode() -> list[Piece]:
+            pieces = each_piece(self.model, self._hear(recording), piece_s)
+            return list(itertools.takewhile(lambda _: not recording.given_up, pieces))
+
+        return await self._read(recording, encode)
 
     async def codes(self, recording: Recording) -> np.ndarray:
         """The codes_KF of an upload, in one piece.
@@ -133,8 +139,19 @@ class Service:
         Raises:
             Problem: it cannot be read, or is too long.
         """
+        return await self._read(recording, lambda: self.model.encode(self._hear(recording)))
+
+    async def _read(self, recording: Recording, work: Callable[[], T]) -> T:
+        """What a thread makes of an upload, when it is its turn. The turn lasts as long as the thread, also where the
+        client has left: memory is bounded by turns."""
         async with self._decoders.taken():
-            return await asyncio.to_thread(lambda: self.model.encode(self._hear(recording)))
+            task = asyncio.ensure_future(asyncio.to_thread(work))
+            try:
+                return await asyncio.shield(task)
+            except asyncio.CancelledError:
+                recording.given_up = True
+                await asyncio.wait([task])
+                raise
 
     def _hear(self, recording: Recording) -> Wave:
         wave = recording.read(self.rate_hz)
@@ -356,8 +373,7 @@ class Service:
             Problem: a bad name, a sample too long, or a full shelf.
         """
         self.voices.check_name(name)
-        async with self._decoders.taken():
-            wave = await asyncio.to_thread(recording.read, self.rate_hz)
+        wave = await self._read(recording, lambda: recording.read(self.rate_hz))
         check_sample(wave, self.voice_s)
         if text is None or not text.strip():
             text = " ".join(s.text for s in await self.transcript(recording, Timing()))

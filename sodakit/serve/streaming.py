@@ -48,6 +48,8 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
         return task.result()
     finally:
         task.cancel()
+        # What it holds, such as the upload, is given back only when it has ended.
+        await asyncio.wait([task])
 
 
 @dataclass(frozen=True)

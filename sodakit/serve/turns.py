@@ -56,6 +56,16 @@ class Turns:
         finally:
             leave()
 
+    def check_room(self) -> None:
+        """Raise if the caller could not even wait: before a body is read for nothing.
+
+        Raises:
+            Problem: 429.
+        """
+        line = CALLER.get()
+        if (line in self._lines or not self._is_free(line)) and self._crowded_line(line) is None:
+            raise busy(self.num_waiting)
+
     async def _wait(self, line: str) -> None:
         if line not in self._lines and self._is_free(line):
             self._held[line] += 1
@@ -77,13 +87,19 @@ class Turns:
         return self.num_held < self.places and self._held[line] < max(1, self.places - 1)
 
     def _make_room(self, line: str) -> None:
-        if self.num_waiting < self.most_waiting:
-            return
-        longest = max(self._lines, key=lambda name: len(self._lines[name]), default=line)
-        if len(self._lines.get(longest, ())) <= len(self._lines.get(line, ())) + 1:
+        crowded = self._crowded_line(line)
+        if crowded is None:
             raise busy(self.num_waiting)
-        last = self._lines[longest].pop()
-        last.set_exception(busy(self.num_waiting + 1))
+        if crowded:
+            self._lines[crowded].pop().set_exception(busy(self.num_waiting))
+
+    def _crowded_line(self, line: str) -> str | None:
+        """The line that must lose its last for one more in `line`; "" if none must, None if none can."""
+        if self.num_waiting < self.most_waiting:
+            return ""
+        longest = max(self._lines, key=lambda name: len(self._lines[name]), default=line)
+        longer = len(self._lines.get(longest, ())) > len(self._lines.get(line, ())) + 1
+        return longest if longer else None
 
     def _forget(self, line: str, place: "asyncio.Future[None]") -> None:
         """Give up waiting: leave the line, or the place that came at the same moment."""

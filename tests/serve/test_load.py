@@ -11,9 +11,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import numpy as np
 import pytest
 
+from sodakit.audio.wave import Wave
 from sodakit.generate.engine import Batch
+from sodakit.serve import recording
 from sodakit.serve.app import build_app
 from tests.serve.conftest import LIMITS, serving, sound, wait_until
 
@@ -142,3 +145,33 @@ def test_a_crowd_for_a_while_leaves_nothing_behind():
     assert set(load.left_running.values()) == {0}
     assert min(load.tally.served[n] for n in range(12)) > 0
     assert load.memory_growth_mib < 30
+
+
+def test_a_client_that_leaves_ends_the_reading_of_its_upload(address, service, monkeypatch):
+    """Its thread stops at the next block, and keeps its turn until then: memory is bounded by turns."""
+    blocks = []
+
+    def slowly(handle, rate_hz, name, longest_s):
+        for _ in range(50):
+            blocks.append(name)
+            yield Wave(np.zeros(800, np.float32), 8000)
+            time.sleep(0.1)
+
+    monkeypatch.setattr(recording, "read_blocks", slowly)
+    form = {"files": {"file": ("a.wav", sound(19.0))}, "data": {"model": "tiny"}}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{address}/v1/audio/transcriptions", timeout=0.3, **form)
+    assert service._decoders.num_held == 1
+    assert wait_until(lambda: service._decoders.num_held == service.turns.num_held == 0, 4)
+    assert 0 < len(blocks) < 40
+
+
+def test_an_upload_is_refused_before_it_is_read_where_no_place_is_left(model):
+    app = build_app(model, name="tiny", limits=replace(LIMITS, concurrent=1, queue=0))
+    with serving(app) as address:
+        turns = app.state.service.turns
+        turns.places = 0
+        headers = {"content-type": "multipart/form-data; boundary=x"}
+        answer = httpx.post(f"{address}/v1/audio/transcriptions", content=b"no form", headers=headers)
+        assert answer.status_code == 429 and answer.json()["error"]["type"] == "rate_limit_error"
+        assert turns.num_waiting == 0
