@@ -4,9 +4,11 @@ import difflib
 import importlib
 import os
 import sys
+import threading
 from keyword import iskeyword
 
 from sodakit import __version__
+from sodakit.disk import disk_error
 from sodakit.errors import SodakitError
 from sodakit.log import say
 
@@ -51,17 +53,23 @@ def main(argv: list[str] | None = None) -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     # A module cannot be called `continue` or `import`; loading only the verb's own keeps `--help` quick.
     module = importlib.import_module(f"sodakit.commands.{verb + '_' if iskeyword(verb) else verb}")
+    threading.excepthook = _thread_failed
     try:
         module.main(words[1:])
     except SodakitError as error:
         raise SystemExit(_complain(str(error))) from error
-    except KeyboardInterrupt:
-        say("Stopped. The same command goes on from the last checkpoint.")
-        raise SystemExit(130) from None
     except BrokenPipeError:
         # Whoever read our output has seen enough, as `head` does. What is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
+    except OSError as error:
+        told = disk_error(error)
+        if told is None:
+            raise
+        raise SystemExit(_complain(str(told))) from error
+    except KeyboardInterrupt:
+        say("Stopped. The same command goes on from the last checkpoint.")
+        raise SystemExit(130) from None
 
 
 def usage() -> str:
@@ -72,6 +80,15 @@ def usage() -> str:
         f"sodakit {__version__}: discrete audio foundation models\n\nUsage: sodakit VERB [options]\n\n{verbs}\n\n"
         "Try `sodakit demo`, and `sodakit VERB --help` for the options of one."
     )
+
+
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    """A disk that is full is one line in a thread, too, such as TensorBoard's; the next write of our own stops the run."""
+    told = disk_error(failed.exc_value) if isinstance(failed.exc_value, OSError) else None
+    if told is None:
+        threading.__excepthook__(failed)
+    else:
+        say(f"sodakit: {told}")
 
 
 def _complain(message: str) -> int:

@@ -8,6 +8,7 @@
     ├── VocabularyError    ids, codes or characters outside the vocabulary
     ├── StoreError         a store that is damaged or made by another codec or tokenizer
     ├── CheckpointError    a checkpoint that is damaged or belongs to another run
+    ├── DiskError          a file or folder that cannot be written or read: full, read-only, no permission
     └── MissingExtra       an optional package that this command needs
 
 A message says what came in, what is needed, and what to do.
@@ -48,6 +49,10 @@ class CheckpointError(SodakitError, RuntimeError):
 
 class DamagedCheckpoint(CheckpointError):
     """A checkpoint of which a part is missing or broken; an earlier one may be whole."""
+
+
+class DiskError(SodakitError, OSError):
+    """A file or folder that cannot be written or read: the disk is full, read-only, or belongs to somebody else."""
 
 
 class MissingExtra(SodakitError, ImportError):

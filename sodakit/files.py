@@ -10,56 +10,78 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sodakit.disk import writing
 from sodakit.errors import ConfigError
 
 
 @contextmanager
-def atomic_path(path: Path | str) -> Iterator[Path]:
+def atomic_path(path: Path | str, needed_bytes: int | None = None) -> Iterator[Path]:
     """A temporary path beside `path` that becomes `path` when the block ends without an error.
 
     The data is flushed to disk before the rename, so a power cut leaves the old file or the new
     one and never half of either.
+
+    Args:
+        path: the file.
+        needed_bytes: its length where it is known, for the message when the disk is full.
+    Raises:
+        DiskError: it cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path, needed_bytes, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with writing(
+                path, needed_bytes, temporary
+            ):  # here, while the temporary file is still there to be measured
+                yield temporary
+                with open(temporary, "rb") as handle:
+                    os.fsync(handle.fileno())
+                os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """A temporary folder beside `path` that takes its place when the block ends without an error."""
+    """A temporary folder beside `path` that takes its place when the block ends without an error.
+
+    Raises:
+        DiskError: it cannot be written.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with open(file, "rb") as handle:
-                    os.fsync(handle.fileno())
-        # A folder cannot be renamed over a full one: move the old one aside first.
-        retired = path.with_name(f".{path.name}.{os.getpid()}.old")
-        if path.exists():
-            os.replace(path, retired)
-        os.replace(temporary, path)
-        shutil.rmtree(retired, ignore_errors=True)
-    finally:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            with writing(path, temporary=temporary):
+                yield temporary
+                _replace_folder(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_folder(temporary: Path, path: Path) -> None:
+    for file in temporary.rglob("*"):
+        if file.is_file():
+            with open(file, "rb") as handle:
+                os.fsync(handle.fileno())
+    # A folder cannot be renamed over a full one: move the old one aside first.
+    retired = path.with_name(f".{path.name}.{os.getpid()}.old")
+    if path.exists():
+        os.replace(path, retired)
+    os.replace(temporary, path)
+    shutil.rmtree(retired, ignore_errors=True)
 
 
 def write_text(path: Path | str, text: str) -> None:
     """Write `text` as UTF-8, atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    data = text.encode("utf-8")
+    with atomic_path(path, len(data)) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_json(path: Path | str, value: Any) -> None:

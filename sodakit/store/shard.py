@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sodakit.errors import StoreError
+from sodakit.errors import DiskError, StoreError
 from sodakit.files import atomic_path
 from sodakit.store.schema import ARROW_SCHEMA, Utterance
 
@@ -60,7 +60,7 @@ def write_table(
     # One batch, so that every column of a shard is one flat array in the memory map.
     batch = to_batch(utterances).replace_schema_metadata(metadata)
     with (
-        atomic_path(path) as temporary,
+        atomic_path(path, batch.nbytes) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,
         pa.ipc.new_file(sink, batch.schema) as writer,
     ):
@@ -100,6 +100,10 @@ def open_batch(path: Path) -> pa.RecordBatch:
     except FileNotFoundError as error:
         raise StoreError(
             f"{path} does not exist; the store names it. Copy it back or run prepare again."
+        ) from error
+    except PermissionError as error:
+        raise DiskError(
+            f"{path} cannot be read: no permission. Give this user the right to read it."
         ) from error
     except (pa.ArrowInvalid, OSError) as error:
         raise StoreError(

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from sodakit.disk import writing
 from sodakit.errors import MissingExtra
 from sodakit.files import read_json_lines, write_json_lines
 from sodakit.hardware import gpu_named
@@ -42,11 +43,12 @@ class Metrics:
     def write(self, step: int, values: dict[str, Any]) -> None:
         """One row; numbers also become scalars. What is not finite is null in the file: NaN is no JSON."""
         plain = {name: None if _is_no_number(value) else value for name, value in values.items()}
-        self._file.write(json.dumps({"step": step, **plain}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            if isinstance(value, (int, float)):
-                self._board.add_scalar(name, value, step)
+        with writing(self._path):
+            self._file.write(json.dumps({"step": step, **plain}) + "\n")
+            self._file.flush()
+            for name, value in values.items():
+                if isinstance(value, (int, float)):
+                    self._board.add_scalar(name, value, step)
         if self._wandb is not None:
             self._wandb.log({"step": step, **values})
 
