@@ -10,6 +10,7 @@ from rich.console import Console
 
 from sodakit.commands.options import read_options
 from sodakit.errors import ConfigError
+from sodakit.log import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,6 +94,8 @@ class Options:
     """Cut longer utterances without a transcript into equal parts instead."""
     max_clipped_fraction: float = 0.01
     """Sounds with a larger share of samples at full scale are left out."""
+    max_duration_error_s: float = 1.0
+    """Leave out sounds that are so many seconds longer or shorter than their list says: their text is another's."""
     max_rate_deviations: float | None = None
     """Leave out transcripts whose characters per second are so many deviations from the usual; 5 is a fair start."""
     max_repeats: int | None = None
@@ -132,13 +135,16 @@ def main(argv: list[str]) -> None:
 
     codec = load_codec(options.codec, num_codebooks=options.num_codebooks, device=options.device)
     tokenizer = TextTokenizer.load(options.tokenizer) if options.tokenizer else None
-    items = list(chain.from_iterable(read_folder(folder, options, codec.spec) for folder in options.folders))
+    sentences: list[str] = []
+    items = list(
+        chain.from_iterable(read_folder(folder, options, codec.spec, sentences) for folder in options.folders)
+    )
     chosen = prepare_options(options)
     if options.dry_run:
-        items, sentences = foresee(
+        items, foreseen = foresee(
             items, options.out / "listened", chosen.limits, options.segment, options.transcribe
         )
-        print(*sentences, sep="\n", end="\n" if sentences else "")
+        print(*foreseen, *sentences, sep="\n", end="\n" if foreseen or sentences else "")
         fingerprint = tokenizer.fingerprint if tokenizer else None
         items = list(split_long(items, chosen.limits))
         plan = make_plan(items, request(items, codec.spec, fingerprint, chosen), chosen)
@@ -154,6 +160,8 @@ def main(argv: list[str]) -> None:
         )
         return
     prepare(items, options.out, codec, chosen, tokenizer)
+    for sentence in sentences:
+        say(sentence)
 
 
 def listened(
@@ -192,15 +200,25 @@ def open_transcriber(name: str) -> "Transcriber":
     return Transcriber(judge.name, judge.fingerprint, getattr(judge, "write", judge.transcribe))
 
 
-def read_folder(folder: Path, options: Options, codec: "CodecSpec") -> "Iterable[Item]":
-    """The items of one folder, by the recipe that is asked for or by what lies in it."""
-    from sodakit.prepare.sources.detect import open_folder
+def read_folder(folder: Path, options: Options, codec: "CodecSpec", sentences: list[str]) -> "Iterable[Item]":
+    """The items of one folder, by the recipe that is asked for or by what lies in it.
+
+    Args:
+        folder: the corpus.
+        options: of the command.
+        codec: whose codes are in it, where it holds codes instead of sound.
+        sentences: gets what was not read, and how many sounds have a transcript.
+    """
+    from sodakit.prepare.sources.detect import open_corpus, read_corpus
     from sodakit.prepare.sources.lhotse_sets import read_recipe
 
     if options.recipe is not None:
         return read_recipe(options.recipe, folder, options.recipe)
     keep = options.keep_untranscribed or options.segment or options.transcribe is not None
-    return open_folder(folder, codec=codec, keep_untranscribed=keep)
+    corpus = open_corpus(folder, codec=codec)
+    items = read_corpus(corpus, keep)
+    sentences += corpus.account(items)
+    return items
 
 
 def split_values(words: tuple[str, ...]) -> dict[str, str]:
@@ -232,6 +250,7 @@ def prepare_options(options: Options) -> "PrepareOptions":
             max_duration_s=options.max_duration_s,
             split_long=options.split_long,
             max_clipped_fraction=options.max_clipped_fraction,
+            max_duration_error_s=options.max_duration_error_s,
         ),
         cleaning=CleaningRules(
             max_rate_deviations=options.max_rate_deviations,

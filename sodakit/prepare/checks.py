@@ -36,12 +36,18 @@ class Limits:
     belong to which part."""
     max_clipped_fraction: float = 0.01
     """Sounds with a larger share of samples at full scale are left out; 1 for no limit."""
+    max_duration_error_s: float = 1.0
+    """Sounds that are so much longer or shorter than their list says are left out."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_duration_s < self.max_duration_s:
             raise ConfigError(
                 f"min_duration_s={self.min_duration_s} and max_duration_s={self.max_duration_s}; "
                 "needed: 0 <= min < max. Swap or widen them."
+            )
+        if not self.max_duration_error_s >= 0:
+            raise ConfigError(
+                f"max_duration_error_s={self.max_duration_error_s}; needed: 0 or more seconds, inf for any."
             )
         if not 0 <= self.max_clipped_fraction <= 1:
             raise ConfigError(
@@ -87,6 +93,12 @@ def check_item(item: Item, limits: Limits) -> tuple[float, Rejection | None]:
         # A header that opens and counts no samples is another cause than one that does not open.
         return 0.0, Rejection(
             "zero length" if "holds no samples" in str(error) else "undecodable", str(error)
+        )
+    told_s = item.told_duration_s
+    if told_s is not None and abs(sound_s - told_s) > limits.max_duration_error_s:
+        detail = f"{sound_s:.3f} s of sound, and its list says {told_s:g} s"
+        return 0.0, Rejection(
+            "wrong duration", f"{detail}; allowed: {limits.max_duration_error_s:g} s between"
         )
     return _check_times(item, sound_s, limits)
 

@@ -61,6 +61,8 @@ class Item:
     """Where it ends in the file; None is the end."""
     at_s: float | None = None
     """Where it begins in the recording, if its file is already cut from it; None is `start_s`."""
+    told_duration_s: float | None = None
+    """Length of its whole sound as its list says; None where it does not. Checked, and else of no effect."""
     text: str | None = None
     """What is said, as supplied; None where nobody wrote it down."""
     speaker: str = ""

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sodakit.codec.contract import Codec
 from sodakit.errors import AudioError, ConfigError, StoreError, VocabularyError
 from sodakit.files import atomic_folder, read_json_lines, write_json, write_json_lines
@@ -47,12 +49,17 @@ class PrepareReport:
     """The rows of `quarantine.jsonl`."""
     elapsed_s: float
     """Time this run took."""
+    sounds: int
+    """Utterances with sound."""
+    transcribed: int
+    """Those of them with a transcript."""
 
     def __str__(self) -> str:
         parts = [f"{name} {count} ({self.hours[name]:.2f} h)" for name, count in self.utterances.items()]
         left_out = ", ".join(f"{reason}: {count}" for reason, count in most_frequent(self.rejected))
         return (
             f"{self.folder}: {', '.join(parts)}; {self.shards_made} shards made, {self.shards_kept} kept; "
+            f"{self.transcribed} of {self.sounds} sounds with a transcript; "
             f"left out: {left_out or 'none'}; {format_duration(self.elapsed_s)}"
         )
 
@@ -243,6 +250,9 @@ def _report(out: Path, plan: Plan, writer: StoreWriter, made: int, elapsed_s: fl
     store = StoreReader(out)
     splits = store.description["splits"]
     rejected = [row for shard in plan.shards for row in writer.shard_rejected(shard.split, shard.index)]
+    columns = [part for split in splits for part in store.shard_columns(split)]
+    with_sound = [np.diff(part.frame_offsets) > 0 for part in columns]
+    with_text = [np.diff(part.text_offsets) > 0 for part in columns]
     return PrepareReport(
         folder=out,
         utterances={name: split["rows"] for name, split in splits.items()},
@@ -251,4 +261,6 @@ def _report(out: Path, plan: Plan, writer: StoreWriter, made: int, elapsed_s: fl
         shards_kept=len(plan.shards) - made,
         rejected=plan.rejected + rejected,
         elapsed_s=elapsed_s,
+        sounds=sum(int(sound_N.sum()) for sound_N in with_sound),
+        transcribed=sum(int((s_N & t_N).sum()) for s_N, t_N in zip(with_sound, with_text, strict=True)),
     )

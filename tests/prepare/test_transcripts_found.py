@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sodakit.commands.prepare import main
 from sodakit.errors import ConfigError
+from sodakit.prepare.checks import Limits, check_item
 from sodakit.prepare.sources.detect import open_corpus, open_folder, read_corpus
 from sodakit.prepare.sources.transcripts import parse_transcript
 from tests.prepare.layouts import add_member
@@ -492,3 +494,30 @@ def test_a_file_that_was_cut_off_is_named_in_one_line(tmp_path, name):
         corpus(tmp_path, {name: damaged})
         with pytest.raises(ConfigError, match=name.replace(".", r"\.")):
             list(open_folder(tmp_path, "c"))
+
+
+# --- the command
+
+
+def test_a_wrong_duration_in_a_list_is_another_sounds_row(tmp_path):
+    rows = "path,text,duration\na.wav,right,0.7\nb.wav,wrong,60\n"
+    items = list(open_folder(corpus(tmp_path, {"a.wav": WAV, "b.wav": WAV, "list.csv": rows}), "c"))
+    found = [check_item(item, Limits())[1] for item in items]
+    assert found[0] is None and found[1].reason == "wrong duration" and "60 s" in found[1].detail
+    assert check_item(items[1], Limits(max_duration_error_s=60))[1] is None
+
+
+def test_plan_and_summary_say_how_many_sounds_have_a_transcript_and_what_was_not_read(tmp_path, capsys):
+    files = (
+        {f"{n}.wav": WAV for n in range(6)} | {f"{n}.txt": "hello" for n in range(5)} | {"notes.docx": b"PK"}
+    )
+    words = [str(corpus(tmp_path / "in", files)), "--out", str(tmp_path / "out"), "--codec", "toy"]
+    main([*words, "--validation", "0", "--test", "0"])
+    printed = capsys.readouterr().err.replace("\n", " ")
+    before, _, after = printed.partition("Verified")
+    assert "5 of 6 sounds with a transcript" in printed and "5 of 5 sounds with a transcript" in after
+    for part in (before, after):
+        assert "not read: notes.docx" in part
+    assert "no transcript: 1" in after
+    main([*words, "--validation", "0", "--test", "0", "--keep-untranscribed", "--fresh"])
+    assert "5 of 6 sounds with a transcript; left out: none" in capsys.readouterr().err.replace("\n", " ")

@@ -8,7 +8,7 @@ from typing import Any
 
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.beside import with_transcript
-from sodakit.prepare.sources.columns import field_of, fields_of, times_of
+from sodakit.prepare.sources.columns import field_of, fields_of, seconds, times_of
 from sodakit.prepare.sources.corpus import SOUND_SUFFIXES, Corpus
 from sodakit.prepare.sources.names import Origin, origin_of, split_at
 from sodakit.prepare.sources.rows import bad_row, read_document
@@ -132,6 +132,7 @@ def _utterances(
         audio=sound,
         start_s=start_s,
         end_s=end_s,
+        told_duration_s=seconds(fields.get("duration_s")) if start_s is None and end_s is None else None,
         text=fields.get("text"),
         speaker=str(fields.get("speaker") or origin.speaker),
         language=str(fields.get("language") or origin.language),
