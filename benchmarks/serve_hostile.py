@@ -193,7 +193,7 @@ async def measure(address: str, pid: int, load: str, seconds: float) -> Result:
     data = {"uploads": lambda: flac(600, 48_000, 1, 0.3), "bomb": lambda: flac(600, 192_000, 8, 0.0)}
     recording = data[load]() if load in data else b""
     await latencies(address, 2)
-    alone_s, _ = await latencies(address, 6)
+    before_s, _ = await latencies(address, 5)
     idle_mib, end_s = resident_mib(pid), time.monotonic() + seconds
     loads = {
         "uploads": lambda: send_uploads(address, end_s, answers, 60, recording),
@@ -204,7 +204,8 @@ async def measure(address: str, pid: int, load: str, seconds: float) -> Result:
     _, most_mib, (beside_s, failed) = await asyncio.gather(
         loads[load](), peak(pid, end_s), latencies(address, seconds - 1)
     )
-    return Result(answers, most_mib - idle_mib, alone_s, beside_s, failed)
+    after_s, _ = await latencies(address, 5) if load in ("halves", "slow") else ([], None)
+    return Result(answers, most_mib - idle_mib, [*before_s, *after_s], beside_s, failed)
 
 
 def run(load: str, seconds: float, model: Path | None = None) -> Result:

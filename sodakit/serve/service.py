@@ -2,9 +2,13 @@
 
 import asyncio
 import itertools
+import os
+import sys
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,6 +45,7 @@ ALIASES = frozenset({"tts-1", "tts-1-hd", "gpt-4o-mini-tts", "whisper-1", "gpt-4
 """Names that programs written for OpenAI ask for: they get the one model there is."""
 DECODERS = 2
 """Uploads decoded and encoded at the same time: bounds memory. One of them is kept for whom the other is not busy."""
+READER_NICENESS = 5
 FASTEST_CHARACTERS_PER_S = 20.0
 """No text is spoken faster; one that would have to be is refused, not cut."""
 
@@ -99,6 +104,7 @@ class Service:
         self.turns = Turns(limits.concurrent + 1, limits.queue, limits.request_s)
         self.metrics = Metrics(self.worker, self.turns)
         self.rate_hz = model.codec.spec.sample_rate_hz
+        self._readers = ThreadPoolExecutor(DECODERS, "sodakit-reader", _step_back)
         self._decoders = Turns(DECODERS, limits.concurrent + 1, limits.request_s)
 
     @property
@@ -145,7 +151,7 @@ class Service:
         """What a thread makes of an upload, when it is its turn. The turn lasts as long as the thread, also where the
         client has left: memory is bounded by turns."""
         async with self._decoders.taken():
-            task = asyncio.ensure_future(asyncio.to_thread(work))
+            task = asyncio.get_running_loop().run_in_executor(self._readers, work)
             try:
                 return await asyncio.shield(task)
             except asyncio.CancelledError:
@@ -382,6 +388,14 @@ class Service:
     def close(self) -> None:
         """Let the model go."""
         self.worker.close()
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+
+def _step_back() -> None:
+    """Let the model's thread, which speaks while others listen, go before this one (Linux knows such threads)."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), READER_NICENESS)
 
 
 def _single(request: Request) -> Plan:

@@ -175,3 +175,35 @@ def test_an_upload_is_refused_before_it_is_read_where_no_place_is_left(model):
         answer = httpx.post(f"{address}/v1/audio/transcriptions", content=b"no form", headers=headers)
         assert answer.status_code == 429 and answer.json()["error"]["type"] == "rate_limit_error"
         assert turns.num_waiting == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a second loopback address")
+def test_uploads_at_once_are_decoded_one_after_another_and_a_neighbour_beside_them(model, monkeypatch):
+    """So memory follows the readers, of which there are two, and not the queue."""
+    now, most, lock = [0], [0], threading.Lock()
+
+    def counted(handle, rate_hz, name, longest_s):
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.05)
+        yield Wave(np.zeros(4000, np.float32), 8000)
+        with lock:
+            now[0] -= 1
+
+    monkeypatch.setattr(recording, "read_blocks", counted)
+    app = build_app(model, name="tiny", limits=replace(LIMITS, queue=20))
+    with serving(app) as address, ThreadPoolExecutor(13) as pool:
+
+        def upload(host):
+            transport = httpx.HTTPTransport(local_address=host)
+            with httpx.Client(base_url=address, transport=transport, timeout=60) as client:
+                form = {"files": {"file": ("a.wav", sound(0.5))}, "data": {"model": "tiny"}}
+                return client.post("/v1/audio/transcriptions", **form).status_code
+
+        crowd = [pool.submit(upload, "127.0.0.1") for _ in range(12)]
+        assert wait_until(lambda: app.state.service.turns.num_waiting > 0)
+        assert most[0] == 1
+        assert upload("127.0.0.2") == 200
+        assert sum(not future.done() for future in crowd) > 0
+        assert {future.result() for future in crowd} == {200} and most[0] <= 2
