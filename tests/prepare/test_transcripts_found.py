@@ -139,12 +139,24 @@ LISTS = {
         "rows.jsonl": '{"id": "d/a", "text": "Close the door, please."}\n{"id": "d/b", "text": "Open it."}\n'
     },
     "parquet with names of files": {},
+    "a name, a space, the text": {"transcript.txt": "a Close the door, please.\nb Open it.\n"},
+    "a name, a colon, the text": {"transcript_utf8.txt": "a:Close the door, please.\nb:Open it.\n"},
+    "UTF-16 from a spreadsheet": {
+        "list.tsv": CSV.replace('"', "")
+        .replace(".wav,", ".wav\t")
+        .replace("name,", "name\t")
+        .encode("utf-16")
+    },
+    "folders of another machine": {
+        "l.list": "/home/u/d/a.wav|p1|en|Close the door, please.\nC:\\u\\d\\b.wav|p1|en|Open it.\n"
+    },
+    "backslashes": {"l.list": "d\\a.wav|p1|en|Close the door, please.\nd\\b.wav|p1|en|Open it.\n"},
 }
 
 
 @pytest.mark.parametrize("name", LISTS)
 def test_lists_of_sounds_are_read_by_their_headers_or_what_their_cells_show(tmp_path, name):
-    wavs = "wavs" if name == "LJSpeech" else "d"
+    wavs = "wavs" if name == "LJSpeech" or name.startswith("a name, a") else "d"
     corpus(tmp_path, {f"{wavs}/a.wav": WAV, f"{wavs}/b.wav": WAV, **LISTS[name]})
     if name.startswith("parquet"):
         rows = [{"path": f"d/{n}.wav", "text": text} for n, text in zip("ab", ROWS, strict=True)]
@@ -292,6 +304,8 @@ def test_accents_composed_or_not_are_one_name(tmp_path, disk):
         ),
         ("rows.jsonl", "", "rows.jsonl (empty)"),
         ("a.docx", "PK", "a.docx"),
+        ("text", "a hello there", "not read: text"),
+        ("transcripts.zip", "PK", "transcripts.zip"),
         ("a.eaf", "<xml/>", "a.eaf"),
     ],
 )
@@ -311,6 +325,28 @@ def test_a_manifest_whose_texts_have_an_unknown_name_is_not_taken_for_sound_alon
     row = '{"audio": "a.wav", "what_is_said": "close the door"}\n'
     (item,) = open_folder(corpus(tmp_path, {"a.wav": WAV, "manifest.jsonl": row}), "c")
     assert "columns were not read: what_is_said of manifest.jsonl" in item.problem
+
+
+@pytest.mark.parametrize(
+    "files",
+    [{"a.txt": ""}, {"list.csv": "path,text\na.wav,\n"}, {"a.srt": "1\n"}, {"list.csv": "path,text\n"}],
+)
+def test_a_transcript_without_words_is_none(tmp_path, files):
+    (item,) = open_folder(corpus(tmp_path, {"a.wav": WAV, **files}), "c")
+    assert item.reason in ("empty transcript", "no transcript") and item.problem
+
+
+def test_of_subtitles_in_two_languages_none_is_guessed(tmp_path):
+    files = {"talk.wav": WAV, "talk.en.srt": SRT, "talk.de.srt": SRT.replace("Good evening", "Guten Abend")}
+    (item,) = open_folder(corpus(tmp_path, files), "c")
+    assert "talk.de.srt: talk.en.srt may be its transcript too" in item.problem
+    first, _ = open_folder(corpus(tmp_path, {"talk.srt": SRT}), "c")
+    assert first.text == "Good evening."
+
+
+def test_a_broken_table_among_recordings_is_a_row_of_the_quarantine(tmp_path):
+    bad, good = open_folder(corpus(tmp_path, {"a.wav": WAV, "a.txt": "hi", "x.parquet": b"PAR1"}), "c")
+    assert "no complete parquet file" in bad.problem and good.text == "hi"
 
 
 def test_sound_alone_is_a_corpus_too(tmp_path):

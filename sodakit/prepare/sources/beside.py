@@ -19,8 +19,10 @@ def with_transcript(item: Item, corpus: Corpus) -> Iterator[Item]:
     problem.
     """
     assert item.audio is not None
-    for path in corpus.beside(item.audio):
+    found = corpus.beside(item.audio)
+    for place, path in enumerate(found):
         try:
+            _check_alone(path, found[place + 1 :], item.audio)
             transcript = read_transcript(path)
         except ValueError as error:
             corpus.use([path])
@@ -28,12 +30,27 @@ def with_transcript(item: Item, corpus: Corpus) -> Iterator[Item]:
             return
         if transcript is not None and transcript.utterances:
             corpus.use([path])
+            corpus.has_transcripts = True
             yield from utterances(item, transcript)
             return
         corpus.leave(path, "no transcript in it")
         if transcript is not None:
             (item,) = utterances(item, transcript)
     yield item
+
+
+def _check_alone(path: Path, others: list[Path], sound: Path) -> None:
+    """Raise where another file of the same kind has as good a claim: talk.de.vtt and talk.en.vtt.
+
+    Raises:
+        ValueError: there is one.
+    """
+    ending = ending_of(path) or ""
+    rivals = [p.name for p in others if ending_of(p) == ending]
+    if rivals and len(path.name) != len(sound.stem) + len(ending):
+        raise ValueError(
+            f"{', '.join(rivals)} may be its transcript too; keep one, or call it {sound.stem}{ending}"
+        )
 
 
 def read_transcript(path: Path) -> Transcript | None:

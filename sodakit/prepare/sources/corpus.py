@@ -6,7 +6,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from sodakit.audio.files import AUDIO_SUFFIXES
 from sodakit.codec.contract import CodecSpec
@@ -23,13 +23,16 @@ ABOUT = re.compile(
 )
 """Files that tell of a corpus and are none of it."""
 
-WRITTEN = frozenset({
-    ".txt", ".lab", ".trn", ".srt", ".vtt", ".sbv", ".ass", ".ssa", ".lrc", ".textgrid", ".eaf", ".trs",
-    ".xml", ".cha", ".mlf", ".stm", ".ctm", ".csv", ".tsv", ".psv", ".list", ".lst", ".json", ".jsonl",
-    ".scp", ".phn", ".wrd", ".xlsx", ".xls", ".ods", ".docx", ".doc", ".odt", ".rtf", ".parquet", ".arrow",
-    ".tar", ".tgz", ".zip", ".gz", ".zst", ".rar", ".7z", ".db", ".sqlite", ".pkl",
+STORE = frozenset({"store.json", "plan.json"})
+"""Files of a folder that prepare wrote."""
+
+NO_TEXT = frozenset({
+    ".png", ".jpg", ".jpeg", ".gif", ".svg", ".bmp", ".webp", ".ico", ".pdf", ".py", ".pyc", ".sh", ".ipynb", ".md",
+    ".rst", ".html", ".htm", ".css", ".js", ".yml", ".yaml", ".toml", ".ini", ".cfg", ".log", ".npy", ".npz", ".pt",
+    ".pth", ".bin", ".safetensors", ".ckpt", ".onnx", ".h5", ".hdf5", ".mid", ".midi", ".f0", ".pitch", ".praat", ".bib",
+    ".sha256", ".md5", ".lock", ".exe", ".dll", ".so",
 })  # fmt: skip
-"""Endings of files in which transcripts may stand."""
+"""Endings of files in which no transcripts stand; in any other they may."""
 
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[\w-]+)?")
 EXAMPLES = 3
@@ -58,12 +61,16 @@ class Corpus:
 
     @cached_property
     def files(self) -> list[Path]:
-        """Every file, sorted; hidden ones, and those in hidden folders, left out."""
+        """Every file, sorted; hidden ones, and those in hidden folders and in stores, left out."""
         if self.only is not None:
             return [self.only]
         found = []
         for place, folders, names in os.walk(self.folder):
             folders[:] = [name for name in folders if not name.startswith(".")]
+            if STORE & set(names):
+                self.note(f"{place} is a store and no part of the corpus")
+                folders.clear()
+                continue
             found += [Path(place, name) for name in names if not name.startswith(".")]
         return sorted(path for path in found if path.is_file())
 
@@ -101,7 +108,9 @@ class Corpus:
         `audio`; accents may be composed or not. None where there is none."""
         for folder in folders:
             for inside in ("", "wavs", "clips", "audio", "wav"):
-                for form in dict.fromkeys((name, _key(name), unicodedata.normalize("NFD", name))):
+                for form in dict.fromkeys(
+                    (name, _key(name), unicodedata.normalize("NFD", name), name.replace("\\", "/"))
+                ):
                     path = folder / inside / form
                     suffix = path.suffix.lower() if path.suffix.lower() in SOUND_SUFFIXES else ""
                     if suffix and _is_file(path):
@@ -110,7 +119,22 @@ class Corpus:
                     for found in near:
                         if found.suffix.lower() in ({suffix} if suffix else SOUND_SUFFIXES):
                             return found
-        return None
+        return self._moved(name)
+
+    def _moved(self, name: str) -> Path | None:
+        """The one sound of that name, where a list names the folders of another machine."""
+        path = PureWindowsPath(name)
+        if self.only is not None or not (path.root or path.drive):
+            return None
+        found = self._by_name.get(_key(path.name), [])
+        return found[0] if len(found) == 1 else None
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[Path]]:
+        found: dict[str, list[Path]] = defaultdict(list)
+        for path in self.sounds:
+            found[_key(path.name)].append(path)
+        return found
 
     def beside(self, sound: Path) -> list[Path]:
         """Files that may hold the transcript of a sound, the likeliest first: of its name in its folder, or in a tree of
@@ -118,7 +142,8 @@ class Corpus:
         stem = _key(sound.stem)
         near = self._near(sound.parent)
         found = [p for p in (*near.get(stem, ()), *near.get(_key(sound.name), ())) if ending_of(p)]
-        return sorted(found or self._mirrored(sound, stem), key=lambda p: (_place(p), p))
+        found = found or self._mirrored(sound, stem)
+        return sorted(found, key=lambda p: (_place(p), len(p.name), p))
 
     def has_sound(self, stem: str) -> bool:
         """Whether a sound of that name without its ending lies anywhere in the folder."""
@@ -178,7 +203,8 @@ class Corpus:
         """Files in which transcripts may stand and that nobody read, with the reason where there is one."""
         if self.only is not None:
             return dict(self.left)
-        maybe = (p for p in self.files if p.suffix.lower() in WRITTEN and not ABOUT.fullmatch(p.name))
+        known = NO_TEXT | SOUND_SUFFIXES
+        maybe = (p for p in self.files if p.suffix.lower() not in known and not ABOUT.fullmatch(p.name))
         return {path: self.left.get(path, "") for path in maybe if path not in self.read}
 
     def account(self, items: Iterable[Item]) -> list[str]:

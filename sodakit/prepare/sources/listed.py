@@ -49,9 +49,11 @@ def listed_items(
     if all(item.is_text for item in found):
         return found
     if not any(item.text for item in found):
-        columns = _texts_unread(found)
+        columns = _texts_unread(found, words=2)
         if columns:
             corpus.leave_columns(path, columns)
+        elif others := _texts_unread(found, words=1):
+            corpus.note(f"{path}: columns {', '.join(others)} are taken for no transcript")
     problem = "a text without sound in a list of sounds; needed: the sound, or a list of texts of its own"
     return [
         bad_row(path, number, corpus.source, problem) if item.is_text and item.problem is None else item
@@ -161,13 +163,13 @@ def _text_file(path: Path, row: Mapping[str, Any], fields: Mapping[str, Any], co
     )
 
 
-def _texts_unread(items: list[Item]) -> list[str]:
-    """Columns of unknown names in which half of the rows hold several words."""
+def _texts_unread(items: list[Item], words: int) -> list[str]:
+    """Columns of unknown names in which half of the rows hold so many words."""
     counts = Counter(
         str(column)
         for item in items
         for column, value in item.fields.items()
-        if isinstance(value, str) and len(value.split()) > 1 and field_of(str(column)) is None
+        if isinstance(value, str) and len(value.split()) >= words and field_of(str(column)) is None
     )
     return [column for column, count in counts.items() if 2 * count >= len(items)]
 

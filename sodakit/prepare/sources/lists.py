@@ -4,6 +4,7 @@ file_name,transcription                        Hugging Face, Common Voice (.tsv)
 LJ001-0001|in 1455|in fourteen fifty-five      LJSpeech: name, text, normalised text, speaker
 wavs/a.wav|alma|en|Close the door.             GPT-SoVITS: sound, speaker, language, text
 wavs/a.wav|7|Close the door.                   VITS: sound, speaker, text
+a Close the door.                              a name, a space or colon, the text (.txt only)
 """
 
 import csv
@@ -77,7 +78,8 @@ def list_rows(path: Path, layout: Layout) -> Iterator[tuple[int, Row]]:
     if layout.delimiter in ",;":
         rows = _quoted(path, layout.delimiter)
     else:
-        rows = ((n, line if line is None else line.split(layout.delimiter)) for n, line in read_lines(path))
+        lines = read_lines(path)
+        rows = ((n, line if line is None else _split(line, layout.delimiter)) for n, line in lines)
     for number, cells in islice(rows, int(layout.header), None):
         if cells is None:
             yield number, "not UTF-8"
@@ -121,12 +123,17 @@ def _quoted(path: Path, delimiter: str) -> Iterator[tuple[int, list[str] | str |
 
 def _cells(lines: Sequence[str], delimiter: str) -> list[list[str]]:
     if delimiter not in ",;":
-        return [line.split(delimiter) for line in lines]
+        return [_split(line, delimiter) for line in lines]
     return list(csv.reader(lines, delimiter=delimiter))
 
 
+def _split(line: str, delimiter: str) -> list[str]:
+    # After a name, a space or colon separates it from the text and means nothing more.
+    return line.split(delimiter, 1 if delimiter in " :" else -1)
+
+
 def _delimiters(path: Path, first: str) -> list[str]:
-    wanted = {".tsv": "\t", ".csv": ",|\t;", ".txt": "|\t"}.get(path.suffix.lower(), "|\t,")
+    wanted = {".tsv": "\t", ".csv": ",|\t;", ".txt": "|\t: "}.get(path.suffix.lower(), "|\t,")
     return [delimiter for delimiter in wanted if delimiter in first]
 
 
@@ -163,7 +170,8 @@ def _columns(
     width = max(map(len, cells))
     named = [sum(len(row) > n and is_sound(row[n]) for row in cells) for n in range(width)]
     ljspeech = delimiter == "|" and path.name.lower().startswith("metadata")
-    if not ljspeech and 2 * max(named) < len(cells):
+    needed = len(cells) if delimiter in " :" else len(cells) / 2  # any line of prose holds spaces
+    if not ljspeech and max(named) < needed:
         return f"no header, and no column of its {width} names sounds that are there"
     if max(named) and named.index(max(named)) != 0:
         return f"no header, and sounds in column {named.index(max(named)) + 1}; needed: a header"

@@ -28,10 +28,10 @@ def loose_files(corpus: Corpus) -> list[Path]:
 
 def read_loose(corpus: Corpus) -> Iterator[Item]:
     """The items of all lists, tars and tables of a folder, and of the sounds in none of them."""
-    listed = list(
-        without_repeats((item for path in _lists(corpus) for item in read_list(path, corpus)), corpus)
-    )
-    corpus.has_transcripts = any(item.text or item.problem for item in listed)
+    lists = _lists(corpus)
+    rows = (item for path in lists for item in read_list(path, corpus))
+    listed = list(without_repeats(rows, corpus))
+    corpus.has_transcripts = (bool(lists) and not listed) or any(i.text or i.problem for i in listed)
     yield from listed
     for path in corpus.with_suffix(".tar"):
         yield from read_webdataset(path, corpus.source, corpus)

@@ -33,6 +33,16 @@ def read_tables(paths: list[Path], corpus: Corpus, sounds: bool) -> Iterator[Ite
         ConfigError: one is no parquet file, or holds sound in a form that is not read.
     """
     met: dict[str, str] = {}
+    broken = {}
+    for path in paths if sounds else ():
+        try:
+            table_schema(path)
+        except ConfigError as error:  # a stray file hides no recordings
+            broken[path] = str(error)
+    for path, problem in broken.items():
+        corpus.use([path])
+        yield Item(id=f"{corpus.source}/{path.name}", source=corpus.source, problem=problem)
+    paths = [path for path in paths if path not in broken]
     sounds = sounds or any(sound_column(table_schema(path)) is not None for path in paths)
     for path in paths:
         yield from _items(path, corpus, met, sounds)

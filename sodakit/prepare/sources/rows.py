@@ -66,6 +66,14 @@ def read_lines(path: Path) -> Iterator[tuple[int, str | None]]:
         ConfigError: damaged compression, or a line of more than `MAX_LINE_BYTES`.
     """
     with open_packed(path) as handle:
+        is_utf16 = handle.read(2).startswith(UTF16)
+    if is_utf16:  # a spreadsheet's "Unicode text"
+        text, problem = read_document(path)
+        for number, found in enumerate((text or "").split("\n"), start=1):
+            if found.strip() or problem:
+                yield number, None if problem else found.rstrip("\r")
+        return
+    with open_packed(path) as handle:
         for number, line in enumerate(_bounded_lines(handle, path), start=1):
             try:
                 text = line.decode("utf-8").lstrip(BOM).rstrip("\r\n")

@@ -35,10 +35,13 @@ def leave_out_untranscribed(
     elif unread and not lists_alone:
         why = f"; these files were not read: {corpus.describe(unread)}"
     elif written and not lists_alone:
-        why = "; others of this corpus have one"
+        why = "; the corpus has transcripts or lists of them"
     advice = "Put its text beside it, or use --keep-untranscribed to take sounds without text."
     for item in items:
-        if id(item) in without and why:
+        if id(item) in without and item.text is not None and not lists_alone:
+            problem = f"the transcript of {item.place} is empty. Leave it out, or use --keep-untranscribed."
+            item = replace(item, problem=problem, reason="empty transcript")
+        elif id(item) in without and why:
             item = replace(item, problem=f"no transcript of {item.place}{why}. {advice}", reason=REASON)
         yield item
 

@@ -8,6 +8,7 @@ outside. Links and devices are left out. What a header claims is compared with t
 """
 
 import tarfile
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -165,7 +166,8 @@ def _take(
     if member.size > limit:
         return f"{member.size} bytes; allowed for a {ending}: {limit}"
     # Names may hold dots of their own (talk_22.05_a.wav): only the ending that is known is cut off.
-    sample = samples.setdefault(f"{folder}/{base[: -len(ending)]}".lstrip("/"), _Sample())
+    key = unicodedata.normalize("NFC", f"{folder}/{base[: -len(ending)]}".lstrip("/"))
+    sample = samples.setdefault(key, _Sample())
     if is_sound:
         if sample.sound is not None:
             return f"a second sound of that name, after {sample.sound.member}"
