@@ -5,8 +5,9 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,11 @@ def atomic_path(path: Path | str, needed_bytes: int | None = None) -> Iterator[P
             with writing(
                 path, needed_bytes, temporary
             ):  # here, while the temporary file is still there to be measured
+                temporary.touch()
+                mode = temporary.stat().st_mode
+                temporary.unlink()
                 yield temporary
+                _set_mode(temporary, mode)
                 with open(temporary, "rb") as handle:
                     os.fsync(handle.fileno())
                 os.replace(temporary, path)
@@ -65,7 +70,9 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
 
 
 def _replace_folder(temporary: Path, path: Path) -> None:
+    mode = temporary.stat().st_mode
     for file in temporary.rglob("*"):
+        _set_mode(file, mode if file.is_dir() else mode & ~0o111)
         if file.is_file():
             with open(file, "rb") as handle:
                 os.fsync(handle.fileno())
@@ -75,6 +82,17 @@ def _replace_folder(temporary: Path, path: Path) -> None:
         os.replace(path, retired)
     os.replace(temporary, path)
     shutil.rmtree(retired, ignore_errors=True)
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    """Give a new file or folder the permissions that the umask says: some libraries write for the owner alone."""
+    if path.is_symlink() or not path.exists():
+        return
+    # The owner's right to run it stays: a copied script is still one.
+    mode |= path.stat().st_mode & 0o100
+    if stat.S_IMODE(path.stat().st_mode) != stat.S_IMODE(mode):
+        with suppress(OSError):  # some network disks keep no permissions
+            path.chmod(stat.S_IMODE(mode))
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -26,6 +26,21 @@ def test_a_folder_is_replaced_whole(tmp_path):
     assert [p.name for p in folder.iterdir()] == ["2.txt"] and list(tmp_path.iterdir()) == [folder]
 
 
+def test_what_a_library_writes_for_the_owner_alone_gets_the_permissions_that_the_umask_says(tmp_path):
+    before = os.umask(0o022)
+    try:
+        with atomic_path(tmp_path / "a") as temporary:
+            os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+        with atomic_folder(tmp_path / "f") as temporary:
+            (temporary / "in").mkdir(mode=0o700)
+            for name, mode in (("in/closed", 0o600), ("run.sh", 0o700)):
+                os.close(os.open(temporary / name, os.O_CREAT | os.O_WRONLY, mode))
+    finally:
+        os.umask(before)
+    modes = {str(p.relative_to(tmp_path)): p.stat().st_mode & 0o777 for p in tmp_path.rglob("*")}
+    assert modes == {"a": 0o644, "f": 0o755, "f/in": 0o755, "f/in/closed": 0o644, "f/run.sh": 0o744}
+
+
 def test_a_killed_writer_leaves_nothing_at_the_name(tmp_path):
     code = (
         "import sys,time;from sodakit.files import atomic_folder\n"
