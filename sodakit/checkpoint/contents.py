@@ -1,7 +1,7 @@
 """What a checkpoint is: one folder with everything needed to go on training, or to speak.
 
     step_00001234/
-      contents.json            format version; every other file with its size
+      contents.json            format version; every other file with its size; of tensors the SHA-256 as well
       model.safetensors        weights, by the names of `Transformer.state_dict`
       optimizer.safetensors    what the optimiser remembers, by names of its own      (optional)
       state.json               step, tokens seen, data and random state, counters
@@ -23,11 +23,12 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sodakit.errors import CheckpointError
-from sodakit.files import write_json
+from sodakit.errors import CheckpointError, DamagedCheckpoint
+from sodakit.files import file_sha256, write_json
 from sodakit.model.config import ModelConfig
 from sodakit.model.lora import merge_adapters
 from sodakit.model.transformer import Transformer
+from sodakit.tensors import broken_weight
 
 FORMAT_VERSION = 1
 CONTENTS = "contents.json"
@@ -43,8 +44,10 @@ SHARDS = "shards"
 def write_contents(folder: Path) -> None:
     """Write `contents.json`, the last file of a checkpoint."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
-    write_json(folder / CONTENTS, {"format": FORMAT_VERSION, "files": sizes})
+    names = {path.relative_to(folder).as_posix(): path for path in files}
+    sizes = {name: path.stat().st_size for name, path in names.items()}
+    digests = {name: file_sha256(path) for name, path in names.items() if path.suffix == ".safetensors"}
+    write_json(folder / CONTENTS, {"format": FORMAT_VERSION, "files": sizes, "sha256": digests})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +77,22 @@ class Checkpoint:
         return (self.folder / SHARDS).is_dir()
 
     def weights(self, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-        """Every weight by name, as stored."""
+        """Every weight by name, as stored.
+
+        Raises:
+            DamagedCheckpoint: a weight is not finite, or a matrix is zero throughout.
+        """
         if self.is_sharded:
-            return self._pieces("model.", device)
-        return load_file(self.folder / WEIGHTS, device=str(device))
+            weights = self._pieces("model.", device)
+        else:
+            weights = load_file(self.folder / WEIGHTS, device=str(device))
+        broken = broken_weight(weights)
+        if broken is not None:
+            raise DamagedCheckpoint(
+                f"{self.folder}: {broken}, so the model can say nothing. Training diverged, or the file was damaged "
+                "before it was saved: take an earlier checkpoint."
+            )
+        return weights
 
     def merged_weights(self, device: torch.device | str = "cpu") -> dict[str, Tensor]:
         """Every weight by name, with adapters added to the matrices they stand beside."""

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sodakit.checkpoint.contents import Checkpoint
-from sodakit.errors import CheckpointError
+from sodakit.errors import CheckpointError, ConfigError
 from sodakit.files import atomic_folder, read_json, write_json
 from sodakit.model.config import ModelConfig, RopeScaling
 from sodakit.model.transformer import Transformer
+from sodakit.tensors import broken_weight
 
 _NAMES = {
     "embedding": "model.embed_tokens",
@@ -78,17 +80,24 @@ def import_hf(folder_or_hub_id: Path | str) -> tuple[ModelConfig, dict[str, Tens
     `contents.model_from_weights` builds the model from them.
 
     Raises:
-        CheckpointError: no such model, another architecture, or a variant that `Transformer` cannot express.
+        CheckpointError: no such model, another architecture, a variant that `Transformer` cannot express, or damaged
+            files; the message names what.
     """
     folder = local_folder(folder_or_hub_id)
-    config = config_from_hf(read_json(_existing(folder / "config.json")), str(folder_or_hub_id))
+    config = config_from_hf(_read_object(folder / "config.json"), str(folder_or_hub_id))
     weights = {}
     for file in _weight_files(folder):
-        for name, weight in load_file(file).items():
+        for name, weight in _tensors_in(file).items():
             if not name.endswith("rotary_emb.inv_freq"):
                 weights[our_name(name)] = weight
     if config.tied_embeddings:
         weights.pop("head.weight", None)
+    broken = broken_weight(weights)
+    if broken is not None:
+        raise CheckpointError(
+            f"{folder_or_hub_id}: {broken}, so the model can say nothing. Download it again, or export it from an "
+            "earlier checkpoint."
+        )
     return config, weights
 
 
@@ -153,12 +162,22 @@ def config_from_hf(plain: dict[str, Any], origin: str) -> ModelConfig:
     if missing:
         raise CheckpointError(f"{origin}: config.json has no {', '.join(missing)}. Is it a model's config?")
     rope = plain.get("rope_parameters") or plain.get("rope_scaling") or {}
+    try:
+        return _config_of(plain, rope, origin)
+    except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{origin}: config.json describes no model that can be imported: {error}"
+        ) from error
+
+
+def _config_of(plain: dict[str, Any], rope: dict[str, Any], origin: str) -> ModelConfig:
     return ModelConfig(
         vocab_size=plain["vocab_size"],
         width=plain["hidden_size"],
         layers=plain["num_hidden_layers"],
         heads=plain["num_attention_heads"],
-        kv_heads=plain.get("num_key_value_heads") or plain["num_attention_heads"],
+        # transformers takes 32 for a missing entry, and as many as heads for null.
+        kv_heads=plain.get("num_key_value_heads", 32) or plain["num_attention_heads"],
         head_width=plain.get("head_dim") or 128,
         ffn_width=plain["intermediate_size"],
         tied_embeddings=plain.get("tie_word_embeddings", False),
@@ -232,8 +251,28 @@ def local_folder(folder_or_hub_id: Path | str) -> Path:
 def _weight_files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        return [_existing(folder / name) for name in sorted(set(read_json(index)["weight_map"].values()))]
+        listed = _read_object(index).get("weight_map")
+        if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
+            raise CheckpointError(f"{index} has no weight_map of names and files. Download it again.")
+        return [_existing(folder / name) for name in sorted(set(listed.values()))]
     return [_existing(folder / "model.safetensors")]
+
+
+def _tensors_in(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} cannot be read ({error}). Download it again.") from error
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = read_json(_existing(path))
+    except ConfigError as error:
+        raise CheckpointError(f"{error} Download it again.") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path} holds a {type(value).__name__}; needed: an object. Download it again.")
+    return value
 
 
 def _existing(path: Path) -> Path:

@@ -1,6 +1,7 @@
 """Which checkpoint a folder means, and opening it, with its damage found before anything is computed from it."""
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from sodakit.checkpoint.contents import CODEC, CONFIG, CONTENTS, FORMAT_VERSION,
 from sodakit.config import from_plain
 from sodakit.distributed import rank
 from sodakit.errors import CheckpointError, ConfigError, DamagedCheckpoint
-from sodakit.files import read_json
+from sodakit.files import file_sha256, read_json
 from sodakit.log import say
 from sodakit.model.config import ModelConfig
 
@@ -91,7 +92,10 @@ def _check_files(folder: Path) -> None:
         raise CheckpointError(
             f"{folder} has format {contents.get('format')!r}; this sodakit reads {FORMAT_VERSION}. Update sodakit."
         )
-    for name, size in contents.get("files", {}).items():
+    files = contents.get("files")
+    if not isinstance(files, dict) or not isinstance(contents.get("sha256", {}), dict):
+        raise DamagedCheckpoint(f"{folder / CONTENTS} lists no files. {_REMEDY}")
+    for name, size in files.items():
         path = folder / name
         if not path.exists():
             raise DamagedCheckpoint(f"{folder} has lost {name}. {_REMEDY}")
@@ -102,6 +106,28 @@ def _check_files(folder: Path) -> None:
             )
         if path.suffix == ".safetensors":
             _check_tensors(path)
+    if rank() == 0:  # every rank reads the same files
+        _check_digests(folder, contents.get("sha256"))
+
+
+def _check_digests(folder: Path, digests: dict[str, str] | None) -> None:
+    if digests is None:
+        say(
+            f"{folder} has no digests of its weights (an older sodakit wrote it): they are taken as they are."
+        )
+        return
+    for name, expected in digests.items():
+        found = (folder / name).stat()
+        if _sha256_of(folder / name, found.st_size, found.st_mtime_ns) != expected:
+            raise DamagedCheckpoint(
+                f"{folder / name} has changed since it was written: its SHA-256 is not the one in {CONTENTS}. {_REMEDY}"
+            )
+
+
+@lru_cache(maxsize=64)
+def _sha256_of(path: Path, size: int, mtime_ns: int) -> str:
+    """Read once a process: a resumed run opens its checkpoint twice."""
+    return file_sha256(path)
 
 
 def _check_tensors(path: Path) -> None:

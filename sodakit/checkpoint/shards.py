@@ -7,7 +7,7 @@ is done, and a run killed in between finds the folder before it.
 
 import shutil
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,11 @@ class ShardedWriter:
         dist.barrier(self._group)
         writer = HuggingFaceStorageWriter(str(part / SHARDS), save_distributed=True)
         future = dcp.async_save(dict(tensors), storage_writer=writer, process_group=self._group)
+        if self._first:
+            # Digests read all of it again: also while training goes on. Rank 0's future is done when every rank has written.
+            thread = ThreadPoolExecutor(1)
+            future = thread.submit(_seal, future, part)  # type: ignore[assignment, arg-type]
+            thread.shutdown(wait=False)
         self._pending = (future, part, folder)  # type: ignore[assignment]
 
     def done(self) -> bool:
@@ -55,11 +60,15 @@ class ShardedWriter:
         self._pending = None
         dist.barrier(self._group)
         if self._first:
-            write_contents(part)
             shutil.rmtree(folder, ignore_errors=True)
             part.rename(folder)
         dist.barrier(self._group)
         return folder
+
+
+def _seal(written: Future[Any], part: Path) -> None:
+    written.result()
+    write_contents(part)
 
 
 def read_into(folder: Path, tensors: dict[str, Tensor]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from sodakit.codec.blocks import Memory
@@ -18,6 +19,7 @@ from sodakit.codec.network import MiniConfig, MiniNetwork
 from sodakit.config import from_plain, to_plain
 from sodakit.errors import CodecError
 from sodakit.files import atomic_path, digest, read_json, write_json
+from sodakit.tensors import broken_weight
 
 SHIPPED = Path(__file__).parent / "weights"
 """The folder of the weights that come with the package."""
@@ -124,11 +126,16 @@ def load_mini(
         )
     network = MiniNetwork(from_plain(MiniConfig, read_json(folder / "mini.json"), "mini.json"))
     try:
-        network.load_state_dict({key: tensor.float() for key, tensor in load_file(weights).items()})
-    except RuntimeError as error:
+        tensors = {key: tensor.float() for key, tensor in load_file(weights).items()}
+        network.load_state_dict(tensors)
+    except (RuntimeError, SafetensorError) as error:
         raise CodecError(
             f"{weights} does not fit {folder / 'mini.json'}: {str(error).splitlines()[-1].strip()}"
         ) from error
+    if broken := broken_weight(tensors, begin_at_zero=("melody_in",)):
+        raise CodecError(
+            f"{weights}: {broken}, so it is no codec. Copy it again, or train one: sodakit codec train."
+        )
     return MiniCodec(network.to(device), name, num_codebooks)
 
 

@@ -38,6 +38,7 @@ from sodakit.eval.whisper import FasterWhisperJudge, is_faster_whisper
 from sodakit.eval.words import normalise
 from sodakit.files import atomic_path, digest
 from sodakit.hardware import has_fast_bfloat16
+from sodakit.tensors import broken_weight
 from sodakit.units import format_count
 
 MIN_STEPS = 200
@@ -143,7 +144,9 @@ class CtcJudge:
                 weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             recogniser = Recogniser(len(settings["alphabet"]))
             recogniser.load_state_dict(weights)
-        except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+            if broken := broken_weight(weights):
+                raise ValueError(broken)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"{path} is not a readable judge ({str(error).splitlines()[0]}). "
                 "Needed: a file that CtcJudge.save wrote. Train one with train_judge."

@@ -162,6 +162,70 @@ def test_another_architecture_is_refused_by_name(change: dict, says: str) -> Non
         config_from_hf({name: value for name, value in plain.items() if value is not None}, "here")
 
 
+def test_entries_left_out_have_the_values_that_transformers_takes() -> None:
+    transformers = pytest.importorskip("transformers")
+    needed = {
+        "model_type": "qwen3",
+        "vocab_size": 97,
+        "hidden_size": 64,
+        "intermediate_size": 80,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 64,
+    }
+    theirs = transformers.Qwen3Config(**{k: v for k, v in needed.items() if k != "model_type"})
+    ours = config_from_hf(needed, "here")
+    assert (
+        ours.kv_heads,
+        ours.head_width,
+        ours.norm_eps,
+        ours.context,
+        ours.init_std,
+        ours.tied_embeddings,
+    ) == (
+        theirs.num_key_value_heads,
+        theirs.head_dim,
+        theirs.rms_norm_eps,
+        theirs.max_position_embeddings,
+        theirs.initializer_range,
+        theirs.tie_word_embeddings,
+    )
+    assert ours.rope_theta == theirs.rope_parameters["rope_theta"] and ours.rope_scaling is None
+    assert config_from_hf(needed | {"num_key_value_heads": None}, "here").kv_heads == 64
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("config.json", b'{"model_type": "qwen3", ', "config.json is not JSON"),
+        ("config.json", b"[1]", "needed: an object"),
+        ("config.json", b"[" * 100_000, "is not JSON"),
+        ("model.safetensors", b"\xff" * 64, "cannot be read"),
+        ("model.safetensors.index.json", b'{"weight_map": [1]}', "no weight_map"),
+    ],
+)
+def test_a_damaged_folder_is_refused_in_a_line(file: str, content: bytes, says: str, tmp_path: Path) -> None:
+    folder = export_hf(Transformer(small_config()), tmp_path / "hf")
+    (folder / file).write_bytes(content)
+    with pytest.raises(CheckpointError, match=says):
+        import_hf(folder)
+
+
+@pytest.mark.parametrize("change", [{"rope_parameters": {"rope_type": "llama3"}}, {"hidden_size": "wide"}])
+def test_a_config_that_describes_no_model_is_refused_in_a_line(change: dict) -> None:
+    with pytest.raises(CheckpointError, match="describes no model"):
+        config_from_hf(hf_config(small_config()) | change, "here")
+
+
+@pytest.mark.parametrize(("value", "says"), [(float("nan"), "NaN or infinity"), (0.0, "zero throughout")])
+def test_weights_that_say_nothing_are_not_imported(value: float, says: str, tmp_path: Path) -> None:
+    folder = export_hf(Transformer(small_config()), tmp_path / "hf")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"].fill_(value)
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=f"feed_forward.up.weight.*{says}"):
+        import_hf(folder)
+
+
 def test_a_bias_in_the_weights_is_refused() -> None:
     with pytest.raises(CheckpointError, match=r"q_proj\.bias"):
         our_name("model.layers.0.self_attn.q_proj.bias")

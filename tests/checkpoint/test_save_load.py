@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from sodakit.checkpoint.contents import CONTENTS, model_from_weights
 from sodakit.checkpoint.load import find_checkpoint, latest_checkpoint, load_checkpoint
 from sodakit.checkpoint.save import checkpoint_name, save_checkpoint
-from sodakit.errors import CheckpointError
+from sodakit.errors import CheckpointError, DamagedCheckpoint
 from sodakit.model.transformer import Transformer
 from tests.model.strategies import lively_model, small_config, some_ids
 
@@ -139,6 +140,55 @@ def test_a_scrambled_header_of_the_right_length_is_found(saved: Path) -> None:
     (saved / "model.safetensors").write_bytes(bytes(data))
     with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read"):
         load_checkpoint(saved)
+
+
+def test_a_flipped_bit_in_the_tensors_is_found(saved: Path) -> None:
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        whole = (saved / name).read_bytes()
+        (saved / name).write_bytes(whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:])
+        with pytest.raises(DamagedCheckpoint, match=rf"{name}.*SHA-256"):
+            load_checkpoint(saved)
+        (saved / name).write_bytes(whole)
+    load_checkpoint(saved)
+
+
+def test_a_checkpoint_from_before_digests_opens_and_says_so(saved: Path, capsys) -> None:
+    contents = json.loads((saved / CONTENTS).read_text())
+    assert set(contents.pop("sha256")) == {"model.safetensors", "optimizer.safetensors"}
+    (saved / CONTENTS).write_text(json.dumps(contents))
+    assert load_checkpoint(saved).state == STATE
+    assert "no digests of its weights" in capsys.readouterr().err
+    (saved / CONTENTS).write_text(json.dumps(contents | {"files": None}))
+    with pytest.raises(DamagedCheckpoint, match="lists no files"):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0])
+def test_a_model_that_can_say_nothing_is_not_opened(model: Transformer, tmp_path: Path, value: float) -> None:
+    """As saved: the digest is right, and every score of it would be NaN or the same."""
+    with torch.no_grad():
+        model.blocks[0].feed_forward.up.weight[3 if value != value else slice(None)] = value
+    checkpoint = load_checkpoint(save_checkpoint(tmp_path / "c", model=model, state={}, config={}))
+    with pytest.raises(
+        DamagedCheckpoint, match=r"blocks\.0\.feed_forward\.up\.weight.*(NaN|zero throughout)"
+    ):
+        checkpoint.model()
+
+
+def test_everybody_may_read_whom_the_umask_lets(model: Transformer, tmp_path: Path) -> None:
+    """safetensors writes for the owner alone, and a vocabulary from a temporary folder was closed to others."""
+    vocabulary = tmp_path / "vocabulary"
+    vocabulary.mkdir(mode=0o700)
+    (vocabulary / "a.json").write_text("{}")
+    before = os.umask(0o022)
+    try:
+        folder = save_checkpoint(
+            tmp_path / "c", model=model, state={}, config={}, vocabulary_folder=vocabulary
+        )
+    finally:
+        os.umask(before)
+    for path in [folder, *folder.rglob("*")]:
+        assert path.stat().st_mode & 0o777 == (0o755 if path.is_dir() else 0o644), path
 
 
 def test_a_later_format_is_not_misread(saved: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from sodakit.codec import mini
 from sodakit.codec.load import load_codec
@@ -151,6 +152,24 @@ def test_the_shipped_codec_gives_sound_back_where_it_was(shipped: MiniCodec) -> 
 def test_silence_stays_silent(shipped: MiniCodec) -> None:
     decoded_S = shipped.decode(shipped.encode(np.zeros(48_000, np.float32)))
     assert np.abs(decoded_S[1920:]).max() < 0.01
+
+
+@pytest.mark.parametrize("damage", ["nan", "zero", "cut"])
+def test_weights_that_are_no_codec_are_refused_in_a_line(
+    tiny_mini: MiniCodec, tmp_path: Path, damage: str
+) -> None:
+    tiny_mini.save(tmp_path)
+    file = tmp_path / "mini.safetensors"
+    tensors = load_file(file)
+    largest = max(tensors, key=lambda name: tensors[name].numel())
+    tensors[largest].fill_(float("nan") if damage == "nan" else 0)
+    save_file(tensors, file)
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(
+        CodecError, match={"nan": "NaN", "zero": "zero throughout", "cut": "does not fit"}[damage]
+    ):
+        mini.load_mini(tmp_path)
 
 
 def test_weights_of_another_shape_are_refused(tiny_mini: MiniCodec, tmp_path: Path) -> None:

@@ -153,7 +153,11 @@ def test_a_judge_survives_the_disk_and_its_fingerprint_follows_what_it_writes(tm
 
 def test_a_file_that_is_no_judge_is_explained(tmp_path: Path) -> None:
     (tmp_path / "judge").write_bytes(b"not weights")
-    for path in (tmp_path / "judge", tmp_path / "absent"):
+    judge = _untrained()
+    for parameter in judge.recogniser.parameters():
+        parameter.data.fill_(float("nan"))
+    judge.save(tmp_path / "diverged")
+    for path in (tmp_path / "judge", tmp_path / "absent", tmp_path / "diverged"):
         with pytest.raises(CheckpointError, match="not a readable judge"):
             CtcJudge.load(path)
 
