@@ -1,11 +1,15 @@
 """The model card of an export: what it is, how it was trained, how it is used. Facts only; what is not known is left out."""
 
+from dataclasses import replace
+
 import torch
 
 import sodakit
 from sodakit.checkpoint.contents import Checkpoint
 from sodakit.checkpoint.load import BEST, OF_RUN
 from sodakit.model.accounting import count_parameters
+from sodakit.model.config import ModelConfig
+from sodakit.model.layers import rotary_frequencies
 from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.units import format_count
 
@@ -22,7 +26,9 @@ ids = tokenizer("<|text_start|>Good morning.<|text_end|><|audio_start|>", return
 out = model.generate(ids, max_new_tokens=1000)              # ends at <|audio_end|>
 ```
 
-Audio is one token per code, frame by frame. With the package it was trained with:
+Audio is one token per code, frame by frame. STRINGS
+
+With the package it was trained with:
 
 ```
 sodakit import FOLDER --out model
@@ -30,17 +36,42 @@ sodakit speak "Good morning." --model model
 ```
 """
 
+_STRINGS = {
+    "private": "In the tokenizer, code c of codebook k is the character U+F0000 + SIZE k + c, of the private-use planes "
+    "that no text holds. The public data sets write it as U+E000 + SIZE k + c: add 0xE2000 to each.",
+    "published": "In the tokenizer, code c of codebook k is the character U+E000 + SIZE k + c, as in the public data sets. "
+    "**Ordinary text holds some of these**: full-width punctuation, ligatures, variation selectors after emoji, the "
+    "byte-order mark. The tokenizer reads them as audio. Encode text from users with `text_tokenizer.json`.",
+}
+_UNSCALED = """
+## llama.cpp
 
-def model_card(checkpoint: Checkpoint, vocabulary: Vocabulary, dtype: torch.dtype) -> str:
+This model scales its rotary positions as Llama 3 does. llama.cpp computes them for Qwen3 **without that scaling**
+(AFFECTED), so it would compute other scores. Use transformers or vLLM, or train with `model.rope_scaling=null`.
+"""
+
+
+def model_card(
+    checkpoint: Checkpoint, vocabulary: Vocabulary, dtype: torch.dtype, audio_text: str = "private"
+) -> str:
     """The card of an exported checkpoint, in Markdown with the hub's header."""
     header = (
         "---\nlibrary_name: transformers\npipeline_tag: text-to-speech\ntags: [audio, speech, sodakit]\n---\n"
     )
+    strings = _STRINGS[audio_text].replace("SIZE", str(vocabulary.codebook_size))
+    affected = scaled_frequencies(checkpoint.model_config)
+    unscaled = _UNSCALED.replace("AFFECTED", affected) if affected else ""
     rows = "\n".join(f"| {name} | {value} |" for name, value in _facts(checkpoint, vocabulary, dtype).items())
     return (
         f"{header}\n# {_title(checkpoint)}\n\nA decoder that predicts the next token over interleaved text, semantic and "
-        f"acoustic tokens.\n\n| | |\n| --- | --- |\n{rows}\n{_USE}"
+        f"acoustic tokens.\n\n| | |\n| --- | --- |\n{rows}\n" + _USE.replace("STRINGS", strings) + unscaled
     )
+
+
+def scaled_frequencies(model: ModelConfig) -> str:
+    """How many rotary frequencies the model's scaling changes, in words; empty if none."""
+    differ = rotary_frequencies(model) != rotary_frequencies(replace(model, rope_scaling=None))
+    return f"{int(differ.sum())} of {len(differ)} frequencies differ" if differ.any() else ""
 
 
 def _title(checkpoint: Checkpoint) -> str:

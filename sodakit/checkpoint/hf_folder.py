@@ -2,13 +2,16 @@
 
 config.json model.safetensors generation_config.json                   a Qwen3ForCausalLM
 tokenizer.json tokenizer_config.json special_tokens_map.json           text, markers, and one token per code
-vocabulary.json codec.json                                             ours, so nothing has to be guessed on import
+vocabulary.json codec.json text_tokenizer.json                         ours, so nothing has to be guessed on import
 README.md                                                              the model card, with the run's facts
 """
 
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,22 +24,40 @@ from sodakit.checkpoint.hf import export_hf, import_hf, local_folder
 from sodakit.checkpoint.save import save_checkpoint
 from sodakit.errors import CheckpointError
 from sodakit.files import atomic_folder, read_json, write_json, write_text
-from sodakit.tokens.characters import MARKER_TEXTS, codes_to_characters
+from sodakit.log import say
+from sodakit.tokens.characters import (
+    FIRST_CHARACTER,
+    MARKER_TEXTS,
+    PRIVATE_CHARACTER,
+    codes_to_characters,
+)
 from sodakit.tokens.text import TextTokenizer
 from sodakit.tokens.vocabulary import Vocabulary, soda_vocabulary
 
+AudioText = Literal["private", "published"]
+"""The strings of codes in an exported tokenizer: of the private-use planes, which no text holds, or as the public data
+sets have them, where some are punctuation and ligatures of ordinary text."""
+_FIRST = {"private": PRIVATE_CHARACTER, "published": FIRST_CHARACTER}
+TEXT_TOKENIZER = "text_tokenizer.json"
+"""The tokenizer of text alone, as the stores have it."""
 PARITY_TOLERANCE = 2e-3
 """Largest difference of a float32 logit from transformers', as a share of the largest logit."""
 
 
 def export_folder(
-    checkpoint: Checkpoint, folder: Path | str, *, dtype: torch.dtype = torch.bfloat16, check: bool = True
+    checkpoint: Checkpoint,
+    folder: Path | str,
+    *,
+    dtype: torch.dtype = torch.bfloat16,
+    check: bool = True,
+    audio_text: AudioText = "private",
 ) -> Path:
     """Write `checkpoint` as a Hugging Face folder, atomically; returns the folder.
 
     Args:
         dtype: of the weights.
         check: load the folder in transformers and compare logits before it gets its name.
+        audio_text: which strings stand for codes in the tokenizer.
     Raises:
         CheckpointError: saved without vocabulary, or transformers computes other logits.
     """
@@ -51,12 +72,13 @@ def export_folder(
         for file in inner.iterdir():
             file.rename(temporary / file.name)
         inner.rmdir()
-        write_tokenizer(temporary, source, vocabulary, checkpoint.model_config.context)
+        write_tokenizer(temporary, source, vocabulary, checkpoint.model_config.context, audio_text)
         vocabulary.save(temporary)
+        shutil.copyfile(source / "tokenizer.json", temporary / TEXT_TOKENIZER)
         if checkpoint.codec is not None:
             write_json(temporary / "codec.json", checkpoint.codec)
         write_json(temporary / "generation_config.json", generation_config(vocabulary))
-        write_text(temporary / "README.md", model_card(checkpoint, vocabulary, dtype))
+        write_text(temporary / "README.md", model_card(checkpoint, vocabulary, dtype, audio_text))
         if check:
             check_parity(temporary, vocabulary)
     return Path(folder)
@@ -74,17 +96,20 @@ def generation_config(vocabulary: Vocabulary) -> dict[str, Any]:
     }
 
 
-def write_tokenizer(folder: Path, source: Path, vocabulary: Vocabulary, context: int) -> None:
+def write_tokenizer(
+    folder: Path, source: Path, vocabulary: Vocabulary, context: int, audio_text: AudioText = "private"
+) -> None:
     """The text tokenizer with markers and audio characters as added special tokens; it puts BOS first by itself.
 
     Raises:
         CheckpointError: the ids of the vocabulary are not those that a tokenizer would give.
     """
-    tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
+    tokenizer = Tokenizer.from_str(_of_text_alone(source / "tokenizer.json", vocabulary.text_size))
     known = tokenizer.get_vocab(with_added_tokens=True)
-    texts = [text for text in audio_texts(vocabulary) if text not in known]
+    every = audio_texts(vocabulary, _FIRST[audio_text])
+    texts = [text for text in every if text not in known]
     tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in texts])
-    for text, token in zip(audio_texts(vocabulary), _audio_ids(vocabulary), strict=True):
+    for text, token in zip(every, _audio_ids(vocabulary), strict=True):
         if tokenizer.token_to_id(text) != token:
             raise CheckpointError(
                 f"Id {token} is {text!r}, and its place in the tokenizer would be {tokenizer.token_to_id(text)}: "
@@ -104,11 +129,37 @@ def write_tokenizer(folder: Path, source: Path, vocabulary: Vocabulary, context:
     )
 
 
-def audio_texts(vocabulary: Vocabulary) -> list[str]:
+def _of_text_alone(file: Path, text_size: int) -> str:
+    """The definition in a tokenizer.json without ids from `text_size` on: markers and audio, where it has them."""
+    written = file.read_text(encoding="utf-8")
+    plain = json.loads(written)
+    kept = [token for token in plain["added_tokens"] if token["id"] < text_size]
+    vocab = plain["model"].get("vocab")
+    words = {w: i for w, i in vocab.items() if i < text_size} if isinstance(vocab, dict) else vocab
+    if len(kept) == len(plain["added_tokens"]) and words == vocab:
+        return written
+    model = plain["model"] | ({"vocab": words} if words is not None else {})
+    # What puts BOS first came with the export; sodakit itself asks for no special tokens.
+    return json.dumps(plain | {"added_tokens": kept, "model": model, "post_processor": None})
+
+
+def _text_tokenizer_of(folder: Path, vocabulary: Vocabulary) -> TextTokenizer:
+    """The tokenizer that the stores of an exported model have; of other folders, the one there is."""
+    if (folder / TEXT_TOKENIZER).exists():
+        return TextTokenizer.load(folder / TEXT_TOKENIZER)
+    if not (folder / "vocabulary.json").exists():
+        return TextTokenizer.load(folder)
+    # Exports of an older sodakit hold the whole tokenizer only.
+    definition = _of_text_alone(folder / "tokenizer.json", vocabulary.text_size)
+    return TextTokenizer(Tokenizer.from_str(definition))
+
+
+def audio_texts(vocabulary: Vocabulary, first_character: int = FIRST_CHARACTER) -> list[str]:
     """The strings of the markers, then of every code, in the order of their ids."""
     codes_KF = np.arange(vocabulary.codebook_size)[None].repeat(vocabulary.num_codebooks, 0)
     # Frame-major; by code point they are in the order of the ids.
-    return [*MARKER_TEXTS, *sorted(codes_to_characters(codes_KF, vocabulary.codebook_size))]
+    characters = codes_to_characters(codes_KF, vocabulary.codebook_size, first_character)
+    return [*MARKER_TEXTS, *sorted(characters)]
 
 
 def _audio_ids(vocabulary: Vocabulary) -> list[int]:
@@ -160,6 +211,13 @@ def import_folder(
     if not (folder / "tokenizer.json").exists():
         raise CheckpointError(f"{folder_or_hub_id} has no tokenizer.json, so its ids have no meaning.")
     vocabulary = _vocabulary_of(folder)
+    tokenizer = _text_tokenizer_of(folder, vocabulary)
+    if vocabulary.tokenizer_fingerprint not in ("", tokenizer.fingerprint):
+        say(
+            f"{folder_or_hub_id} does not hold the tokenizer of its stores as it was (an older sodakit exported it): "
+            "stores of any tokenizer with as many ids will be taken. Export it again to have that checked."
+        )
+        vocabulary = replace(vocabulary, tokenizer_fingerprint="")
     if vocabulary.size > config.vocab_size:
         raise CheckpointError(
             f"{folder_or_hub_id}: a tokenizer of {vocabulary.size} ids for a model of {config.vocab_size}."
@@ -167,7 +225,7 @@ def import_folder(
     with TemporaryDirectory() as temporary:
         language = Path(temporary)
         vocabulary.save(language)
-        TextTokenizer.load(folder).save(language)
+        tokenizer.save(language)
         if codec is None and (folder / "codec.json").exists():
             codec = read_json(folder / "codec.json")
         model = model_from_weights(config, weights, str(folder_or_hub_id))

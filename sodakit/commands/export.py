@@ -27,6 +27,9 @@ class Options:
     """Of the weights."""
     check: bool = True
     """Compare logits with transformers'."""
+    audio_text: Literal["private", "published"] = "private"
+    """Strings of codes in the tokenizer. private: characters that no text holds. published: as the public data sets write
+    them (U+E000 and on), where text such as full-width punctuation is read as audio."""
 
 
 def main(argv: list[str]) -> None:
@@ -34,10 +37,22 @@ def main(argv: list[str]) -> None:
     options = read_options(Options, "export", argv)
     import torch
 
+    from sodakit.checkpoint.card import scaled_frequencies
     from sodakit.checkpoint.hf_folder import export_folder
     from sodakit.checkpoint.load import load_checkpoint
 
     checkpoint = load_checkpoint(options.model)
-    folder = export_folder(checkpoint, options.out, dtype=getattr(torch, options.dtype), check=options.check)
+    folder = export_folder(
+        checkpoint,
+        options.out,
+        dtype=getattr(torch, options.dtype),
+        check=options.check,
+        audio_text=options.audio_text,
+    )
     say("transformers computes the same logits from it." if options.check else "Logits were not compared.")
+    if affected := scaled_frequencies(checkpoint.model_config):
+        say(
+            f"Not for llama.cpp: it computes the rotations of a Qwen3 without this model's scaling ({affected}). A model "
+            "for GGUF is trained with model.rope_scaling=null."
+        )
     print(folder)

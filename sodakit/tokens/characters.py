@@ -16,6 +16,8 @@ from sodakit.tokens.text import BOS_TEXT, EOS_TEXT, TextTokenizer
 from sodakit.tokens.vocabulary import Vocabulary
 
 FIRST_CHARACTER = 0xE000
+PRIVATE_CHARACTER = 0xF0000
+"""First of the private-use planes, 131,072 characters that no text holds and no normalisation touches."""
 CODEBOOK_SIZE, NUM_CODEBOOKS = 2048, 8
 """Of the public data sets (Mimi)."""
 MARKER_TEXTS = ("<|text_start|>", "<|text_end|>", "<|audio_start|>", "<|audio_end|>")
@@ -81,10 +83,12 @@ class WrittenDocument:
         return cls(tuple(spans if text_first else [(t, a) for a, t in spans]), text_first)
 
 
-def codes_to_characters(codes_KF: np.ndarray, codebook_size: int = 2048) -> str:
-    """The codes as one string, frame-major."""
+def codes_to_characters(
+    codes_KF: np.ndarray, codebook_size: int = 2048, first_character: int = FIRST_CHARACTER
+) -> str:
+    """The codes as one string, frame-major; code 0 of codebook 0 is `first_character`."""
     codes_FK = codes_KF.T.astype(np.uint32)
-    offsets_K = FIRST_CHARACTER + codebook_size * np.arange(codes_KF.shape[0], dtype=np.uint32)
+    offsets_K = first_character + codebook_size * np.arange(codes_KF.shape[0], dtype=np.uint32)
     # UTF-32 through numpy: a code point is four bytes, no loop over characters.
     return (codes_FK + offsets_K).astype("<u4").tobytes().decode("utf-32-le", errors="surrogatepass")
 

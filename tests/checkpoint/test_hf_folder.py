@@ -1,7 +1,9 @@
 """Exports are what transformers, and we ourselves, can use; imports say what ids mean or refuse."""
 
 import json
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +12,19 @@ import torch
 from tokenizers import Tokenizer
 
 from sodakit.checkpoint import hf_folder
+from sodakit.checkpoint.card import scaled_frequencies
 from sodakit.checkpoint.contents import Checkpoint
 from sodakit.checkpoint.hf import export_hf
 from sodakit.checkpoint.hf_folder import check_parity, export_folder, import_folder
 from sodakit.checkpoint.load import load_checkpoint
 from sodakit.commands.export import main as export_main
+from sodakit.data.language import open_language
 from sodakit.errors import CheckpointError
+from sodakit.model.config import model_size
 from sodakit.model.transformer import Transformer
-from sodakit.tokens.characters import codes_to_characters
+from sodakit.tokens.characters import PRIVATE_CHARACTER, codes_to_characters
 from sodakit.tokens.documents import Speech, Template, Text
+from sodakit.tokens.frames import codes_to_ids
 from sodakit.tokens.text import TextTokenizer
 from sodakit.tokens.vocabulary import Vocabulary, soda_vocabulary
 from sodakit.train.trainer import train
@@ -51,7 +57,8 @@ def test_transformers_loads_it_and_speaks_our_language(checkpoint, exported):
     ids_T = Template(vocabulary, vocabulary.num_codebooks).document(
         [Text(np.array(text.encode(words))), Speech(codes_KF)]
     )
-    string = f"<|text_start|>{words}<|text_end|><|audio_start|>{codes_to_characters(codes_KF, vocabulary.codebook_size)}<|audio_end|>"
+    audio = codes_to_characters(codes_KF, vocabulary.codebook_size, PRIVATE_CHARACTER)
+    string = f"<|text_start|>{words}<|text_end|><|audio_start|>{audio}<|audio_end|>"
     tokenizer = AutoTokenizer.from_pretrained(exported)
     theirs = tokenizer(string, return_tensors="pt").input_ids
     assert theirs[0].tolist() == ids_T[:-1].tolist()
@@ -71,6 +78,110 @@ def test_the_card_and_generation_config_state_facts(checkpoint, exported):
     generation = json.loads((exported / "generation_config.json").read_text())
     vocabulary = Vocabulary.load(checkpoint.vocabulary_folder)
     assert vocabulary.audio_end in generation["eos_token_id"]
+
+
+TEXTS_THAT_LOOK_LIKE_AUDIO = (
+    "你好，世界！",
+    "I like it ❤️",
+    "ﬁne",
+    "￥100",
+    "\ufeffHello",
+    "豈 更 ﷺ ﹏ ｶﾅ",
+    "\ue000 \uf8ff",
+)
+
+
+def test_text_is_text_in_the_exported_tokenizer(checkpoint, exported):
+    """The strings of the public data sets lie where compatibility characters, ligatures and selectors lie as well."""
+    from transformers import AutoTokenizer
+
+    base = Vocabulary.load(checkpoint.vocabulary_folder).text_size
+    tokenizer = AutoTokenizer.from_pretrained(exported)
+    for text in TEXTS_THAT_LOOK_LIKE_AUDIO:
+        ids = tokenizer(text, add_special_tokens=False).input_ids
+        assert max(ids) < base and tokenizer.decode(ids, skip_special_tokens=True) == text
+    assert "private-use planes" in (exported / "README.md").read_text()
+
+
+def test_published_strings_are_an_option_that_the_card_warns_of(checkpoint, tmp_path):
+    folder = export_folder(checkpoint, tmp_path / "hf", check=False, audio_text="published")
+    vocabulary = Vocabulary.load(folder)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    codes_KF = np.random.default_rng(1).integers(0, vocabulary.codebook_size, (vocabulary.num_codebooks, 3))
+    ids = tokenizer.encode(
+        codes_to_characters(codes_KF, vocabulary.codebook_size), add_special_tokens=False
+    ).ids
+    assert ids == codes_to_ids(codes_KF, vocabulary).tolist()
+    assert "Ordinary text holds some of these" in (folder / "README.md").read_text()
+
+
+def test_an_imported_model_takes_the_stores_it_was_trained_on_and_those_made_with_it(
+    checkpoint, exported, tmp_path
+):
+    """Its tokenizer is that of the stores, not the exported one with markers and audio."""
+    back = load_checkpoint(import_folder(exported, tmp_path / "back"))
+    store = Path(checkpoint.config["data"]["sources"][0]["store"])
+    vocabulary = Vocabulary.load(back.vocabulary_folder)
+    assert vocabulary == open_language(store)[1]
+    assert TextTokenizer.load(back.vocabulary_folder).fingerprint == vocabulary.tokenizer_fingerprint
+    # And there and back again: nothing is added twice.
+    again = export_folder(back, tmp_path / "again", check=False)
+    assert (again / "tokenizer.json").read_text() == (exported / "tokenizer.json").read_text()
+
+
+def test_an_export_of_an_older_sodakit_is_imported_with_the_tokenizer_of_its_stores(
+    exported, tmp_path, capsys
+):
+    old = tmp_path / "old"
+    shutil.copytree(exported, old)
+    (old / "text_tokenizer.json").unlink()
+    back = load_checkpoint(import_folder(old, tmp_path / "back"))
+    vocabulary = Vocabulary.load(back.vocabulary_folder)
+    tokenizer = TextTokenizer.load(back.vocabulary_folder)
+    assert (tokenizer.size, tokenizer.fingerprint) == (vocabulary.text_size, vocabulary.tokenizer_fingerprint)
+    # One that cannot be had again as it was: said, and no store is refused for it.
+    plain = json.loads((old / "vocabulary.json").read_text())
+    (old / "vocabulary.json").write_text(json.dumps(plain | {"tokenizer_fingerprint": "0" * 16}))
+    back = load_checkpoint(import_folder(old, tmp_path / "back"))
+    assert Vocabulary.load(back.vocabulary_folder).tokenizer_fingerprint == ""
+    assert "Export it again" in capsys.readouterr().err
+
+
+def test_files_of_an_export_and_an_import_are_for_whom_the_umask_says(exported, tmp_path):
+    before = os.umask(0o027)
+    try:
+        import_folder(exported, tmp_path / "back")
+    finally:
+        os.umask(before)
+    modes = {
+        path: path.stat().st_mode & 0o777 for path in [tmp_path / "back", *(tmp_path / "back").rglob("*")]
+    }
+    assert {0o750 if path.is_dir() else 0o640 for path in modes} == {0o750, 0o640}
+    assert all(mode == (0o750 if path.is_dir() else 0o640) for path, mode in modes.items()), modes
+
+
+def test_a_span_ends_at_its_marker_and_sampling_is_the_paper_s(checkpoint, exported):
+    vocabulary = Vocabulary.load(checkpoint.vocabulary_folder)
+    assert json.loads((exported / "generation_config.json").read_text()) == {
+        "do_sample": True,
+        "temperature": 0.9,
+        "top_p": 0.8,
+        "bos_token_id": vocabulary.bos,
+        "eos_token_id": [vocabulary.eos, vocabulary.text_end, vocabulary.audio_end],
+        "pad_token_id": vocabulary.eos,
+    }
+
+
+def test_rotations_that_llama_cpp_computes_otherwise_are_warned_of(checkpoint, tmp_path, capsys):
+    """Llama 3's scaling is ignored for a Qwen3 there; a model without it is taken as it is."""
+    export_main([str(checkpoint.folder), "--out", str(tmp_path / "hf"), "--no-check"])
+    said = capsys.readouterr().err
+    affected = scaled_frequencies(checkpoint.model_config)
+    assert affected and affected in said and "model.rope_scaling=null" in said
+    assert "without that scaling" in (tmp_path / "hf/README.md").read_text()
+    assert scaled_frequencies(replace(checkpoint.model_config, rope_scaling=None)) == ""
+    # The published 135M: frequencies whose wave is longer than a quarter of 8,192 positions.
+    assert scaled_frequencies(model_size("soda_135m")) == "17 of 32 frequencies differ"
 
 
 def test_what_we_export_we_import(checkpoint, exported, tmp_path):
