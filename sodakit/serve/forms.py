@@ -19,6 +19,8 @@ UNUSED = "X-Sodakit-Unused"
 MAX_FIELDS, FIELD_BYTES = 64, 1 << 16
 _ABSENT = ("", "null")
 """What clients write into forms for what they do not set."""
+_LISTS = ("timestamp_granularities", "include[]", "known_speaker_")
+"""Fields that may come more than once."""
 _FIELD_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 
 
@@ -34,11 +36,12 @@ class FormRequest(Request):
         """
         form = await super().form(max_files=1, max_fields=MAX_FIELDS, max_part_size=FIELD_BYTES)
         for name, value in form.multi_items():
-            if isinstance(value, str):
-                try:
-                    check_letters(name + value)
-                except ValueError as error:
-                    raise Problem(400, f"A field of the form: {error}.", code="invalid_text") from None
+            try:
+                check_letters(name + value if isinstance(value, str) else name)
+            except ValueError as error:
+                raise Problem(400, f"A field of the form: {error}.", code="invalid_text") from None
+            if len(form.getlist(name)) > 1 and not name.startswith(_LISTS):
+                raise Problem(400, f"{name[:64]!r} comes twice. Send it once.", code="duplicate", param=name)
         return FormData([(n, v) for n, v in form.multi_items() if v not in _ABSENT])
 
 
@@ -53,10 +56,11 @@ class NamingRoute(APIRoute):
 
         async def naming(request: Request) -> Response:
             request = FormRequest(request.scope, request.receive)
+            # Read here first: FastAPI would say of whatever is wrong in it that it cannot be parsed.
+            is_form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+            unused = set(await request.form()) - known if is_form else set()
             response = await handle(request)
-            unused = set(getattr(request.state, "unused", ()))
-            if request.headers.get("content-type", "").startswith("multipart/form-data"):
-                unused |= set(await request.form()) - known
+            unused |= set(getattr(request.state, "unused", ()))
             if named := sorted(name for name in unused if _FIELD_NAME.fullmatch(name)):
                 response.headers[UNUSED] = ", ".join(named)
             return response

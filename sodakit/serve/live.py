@@ -1,7 +1,7 @@
 """Text in, sound out, both as they come: one WebSocket, one voice.
 
     client   {"type": "start", "voice": …, "seed": …, "temperature": …, "top_p": …, "codes": …, "api_key": …}
-    server   {"type": "started", "sample_rate_hz": …, "format": "pcm_s16le"}
+    server   {"type": "started", "sample_rate_hz": …, "format": "pcm_s16le", "unused": [fields that change nothing]}
     client   {"type": "text", "text": "…"}            as often as there is more; sentences are spoken as they close
     server   {"type": "sentence", "text": "…"}, then binary messages of 16-bit samples, {"type": "codes", …} before each
     client   {"type": "end"}                          the rest is spoken; or {"type": "cancel"}
@@ -95,7 +95,13 @@ async def _converse(socket: WebSocket, service: Service, start: Start) -> None:
     speaker = service.speaker(start.voice, sampling, start.seed, None)
     sentences: asyncio.Queue[str | None] = asyncio.Queue()
     await socket.send_json(
-        {"type": "started", "sample_rate_hz": service.rate_hz, "format": "pcm_s16le", "model": service.name}
+        {
+            "type": "started",
+            "sample_rate_hz": service.rate_hz,
+            "format": "pcm_s16le",
+            "model": service.name,
+            "unused": sorted({*(start.model_extra or {})} - {"type"}),
+        }
     )
 
     async def listen() -> None:

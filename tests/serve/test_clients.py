@@ -59,6 +59,12 @@ def test_times_of_words_are_refused_and_those_of_segments_given(client, name):
 
 def test_probabilities_and_second_files_are_refused(client):
     assert error_of(transcribe(client, **{"include[]": "logprobs"}), 400)["param"] == "include[]"
+    twice = client.post(
+        "/v1/audio/transcriptions",
+        files={"file": ("a.wav", sound(1.0))},
+        data={"model": "tiny", "language": ["en", "es"]},
+    )
+    assert error_of(twice, 400)["param"] == "language"
     files = [("file", ("a.wav", sound(1.0))), ("file", ("b.wav", sound(0.5)))]
     error_of(client.post("/v1/audio/transcriptions", files=files, data={"model": "tiny"}), 400)
 
@@ -71,7 +77,8 @@ def test_halves_of_surrogate_pairs_are_refused_wherever_they_come(client, addres
         assert error["param"] == field and "surrogate" in error["message"]
     multipart = b'--x\r\nContent-Disposition: form-data; name="model"\r\n\r\n+2AA-\r\n--x--\r\n'
     headers = {"content-type": "multipart/form-data; boundary=x; charset=utf-7"}
-    error_of(client.post("/v1/audio/transcriptions", content=multipart, headers=headers), 400)
+    told = error_of(client.post("/v1/audio/transcriptions", content=multipart, headers=headers), 400)
+    assert "surrogate" in told["message"]
     connect = pytest.importorskip("websockets.sync.client").connect
     for messages in (
         [{"type": "start", "api_key": "\ud800"}],

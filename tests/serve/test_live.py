@@ -33,12 +33,13 @@ def hear(socket):
 
 def test_text_in_pieces_becomes_the_sound_of_the_whole(live, model):
     text = "Open the door, please. Close the window."
-    tell(live, type="start", seed=4, codes=True)
+    tell(live, type="start", seed=4, codes=True, mood=3)
     for n in range(0, len(text), 7):
         tell(live, type="text", text=text[n : n + 7])
     tell(live, type="end")
     objects, samples_S = hear(live)
     assert objects[0]["type"] == "started" and objects[0]["sample_rate_hz"] == 8000
+    assert objects[0]["unused"] == ["mood"]
     assert [o["text"] for o in objects if o["type"] == "sentence"] == [
         "Open the door, please.",
         "Close the window.",
