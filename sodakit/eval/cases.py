@@ -92,7 +92,7 @@ def read_voice_cases(source: Path | str, limit: int | None = None) -> list[Voice
         raise ConfigError(
             f"{path} does not exist. Needed: a list `utt|prompt text|prompt wav|target text[|original wav]`."
         )
-    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+    lines = enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1)
     cases = [_voice_case(path, number, line) for number, line in lines if line.strip()]
     if not cases:
         raise ConfigError(f"{path} is empty; needed: at least one line.")

@@ -264,7 +264,7 @@ def _read_gold(files: list[Path]) -> Iterator[Pair]:
     for file in files:
         sides: dict[tuple[str, ...], dict[bool, list[tuple[Path, dict[str, str]]]]] = {}
         sounds = {p.stem: p for p in file.parent.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES}
-        with open(file, encoding="utf-8", newline="") as handle:
+        with open(file, encoding="utf-8-sig", newline="") as handle:
             for row in csv.DictReader(handle):
                 key = tuple(row.get(name, "") for name in ("type", "subtype", "id", "voice"))
                 name = Path(row["filename"]).stem

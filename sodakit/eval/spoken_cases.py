@@ -151,10 +151,10 @@ def _texts(source: Path) -> Iterator[str]:
         return
     lines: Iterable[str]
     if source.suffix == ".gz":
-        with gzip.open(source, "rt", encoding="utf-8") as handle:
+        with gzip.open(source, "rt", encoding="utf-8-sig") as handle:
             lines = handle.read().splitlines()
     else:
-        lines = source.read_text(encoding="utf-8").splitlines()
+        lines = source.read_text(encoding="utf-8-sig").splitlines()
     is_json = ".jsonl" in source.suffixes
     yield from (
         _one_line(str(json.loads(line).get("text") or "") if is_json else line) for line in lines if line

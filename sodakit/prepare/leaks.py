@@ -61,7 +61,7 @@ def read_evaluation(where: Path) -> list[EvalItem]:
             for number, row in enumerate(rows, start=1)
         ]
     if where.suffix == ".txt" and where.is_file():
-        lines = where.read_text(encoding="utf-8").splitlines()
+        lines = where.read_text(encoding="utf-8-sig").splitlines()
         return [EvalItem(f"line {n}", line, frozenset()) for n, line in enumerate(lines, start=1)]
     raise ConfigError(
         f"{where} is no evaluation set; needed: a store, a .jsonl file with a `text` field, or a .txt file with a "

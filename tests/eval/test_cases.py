@@ -2,8 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from sodakit.codec.fit.sounds import read_sentences
 from sodakit.errors import ConfigError
 from sodakit.eval.cases import cases_digest, original_of, read_recordings, read_voice_cases, spread
+from sodakit.prepare.leaks import read_evaluation
 from tests.eval.recordings import recordings_folder, voice_list
 
 ZERO_SHOT = Path(__file__).parents[2] / "../shared/data/tts_zero_shot"
@@ -20,6 +22,15 @@ def test_a_released_list_has_four_columns_and_its_originals_in_a_folder(tmp_path
     (tmp_path / "meta.lst").write_text("u1|a dog|audio/0.wav\n")
     with pytest.raises(ConfigError, match="line 1, has 3 fields"):
         read_voice_cases(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_part_of_a_list(tmp_path: Path) -> None:
+    recordings_folder(tmp_path)
+    (tmp_path / "meta.lst").write_text("u1|a dog|audio/0.wav|the cat sat\n", encoding="utf-8-sig")
+    assert [case.id for case in read_voice_cases(tmp_path)] == ["u1"]
+    (tmp_path / "said.txt").write_text("the cat sat\n", encoding="utf-8-sig")
+    assert [item.text for item in read_evaluation(tmp_path / "said.txt")] == ["the cat sat"]
+    assert read_sentences(tmp_path / "said.txt") == ["the cat sat"]
 
 
 def test_the_digest_follows_the_sound_of_a_prompt(tmp_path: Path) -> None:

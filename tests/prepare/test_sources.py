@@ -117,6 +117,18 @@ def test_kaldi_joins_its_tables_and_runs_no_commands(tmp_path):
     assert items["k/segments:5"].problem and items["k/wav.scp:3"].problem
 
 
+def test_kaldi_names_the_lines_of_text_that_have_no_sound_and_the_sounds_without_a_line(tmp_path):
+    (tmp_path / "wav.scp").write_text("r1 a.wav\nr2 b.wav\n")
+    (tmp_path / "text").write_bytes(b"\xef\xbb\xbfr1 hello\nr9 lost\nr2 \xff\n")
+    (tmp_path / "spk2utt").write_text("s r1 r2\n")
+    items = {item.id: item for item in open_folder(tmp_path, "k")}
+    assert items["k/r1"].text == "hello" and items["k/r2"].reason == "no transcript"
+    assert "neither segments nor wav.scp" in items["k/text:r9"].problem
+    assert "text, line 3: not UTF-8" in items["k/text:3"].problem
+    (tmp_path / "text").unlink()
+    assert [item.problem for item in open_folder(tmp_path, "k")] == [None, None]
+
+
 def test_kaldi_without_segments_has_one_item_for_each_recording(tmp_path):
     (tmp_path / "wav.scp").write_text("r1 a.wav\n")
     (item,) = open_folder(tmp_path, "k")

@@ -33,7 +33,7 @@ def cvss_folder(folder):
             "path\tsentence\ttranslation\tclient_id\n"
             f"{clip}\t{sentence}\t{translation}.\tspeaker{number}\n"
             f"common_voice_es_9{number}.mp3\tno spoken translation\tnone\tspeaker{number}\n",
-            encoding="utf-8",
+            encoding="utf-8-sig",  # as a spreadsheet saves it
         )
         (folder / "cvss_t_es_en_v1.0" / f"{split}.tsv").write_text(
             f"{clip}\t{translation.lower()}\n", encoding="utf-8"

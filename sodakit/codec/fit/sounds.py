@@ -55,9 +55,9 @@ def read_sentences(path: Path) -> list[str]:
     if not path.exists():
         raise ConfigError(f"{path} does not exist. --text needs a .txt or .jsonl file, plain or .gz.")
     with (
-        gzip.open(path, "rt", encoding="utf-8")
+        gzip.open(path, "rt", encoding="utf-8-sig")
         if path.suffix == ".gz"
-        else open(path, encoding="utf-8") as file
+        else open(path, encoding="utf-8-sig") as file
     ):
         lines = [line.strip() for line in file]
     as_json = ".jsonl" in path.suffixes

@@ -155,5 +155,5 @@ LAYOUTS: tuple[tuple[str, Files, Reader], ...] = (
 )
 """Name, the files that tell and are read, how to read; the first that is there counts."""
 
-LISTS_ALONE = (MANIFEST_NAME, MANIFEST, "wav.scp (Kaldi)", "cuts or recordings of lhotse")
+LISTS_ALONE = (MANIFEST_NAME, MANIFEST, "cuts or recordings of lhotse")
 """Layouts whose lists say what the corpus is: sounds without a transcript are meant so."""

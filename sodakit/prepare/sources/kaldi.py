@@ -4,32 +4,47 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sodakit.prepare.recording import Item
+from sodakit.prepare.sources.columns import seconds
 from sodakit.prepare.sources.rows import bad_row, has_rows, read_lines
+
+TABLES = ("wav.scp", "segments", "text", "utt2spk", "utt2lang")
+OTHERS = (
+    "spk2utt",
+    "spk2gender",
+    "utt2dur",
+    "reco2dur",
+    "utt2num_frames",
+    "feats.scp",
+    "cmvn.scp",
+    "vad.scp",
+)
+"""Tables that Kaldi makes of those, or of the sound."""
 
 
 def kaldi_files(folder: Path) -> list[Path]:
     """Its tables; [] where `wav.scp` is not there or empty."""
-    names = ("wav.scp", "segments", "text", "utt2spk", "utt2lang")
-    return (
-        [folder / name for name in names if (folder / name).is_file()] if has_rows(folder / "wav.scp") else []
-    )
+    files = [folder / name for name in (*TABLES, *OTHERS) if (folder / name).is_file()]
+    return files if has_rows(folder / "wav.scp") else []
 
 
 def read_kaldi(folder: Path | str, source: str) -> Iterator[Item]:
     """The items of a Kaldi folder, one for each segment, or for each recording where there are no segments.
 
-    Commands in `wav.scp` (`sph2pipe … |`) are never run: such a recording goes to quarantine.
+    Commands in `wav.scp` (`sph2pipe … |`) are never run: such a recording goes to quarantine, as do lines of `text`
+    without an utterance.
     """
     folder = Path(folder)
-    texts, speakers, languages = (_table(folder / name) for name in ("text", "utt2spk", "utt2lang"))
-    sounds, bad = _sounds(folder, source)
+    bad: list[Item] = []
+    texts, speakers, languages = (_table(folder / name, source, bad) for name in TABLES[2:])
+    sounds = _sounds(folder, source, bad)
     yield from bad
-    segments = _segments(folder, source) if (folder / "segments").is_file() else _whole(sounds)
-    for segment in segments:
+    named = set()
+    for segment in _segments(folder, source) if (folder / "segments").is_file() else _whole(sounds):
         if isinstance(segment, Item):
             yield segment
             continue
         name, recording, start_s, end_s = segment
+        named.add(name)
         audio = sounds.get(recording, f"{recording} is not in wav.scp")
         yield Item(
             id=f"{source}/{name}",
@@ -43,23 +58,29 @@ def read_kaldi(folder: Path | str, source: str) -> Iterator[Item]:
             language=languages.get(name, ""),
             source=source,
         )
+    for name in sorted(texts.keys() - named):
+        problem = f"text has a line for {name}, and neither segments nor wav.scp names it"
+        yield Item(id=f"{source}/text:{name}", source=source, problem=problem)
 
 
 Segment = tuple[str, str, float | None, float | None]
 
 
-def _table(path: Path) -> dict[str, str]:
-    """The first word of each line, and the rest of it."""
-    if not path.is_file():
-        return {}
-    rows = (line.strip().split(maxsplit=1) for _, line in read_lines(path) if line)
-    return {row[0]: row[1] if len(row) > 1 else "" for row in rows}
+def _table(path: Path, source: str, bad: list[Item]) -> dict[str, str]:
+    """The first word of each line, and the rest of it. Lines nobody can read go to `bad`."""
+    found: dict[str, str] = {}
+    for number, line in read_lines(path) if path.is_file() else ():
+        if line is None:
+            bad.append(bad_row(path, number, source, "not UTF-8"))
+            continue
+        name, *rest = line.strip().split(maxsplit=1)
+        found[name] = rest[0] if rest else ""
+    return found
 
 
-def _sounds(folder: Path, source: str) -> tuple[dict[str, Path | str], list[Item]]:
-    """File of each recording, or why it has none; and the lines nobody can use."""
+def _sounds(folder: Path, source: str, bad: list[Item]) -> dict[str, Path | str]:
+    """File of each recording, or why it has none. Lines nobody can use go to `bad`."""
     sounds: dict[str, Path | str] = {}
-    bad = []
     path = folder / "wav.scp"
     for number, line in read_lines(path):
         words = (line or "").strip().split(maxsplit=1)
@@ -72,16 +93,17 @@ def _sounds(folder: Path, source: str) -> tuple[dict[str, Path | str], list[Item
             )
         else:
             sounds[words[0]] = folder / words[1]
-    return sounds, bad
+    return sounds
 
 
 def _segments(folder: Path, source: str) -> Iterator[Segment | Item]:
     path = folder / "segments"
     for number, line in read_lines(path):
         try:
-            name, recording, start_s, end_s = (line or "").split()
+            name, recording, start, end = (line or "").split()
+            start_s, end_s = seconds(start), seconds(end)
             # Kaldi writes -1 for "to the end".
-            yield name, recording, float(start_s), None if float(end_s) < 0 else float(end_s)
+            yield name, recording, start_s, None if (end_s or 0.0) < 0 else end_s
         except ValueError:
             yield bad_row(path, number, source, "needed: utterance, recording, start and end in seconds")
 
