@@ -60,14 +60,11 @@ def read_wave(
         name: what errors call it; default: the path.
         longest_s: longer sounds are given up as soon as they are.
     Raises:
-        AudioError: as `read_part`; or it holds no samples, or NaN, infinite or absurdly large ones.
+        AudioError: as `read_blocks`.
         TooLong: it lasts longer than `longest_s`.
     """
     waves = list(read_blocks(source, sample_rate_hz, name, longest_s))
-    samples_S = np.concatenate([wave.samples_S for wave in waves])
-    if len(samples_S) == 0:
-        raise AudioError(f"{name or _called(source)} holds no samples.")
-    return Wave(samples_S, waves[0].sample_rate_hz)
+    return Wave(np.concatenate([wave.samples_S for wave in waves]), waves[0].sample_rate_hz)
 
 
 def read_part(
@@ -108,8 +105,8 @@ def read_blocks(
         name: what errors call it; default: the path.
         longest_s: give up sounds that last longer.
     Raises:
-        AudioError: as `read_part`, that it breaks off after the last part; or it holds NaN, infinite or absurdly large
-            samples.
+        AudioError: as `read_part`, that it breaks off after the last part; or it holds no samples, or NaN, infinite or
+            absurdly large ones.
         TooLong: it lasts longer than `longest_s`; raised after the parts that do not.
     """
     with _opened(source, name) as (handle, name), open_sound(handle, name) as sound:
@@ -220,6 +217,8 @@ def _limited(
         if longest_s is not None and heard > longest_s * rate_hz:
             raise TooLong(f"{name} is longer than {longest_s:g} s, the most allowed here. Cut it.")
         yield samples_S
+    if heard == 0:
+        raise AudioError(f"{name} holds no samples.")
 
 
 def _resampled(blocks_S: Iterable[np.ndarray], from_hz: int, to_hz: int) -> Iterator[np.ndarray]:

@@ -5,7 +5,7 @@ model follow from `CodecSpec` alone; nothing above this floor asks which codec i
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,6 +86,15 @@ class Codec(ABC):
             waves_S: float32 samples, any lengths.
         Returns:
             uint16 codes_KF for each, with `F = ceil(S / frame_samples)`.
+        """
+
+    @abstractmethod
+    def encode_blocks(self, blocks_S: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The codes of one mono sound that comes in parts, for sounds too long to hold: uint16 codes_KF of some frames
+        at a time, which joined are those of `encode`.
+
+        Args:
+            blocks_S: float32 samples in parts of any lengths.
         """
 
     @abstractmethod

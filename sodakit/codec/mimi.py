@@ -5,7 +5,7 @@ the past of attention has another name.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sodakit.codec.chunks import chunks
 from sodakit.codec.contract import Codec, CodecSpec, StreamingDecoder
 from sodakit.errors import CodecError
 from sodakit.files import digest
@@ -108,14 +109,35 @@ class MimiCodec(Codec):
             [bool(doubt_BF[row, :count].any()) for row, count in enumerate(frames)],
         )
 
-    @torch.inference_mode()
+    def encode_blocks(self, blocks_S: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        frame = self.spec.frame_samples
+        parts = chunks(blocks_S, self.chunk_frames * frame, frame)
+        for codes_BKF, _ in self._encode_parts(part_S[None, None] for part_S in parts):
+            yield codes_BKF[0].cpu().numpy().astype(np.uint16)
+
     def _encode_chunks(self, waves_S: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """The codes_BKF of one chunk after the other, beside the latents (B, D, F) they were taken from.
+        """`_encode_parts` of a right-padded batch of sounds."""
+        frame, chunk = self.spec.frame_samples, self.chunk_frames
+        frames = self.spec.num_frames(max((len(wave_S) for wave_S in waves_S), default=0))
+
+        def parts() -> Iterator[np.ndarray]:
+            for start in range(0, frames, chunk):
+                length = (min(start + chunk, frames) - start) * frame
+                # Padded chunk by chunk: a batch of long sounds is never in memory twice.
+                padded = np.zeros((len(waves_S), 1, length), np.float32)
+                for row, wave_S in enumerate(waves_S):
+                    part_S = wave_S[start * frame : start * frame + length]
+                    padded[row, 0, : len(part_S)] = part_S
+                yield padded
+
+        return self._encode_parts(parts())
+
+    def _encode_parts(self, parts: Iterable[np.ndarray]) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The codes_BKF of one part of the sounds (float32 (B, 1, S), whole frames) after the other, beside the latents
+        (B, D, F) they were taken from.
 
         No latents come from a Mimi whose encoder already runs at the frame rate, without a layer to listen at.
         """
-        frame, chunk = self.spec.frame_samples, self.chunk_frames
-        frames = self.spec.num_frames(max((len(wave_S) for wave_S in waves_S), default=0))
         past, padding = None, None
         past_name = _taken(self.model.encode, "encoder_cache", "encoder_past_key_values")
         latents: list[Tensor] = []
@@ -126,21 +148,17 @@ class MimiCodec(Codec):
             lambda _, __, latent_BDF: latents.append(latent_BDF)
         )
         try:
-            for start in range(0, frames, chunk):
-                length = (min(start + chunk, frames) - start) * frame
-                # Padded chunk by chunk: a batch of long sounds is never in memory twice.
-                padded = np.zeros((len(waves_S), 1, length), np.float32)
-                for row, wave_S in enumerate(waves_S):
-                    part_S = wave_S[start * frame : start * frame + length]
-                    padded[row, 0, : len(part_S)] = part_S
-                output = self.model.encode(
-                    torch.from_numpy(padded).to(self.device),
-                    num_quantizers=self.spec.num_codebooks,
-                    padding_cache=padding,
-                    use_streaming=True,
-                    return_dict=True,
-                    **{past_name: past},
-                )
+            for part in parts:
+                # Not around the loop: the mode would be that of whoever takes the parts, too.
+                with torch.inference_mode():
+                    output = self.model.encode(
+                        torch.from_numpy(part).to(self.device),
+                        num_quantizers=self.spec.num_codebooks,
+                        padding_cache=padding,
+                        use_streaming=True,
+                        return_dict=True,
+                        **{past_name: past},
+                    )
                 past, padding = getattr(output, past_name), output.padding_cache
                 yield output.audio_codes, latents.pop() if latents else None
         finally:

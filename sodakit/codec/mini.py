@@ -5,7 +5,7 @@ Trained by `sodakit codec train`; what it was trained on and how well it does is
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from sodakit.codec.blocks import Memory
+from sodakit.codec.chunks import chunks
 from sodakit.codec.contract import Codec, CodecSpec, StreamingDecoder
 from sodakit.codec.network import MiniConfig, MiniNetwork
 from sodakit.config import from_plain, to_plain
@@ -58,24 +59,20 @@ class MiniCodec(Codec):
         code on the border between two entries would then depend on its neighbours in the batch."""
         return [self._encode_one(wave_S) for wave_S in waves_S]
 
-    @torch.inference_mode()
     def _encode_one(self, wave_S: np.ndarray) -> np.ndarray:
         if wave_S.ndim != 1:
             raise CodecError(f"A sound of shape {wave_S.shape}; needed: mono samples, one axis S.")
-        frame, config = self.spec.frame_samples, self.network.config
-        frames = self.spec.num_frames(len(wave_S))
-        padded = np.zeros(frames * frame + config.lookahead_samples, np.float32)
-        padded[: len(wave_S)] = wave_S
-        wave_BS = torch.from_numpy(padded)[None].to(self.device)
+        empty_KF = np.zeros((self.spec.num_codebooks, 0), np.uint16)
+        return np.concatenate([empty_KF, *self.encode_blocks([wave_S])], axis=1)
+
+    def encode_blocks(self, blocks_S: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        frame, lookahead = self.spec.frame_samples, self.network.config.lookahead_samples
         memory: Memory = {}
-        pieces = [np.zeros((self.spec.num_codebooks, 0), np.uint16)]
-        for start in range(0, frames, _CHUNK_FRAMES):
-            end = min(start + _CHUNK_FRAMES, frames)
-            codes_BKF = self.network.encode(
-                wave_BS[:, start * frame : end * frame + config.lookahead_samples], memory
-            )
-            pieces.append(codes_BKF[0, : self.spec.num_codebooks].cpu().numpy().astype(np.uint16))
-        return np.concatenate(pieces, axis=1)
+        for part_S in chunks(blocks_S, _CHUNK_FRAMES * frame, frame, lookahead):
+            # Not around the loop: the mode would be that of whoever takes the parts, too.
+            with torch.inference_mode():
+                codes_BKF = self.network.encode(torch.from_numpy(part_S)[None].to(self.device), memory)
+            yield codes_BKF[0, : self.spec.num_codebooks].cpu().numpy().astype(np.uint16)
 
     def decode(self, codes_KF: np.ndarray) -> np.ndarray:
         return self.stream().push(codes_KF)

@@ -4,15 +4,17 @@ Each codebook is one band of the spectrum; its code is the level of that band, a
 middle. Speech comes out as a chord that follows it: enough to hear that the right thing was played.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from sodakit.codec.chunks import chunks
 from sodakit.codec.contract import Codec, CodecSpec, StreamingDecoder
 from sodakit.errors import CodecError
 from sodakit.files import digest
 
 _QUIETEST_DB = -60.0
+_CHUNK_FRAMES = 100
 _LOWEST_HZ = 100.0
 
 
@@ -50,6 +52,10 @@ class ToyCodec(Codec):
 
     def encode_batch(self, waves_S: Sequence[np.ndarray]) -> list[np.ndarray]:
         return [self._encode_one(wave_S) for wave_S in waves_S]
+
+    def encode_blocks(self, blocks_S: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        frame = self.spec.frame_samples
+        yield from map(self._encode_one, chunks(blocks_S, _CHUNK_FRAMES * frame, frame))
 
     def decode(self, codes_KF: np.ndarray) -> np.ndarray:
         self.spec.check_codes(codes_KF)

@@ -108,18 +108,19 @@ class Encode:
     """
 
     sound: Annotated[Path, tyro.conf.Positional]
-    """A sound file of any rate."""
+    """A sound file of any rate and length."""
     out: Path
     """Where the codes go: a .npy file."""
     codec: str = "mini"
     """Name or folder of the codec."""
 
     def run(self) -> None:
-        from sodakit.audio.files import read_wave
+        from sodakit.audio.files import read_blocks
         from sodakit.codec.load import load_codec
 
         codec = load_codec(self.codec)
-        codes_KF = codec.encode(read_wave(self.sound, codec.spec.sample_rate_hz).samples_S)
+        waves = read_blocks(self.sound, codec.spec.sample_rate_hz)
+        codes_KF = np.concatenate(list(codec.encode_blocks(wave.samples_S for wave in waves)), axis=1)
         with atomic_path(self.out) as temporary, open(temporary, "wb") as file:
             np.save(file, codes_KF)
         say(f"{self.out}: {codes_KF.shape[0]} codebooks, {codes_KF.shape[1]} frames.")

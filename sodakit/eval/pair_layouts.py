@@ -21,7 +21,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import soundfile
 
 from sodakit.audio.files import AUDIO_SUFFIXES, read_wave
 from sodakit.audio.wave import Wave
@@ -359,11 +358,7 @@ def _read_cell(cell: Cell) -> Wave:
     data = value.get("bytes") if value else None
     if data is None and value and value.get("path"):
         return read_wave(cell.path.parent / value["path"])
-    try:
-        samples_SC, rate_hz = soundfile.read(io.BytesIO(data or b""), dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise AudioError(f"{cell.path.name}, row {cell.row}: {cell.column} is no sound ({error}).") from error
-    return Wave(samples_SC.mean(axis=1), rate_hz)
+    return read_wave(io.BytesIO(data or b""), name=f"{cell.path.name}, row {cell.row}, {cell.column}")
 
 
 @lru_cache(maxsize=4)  # pairs are read in order, two columns of one row group at a time

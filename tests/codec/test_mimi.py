@@ -172,3 +172,13 @@ def test_ten_minutes_begin_with_the_codes_of_their_first_two_in_one_piece(codec:
         first_KF = codec.model.encode(wave_BCS, num_quantizers=8).audio_codes[0].numpy()
     assert codes_KF.shape == (8, 7500)
     assert np.mean(codes_KF[:, :1500] == first_KF) > 0.999
+
+
+@pytest.mark.parametrize("block", [1000, 24_000, 1 << 20])
+def test_a_sound_in_parts_has_the_codes_of_the_whole(codec: MimiCodec, block: int) -> None:
+    wave_S = (0.2 * np.random.default_rng(0).standard_normal(20 * 24_000 + 77)).astype(np.float32)
+    parts = [wave_S[start : start + block] for start in range(0, len(wave_S), block)]
+    found = list(codec.encode_blocks(parts))
+    assert len(found) > 2
+    np.testing.assert_array_equal(np.concatenate(found, axis=1), codec.encode(wave_S))
+    assert list(codec.encode_blocks([])) == []

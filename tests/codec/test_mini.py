@@ -190,3 +190,13 @@ def test_codes_of_another_codec_are_refused(tiny_mini: MiniCodec) -> None:
 def test_a_config_with_stages_missing_names_the_field() -> None:
     with pytest.raises(ConfigError, match="decoder_widths"):
         from_plain(MiniConfig, {"decoder_widths": [16, 16]})
+
+
+@pytest.mark.parametrize("block", [1000, 24_000, 1 << 20])
+def test_a_sound_in_parts_has_the_codes_of_the_whole(tiny_mini: MiniCodec, block: int) -> None:
+    wave_S = (0.2 * np.random.default_rng(0).standard_normal(20 * 24_000 + 77)).astype(np.float32)
+    parts = [wave_S[start : start + block] for start in range(0, len(wave_S), block)]
+    found = list(tiny_mini.encode_blocks(parts))
+    assert len(found) > 2
+    np.testing.assert_array_equal(np.concatenate(found, axis=1), tiny_mini.encode(wave_S))
+    assert list(tiny_mini.encode_blocks([])) == []

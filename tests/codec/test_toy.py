@@ -45,3 +45,12 @@ def test_codecs_of_other_shapes_have_other_fingerprints() -> None:
 def test_too_many_bands_for_a_frame_are_refused() -> None:
     with pytest.raises(CodecError, match="fewer codebooks"):
         ToyCodec(64, 8, 8000, 64)
+
+
+def test_a_sound_in_parts_has_the_codes_of_the_whole() -> None:
+    codec = ToyCodec()
+    wave_S = np.random.default_rng(0).uniform(-1, 1, 20 * codec.spec.sample_rate_hz + 77).astype(np.float32)
+    parts = [wave_S[start : start + 5000] for start in range(0, len(wave_S), 5000)]
+    np.testing.assert_array_equal(
+        np.concatenate(list(codec.encode_blocks(parts)), axis=1), codec.encode(wave_S)
+    )
