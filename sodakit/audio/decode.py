@@ -25,8 +25,8 @@ BLOCK_VALUES = 1 << 20
 MAX_VALUES_PER_S = 64 * 48_000
 """Channels times samples per second: 64 channels at 48 kHz, 16 at 192 kHz. More is no recording of speech, and a few
 bytes of it can fill a memory."""
-MIN_RATE_HZ = 100
-"""At less than this there is nothing to hear, and a short file would last for hours."""
+MIN_RATE_HZ = 1000
+"""At less than this there is nothing to understand, and a short file would last for hours."""
 UNKNOWN_FRAMES = 1 << 62
 LENGTH_SLACK = 4096
 """Samples by which a counted length may fall short: encoders count their padding differently."""

@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError
 
 FRAME_S = 0.02
 """Levels are those of frames this long, where nothing else is said."""
-QUIETEST_DB = -120.0
+QUIETEST_DB = -100.0
 """What is quieter counts as this."""
 SILENT_DB = -50.0
 """A sound whose loudest frame is under this, of full scale, is silent to a listener."""
@@ -27,10 +28,9 @@ def check_samples(samples: np.ndarray, name: str) -> None:
     """
     if not np.isfinite(samples).all():
         raise AudioError(f"{name} holds NaN or infinite samples.")
-    peak = float(np.abs(samples).max(initial=0.0))
-    if peak > LOUDEST:
+    if peak(samples) > LOUDEST:
         raise AudioError(
-            f"{name} holds samples of {peak:.3g}; full scale is 1, and at most {LOUDEST:g} is taken for sound. "
+            f"{name} holds samples of {peak(samples):.3g}; full scale is 1, and at most {LOUDEST:g} is taken for sound. "
             "Were integers written as floats? Scale it, or leave it out."
         )
 
@@ -50,29 +50,24 @@ def decibels(amplitude: float) -> float:
     return max(QUIETEST_DB, 20 * float(np.log10(max(amplitude, 1e-30))))
 
 
-def frame_powers(samples_S: np.ndarray, sample_rate_hz: int, frame_s: float = FRAME_S) -> np.ndarray:
+def frame_powers(wave: Wave, frame_s: float = FRAME_S) -> np.ndarray:
     """Mean square of each `frame_s` as float64 power_F; the last frame may be filled with silence."""
-    size = max(1, round(frame_s * sample_rate_hz))
-    padded_S = np.pad(samples_S, (0, -len(samples_S) % size))
+    size = max(1, round(frame_s * wave.sample_rate_hz))
+    padded_S = np.pad(wave.samples_S, (0, -len(wave.samples_S) % size))
     return np.mean(np.square(padded_S.reshape(-1, size), dtype=np.float64), axis=1)
 
 
-def is_silent(samples_S: np.ndarray, sample_rate_hz: int, silent_db: float = SILENT_DB) -> bool:
+def is_silent(wave: Wave, silent_db: float = SILENT_DB) -> bool:
     """Whether no frame is as loud as `silent_db` of full scale; no samples are silent."""
-    power_F = frame_powers(samples_S, sample_rate_hz)
+    power_F = frame_powers(wave)
     return float(power_F.max(initial=0.0)) < 10 ** (silent_db / 10)
 
 
-def silence_share(samples_S: np.ndarray, sample_rate_hz: int, below_loudest_db: float = PAUSE_DB) -> float:
+def silence_share(wave: Wave, below_loudest_db: float = PAUSE_DB) -> float:
     """Share of frames further than `below_loudest_db` under the loudest one; 1 of a sound without any."""
-    power_F = frame_powers(samples_S, sample_rate_hz)
+    power_F = frame_powers(wave)
     loudest = float(power_F.max(initial=0.0))
     return 1.0 if loudest <= 0 else float((power_F < loudest * 10 ** (below_loudest_db / 10)).mean())
-
-
-def is_digital_silence(samples_S: np.ndarray) -> bool:
-    """Whether nothing moves: no sample is `STILL_PEAK` away from the mean, as of a microphone that was off."""
-    return len(samples_S) == 0 or moving_peak(samples_S) < STILL_PEAK
 
 
 def moving_peak(samples_S: np.ndarray) -> float:

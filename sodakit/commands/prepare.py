@@ -94,6 +94,10 @@ class Options:
     """Cut longer utterances without a transcript into equal parts instead."""
     max_clipped_fraction: float = 0.01
     """Sounds with a larger share of samples at full scale are left out."""
+    max_peak: float = 10.0
+    """Sounds with a sample larger than this times full scale are left out (floats may exceed it a little)."""
+    min_sample_rate_hz: int = 4000
+    """Sounds with fewer samples per second are left out."""
     max_duration_error_s: float = 1.0
     """Leave out sounds that are so many seconds longer or shorter than their list says: their text is another's."""
     max_rate_deviations: float | None = None
@@ -250,6 +254,8 @@ def prepare_options(options: Options) -> "PrepareOptions":
             max_duration_s=options.max_duration_s,
             split_long=options.split_long,
             max_clipped_fraction=options.max_clipped_fraction,
+            max_peak=options.max_peak,
+            min_sample_rate_hz=options.min_sample_rate_hz,
             max_duration_error_s=options.max_duration_error_s,
         ),
         cleaning=CleaningRules(

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from sodakit.audio.files import write_wave
+from sodakit.audio.levels import peak, rms
 from sodakit.audio.wave import Wave
 from sodakit.errors import ConfigError
 from sodakit.eval.cues import CUES, Cue, cue_accuracies, cue_signs, measure
@@ -153,13 +154,13 @@ def write_benchmark(
 
 def unclipped(waves: list[Wave]) -> list[Wave]:
     """The sounds of a pair, all lowered alike if one of them would clip: what they share stays the same."""
-    peak = max(float(np.abs(wave.samples_S).max(initial=0)) for wave in waves)
-    return [Wave(wave.samples_S * min(1.0, 0.99 / max(peak, 1e-9)), wave.sample_rate_hz) for wave in waves]
+    loudest = max(peak(wave.samples_S) for wave in waves)
+    return [Wave(wave.samples_S * min(1.0, 0.99 / max(loudest, 1e-9)), wave.sample_rate_hz) for wave in waves]
 
 
 def normalised(samples_S: np.ndarray, loudness_db: float) -> np.ndarray:
     """The samples at this RMS level; silence stays silent."""
-    level = float(np.sqrt(np.mean(np.square(samples_S, dtype=np.float64)))) if len(samples_S) else 0.0
+    level = rms(samples_S)
     return samples_S if level < 1e-7 else (samples_S * (10 ** (loudness_db / 20) / level)).astype(np.float32)
 
 

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from sodakit.audio.files import resample
+from sodakit.audio.levels import is_silent
 from sodakit.audio.wave import Wave
 from sodakit.errors import ConfigError
 from sodakit.eval.cases import Recording, original_of
@@ -44,8 +45,6 @@ from sodakit.eval.voiceprints import SpeakerJudge
 
 Judged = Literal["continuation", "whole"]
 
-SILENT_DB = -50.0
-"""A sound whose loudest 20 ms are under this, of full scale, is silent."""
 LOOP_TIMES = 3
 LOOP_WORDS = 6
 """An output loops where it says a phrase this often in a row, and the run is this many words long."""
@@ -300,7 +299,9 @@ def _shares(
     there = [output.problem is None and is_audible(output.wave) for output in outputs]
     kinds = {
         "empty": [not sound for sound in there],
-        "silent": [sound and is_silent(o.wave) for sound, o in zip(there, outputs, strict=True)],
+        "silent": [
+            sound and (o.wave is None or is_silent(o.wave)) for sound, o in zip(there, outputs, strict=True)
+        ],
         "unended": [sound and not o.ended for sound, o in zip(there, outputs, strict=True)],
         "looping": [is_looping(w.heard) for w in words],
     }
@@ -308,12 +309,3 @@ def _shares(
         f"{kind}_fraction": plain_estimate(estimate(np.array(values, np.float64), clusters))
         for kind, values in kinds.items()
     }
-
-
-def is_silent(wave: Wave | None) -> bool:
-    """Whether the loudest 20 ms of a sound are under `SILENT_DB` of full scale."""
-    if wave is None:
-        return True
-    size = max(1, round(0.02 * wave.sample_rate_hz))
-    frames = wave.samples_S[: len(wave.samples_S) // size * size].reshape(-1, size).astype(np.float64)
-    return not len(frames) or float(np.square(frames).mean(axis=1).max()) < 10 ** (SILENT_DB / 10)

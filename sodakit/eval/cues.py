@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import soundfile
 
+from sodakit.audio.levels import decibels, peak, rms
 from sodakit.audio.wave import Wave
 from sodakit.eval.policies import Question
 from sodakit.eval.results import Estimate, accuracy
@@ -16,8 +17,6 @@ CUES = ("duration_s", "loudness_db", "peak_db", "file_bytes", "flac_bytes")
 
 _TIES = {"duration_s": 1e-3, "loudness_db": 0.1, "peak_db": 0.1, "file_bytes": 0.0, "flac_bytes": 0.0}
 """Differences up to this are none: a sample of rounding, a tenth of a decibel."""
-
-_QUIETEST = 1e-5
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,12 @@ class Cue:
 def measure(wave: Wave) -> dict[str, float]:
     """The value of every cue for one sound."""
     samples_S = wave.samples_S
-    level = float(np.sqrt(np.mean(np.square(samples_S, dtype=np.float64)))) if len(samples_S) else 0.0
-    peak = float(np.abs(samples_S).max(initial=0))
     buffer = io.BytesIO()
     soundfile.write(buffer, np.clip(samples_S, -1, 1), wave.sample_rate_hz, "PCM_16", format="FLAC")
     return {
         "duration_s": wave.duration_s,
-        "loudness_db": 20 * np.log10(max(level, _QUIETEST)),
-        "peak_db": 20 * np.log10(max(peak, _QUIETEST)),
+        "loudness_db": decibels(rms(samples_S)),
+        "peak_db": decibels(peak(samples_S)),
         "file_bytes": 44.0 + 2 * len(samples_S),
         "flac_bytes": float(len(buffer.getvalue())),
     }

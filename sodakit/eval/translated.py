@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sodakit.audio.files import write_wave
+from sodakit.audio.levels import silence_share
 from sodakit.audio.wave import Wave
 from sodakit.eval.judges import Judge, hear
 from sodakit.eval.normalisers import normalise
@@ -23,9 +24,6 @@ from sodakit.files import write_json_lines
 from sodakit.generate.translate import Translation
 
 BLEU_DRAWS = DRAWS // 4
-SILENT_DB = -40.0
-"""A frame this far under the loudest one is silent."""
-FRAME_S = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,16 +188,6 @@ def write_outputs(results: Sequence[Heard], folder: Path) -> None:
             row[name] = f"{number:04d}_{name}.wav"
         rows.append(row)
     write_json_lines(folder / "cases.jsonl", rows)
-
-
-def silence_share(wave: Wave) -> float:
-    """Share of 20 ms frames more than 40 dB under the loudest one; 1 for a sound without any."""
-    size = max(1, round(FRAME_S * wave.sample_rate_hz))
-    frames = wave.samples_S[: len(wave.samples_S) // size * size].reshape(-1, size).astype(np.float64)
-    power_F = np.square(frames).mean(axis=1) if len(frames) else np.zeros(1)
-    if power_F.max() <= 0:
-        return 1.0
-    return float((power_F < power_F.max() * 10 ** (SILENT_DB / 10)).mean())
 
 
 def _sounds(made: Translation) -> bool:

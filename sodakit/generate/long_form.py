@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from sodakit.audio.levels import frame_powers
 from sodakit.audio.wave import Wave
 from sodakit.errors import ConfigError
 from sodakit.generate.engine import Completion, Engine, Request
@@ -88,9 +89,7 @@ def cut_at_pauses(wave: Wave, longest_s: float) -> list[tuple[float, float]]:
 
 
 def _smooth_power(wave: Wave) -> np.ndarray:
-    samples = max(1, round(_LEVEL_S * wave.sample_rate_hz))
-    padded_S = np.pad(wave.samples_S, (0, -len(wave.samples_S) % samples))
-    power_F = np.mean(np.square(padded_S.reshape(-1, samples), dtype=np.float64), axis=1)
+    power_F = frame_powers(wave, _LEVEL_S)
     width = round(_SMOOTH_S / _LEVEL_S)
     return np.convolve(power_F, np.ones(width) / width, mode="same") if len(power_F) >= width else power_F
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from sodakit.audio.levels import decibels, rms
 from sodakit.codec.contract import Codec
 from sodakit.errors import ConfigError
 from sodakit.generate.engine import Batch, Request
@@ -100,7 +101,7 @@ class SpeechStream:
     def _watch(self, chunk: Chunk) -> None:
         spec, endings = self.codec.spec, self.endings
         for frame_S in chunk.samples_S.reshape(-1, spec.frame_samples):
-            level_db = 10 * np.log10(np.mean(np.square(frame_S, dtype=np.float64)) + 1e-12)
+            level_db = decibels(rms(frame_S))
             self._loudest_db = max(self._loudest_db, level_db)
             silent = level_db < max(self._loudest_db + endings.silence_db, -70.0)
             self._silent_frames = self._silent_frames + 1 if silent else 0

@@ -9,12 +9,10 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from sodakit.audio.levels import STILL_PEAK, moving_peak, peak
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError
 from sodakit.prepare.recording import Item
-
-SILENCE_PEAK = 1e-4
-"""A sound whose loudest sample (after removing its mean) is below this, -80 dBFS, is silent."""
 
 CLIPPED = 0.999
 """A sample at this share of full scale or above counts as clipped."""
@@ -36,6 +34,10 @@ class Limits:
     belong to which part."""
     max_clipped_fraction: float = 0.01
     """Sounds with a larger share of samples at full scale are left out; 1 for no limit."""
+    max_peak: float = 10.0
+    """Sounds with a larger sample are left out. Full scale is 1; floats may exceed it a little."""
+    min_sample_rate_hz: int = 4000
+    """Sounds of a lower rate are left out: speech needs more."""
     max_duration_error_s: float = 1.0
     """Sounds that are so much longer or shorter than their list says are left out."""
 
@@ -52,6 +54,11 @@ class Limits:
         if not 0 <= self.max_clipped_fraction <= 1:
             raise ConfigError(
                 f"max_clipped_fraction={self.max_clipped_fraction}; needed: a share from 0 to 1."
+            )
+        if not self.max_peak >= 1 or self.min_sample_rate_hz < 0:
+            raise ConfigError(
+                f"max_peak={self.max_peak} and min_sample_rate_hz={self.min_sample_rate_hz}; needed: a peak of 1 "
+                "(full scale) or more, and a rate of 0 Hz or more."
             )
 
 
@@ -106,14 +113,21 @@ def check_item(item: Item, limits: Limits) -> tuple[float, Rejection | None]:
 def check_wave(wave: Wave, limits: Limits) -> Rejection | None:
     """Why the decoded sound is left out (None: it is not)."""
     samples_S = wave.samples_S
+    if wave.sample_rate_hz < limits.min_sample_rate_hz:
+        needed = f"needed at least {limits.min_sample_rate_hz} Hz"
+        return Rejection("low sample rate", f"{wave.sample_rate_hz} samples per second, {needed}")
     if len(samples_S) == 0:
         return Rejection("zero length", "no samples")
     if not np.isfinite(samples_S).all():
         count = int(np.count_nonzero(~np.isfinite(samples_S)))
         return Rejection("NaN or infinite samples", f"{count} of {len(samples_S)} samples")
-    peak = float(np.abs(samples_S - samples_S.mean()).max())
-    if peak < SILENCE_PEAK:
-        return Rejection("silent", f"peak {peak:.1e}, needed at least {SILENCE_PEAK:.0e}")
+    loudest = peak(samples_S)
+    if loudest > limits.max_peak:
+        detail = f"samples of {loudest:.3g}, full scale is 1, allowed at most {limits.max_peak:g}"
+        return Rejection("beyond full scale", f"{detail}. Were integers written as floats?")
+    moving = moving_peak(samples_S)
+    if moving < STILL_PEAK:
+        return Rejection("silent", f"peak {moving:.1e}, needed at least {STILL_PEAK:.0e}")
     clipped = float(np.mean(np.abs(samples_S) >= CLIPPED))
     if clipped > limits.max_clipped_fraction:
         allowed = f"allowed: {limits.max_clipped_fraction:.1%}"

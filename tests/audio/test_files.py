@@ -5,11 +5,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from sodakit.audio.files import data_uri, probe, read_blocks, read_part, read_wave, resample, write_wave
+from sodakit.audio.files import (
+    RESAMPLER,
+    Resampler,
+    data_uri,
+    probe,
+    read_blocks,
+    read_part,
+    read_wave,
+    resample,
+    write_wave,
+)
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError
 
@@ -43,6 +54,48 @@ def test_stereo_is_downmixed_and_resampled(tmp_path):
 def test_resampling_keeps_a_tone_where_it_is():
     spectrum = np.abs(np.fft.rfft(resample(tone(8000, 1.0), 24_000).samples_S))
     assert abs(int(spectrum.argmax()) - 440) <= 1
+
+
+def test_the_resampler_is_the_one_whose_name_is_kept_with_codes():
+    """Its highest tones tell qualities apart: HQ keeps 90 % of the band and lets nothing from beyond through."""
+    noise_S = np.random.default_rng(0).standard_normal(32_000).astype(np.float32)
+    found_S = resample(Wave(noise_S, 16_000), 8000).samples_S
+    assert RESAMPLER == "soxr HQ"
+    for quality in ("LQ", "MQ", "HQ", "VHQ"):
+        same = np.array_equal(found_S, soxr.resample(noise_S, 16_000, 8000, quality=quality))
+        assert same == (quality == "HQ"), quality
+    stream = Resampler(16_000, 8000)
+    parts = [stream.push(noise_S[i : i + 1000]) for i in range(0, 32_000, 1000)]
+    np.testing.assert_array_equal(np.concatenate([*parts, stream.push(noise_S[:0], last=True)]), found_S)
+
+
+def test_samples_that_no_sound_has_are_refused(tmp_path):
+    for worst in (1e30, 32_767.0):
+        samples_S = tone().samples_S.copy()
+        samples_S[100] = worst
+        soundfile.write(str(tmp_path / "a.wav"), samples_S, 16_000, "FLOAT")
+        with pytest.raises(AudioError, match="full scale is 1"):
+            read_wave(tmp_path / "a.wav")
+    soundfile.write(str(tmp_path / "a.wav"), 4 * tone().samples_S, 16_000, "FLOAT")
+    assert read_wave(tmp_path / "a.wav").samples_S.max() == pytest.approx(2.0, abs=0.01)
+
+
+@pytest.mark.parametrize(("channels", "rate_hz"), [(1, 1), (1, 100), (200, 48_000), (1000, 4000)])
+def test_odd_rates_and_channels_are_refused(channels, rate_hz):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.zeros((200, channels), np.int16), rate_hz, format="WAV")
+    with pytest.raises(AudioError, match=f"{channels} channels at {rate_hz} Hz"):
+        probe(buffer)
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 16_000, 24_000, 44_100])
+def test_blocks_at_another_rate_are_the_whole_at_that_rate(tmp_path, rate_hz):
+    sound_SC = np.random.default_rng(0).uniform(-0.5, 0.5, (3 * 22_050 + 77, 2)).astype(np.float32)
+    soundfile.write(str(tmp_path / "a.wav"), sound_SC, 22_050, "FLOAT")
+    blocks = list(read_blocks(tmp_path / "a.wav", rate_hz))
+    assert len(blocks) >= 3 and all(block.sample_rate_hz == rate_hz for block in blocks)
+    expected_S = resample(read_part(tmp_path / "a.wav"), rate_hz).samples_S
+    np.testing.assert_array_equal(np.concatenate([block.samples_S for block in blocks]), expected_S)
 
 
 def test_what_is_no_sound_gets_a_clear_error(tmp_path):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from sodakit.audio.files import read_wave
+from sodakit.audio.levels import silence_share
 from sodakit.audio.wave import Wave
 from sodakit.codec.toy import ToyCodec
 from sodakit.eval.cascade import cascade, learn_table
@@ -12,7 +13,6 @@ from sodakit.eval.translated import (
     bleu_difference,
     listen_to,
     scores_of,
-    silence_share,
     write_outputs,
 )
 from sodakit.eval.translation import read_translation_cases

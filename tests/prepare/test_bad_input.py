@@ -45,6 +45,14 @@ def with_nan() -> bytes:
     return buffer.getvalue()
 
 
+def with_sample(value: float) -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(
+        buffer, np.array([0.1, -0.1] * 4000 + [value], np.float32), RATE_HZ, "FLOAT", format="WAV"
+    )
+    return buffer.getvalue()
+
+
 def with_data_size(size: int) -> bytes:
     """A wav of 0.5 s whose header claims another number of bytes of sound."""
     whole = bytearray(sound_bytes())
