@@ -296,6 +296,7 @@ def test_accents_composed_or_not_are_one_name(tmp_path, disk):
     [
         ("list.csv", "file_name,who\na.wav,alma\n", "columns file_name, who; none is a transcript"),
         ("list.csv", "utterance,words\na.wav,alma\nb.wav,bert\n", "columns utterance, words; call them"),
+        ("list.csv", "path,text,text\na.wav,x,y\n", "text is there twice"),
         ("list.csv", "text,label\nhello,3\n", "columns text, label; none names a sound"),
         (
             "list.list",
@@ -324,7 +325,7 @@ def test_what_is_not_read_is_named_and_its_sound_stays_out(tmp_path, name, conte
 def test_a_manifest_whose_texts_have_an_unknown_name_is_not_taken_for_sound_alone(tmp_path):
     row = '{"audio": "a.wav", "what_is_said": "close the door"}\n'
     (item,) = open_folder(corpus(tmp_path, {"a.wav": WAV, "manifest.jsonl": row}), "c")
-    assert "columns were not read: what_is_said of manifest.jsonl" in item.problem
+    assert "not read: columns what_is_said of manifest.jsonl" in item.problem
 
 
 @pytest.mark.parametrize(
@@ -436,6 +437,15 @@ def test_times_that_are_none_and_json_that_is_none_are_problems_of_their_row(tmp
     )
 
 
+def test_a_long_cell_is_read_and_a_path_to_a_page_is_no_sound(tmp_path):
+    rows = "path,text\na.wav," + "la " * 70_000 + "\n"
+    (item,) = open_folder(corpus(tmp_path / "long", {"a.wav": WAV, "list.csv": rows}), "c")
+    assert len(item.text) > 200_000
+    page = '{"path": "pages/a.html", "text": "a document"}\n'
+    (item,) = open_folder(corpus(tmp_path / "page", {"t.jsonl": page}), "c")
+    assert item.is_text and item.problem is None
+
+
 def test_an_open_quotation_mark_swallows_no_rows_unsaid(tmp_path):
     rows = 'path,text\na.wav,fine\na.wav,"never closed\na.wav,lost\n'
     good, bad = open_folder(corpus(tmp_path, {"a.wav": WAV, "list.csv": rows}), "c")
@@ -494,7 +504,7 @@ def test_a_sample_with_broken_text_is_left_out_and_named(tmp_path, broken):
 
 def test_members_that_nobody_reads_are_counted(tmp_path, capsys):
     list(open_folder(tar(tmp_path, {"a.wav": WAV, "a.txt": "x", "a.npy": b"1", "b.npy": b"2"}), "c"))
-    assert "2 members with .npy not read" in capsys.readouterr().err
+    assert "2 members with .npy of s.tar" in capsys.readouterr().err
 
 
 def test_a_table_of_plain_bytes_is_sound_and_never_its_text_alone(tmp_path):
@@ -506,6 +516,36 @@ def test_a_table_of_plain_bytes_is_sound_and_never_its_text_alone(tmp_path):
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
     with pytest.raises(ConfigError, match="no column of sound files; it has audio, text"):
         list(open_folder(tmp_path, "c"))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"array": [0.1, 0.2], "sampling_rate": 16000, "text": "Close."},
+        {"waveform": [0.1, 0.2], "text": "Close."},
+        {"blob": b"x", "picture": b"y", "text": "Close."},
+        {"text": b"Close."},
+    ],
+)
+def test_a_table_with_sound_in_another_form_is_refused_and_never_its_text_alone(tmp_path, row):
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "a.parquet")
+    with pytest.raises(ConfigError, match=r"no column of sound files; it has"):
+        list(open_folder(tmp_path, "c"))
+
+
+def test_texts_of_unknown_names_in_tables_and_tars_keep_their_sound_out(tmp_path):
+    rows = [{"audio": {"bytes": WAV, "path": "a.wav"}, "what_is_said": "close the door"}]
+    (tmp_path / "table").mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "table/a.parquet")
+    tar(tmp_path / "members", {"a.wav": WAV, "a.ctm": "a 1 0 0.2 close"})
+    tar(tmp_path / "broken", {"a.wav": WAV, "a.json": "{", "b.wav": WAV})
+    for name, said in (
+        ("table", "what_is_said"),
+        ("members", "1 members with .ctm"),
+        ("broken", "transcripts"),
+    ):
+        item = list(open_folder(tmp_path / name, "c"))[-1]
+        assert item.reason == "no transcript" and said in item.problem
 
 
 @pytest.mark.parametrize("name", ["transcription", "sentence", "Transcript", "normalized_text"])

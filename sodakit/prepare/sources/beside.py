@@ -9,7 +9,7 @@ from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.columns import fields_of
 from sodakit.prepare.sources.corpus import Corpus, ending_of
 from sodakit.prepare.sources.rows import MAX_LINE_BYTES, open_packed
-from sodakit.prepare.sources.transcripts import Transcript, parse_transcript
+from sodakit.prepare.sources.transcripts import BROKEN, Transcript, parse_transcript
 
 
 def with_transcript(item: Item, corpus: Corpus) -> Iterator[Item]:
@@ -26,7 +26,7 @@ def with_transcript(item: Item, corpus: Corpus) -> Iterator[Item]:
             transcript = read_transcript(path)
         except ValueError as error:
             corpus.use([path])
-            yield replace(item, problem=f"{path.name}: {error}", reason="bad transcript file")
+            yield replace(item, problem=f"{path.name}: {error}", reason=BROKEN)
             return
         if transcript is not None and transcript.utterances:
             corpus.use([path])

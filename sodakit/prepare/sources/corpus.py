@@ -54,7 +54,7 @@ class Corpus:
         self.read: set[Path] = set()
         self.left: dict[Path, str] = {}
         self.notes: list[str] = []
-        self.columns: list[str] = []
+        self.parts: list[str] = []
         self.has_transcripts = False
         """Whether a list of it has transcripts, or rows that cannot be read."""
         self._beside: dict[Path, dict[str, list[Path]]] = {}
@@ -91,9 +91,9 @@ class Corpus:
         """Note a file that is not, and why."""
         self.left[path] = why
 
-    def leave_columns(self, path: Path, columns: Iterable[str]) -> None:
-        """Note columns of a list without transcripts that look like texts."""
-        self.columns.append(f"{', '.join(columns)} of {path.name}")
+    def leave_part(self, what: str) -> None:
+        """Note a part of a list, table or tar that nobody reads and in which transcripts may stand."""
+        self.parts.append(what)
 
     def note(self, sentence: str) -> None:
         """Note something else that a person should know."""
@@ -215,8 +215,8 @@ class Corpus:
         if sounds:
             written = sum(bool((item.text or "").strip()) for item in sounds)
             lines.append(f"{self.name}: {written} of {len(sounds)} sounds with a transcript")
-        if self.columns:
-            lines.append(f"{self.name}: columns not read: {'; '.join(self.columns)}")
+        if self.parts:
+            lines.append(f"{self.name}: not read: {'; '.join(self.parts)}")
         unread = self.unread()
         if unread:
             lines.append(f"{self.name}: not read: {self.describe(unread)}")

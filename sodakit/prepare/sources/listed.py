@@ -48,12 +48,7 @@ def listed_items(
         numbers += [number] * len(items)
     if all(item.is_text for item in found):
         return found
-    if not any(item.text for item in found):
-        columns = _texts_unread(found, words=2)
-        if columns:
-            corpus.leave_columns(path, columns)
-        elif others := _texts_unread(found, words=1):
-            corpus.note(f"{path}: columns {', '.join(others)} are taken for no transcript")
+    note_unread_columns(path, found, corpus)
     problem = "a text without sound in a list of sounds; needed: the sound, or a list of texts of its own"
     return [
         bad_row(path, number, corpus.source, problem) if item.is_text and item.problem is None else item
@@ -71,7 +66,7 @@ def _items(
         return
     if text is not None and not isinstance(text, str):
         raise ValueError(f"text is {text!r:.80}; needed: a string")
-    if not audio and (text is None or "audio" in fields or _is_null_sound(row)):
+    if not audio and (text is None or fields.get("audio") == "" or _is_null_sound(row)):
         audio = _sound_of_id(fields, path, corpus)
         if audio is None:
             raise ValueError(
@@ -161,6 +156,17 @@ def _text_file(path: Path, row: Mapping[str, Any], fields: Mapping[str, Any], co
         licence=str(fields.get("licence") or ""),
         fields=row,
     )
+
+
+def note_unread_columns(path: Path, items: list[Item], corpus: Corpus) -> None:
+    """Where no row has a transcript, note the columns of unknown names: those with several words may be one."""
+    if any(item.text for item in items):
+        return
+    columns = _texts_unread(items, words=2)
+    if columns:
+        corpus.leave_part(f"columns {', '.join(columns)} of {path.name} (call the one with texts `text`)")
+    elif others := _texts_unread(items, words=1):
+        corpus.note(f"{path}: columns {', '.join(others)} are taken for no transcript")
 
 
 def _texts_unread(items: list[Item], words: int) -> list[str]:

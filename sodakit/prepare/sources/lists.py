@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sodakit.prepare.sources.columns import field_of, words_for
-from sodakit.prepare.sources.rows import has_rows, read_lines
+from sodakit.prepare.sources.rows import MAX_LINE_BYTES, has_rows, read_lines
 
 LIST_SUFFIXES = (".csv", ".tsv", ".psv", ".list", ".lst", ".txt")
 LANGUAGE_CODE = re.compile(r"(all_|auto_)?(zh|ja|jp|en|ko|yue|auto|[a-z]{2}(-[a-z]{2,4})?)", re.IGNORECASE)
@@ -24,6 +24,8 @@ SAMPLE_ROWS = 200
 """Rows that are looked at to learn what is in which column."""
 ALIKE = 0.5
 """Share of letters in common from which two cells are one text written twice, and of rows from which two columns are."""
+
+csv.field_size_limit(MAX_LINE_BYTES)  # Python's own limit is 128 kB
 
 Row = Mapping[str, Any] | str
 """What a line says by column, or what is wrong with it."""
@@ -124,7 +126,10 @@ def _quoted(path: Path, delimiter: str) -> Iterator[tuple[int, list[str] | str |
 def _cells(lines: Sequence[str], delimiter: str) -> list[list[str]]:
     if delimiter not in ",;":
         return [_split(line, delimiter) for line in lines]
-    return list(csv.reader(lines, delimiter=delimiter))
+    try:
+        return list(csv.reader(lines, delimiter=delimiter))
+    except csv.Error as error:
+        raise NoList(str(error)) from error
 
 
 def _split(line: str, delimiter: str) -> list[str]:
@@ -144,6 +149,9 @@ def _header(cells: list[list[str]], is_sound: Callable[[str], bool]) -> tuple[st
     if not ({"audio", "id"} & set(fields) or "text" in fields) or any(map(is_sound, first)):
         return _unknown_header(cells, is_sound)
     named = ", ".join(first)
+    twice = {cell for cell in first if cell and first.count(cell) > 1}
+    if twice:
+        return f"columns {named}; {', '.join(sorted(twice))} is there twice"
     if "text" not in fields:
         return f"columns {named}; none is a transcript ({words_for('text')}, …)"
     if not {"audio", "id"} & set(fields):

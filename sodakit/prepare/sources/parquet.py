@@ -10,7 +10,7 @@ from sodakit.errors import ConfigError
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.columns import field_of, words_for
 from sodakit.prepare.sources.corpus import Corpus
-from sodakit.prepare.sources.listed import listed_items
+from sodakit.prepare.sources.listed import listed_items, note_unread_columns
 from sodakit.prepare.sources.tables import (
     read_sound_table,
     read_text_table,
@@ -54,7 +54,9 @@ def _items(path: Path, corpus: Corpus, met: dict[str, str], sounds: bool) -> Ite
     fields = {field_of(name): name for name in reversed(schema.names)}
     strange = samples_column(schema)
     if sound_column(schema) is not None:
-        yield from read_sound_table(path, corpus.source)
+        found = list(read_sound_table(path, corpus.source))
+        note_unread_columns(path, found, corpus)
+        yield from found
     elif is_written(path):
         yield from read_written(path, corpus.source, corpus.codec, met)
     elif strange is not None:

@@ -27,6 +27,10 @@ MAX_GROUP_BYTES = 1 << 30
 BYTES = frozenset({"bytes", "audio_bytes", "wav_bytes", "content", "data"})
 """What columns of plain bytes may be called too."""
 
+SAMPLES = frozenset({"array", "samples", "waveform", "signal", "input_values", "input_features"})
+RATES = frozenset({"sampling_rate", "sample_rate", "sample_rate_hz", "sr"})
+"""What columns of decoded sound, and of its rate, are called."""
+
 NAME_COLUMNS = ("utt_id", "utterance_id", "id", "key", "__key__")
 """What a row is called; `utt_id` first, because the `id` of YODAS is a row number."""
 
@@ -149,7 +153,7 @@ def sound_column(schema: pa.Schema) -> str | None:
     for field in schema:
         if pa.types.is_struct(field.type) and "bytes" in [child.name for child in field.type]:
             return field.name
-    binary = [field.name for field in schema if _is_binary(field.type)]
+    binary = [f.name for f in schema if _is_binary(f.type) and field_of(f.name) in (None, "audio")]
     return next((name for name in binary if field_of(name) == "audio" or name.lower() in BYTES), None) or (
         binary[0] if len(binary) == 1 else None
     )
@@ -161,10 +165,12 @@ def _is_binary(kind: pa.DataType) -> bool:
 
 def samples_column(schema: pa.Schema) -> str | None:
     """A column with decoded samples, or with bytes that are no known sound's: what nobody may drop for the text beside."""
+    rate = any(name.lower() in RATES for name in schema.names)
     for field in schema:
         several = pa.types.is_list(field.type) or pa.types.is_large_list(field.type)
         inside = [child.name for child in field.type] if pa.types.is_struct(field.type) else []
-        if "array" in inside or _is_binary(field.type) or (several and field_of(field.name) == "audio"):
+        sounds = field_of(field.name) == "audio" or field.name.lower() in SAMPLES or rate
+        if "array" in inside or _is_binary(field.type) or (several and sounds):
             return str(field.name)
     return None
 

@@ -52,6 +52,9 @@ class Transcript:
     """What else it says, by the file's own names."""
 
 
+BROKEN = "bad transcript file"
+"""What the quarantine counts a damaged file beside a sound as."""
+
 PLAIN = (".normalized.txt", ".txt", ".lab", ".trn", ".original.txt")
 """Endings of files with the words alone; where several lie beside a sound, the first is taken."""
 TIMED = (".srt", ".vtt")

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.corpus import Corpus
+from sodakit.prepare.sources.transcripts import BROKEN
 
 REASON = "no transcript"
 
@@ -27,11 +28,16 @@ def leave_out_untranscribed(
     if keep or not without:
         yield from items
         return
-    written = corpus.has_transcripts or any((item.text or "").strip() and not item.is_text for item in items)
+    broken = any(item.reason == BROKEN for item in items)
+    written = (
+        corpus.has_transcripts
+        or broken
+        or any((item.text or "").strip() and not item.is_text for item in items)
+    )
     unread = corpus.unread()
     why = ""
-    if corpus.columns:
-        why = f"; these columns were not read: {'; '.join(corpus.columns)} (call the one with texts `text`)"
+    if corpus.parts and not written:
+        why = f"; these were not read: {'; '.join(corpus.parts)}"
     elif unread and not lists_alone:
         why = f"; these files were not read: {corpus.describe(unread)}"
     elif written and not lists_alone:

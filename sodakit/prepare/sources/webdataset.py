@@ -21,9 +21,9 @@ from sodakit.files import digest
 from sodakit.prepare.held import HeldFile
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.beside import utterances
-from sodakit.prepare.sources.corpus import SOUND_SUFFIXES, Corpus
+from sodakit.prepare.sources.corpus import NO_TEXT, SOUND_SUFFIXES, Corpus
 from sodakit.prepare.sources.names import recording_of, split_at
-from sodakit.prepare.sources.transcripts import ENDINGS, Transcript, parse_transcript
+from sodakit.prepare.sources.transcripts import BROKEN, ENDINGS, Transcript, parse_transcript
 
 ENDINGS_BY_LENGTH = sorted((*ENDINGS, *SOUND_SUFFIXES), key=len, reverse=True)
 MAX_TEXT_BYTES = 1 << 20
@@ -105,7 +105,11 @@ def read_webdataset(path: Path, source: str, corpus: Corpus | None = None) -> It
         else:
             corpus.leave(path, "no sounds in it")
         for ending, count in sorted(unread.items()):
-            corpus.note(f"{path}: {count} members with {ending or 'no ending'} not read")
+            what = f"{count} members with {ending or 'no ending'} of {path.name}"
+            if ending in NO_TEXT:
+                corpus.note(f"{corpus.name}: not read: {what}")
+            else:
+                corpus.leave_part(what)
 
 
 def _members(handle: BinaryIO) -> Iterator[tarfile.TarInfo]:
@@ -223,7 +227,7 @@ def _items(path: Path, key: str, sample: _Sample, source: str) -> Iterator[Item]
         source=source,
         fields=split_at(Path(path.name)),
         problem=sample.problem,
-        reason="bad transcript file" if sample.problem else "bad row",
+        reason=BROKEN if sample.problem else "bad row",
     )
     if sample.transcript is None or sample.problem:
         yield item
