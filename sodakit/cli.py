@@ -48,6 +48,11 @@ def main(argv: list[str] | None = None) -> None:
         close = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else f" Verbs: {', '.join(VERBS)}."
         raise SystemExit(_complain(f"No verb {verb!r}.{hint}"))
+    broken = [word for word in words if not _is_utf8(word)]
+    if broken:
+        raise SystemExit(
+            _complain(f"{broken[0]!a} is no valid UTF-8; needed: names and texts in UTF-8. Rename it.")
+        )
     # Threads that wait spin for microseconds, not milliseconds, and then sleep: nearly as fast on idle cores, and several
     # times faster on cores shared with other programs (LOG.md). It must be set before torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
@@ -89,6 +94,10 @@ def _thread_failed(failed: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(failed)
     else:
         say(f"sodakit: {told}")
+
+
+def _is_utf8(word: str) -> bool:
+    return word == word.encode("utf-8", "replace").decode("utf-8")
 
 
 def _complain(message: str) -> int:

@@ -61,3 +61,28 @@ def test_output_that_nobody_reads_any_more_is_no_error():
         process.stdout.close()  # before a word of it is written
         assert process.stderr.read() == ""
     assert process.returncode == 141
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["continue", "a.wav", "--model", "m", "--prompt-s", "nan"],
+            "--prompt-s nan; needed: a number from 0 up",
+        ),
+        (
+            ["continue", "a.wav", "--model", "m", "--prompt-s", "-1"],
+            "--prompt-s -1.0; needed: a number from 0 up",
+        ),
+        (["prepare", "in", "--out", "o", "--validation", "nan"], "--validation nan"),
+        (["prepare", "in", "--out", "o", "--verify-items", "-2"], "--verify-items -2"),
+        (["describe", "s", "--weights", "1", "nan"], "--weights nan"),
+        (["speak", "hello", "--model", "m", "--max-s", "inf"], "--max-s inf"),
+        (["prepare", "in\udcff", "--out", "o"], "'in\\udcff' is no valid UTF-8"),
+    ],
+)
+def test_a_number_or_name_that_no_option_can_have_is_one_line(words, message, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and message in said and "Traceback" not in said

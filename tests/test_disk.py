@@ -29,7 +29,7 @@ def disk(tmp_path):
 
 
 def test_prepare_on_a_full_disk_at_twelve_points_ends_with_the_same_bytes(tmp_path, disk):
-    items = [tone(f"t{n}", 2.0, text="a word and another " * 20) for n in range(60)]
+    items = [tone(f"t{n}", 2.0, text="a word and another " * 8) for n in range(60)]
     choice = options(shard_duration_s=12.0, text_vocab_size=300)
     prepare(items, tmp_path / "whole", toy(), choice)
     whole = sum(len(data) for data in digests(tmp_path / "whole").values())

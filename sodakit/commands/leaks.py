@@ -35,6 +35,7 @@ def main(argv: list[str]) -> None:
     options = read_options(Options, "leaks", argv)
     from sodakit.errors import ConfigError
     from sodakit.prepare.leaks import find_leaks, leaks_table, read_evaluation
+    from sodakit.prepare.overlap import word_runs
     from sodakit.store.reader import StoreReader
 
     if options.words < 1 or not 0 < options.share <= 1:
@@ -42,6 +43,8 @@ def main(argv: list[str]) -> None:
             f"words={options.words}, share={options.share}; needed: at least 1, and above 0 up to 1."
         )
     store = StoreReader(options.store)
+    if "train" not in store.splits or not len(store.utterances("train")):
+        raise ConfigError(f"{options.store} has no train split with utterances: there is nothing to search.")
     evaluations = {}
     for where in options.against:
         if (where / "store.json").is_file():
@@ -49,8 +52,19 @@ def main(argv: list[str]) -> None:
             StoreReader(where, expect_codec=store.codec_spec.fingerprint)
         evaluations[str(where)] = read_evaluation(where)
     overlaps = find_leaks(store, evaluations, words=options.words, share=options.share)
+    if not overlaps:
+        raise ConfigError(
+            "Nothing was compared: no set has transcripts of words, or codes, to look for. Check what they hold."
+        )
     Console().print(leaks_table(overlaps, options.examples))
     leaked = sum(len(overlap.leaked) for overlap in overlaps)
-    print(f"{leaked} leaked" if leaked else "nothing leaked")
+    compared = sum(overlap.compared for overlap in overlaps)
+    print(f"{leaked} leaked" if leaked else f"nothing leaked; {compared} compared by transcripts or codes")
+    for name, items in evaluations.items():
+        without = sum(not (item.runs or word_runs(item.text, options.words)) for item in items)
+        if without:
+            print(
+                f"{name}: {without} of {len(items)} items have neither words nor enough codes: not compared"
+            )
     if leaked:
         raise SystemExit(1)

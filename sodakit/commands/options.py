@@ -1,12 +1,16 @@
 """What commands share: options read from the words of a command line, and the options that name judges."""
 
+import dataclasses
 import inspect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
+
+from sodakit.errors import ConfigError
 
 if TYPE_CHECKING:
     from sodakit.eval.judges import Judge
@@ -16,14 +20,37 @@ T = TypeVar("T")
 
 
 def read_options(kind: type[T], verb: str, argv: list[str]) -> T:
-    """The options dataclass filled from argv; `--help` shows its docstring, which ends with an example."""
-    return tyro.cli(
+    """The options dataclass filled from argv; `--help` shows its docstring, which ends with an example.
+
+    Raises:
+        ConfigError: a number that no option can have (`check_numbers`).
+    """
+    options = tyro.cli(
         kind,
         prog=f"sodakit {verb}",
         args=argv,
         description=inspect.getdoc(kind),
         config=(tyro.conf.OmitArgPrefixes,),
     )
+    check_numbers(options)
+    return options
+
+
+def check_numbers(options: Any) -> None:
+    """Raise where an option is NaN, endless, or below 0: all of ours count, measure or share. Only decibels go below.
+
+    Raises:
+        ConfigError: one is; the message names it.
+    """
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if not isinstance(number, (int, float)) or number == field.default:
+                continue
+            below = number < 0 and not field.name.endswith("_db")
+            if not math.isfinite(number) or below:
+                needed = "a number" if field.name.endswith("_db") else "a number from 0 up"
+                raise ConfigError(f"--{field.name.replace('_', '-')} {number}; needed: {needed}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,6 +100,14 @@ class Options:
     """Sounds with fewer samples per second are left out."""
     max_duration_error_s: float = 1.0
     """Leave out sounds that are so many seconds longer or shorter than their list says: their text is another's."""
+    max_parts: int = 2000
+    """Leave out a recording that --split-long would cut into more; often its header lies."""
+    max_text_characters: int = 10_000
+    """Leave out sounds with a longer transcript. Text without sound may be of any length."""
+    max_characters_per_s: float = 100.0
+    """Leave out sounds whose transcript, of 50 characters or more, has more a second: nobody speaks 40."""
+    max_control_fraction: float = 0.0
+    """Leave out items with a larger share of control characters in their text; tabs and line ends are none."""
     max_rate_deviations: float | None = None
     """Leave out transcripts whose characters per second are so many deviations from the usual; 5 is a fair start."""
     max_repeats: int | None = None
@@ -253,10 +261,14 @@ def prepare_options(options: Options) -> "PrepareOptions":
             min_duration_s=options.min_duration_s,
             max_duration_s=options.max_duration_s,
             split_long=options.split_long,
+            max_parts=options.max_parts,
             max_clipped_fraction=options.max_clipped_fraction,
             max_peak=options.max_peak,
             min_sample_rate_hz=options.min_sample_rate_hz,
             max_duration_error_s=options.max_duration_error_s,
+            max_text_characters=options.max_text_characters,
+            max_characters_per_s=options.max_characters_per_s,
+            max_control_fraction=options.max_control_fraction,
         ),
         cleaning=CleaningRules(
             max_rate_deviations=options.max_rate_deviations,

@@ -1,5 +1,6 @@
 """Which items are left out, and why: each gets one row in `quarantine.jsonl`."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ CLIPPED = 0.999
 OVERRUN_S = 0.5
 """A segment may end this much after its file: transcribers round."""
 
+MIN_TIMED_CHARACTERS = 50
+"""Shorter transcripts fit into any sound."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -32,6 +36,8 @@ class Limits:
     split_long: bool = False
     """Cut longer ones without a transcript into equal parts. With one they are left out: nobody knows which words
     belong to which part."""
+    max_parts: int = 2000
+    """Leave out a recording that would be cut into more: 66 hours of two minutes. More often its header lies."""
     max_clipped_fraction: float = 0.01
     """Sounds with a larger share of samples at full scale are left out; 1 for no limit."""
     max_peak: float = 10.0
@@ -40,6 +46,12 @@ class Limits:
     """Sounds of a lower rate are left out: speech needs more."""
     max_duration_error_s: float = 1.0
     """Sounds that are so much longer or shorter than their list says are left out."""
+    max_text_characters: int = 10_000
+    """Sounds with a longer transcript are left out. Text without sound may be of any length."""
+    max_characters_per_s: float = 100.0
+    """Sounds whose transcript has more characters a second are left out, from 50 characters on: nobody speaks 40."""
+    max_control_fraction: float = 0.0
+    """Items with a larger share of control characters in their text (other than tabs and line ends) are left out."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_duration_s < self.max_duration_s:
@@ -60,6 +72,17 @@ class Limits:
                 f"max_peak={self.max_peak} and min_sample_rate_hz={self.min_sample_rate_hz}; needed: a peak of 1 "
                 "(full scale) or more, and a rate of 0 Hz or more."
             )
+        if not 0 <= self.max_control_fraction <= 1:
+            raise ConfigError(
+                f"max_control_fraction={self.max_control_fraction}; needed: a share from 0 to 1."
+            )
+        for name in (
+            "max_parts",
+            "max_text_characters",
+            "max_characters_per_s",
+        ):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name}={getattr(self, name)}; needed: more than 0.")
 
 
 @dataclass(frozen=True)
@@ -86,6 +109,9 @@ def check_item(item: Item, limits: Limits) -> tuple[float, Rejection | None]:
     """The seconds the item will give as its header says, and why it is left out (None: it is not)."""
     if item.problem is not None:
         return 0.0, Rejection(item.reason, item.problem)
+    unfit = _check_text(item.text or "", limits, item.is_text)
+    if unfit is not None:
+        return 0.0, unfit
     if item.is_text:
         empty = Rejection("no sound and no text", "neither an audio file nor a transcript")
         return 0.0, None if (item.text or "").strip() else empty
@@ -107,7 +133,8 @@ def check_item(item: Item, limits: Limits) -> tuple[float, Rejection | None]:
         return 0.0, Rejection(
             "wrong duration", f"{detail}; allowed: {limits.max_duration_error_s:g} s between"
         )
-    return _check_times(item, sound_s, limits)
+    duration_s, rejection = _check_times(item, sound_s, limits)
+    return duration_s, rejection or _check_rate(item.text or "", duration_s, limits)
 
 
 def check_wave(wave: Wave, limits: Limits) -> Rejection | None:
@@ -157,9 +184,9 @@ def check_failures(rows: list[dict[str, Any]], total: int, max_failed_fraction: 
     """Stop a job of which too much fails.
 
     Raises:
-        AudioError: more than `max_failed_fraction` of `total` items are rejected.
+        AudioError: more than `max_failed_fraction` of `total` items are rejected, or all: a store of nothing helps nobody.
     """
-    if total and len(rows) > max_failed_fraction * total:
+    if total and (len(rows) > max_failed_fraction * total or len(rows) >= total):
         reason, count = most_frequent(rows)[0]
         example = next(row for row in rows if row["reason"] == reason)
         detail = example["detail"].rstrip(".")
@@ -168,6 +195,25 @@ def check_failures(rows: list[dict[str, Any]], total: int, max_failed_fraction: 
             f"Most frequent reason: {reason} ({count}), for example {example['id']}: {detail}. "
             f"All of them: {where}. Mend the input, or raise max_failed_fraction."
         )
+
+
+def _check_text(text: str, limits: Limits, is_text: bool) -> Rejection | None:
+    if not is_text and len(text) > limits.max_text_characters:
+        allowed = f"allowed with a sound: {limits.max_text_characters} (--max-text-characters)"
+        return Rejection("transcript too long", f"{len(text)} characters, {allowed}")
+    control = sum(unicodedata.category(c) == "Cc" and c not in "\t\n\r" for c in text)
+    if control > limits.max_control_fraction * len(text):
+        allowed = f"allowed: {limits.max_control_fraction:.1%} (--max-control-fraction)"
+        return Rejection("control characters", f"{control} of {len(text)} characters of its text, {allowed}")
+    return None
+
+
+def _check_rate(text: str, duration_s: float, limits: Limits) -> Rejection | None:
+    count = len(text.strip())
+    if count < MIN_TIMED_CHARACTERS or count <= limits.max_characters_per_s * duration_s:
+        return None
+    allowed = f"allowed: {limits.max_characters_per_s:g} a second (--max-characters-per-s)"
+    return Rejection("text too long for its sound", f"{count} characters in {duration_s:.2f} s, {allowed}")
 
 
 def _check_times(item: Item, sound_s: float, limits: Limits) -> tuple[float, Rejection | None]:

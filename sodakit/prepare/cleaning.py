@@ -39,7 +39,7 @@ class CleaningRules:
     def __post_init__(self) -> None:
         for name in ("max_rate_deviations", "max_repeats", "near_duplicate_share"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:  # NaN is refused, too
                 raise ConfigError(f"{name}={value}; needed: more than 0, or null for no limit.")
         if self.near_duplicate_share is not None and self.near_duplicate_share > 1:
             raise ConfigError(
@@ -59,9 +59,14 @@ def split_long(items: Iterable[Item], limits: Limits) -> Iterator[Item]:
             yield item  # the plan finds out again, and says why
             continue
         start_s = item.start_s or 0.0
-        count = math.ceil((sound_s - start_s) / limits.max_duration_s)
+        count = math.ceil((sound_s - start_s) / limits.max_duration_s) if sound_s > start_s else 0
         if count <= 1:
             yield item
+            continue
+        if count > limits.max_parts:
+            promised = f"{sound_s - start_s:.0f} s would be {count} parts; allowed: {limits.max_parts}"
+            problem = f"{promised}. Is its length true? Cut it yourself, or raise max_parts"
+            yield replace(item, problem=problem, reason="too many parts")
             continue
         borders_s = [round(start_s + (sound_s - start_s) * n / count, 6) for n in range(count + 1)]
         for number in range(count):

@@ -48,20 +48,40 @@ def read_evaluation(where: Path) -> list[EvalItem]:
     """The items of a store (test split; all splits where it has none), or of JSON lines or text with transcripts.
 
     Raises:
-        ConfigError: none of these.
+        ConfigError: none of these, a line that cannot be read, or no item with words or codes to compare.
     """
+    items = _read(where)
+    if not any(item.runs or word_runs(item.text, 1) for item in items):
+        raise ConfigError(
+            f"{where} holds {len(items)} items, none with a transcript or enough codes to compare; needed: at least one. "
+            "Nothing can be said about leaks from it. Is it the right file, with its text in `text`?"
+        )
+    return items
+
+
+def _read(where: Path) -> list[EvalItem]:
     if (where / "store.json").is_file():
         reader = StoreReader(where)
         splits = ("test",) if "test" in reader.splits else reader.splits
         return [item for split in splits for item in _stored(reader, split)]
     if where.suffix in (".jsonl", ".json") and where.is_file():
         rows = read_json_lines(where)
+        for number, row in enumerate(rows, start=1):
+            if not isinstance(row, dict):
+                raise ConfigError(
+                    f"{where}, item {number}, is {row!r:.60}; needed: a JSON object with a `text`."
+                )
         return [
             EvalItem(str(row.get("id", f"line {number}")), _text(row), frozenset())
             for number, row in enumerate(rows, start=1)
         ]
     if where.suffix == ".txt" and where.is_file():
-        lines = where.read_text(encoding="utf-8-sig").splitlines()
+        try:
+            lines = where.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise ConfigError(
+                f"{where} is no UTF-8 ({error}); needed: a transcript a line. Save it as UTF-8."
+            ) from error
         return [EvalItem(f"line {n}", line, frozenset()) for n, line in enumerate(lines, start=1)]
     raise ConfigError(
         f"{where} is no evaluation set; needed: a store, a .jsonl file with a `text` field, or a .txt file with a "

@@ -44,10 +44,12 @@ class PrepareOptions:
     def __post_init__(self) -> None:
         for name in ("shard_duration_s", "batch_duration_s", "workers"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:  # NaN is refused, too
                 raise ConfigError(
                     f"{name}={getattr(self, name)}; needed: more than 0. The default is a fair start."
                 )
+        if self.verify_items < 0:
+            raise ConfigError(f"verify_items={self.verify_items}; needed: at least 0.")
         if not 0 <= self.max_failed_fraction <= 1:
             raise ConfigError(f"max_failed_fraction={self.max_failed_fraction}; needed: a share from 0 to 1.")
 

@@ -15,7 +15,7 @@ from sodakit.codec.contract import CodecSpec
 from sodakit.config import to_plain
 from sodakit.errors import ConfigError
 from sodakit.files import digest, read_json, write_json
-from sodakit.log import track
+from sodakit.log import say, track
 from sodakit.prepare.checks import Rejection, check_item
 from sodakit.prepare.cleaning import clean
 from sodakit.prepare.options import PrepareOptions
@@ -94,10 +94,12 @@ class Plan:
         Raises:
             ConfigError: it does not; the message names every difference.
         """
-        names = sorted({*asked, *self.asked})
-        changed = [name for name in names if to_plain(asked.get(name)) != self.asked.get(name)]
+        # A plan made before an option existed was made with what is its default now.
+        before = PrepareOptions().describe() | self.asked
+        names = sorted({*asked, *before})
+        changed = [name for name in names if to_plain(asked.get(name)) != to_plain(before.get(name))]
         if changed:
-            pairs = [f"{name}: {self.asked.get(name)!r} then, {asked.get(name)!r} now" for name in changed]
+            pairs = [f"{name}: {before.get(name)!r} then, {asked.get(name)!r} now" for name in changed]
             raise ConfigError(
                 f"{path.parent} was begun with another request ({'; '.join(pairs)}). "
                 "Needed: the same, to continue it. "
@@ -165,6 +167,9 @@ def make_plan(items: Sequence[Item], asked: dict[str, Any], options: PrepareOpti
     for row, unclean in clean(items, durations_s, options.cleaning).items():
         del durations_s[row]
         rejected.append(unclean.row(items[row]))
+    empty = sum(items[row].text is not None and not str(items[row].text).strip() for row in durations_s)
+    if empty:
+        say(f"{empty} transcripts are empty; their sound goes in without text")
     kept = _by_recording(items, durations_s)
     splits = assign_splits([items[row] for row in kept], options.split)
     shard_duration_s = options.shard_duration_s or min(

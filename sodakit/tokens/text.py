@@ -1,7 +1,9 @@
 """Text as ids: a Hugging Face `tokenizers` tokenizer, given or built from the data."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -11,6 +13,9 @@ from sodakit.files import digest, write_text
 
 BOS_TEXT = "<|begin_of_text|>"
 EOS_TEXT = "<|end_of_text|>"
+LONGEST_WORD = 4096
+"""Characters without a space that are encoded at once."""
+_LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD}}}(?=\S)")
 
 
 class TextTokenizer:
@@ -48,11 +53,20 @@ class TextTokenizer:
         return digest(self._tokenizer.to_str())
 
     def encode(self, text: str) -> list[int]:
-        """The ids of `text`, no BOS, no markers."""
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        """The ids of `text`, no BOS, no markers.
+
+        A stretch of more than `LONGEST_WORD` characters without a space is encoded in parts: its time grows with the
+        square of its length.
+        """
+        if len(text) <= LONGEST_WORD:
+            return self._tokenizer.encode(text, add_special_tokens=False).ids
+        parts = self._tokenizer.encode_batch(_parts(text), add_special_tokens=False)
+        return [id_ for part in parts for id_ in part.ids]
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """The ids of each text."""
+        if max(map(len, texts), default=0) > LONGEST_WORD:
+            return [self.encode(text) for text in texts]
         return [e.ids for e in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -143,4 +157,10 @@ def extended_tokenizer(text_model_tokenizer: Path | str) -> TextTokenizer:
 
 
 def _without_none(texts: Iterable[str | None]) -> Iterator[str]:
-    return (text for text in texts if text)
+    return (part for text in texts if text for part in _parts(text))
+
+
+def _parts(text: str) -> list[str]:
+    """The text whole, or cut inside words that are too long; joined they are the text."""
+    borders = [0, *(found.end() for found in _LONG_WORD.finditer(text)), len(text)]
+    return [text[a:b] for a, b in pairwise(borders)]

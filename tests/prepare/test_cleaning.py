@@ -7,7 +7,7 @@ import pytest
 
 from sodakit.audio.wave import Wave
 from sodakit.commands.leaks import main as leaks
-from sodakit.errors import ConfigError, StoreError
+from sodakit.errors import ConfigError, SodakitError, StoreError
 from sodakit.prepare.checks import Limits, check_wave, reasons_table
 from sodakit.prepare.cleaning import CleaningRules, clean, split_long
 from sodakit.prepare.overlap import code_runs, word_runs
@@ -188,3 +188,38 @@ def test_no_leak_is_status_0(stores, tmp_path, capsys):
 def test_what_is_no_evaluation_set_is_refused(stores, tmp_path):
     with pytest.raises(ConfigError, match="no evaluation set"):
         leaks([str(stores / "train"), "--against", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.jsonl", "", "holds 0 items"),
+        ("a.jsonl", "\n\n", "holds 0 items"),
+        ("a.jsonl", '{"id": "x", "words": "another column"}\n', "holds 1 items, none with a transcript"),
+        ("a.jsonl", "[1]\n", "item 1"),
+        ("a.jsonl", "{\n{}\n", "line 1, is not JSON"),
+        ("a.txt", "", "holds 0 items"),
+        ("a.txt", "... \n!?\n", "holds 2 items"),
+        ("a.txt", "\udcff", "no UTF-8"),
+        ("s/store.json", "{", "not JSON"),
+    ],
+)
+def test_a_set_that_says_nothing_is_never_called_clean(stores, tmp_path, capsys, name, text, message):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(SodakitError, match=message):
+        leaks([str(stores / "train"), "--against", str(path.parent if "store" in name else path)])
+    assert "nothing leaked" not in capsys.readouterr().out
+
+
+def test_what_was_not_compared_is_counted(stores, tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("an unheard sentence of quite a few other words\n...\n")
+    leaks([str(stores / "train"), "--against", str(tmp_path / "a.txt")])
+    printed = capsys.readouterr().out
+    assert "nothing leaked; 1 compared" in printed and "1 of 2 items have neither words" in printed
+
+
+def test_a_store_without_a_train_split_has_nothing_to_search(stores):
+    with pytest.raises(ConfigError, match="no train split"):
+        leaks([str(stores / "test"), "--against", str(stores / "test")])

@@ -17,6 +17,7 @@ from sodakit.audio.wave import Wave
 from sodakit.codec.toy import ToyCodec
 from sodakit.errors import AudioError, CodecError, ConfigError, StoreError
 from sodakit.prepare.checks import Limits
+from sodakit.prepare.cleaning import split_long
 from sodakit.prepare.encode import length_batches
 from sodakit.prepare.options import PrepareOptions
 from sodakit.prepare.plan import make_plan, request
@@ -147,6 +148,11 @@ def bad_items(folder: Path) -> dict[str, Item]:
         "times outside the sound": Item(id="t", audio=good, start_s=0.5, end_s=9.0),
         "duplicate id": Item(id="fine", audio=good),
         "bad row": Item(id="b", problem="line 3 is not JSON"),
+        "beyond full scale": Item(id="il", audio=file("huge.wav", [*np.sin(np.arange(8000)) * 0.1, 1e30])),
+        "low sample rate": Item(id="ir", wave=Wave(np.sin(np.arange(400, dtype=np.float32)), 200)),
+        "transcript too long": Item(id="tt", audio=good, text="word " * 40_000),
+        "text too long for its sound": Item(id="tr", audio=good, text="word " * 30),
+        "control characters": Item(id="cc", audio=good, text="\x00\x01\x02"),
     }
     return {"": Item(id="fine", audio=good), **files}
 
@@ -161,6 +167,52 @@ def test_each_way_to_fail_gives_a_row_with_its_reason(tmp_path):
     lines = (tmp_path / "out/quarantine.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == report.rejected
     assert all(row["detail"] for row in report.rejected)
+
+
+def test_the_rules_for_text_are_options(tmp_path):
+    long, odd = tone("long", 1.0, text="word " * 3000), tone("odd", 1.0, text="a\x07 bell")
+    plain = Item(id="text", text="a document of its own " * 2000)
+    limits = Limits(max_text_characters=20_000, max_characters_per_s=1e6, max_control_fraction=0.5)
+    report = prepare([long, odd, plain], tmp_path / "a", toy(), options(limits=limits))
+    assert report.rejected == []
+    report = prepare([long, odd, plain], tmp_path / "b", toy(), options(max_failed_fraction=1.0))
+    assert {row["id"] for row in report.rejected} == {"long", "odd"}
+
+
+def test_empty_transcripts_are_counted(tmp_path, capsys):
+    prepare([tone("a", text=""), tone("b", text=" "), tone("c")], tmp_path, toy(), options())
+    assert "2 transcripts are empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "item", [Item(id="m", audio=Path("nowhere.wav")), tone("quiet", text="x", rate_hz=200)]
+)
+def test_a_store_of_nothing_is_an_error_whatever_may_fail(tmp_path, item):
+    with pytest.raises(AudioError, match="1 of 1 items cannot be used"):
+        prepare([item], tmp_path / "out", toy(), options(max_failed_fraction=1.0))
+    assert not (tmp_path / "out/store.json").exists()
+
+
+def test_a_length_that_cannot_be_is_not_cut_into_thousands_of_parts():
+    class Liar:
+        name = "liar"
+        duration_s = staticmethod(lambda: 4_294_967.0)
+        codes = staticmethod(lambda: None)
+        fingerprint = staticmethod(lambda: "f")
+
+    (item,) = split_long([Item(id="l", held=Liar())], Limits(split_long=True))
+    assert item.reason == "too many parts" and "35792 parts; allowed: 2000" in item.problem
+
+
+def test_a_plan_from_before_an_option_existed_is_continued(tmp_path):
+    items = [tone("a")]
+    prepare(items, tmp_path, toy(), options())
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    del plan["asked"]["max_peak"]
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    prepare(items, tmp_path, toy(), options())
+    with pytest.raises(ConfigError, match="max_peak"):
+        prepare(items, tmp_path, toy(), options(limits=Limits(max_peak=2.0)))
 
 
 @pytest.mark.parametrize("when", ["plan", "encode"])

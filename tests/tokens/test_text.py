@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,3 +44,20 @@ def test_a_tokenizer_without_bos_is_refused(tmp_path):
 def test_a_missing_tokenizer_says_what_is_needed(tmp_path):
     with pytest.raises(VocabularyError, match="hub id"):
         TextTokenizer.load(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("word", ["x", "ab1!", "好", "\u0301e"])
+def test_a_text_without_spaces_is_encoded_in_time_and_comes_back(word):
+    """The time grew with the square: a megabyte took over two minutes."""
+    text = word * (300_000 // len(word))
+    tokenizer = train_bpe(["some words", text], 300)
+    begun_s = time.process_time()
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert time.process_time() - begun_s < 5
+    assert tokenizer.encode_batch([text, "some"]) == [tokenizer.encode(text), tokenizer.encode("some")]
+
+
+def test_ordinary_text_is_encoded_whole_however_long():
+    tokenizer = train_bpe(["some words here and there"] * 3, 300)
+    text = "some words here and there " * 1000
+    assert tokenizer.encode(text) == tokenizer._tokenizer.encode(text, add_special_tokens=False).ids
