@@ -9,6 +9,7 @@ from fastapi import Form, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from starlette.datastructures import FormData
+from starlette.requests import ClientDisconnect
 
 from sodakit.generate.sampling import Sampling
 from sodakit.serve.problems import Problem
@@ -32,9 +33,12 @@ class FormRequest(Request):
 
         Raises:
             HTTPException: 400, it is none, or larger than forms are here.
-            Problem: 400, text that is no Unicode.
+            Problem: 400, text that is no Unicode, or a field twice; 499, which nobody reads.
         """
-        form = await super().form(max_files=1, max_fields=MAX_FIELDS, max_part_size=FIELD_BYTES)
+        try:
+            form = await super().form(max_files=1, max_fields=MAX_FIELDS, max_part_size=FIELD_BYTES)
+        except ClientDisconnect:
+            raise Problem(499, "The client left.") from None
         for name, value in form.multi_items():
             try:
                 check_letters(name + value if isinstance(value, str) else name)
