@@ -176,7 +176,7 @@ def serve_small(port: int) -> None:
     from sodakit.tokens.vocabulary import Vocabulary
 
     tokenizer = train_bpe(["open the door", "close the window"], 280)
-    codec, limits = load_codec("mini"), Limits()
+    codec, limits = load_codec("mini"), Limits(concurrent=3)
     vocabulary = Vocabulary.layout(
         text_size=tokenizer.size,
         bos=tokenizer.bos,

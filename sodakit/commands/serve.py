@@ -38,8 +38,9 @@ class Options:
     """Port to listen at."""
     name: str | None = None
     """What clients call the model; default: the name of its run."""
-    concurrent: int = 8
-    """Requests of one client answered at once; one more place is kept for the next client."""
+    concurrent: int | None = None
+    """Requests of one client answered at once; one more place is kept for the next client. Default: 8, and 3 on a CPU,
+    where each slows the others down."""
     queue: int = 32
     """Requests that may wait for a place."""
     connections: int = 256
@@ -97,7 +98,7 @@ def main(argv: list[str]) -> None:
             "Set SODAKIT_API_KEY, or listen at 127.0.0.1."
         )
     limits = Limits(
-        concurrent=options.concurrent,
+        concurrent=_concurrent(options),
         queue=options.queue,
         recording_s=options.recording_s,
         speech_s=options.speech_s,
@@ -149,6 +150,15 @@ def _check(options: Options) -> None:
             raise ConfigError(f"allow_origin={origin}; needed: a site such as https://example.org, or *.")
     if options.voices is not None and options.voices.exists() and not options.voices.is_dir():
         raise ConfigError(f"voices={options.voices} is a file; needed: a folder.")
+
+
+def _concurrent(options: Options) -> int:
+    if options.concurrent is not None:
+        return options.concurrent
+    import torch
+
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return 3 if device == "cpu" else 8
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -45,7 +45,9 @@ ALIASES = frozenset({"tts-1", "tts-1-hd", "gpt-4o-mini-tts", "whisper-1", "gpt-4
 """Names that programs written for OpenAI ask for: they get the one model there is."""
 DECODERS = 2
 """Uploads decoded and encoded at the same time: bounds memory. One of them is kept for whom the other is not busy."""
-READER_NICENESS = 5
+NICENESS = 5
+"""Of threads for whom nobody waits at this moment."""
+AHEAD_S = 2.0
 FASTEST_CHARACTERS_PER_S = 20.0
 """No text is spoken faster; one that would have to be is refused, not cut."""
 
@@ -61,6 +63,12 @@ class Timing:
     """Sound made so far."""
     ending: str = "end"
     """Why the answer ended: limit, if something was cut off for want of room; else end, silence or loop."""
+
+    @property
+    def ahead_s(self) -> float:
+        """How much sound there is that one who listens to it has not heard yet."""
+        first_s = self.first_sound_s
+        return 0.0 if first_s is None else self.speech_s - (self.elapsed_s - first_s)
 
     def note(self, ending: str) -> None:
         """Take in how one more piece ended."""
@@ -104,6 +112,7 @@ class Service:
         self.turns = Turns(limits.concurrent + 1, limits.queue, limits.request_s)
         self.metrics = Metrics(self.worker, self.turns)
         self.rate_hz = model.codec.spec.sample_rate_hz
+        self._ahead = ThreadPoolExecutor(1, "sodakit-ahead", _step_back)
         self._readers = ThreadPoolExecutor(DECODERS, "sodakit-reader", _step_back)
         self._decoders = Turns(DECODERS, limits.concurrent + 1, limits.request_s)
 
@@ -275,8 +284,10 @@ class Service:
         """The sound in an event of a job that speaks."""
         chunks: list[Chunk] = []
         if isinstance(event, Ids) and not stream.stopped:
-            # The codec works beside the model, not in its thread: the next frame need not wait for it.
-            chunks = await asyncio.to_thread(_push, stream, event.ids)
+            # The codec works beside the model, not in its thread: the next frame need not wait for it. Sound that
+            # nobody waits for yet is made by one thread for all.
+            pool = self._ahead if timing.ahead_s > AHEAD_S else None
+            chunks = await asyncio.get_running_loop().run_in_executor(pool, _push, stream, event.ids)
             if stream.stopped:
                 job.skip(event.piece)
         elif isinstance(event, PieceEnded):
@@ -388,14 +399,15 @@ class Service:
     def close(self) -> None:
         """Let the model go."""
         self.worker.close()
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._readers, self._ahead):
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _step_back() -> None:
-    """Let the model's thread, which speaks while others listen, go before this one (Linux knows such threads)."""
+    """Let the model's thread, for which listeners wait, go before this one (Linux knows such threads)."""
     if sys.platform == "linux":
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), READER_NICENESS)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def _single(request: Request) -> Plan:
