@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path, PureWindowsPath
 
 from sodakit.audio.files import AUDIO_SUFFIXES
+from sodakit.audio.headers import kind_of_file
 from sodakit.codec.contract import CodecSpec
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.transcripts import ENDINGS, TIMED
@@ -55,6 +56,7 @@ class Corpus:
         self.left: dict[Path, str] = {}
         self.notes: list[str] = []
         self.parts: list[str] = []
+        self._hidden: list[Path] = []
         self.has_transcripts = False
         """Whether a list of it has transcripts, or rows that cannot be read."""
         self._beside: dict[Path, dict[str, list[Path]]] = {}
@@ -72,12 +74,13 @@ class Corpus:
                 folders.clear()
                 continue
             found += [Path(place, name) for name in names if not name.startswith(".")]
+            self._hidden += [Path(place, name) for name in names if name.startswith(".")]
         return sorted(path for path in found if path.is_file())
 
     @cached_property
     def sounds(self) -> list[Path]:
-        """The sound files among them, by their endings."""
-        return [path for path in self.files if path.suffix.lower() in SOUND_SUFFIXES]
+        """The sound files among them: by their endings, or where the ending tells nothing by their content."""
+        return [path for path in self.files if _is_sound(path)]
 
     def with_suffix(self, *suffixes: str) -> list[Path]:
         """Files with one of the endings, in small letters or capitals."""
@@ -203,8 +206,9 @@ class Corpus:
         """Files in which transcripts may stand and that nobody read, with the reason where there is one."""
         if self.only is not None:
             return dict(self.left)
-        known = NO_TEXT | SOUND_SUFFIXES
-        maybe = (p for p in self.files if p.suffix.lower() not in known and not ABOUT.fullmatch(p.name))
+        known, sounds = NO_TEXT | SOUND_SUFFIXES, set(self.sounds)
+        files = (path for path in self.files if path not in sounds)
+        maybe = (p for p in files if p.suffix.lower() not in known and not ABOUT.fullmatch(p.name))
         return {path: self.left.get(path, "") for path in maybe if path not in self.read}
 
     def account(self, items: Iterable[Item]) -> list[str]:
@@ -212,6 +216,10 @@ class Corpus:
         items = list(items)
         sounds = [item for item in items if not item.is_text]
         lines = list(self.notes)
+        if hidden := [path for path in self._hidden if kind_of_file(path)]:
+            lines.append(
+                f"{self.name}: hidden sound files not read: {self.describe(dict.fromkeys(hidden, ''))}"
+            )
         if sounds:
             written = sum(bool((item.text or "").strip()) for item in sounds)
             lines.append(f"{self.name}: {written} of {len(sounds)} sounds with a transcript")
@@ -263,6 +271,13 @@ def _place(path: Path) -> int:
 
 def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name)
+
+
+def _is_sound(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if suffix in SOUND_SUFFIXES or suffix in NO_TEXT or ending_of(path) or ABOUT.fullmatch(path.name):
+        return suffix in SOUND_SUFFIXES
+    return kind_of_file(path) is not None
 
 
 def _is_file(path: Path) -> bool:
