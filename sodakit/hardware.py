@@ -8,6 +8,28 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from sodakit.errors import ConfigError
+
+
+def device_named(name: str | None) -> str:
+    """The device of that name; None is the GPU where there is one, else the CPU.
+
+    Raises:
+        ConfigError: no such device here.
+    """
+    import torch
+
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError(
+            f"device={name!r} is not here ({reason[:120]}). Use cpu, or cuda where there is a GPU."
+        ) from None
+    return name
+
 
 def has_fast_bfloat16() -> bool:
     """Whether it multiplies bfloat16 matrices faster than float32 ones: a GPU, or a CPU with units for it."""

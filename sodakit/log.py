@@ -20,7 +20,9 @@ console = Console(stderr=True, highlight=False)
 
 def say(message: str) -> None:
     """One line for the person at the terminal."""
-    console.print(message, markup=False, soft_wrap=True)
+    # A file's name may hold bytes that are no characters.
+    printable = message.encode("utf-8", "backslashreplace").decode("utf-8")
+    console.print(printable, markup=False, soft_wrap=True)
 
 
 def progress_bar() -> Progress:

@@ -6,15 +6,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
 from sodakit.errors import ConfigError
+from sodakit.generate.defaults import SPEECH
+from sodakit.generate.sampling import Sampling
 
 if TYPE_CHECKING:
     from sodakit.eval.judges import Judge
     from sodakit.eval.voiceprints import SpeakerJudge
+    from sodakit.generate.speech_model import SpeechModel
 
 T = TypeVar("T")
 
@@ -51,6 +54,57 @@ def check_numbers(options: Any) -> None:
             if not math.isfinite(number) or below:
                 needed = "a number" if field.name.endswith("_db") else "a number from 0 up"
                 raise ConfigError(f"--{field.name.replace('_', '-')} {number}; needed: {needed}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """The model that is used, and where: shared by every command that uses one."""
+
+    model: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("runs/demo/model")
+    """Checkpoint, or run folder: its best checkpoint where it kept one, else its newest."""
+    codec: str | None = None
+    """Codec by name, hub id or folder; default: the one the model was trained with."""
+    device: str | None = None
+    """cpu, cuda, …; default: the GPU where there is one."""
+
+    def speech_model(self) -> "SpeechModel":
+        """The model, loaded."""
+        from sodakit.generate.speech_model import SpeechModel
+
+        return SpeechModel.load(self.model, codec=self.codec, device=self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeechOptions(ModelOptions):
+    """How speech is drawn: shared by every command that makes it."""
+
+    temperature: float = SPEECH.temperature
+    """Variety of the sound; 0 for the most likely codes."""
+    top_p: float = SPEECH.top_p
+    """Sample from the most likely codes with this share of the probability."""
+    seed: int = 0
+    """Same seed, same sound; another is another reading."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """How codes are drawn."""
+        return Sampling(temperature=self.temperature, top_p=self.top_p)
+
+
+def check_seconds(name: str, value: float | None) -> None:
+    """Raise unless an option in seconds is more than none.
+
+    Raises:
+        ConfigError: zero, negative, infinite or no number.
+    """
+    if value is not None and not 0 < value < math.inf:
+        raise ConfigError(f"{name} {value:g}; needed: more than 0 seconds.")
+
+
+def shown(text: Path | str) -> str:
+    """A name or text on one line, whatever characters it holds."""
+    safe = str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else " " if c.isspace() else ascii(c)[1:-1] for c in safe)
 
 
 @dataclass(frozen=True, kw_only=True)

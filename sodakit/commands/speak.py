@@ -7,56 +7,51 @@ from typing import Annotated
 import tyro
 
 from sodakit.audio.files import read_wave, write_wave
-from sodakit.commands.options import read_options
+from sodakit.audio.writing import check_sound_path
+from sodakit.commands.options import SpeechOptions, check_seconds, read_options, shown
 from sodakit.errors import ConfigError
 from sodakit.log import say
 
 
-@dataclass(frozen=True)
-class Options:
-    """Speak a text, in the voice of a recording if one is given.
+@dataclass(frozen=True, kw_only=True)
+class Options(SpeechOptions):
+    """Speak a text of any length, in the voice of a recording if one is given.
 
     Example: sodakit speak "Please turn on the lamp." --voice ref.wav --voice-text "Open the door." --out lamp.wav
     """
 
     text: tyro.conf.Positional[str]
-    """What to say."""
+    """What to say. A long text is spoken sentence by sentence, in one voice."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("speech.wav")
     """Sound file to write (.wav or .flac)."""
-    model: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("runs/demo/model")
-    """Checkpoint, or run folder: its best checkpoint where it kept one, else its newest."""
     voice: Path | None = None
     """A recording of the voice to use."""
     voice_text: str | None = None
     """What is said in that recording."""
-    max_s: float = 15.0
-    """Longest speech, in seconds."""
-    temperature: float = 0.9
-    """Variety; 0 for the most likely codes."""
-    top_p: float = 0.8
-    """Sample from the most likely codes with this share of the probability."""
-    seed: int = 0
-    """Another seed is another reading."""
-    codec: str | None = None
-    """Codec by name, hub id or folder; default: the one the model was trained with."""
-    device: str | None = None
-    """cpu, cuda, …"""
+    max_s: float | None = None
+    """Longest speech, in seconds; default: what the text takes."""
 
 
 def main(argv: list[str]) -> None:
     """Speak what argv says."""
     options = read_options(Options, "speak", argv)
-    from sodakit.generate.sampling import Sampling
-    from sodakit.generate.speech_model import SpeechModel, VoiceSample
+    from sodakit.generate.speech_model import VoiceSample
 
     if (options.voice is None) != (options.voice_text is None):
         raise ConfigError("--voice and --voice-text go together: a recording, and what is said in it.")
-    voice = None
+    check_seconds("--max-s", options.max_s)
+    check_sound_path(options.out)
+    sampling, voice = options.sampling, None
     if options.voice is not None:
         voice = VoiceSample(read_wave(options.voice), options.voice_text or "")
-    model = SpeechModel.load(options.model, codec=options.codec, device=options.device)
-    sampling = Sampling(temperature=options.temperature, top_p=options.top_p)
+    model = options.speech_model()
     spoken = model.speak(options.text, voice=voice, sampling=sampling, max_s=options.max_s, seed=options.seed)
     write_wave(options.out, spoken.wave)
-    ending = "" if spoken.ended else f", cut off at the limit of {options.max_s} s"
-    say(f"{options.out}: {spoken.wave.duration_s:.2f} s{ending}")
+    say(f"{shown(options.out)}: {spoken.wave.duration_s:.2f} s")
+    for line in spoken.stopped:
+        say(f"Cut off: {line}.")
+    if spoken.unspoken:
+        rest = spoken.unspoken if len(spoken.unspoken) <= 60 else f"{spoken.unspoken[:57]}..."
+        say(
+            f"Not spoken, --max-s {options.max_s:g} was over: {len(spoken.unspoken)} characters, from {rest!r}."
+        )

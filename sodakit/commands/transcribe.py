@@ -2,37 +2,50 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 
-from sodakit.audio.files import read_wave
-from sodakit.commands.options import read_options
+from sodakit.audio.files import read_blocks
+from sodakit.commands.options import ModelOptions, read_options, shown
+from sodakit.errors import AudioError, ConfigError
+from sodakit.log import say
 
 
-@dataclass(frozen=True)
-class Options:
-    """Print what is said in sound files, a line each.
+@dataclass(frozen=True, kw_only=True)
+class Options(ModelOptions):
+    """Print what is said in sound files of any length, a line each.
+
+    A file that cannot be read is named, the others are transcribed, and the status is 2.
 
     Example: sodakit transcribe hello.wav --model runs/demo/model
     """
 
     files: tyro.conf.Positional[tuple[Path, ...]]
     """Sound files."""
-    model: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("runs/demo/model")
-    """Checkpoint, or run folder: its best checkpoint where it kept one, else its newest."""
-    codec: str | None = None
-    """Codec by name, hub id or folder; default: the one the model was trained with."""
-    device: str | None = None
-    """cpu, cuda, …"""
 
 
 def main(argv: list[str]) -> None:
     """Transcribe the files that argv names."""
     options = read_options(Options, "transcribe", argv)
-    from sodakit.generate.speech_model import SpeechModel
+    from sodakit.generate.long_form import transcribe
 
-    model = SpeechModel.load(options.model, codec=options.codec, device=options.device)
+    if not options.files:
+        raise ConfigError("No sound files. Name one or more.")
+    model = options.speech_model()
+    unread = []
     for file in options.files:
-        text = model.transcribe(read_wave(file))
-        print(text if len(options.files) == 1 else f"{file}\t{text}", flush=True)
+        try:
+            found = transcribe(model, read_blocks(file, model.codec.spec.sample_rate_hz))
+        except AudioError as error:
+            if len(options.files) == 1:
+                raise
+            say(str(error))
+            unread.append(file)
+            continue
+        text = shown(found.text)
+        print(text if len(options.files) == 1 else f"{shown(file)}\t{text}", flush=True)
+        for line in found.stopped:
+            say(f"{shown(file)}: {line}.")
+    if unread:
+        names = ", ".join(shown(file) for file in unread[:5]) + (", …" if len(unread) > 5 else "")
+        raise AudioError(f"{len(unread)} of {len(options.files)} files could not be transcribed: {names}")

@@ -6,12 +6,13 @@ from typing import Annotated
 
 import tyro
 
-from sodakit.commands.options import read_options
+from sodakit.commands.options import SpeechOptions, check_seconds, read_options, shown
+from sodakit.generate.defaults import TRANSLATION_S
 
 
-@dataclass(frozen=True)
-class Options:
-    """Translate a recording: print what was heard and its translation, and write the speech.
+@dataclass(frozen=True, kw_only=True)
+class Options(SpeechOptions):
+    """Translate a recording of any length: print what was heard and its translation, and write the speech.
 
     Example: sodakit translate hola.wav --to en --model runs/s2st_demo/finetuned_pretrained --out hello.wav
     """
@@ -24,43 +25,33 @@ class Options:
     """Checkpoint fine-tuned on pairs, or run folder of `sodakit finetune`: its best checkpoint."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """Sound file to write; default: beside the recording, with the language in its name."""
-    temperature: float = 0.9
-    """Of the sound."""
-    top_p: float = 0.8
-    """Of the sound."""
-    max_s: float = 30.0
-    """Longest translation."""
-    seed: int = 0
-    """Same seed, same sound."""
-    codec: str | None = None
-    """Codec by name, hub id or folder; default: the one the model was trained with."""
-    device: str | None = None
-    """cpu, cuda, …"""
+    max_s: float = TRANSLATION_S
+    """Longest spoken translation, in seconds."""
 
 
 def main(argv: list[str]) -> None:
     """Translate the file that argv names."""
     options = read_options(Options, "translate", argv)
-    from sodakit.audio.files import read_wave, write_wave
-    from sodakit.generate.sampling import Sampling
-    from sodakit.generate.translate import Translator
+    from sodakit.audio.files import read_blocks, write_wave
+    from sodakit.audio.writing import check_sound_path
+    from sodakit.generate.interpreter import translate_long
+    from sodakit.generate.translate import Translator, Wanted
     from sodakit.log import say
 
+    check_seconds("--max-s", options.max_s)
+    out = options.out or options.file.with_name(f"{options.file.stem}.{options.to}.wav")
+    check_sound_path(out)
+    wanted = Wanted(to=options.to, sampling=options.sampling, max_s=options.max_s, seed=options.seed)
     translator = Translator.load(options.model, codec=options.codec, device=options.device)
-    made = translator.translate(
-        read_wave(options.file),
-        to=options.to,
-        sampling=Sampling(temperature=options.temperature, top_p=options.top_p),
-        max_s=options.max_s,
-        seed=options.seed,
+    made = translate_long(
+        translator, read_blocks(options.file, translator.model.codec.spec.sample_rate_hz), wanted
     )
     if made.source_text:
-        print(f"{made.source_language or '?'}\t{made.source_text}")
+        print(f"{made.source_language or '?'}\t{shown(made.source_text)}")
     if made.text:
-        print(f"{made.language}\t{made.text}")
-    if not made.ended:
-        say("It did not come to an end by itself: the translation is cut off.")
+        print(f"{made.language}\t{shown(made.text)}")
+    for line in made.stopped:
+        say(f"Cut off: {line}.")
     if made.spoken is not None and len(made.spoken.wave.samples_S):
-        out = options.out or options.file.with_name(f"{options.file.stem}.{options.to}.wav")
         write_wave(out, made.spoken.wave)
-        say(str(out))
+        say(shown(out))

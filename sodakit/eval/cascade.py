@@ -61,7 +61,7 @@ def cascade(
         model: one that transcribes the source language and speaks the target language.
         tables: by pair of languages, for example `es-en`.
     """
-    heard = model.transcribe_codes([case.codes_KF for case in cases])
+    heard = [h.text for h in model.transcribe_codes([case.codes_KF for case in cases])]
     texts = [tables[case.pair].translate(text) for case, text in zip(cases, heard, strict=True)]
     # A text without words cannot be spoken; the model would say anything. It is a speech without sound: not as in a task
     # that does not speak, which has no scores of speech.
@@ -71,7 +71,7 @@ def cascade(
         np.zeros((spec.num_codebooks, 0), np.uint16),
         False,
     )
-    spoken = iter(model.speak_many([text for text in texts if text], max_s=max_s, seed=seed))
+    spoken = iter(model.speak_many([text for text in texts if text], max_s=max_s, seed=seed, as_drawn=True))
     made = []
     for case, source_text, text in zip(cases, heard, texts, strict=True):
         speech = next(spoken) if text else nothing

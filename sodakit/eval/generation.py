@@ -13,17 +13,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sodakit.audio.files import RESAMPLER, read_wave
-from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError
 from sodakit.eval.cases import Recording, VoiceCase, cases_digest
 from sodakit.eval.logprobs import model_fingerprint
 from sodakit.eval.normalisers import normaliser
 from sodakit.eval.outputs import PART_ITEMS, UNREADABLE, Output, generate_folder
+from sodakit.generate.defaults import CONTINUATION, SPEECH
 from sodakit.generate.engine import Completion, Request
 from sodakit.generate.sampling import Sampling
-from sodakit.generate.speech_model import SpeechModel
+from sodakit.generate.speech_model import SpeechModel, VoiceSample
 from sodakit.tokens.documents import Span, Speech, Text
-from sodakit.tokens.frames import ids_to_codes
 
 Case = TypeVar("Case", Recording, VoiceCase)
 
@@ -55,8 +54,8 @@ class TranscribeConfig:
 class SpeakConfig:
     """How sentences are spoken; the defaults are the paper's."""
 
-    temperature: float = 0.9
-    top_p: float = 0.8
+    temperature: float = SPEECH.temperature
+    top_p: float = SPEECH.top_p
     max_s: float = 15.0
     """Longest speech, in seconds, to a whole frame: 188 of the published codec, 1,504 tokens."""
     seed: int = 42
@@ -68,8 +67,8 @@ class ContinueConfig:
 
     prompt_s: float = 3.0
     """How much of each recording is given."""
-    temperature: float = 1.0
-    top_p: float = 0.9
+    temperature: float = CONTINUATION.temperature
+    top_p: float = CONTINUATION.top_p
     """Sample from the likeliest tokens of this much probability."""
     top_k: int = 0
     """Sample from this many of the likeliest tokens; 0 for all."""
@@ -81,8 +80,8 @@ class ContinueConfig:
 
     def __post_init__(self) -> None:
         if (
-            self.prompt_s <= 0
-            or self.max_s <= 0
+            not 0 < self.prompt_s < np.inf
+            or not 0 < self.max_s < np.inf
             or (self.max_new_tokens is not None and self.max_new_tokens < 1)
         ):
             raise ConfigError(f"{self}; needed: prompt_s > 0, max_s > 0, max_new_tokens ≥ 1.")
@@ -111,12 +110,9 @@ def transcribe_cases(
         return np.concatenate([*examples, own_T]).astype(np.int32)
 
     def request(prompt_T: np.ndarray, number: int) -> Request:
-        return Request(
-            prompt_T=prompt_T,
-            closing=model.vocabulary.text_end,
-            max_new_tokens=config.max_new_tokens,
-            text=_sampling(config.temperature, config.top_p),
-            seed=config.seed + number,
+        sampling = _sampling(config.temperature, config.top_p)
+        return model.text_request(
+            prompt_T, max_tokens=config.max_new_tokens, sampling=sampling, seed=config.seed + number
         )
 
     def output(case: Recording, completion: Completion) -> Output:
@@ -143,10 +139,10 @@ def speak_cases(
     """Each sentence spoken in the voice of its prompt, and the settings of it."""
 
     def prompt(case: VoiceCase) -> np.ndarray:
-        voice: list[Span] = []
+        voice: tuple[Span, ...] = ()
         if case.prompt is not None:
-            voice = [Text(_text(model, case.prompt_text)), Speech(model.encode(read_wave(case.prompt)))]
-        return model.template.speak_prompt(_text(model, case.text), voice)
+            voice = model.voice_spans(VoiceSample(read_wave(case.prompt), case.prompt_text))
+        return model.template.speak_prompt(model.text_ids(case.text), voice)
 
     settings = _settings(model, "tts", cases, asdict(config))
     make = partial(_answer, model, cases, prompt, _speech(model, config), partial(_spoken, model))
@@ -188,8 +184,8 @@ def _answer(
         except AudioError:
             problems[number] = UNREADABLE  # not the error itself: it names a path of this machine
             continue
-        if len(prompt_T) >= model.model.config.context:
-            problems[number] = f"prompt of {len(prompt_T)} tokens, context {model.model.config.context}"
+        if not model.fits(prompt_T):
+            problems[number] = f"prompt of {len(prompt_T)} tokens, context {model.context_positions}"
         else:
             requests[number] = request(prompt_T, number)
     done = dict(zip(requests, model.engine.generate(list(requests.values())), strict=True))
@@ -215,39 +211,33 @@ def _examples(
     written = normaliser(config.shot_normaliser)
     return [
         model.template.document(
-            [Speech(model.encode(shots[int(n)].read())), Text(_text(model, written(shots[int(n)].text)))]
+            [Speech(model.encode(shots[int(n)].read())), Text(model.text_ids(written(shots[int(n)].text)))]
         )
         for n in order
     ]
 
 
 def _speech(model: SpeechModel, config: SpeakConfig | ContinueConfig) -> Callable[[np.ndarray, int], Request]:
-    frames = round(config.max_s * model.codec.spec.frame_rate_hz)
+    spec = model.codec.spec
+    frames = round(config.max_s * spec.frame_rate_hz)  # to the nearest frame, as published
     sampling = _sampling(config.temperature, config.top_p)
     if isinstance(config, ContinueConfig):
         sampling = replace(sampling, top_k=config.top_k)
         if config.max_new_tokens is not None:
-            frames = config.max_new_tokens // model.template.num_codebooks
+            frames = config.max_new_tokens // spec.num_codebooks  # the published unit: codes, not positions
 
     def request(prompt_T: np.ndarray, number: int) -> Request:
-        return Request(
-            prompt_T=prompt_T,
-            closing=model.vocabulary.audio_end,
-            max_new_tokens=max(1, frames) * model.template.num_codebooks + 1,
-            semantic=sampling,
-            acoustic=sampling,
-            seed=config.seed + number,
+        return model.speech_request(
+            prompt_T, max_s=frames / spec.frame_rate_hz, sampling=sampling, seed=config.seed + number
         )
 
     return request
 
 
 def _spoken(model: SpeechModel, case: Recording | VoiceCase, completion: Completion) -> Output:
-    codes_KF = ids_to_codes(completion.ids_T, model.vocabulary, model.template.num_codebooks)
-    samples_S = model.codec.decode(codes_KF) if codes_KF.shape[1] else np.zeros(0, np.float32)
     return Output(
         id=case.id,
-        wave=Wave(samples_S, model.codec.spec.sample_rate_hz),
+        wave=model.spoken(completion).wave,
         ended=completion.ended,
         num_tokens=len(completion.ids_T),
     )
@@ -255,10 +245,6 @@ def _spoken(model: SpeechModel, case: Recording | VoiceCase, completion: Complet
 
 def _sampling(temperature: float, top_p: float) -> Sampling:
     return Sampling(temperature=temperature, top_p=top_p)
-
-
-def _text(model: SpeechModel, text: str) -> np.ndarray:
-    return np.array(model.tokenizer.encode(text), np.int32)
 
 
 def _settings(

@@ -9,8 +9,9 @@ import numpy as np
 from sodakit.audio.wave import Wave
 from sodakit.eval.judges import Judge, hear
 from sodakit.eval.words import WordErrors, normalise, word_errors
+from sodakit.generate.defaults import SPEECH
 from sodakit.generate.sampling import Sampling
-from sodakit.generate.speech_model import SPEECH, SpeechModel, Spoken, VoiceSample
+from sodakit.generate.speech_model import SpeechModel, Spoken, VoiceSample
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class SpeakingScores:
 
 def score_transcription(model: SpeechModel, cases: Sequence[Case]) -> WordErrors:
     """Word errors of the model's own transcripts, most likely token at each step."""
-    return word_errors([c.text for c in cases], model.transcribe_codes([c.codes_KF for c in cases]))
+    heard = model.transcribe_codes([c.codes_KF for c in cases])
+    return word_errors([c.text for c in cases], [h.text for h in heard])
 
 
 def score_speaking(
@@ -60,7 +62,7 @@ def score_speaking(
 ) -> SpeakingScores:
     """Speak every case's text and have the judge write down the speech, the codec's copy and the original."""
     texts = [c.text for c in cases]
-    spoken = model.speak_many(texts, voices=voices, sampling=sampling, max_s=max_s, seed=seed)
+    spoken = model.speak_many(texts, voices=voices, sampling=sampling, max_s=max_s, seed=seed, as_drawn=True)
     rate_hz = model.codec.spec.sample_rate_hz
     copies = [Wave(model.codec.decode(c.codes_KF), rate_hz) for c in cases]
     return SpeakingScores(

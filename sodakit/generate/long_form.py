@@ -1,42 +1,33 @@
-"""Recordings and texts longer than the context: cut at pauses and sentences, one piece leading to the next.
+"""Recordings and texts of any length, as plans: cut at pauses and sentences, one piece leading to the next."""
 
-A plan is a generator: it yields requests, is sent their completions, and returns its result. `carry_out` runs one with
-an engine; a server runs many at once, each next to the others.
-"""
-
-import re
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sodakit.audio.levels import frame_powers
 from sodakit.audio.wave import Wave
 from sodakit.errors import ConfigError
-from sodakit.generate.engine import Completion, Engine, Request
+from sodakit.generate.defaults import CONTINUATION, CONTINUATION_S, SPEECH
+from sodakit.generate.engine import Completion, Request
+from sodakit.generate.plans import Plan, carry_out, run_together
 from sodakit.generate.sampling import GREEDY, Sampling
-from sodakit.generate.speech_model import SPEECH, SpeechModel, VoiceSample
+from sodakit.generate.segmentation import (
+    LONGEST_SENTENCE,
+    SHORTEST_SENTENCE,
+    cut_at_sentences,
+    spoken_letters,
+    stretches,
+)
+from sodakit.generate.speech_model import SpeechModel, Spoken, VoiceSample
+from sodakit.generate.stream import sound_of_pieces
 from sodakit.tokens.documents import Span, Speech, Text
-from sodakit.tokens.frames import ids_to_codes
-
-R = TypeVar("R")
-Plan = Generator[Request, Completion, R]
 
 TEXT_TOKENS_PER_S = 12.0
 """Room for transcripts: fast speech is 5 syllables a second, and small tokenizers need several ids for one."""
-SLOWEST_CHARACTERS_PER_S = 5.0
+SLOWEST_LETTERS_PER_S = 5.0
 """Speech that takes longer than its text at this pace is stopped."""
-SHORTEST_SENTENCE = 16
-"""Characters; a shorter sentence is spoken together with its neighbour."""
-LONGEST_SENTENCE = 240
-"""Characters; a longer sentence is cut at a comma or a space."""
-_LEVEL_S = 0.02
-_SMOOTH_S = 0.2
-
-_ABBREVIATION = re.compile(r"(?:^|\s|\()(?:[A-Z]|Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|vs|etc|e\.g|i\.e|No|Fig)\.$")
-_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])|\s*\n\s*")
-_CLAUSE_END = re.compile(r"(?<=[,;:–—])\s+|(?<=[，；：、])")
+USUAL_LETTERS_PER_S = 12.0
+"""How much text is put into one piece: as much as at this pace fills half of the context."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +38,34 @@ class Segment:
     end_s: float
     text: str
     ids_T: np.ndarray = field(repr=False)
+    ended: bool = True
+    """Whether the transcript ended by itself, rather than where there was no more room for it."""
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What is said in a recording."""
+
+    segments: tuple[Segment, ...]
+
+    @property
+    def text(self) -> str:
+        """The whole of it, on one line."""
+        return " ".join(s.text for s in self.segments if s.text)
+
+    @property
+    def ended(self) -> bool:
+        """Whether every part of it ended by itself."""
+        return not self.stopped
+
+    @property
+    def stopped(self) -> tuple[str, ...]:
+        """What was cut off, a line each."""
+        return tuple(
+            f"the transcript of {s.start_s:.1f} to {s.end_s:.1f} s was cut off at {len(s.ids_T)} tokens, the most for it"
+            for s in self.segments
+            if not s.ended
+        )
 
 
 @dataclass(frozen=True)
@@ -60,105 +79,34 @@ class Piece:
 
 def context_s(model: SpeechModel) -> float:
     """The seconds of speech that fill the model's context."""
-    return model.model.config.context / (model.template.num_codebooks * model.codec.spec.frame_rate_hz)
+    return model.context_s
 
 
 def longest_piece_s(model: SpeechModel) -> float:
     """The longest recording that can be transcribed in one go, its transcript included."""
-    tokens_per_s = model.template.num_codebooks * model.codec.spec.frame_rate_hz + TEXT_TOKENS_PER_S
-    return (model.model.config.context - 32) / tokens_per_s
+    return (model.context_positions - 32) / (model.positions_per_s + TEXT_TOKENS_PER_S)
 
 
-def cut_at_pauses(wave: Wave, longest_s: float) -> list[tuple[float, float]]:
-    """Stretches (start_s, end_s) of at most `longest_s`, together the whole sound, cut where it is quietest.
+def pieces_of(model: SpeechModel, blocks: Iterable[Wave], longest_s: float | None = None) -> Iterator[Piece]:
+    """The recording as codes, cut at pauses into pieces that the model can transcribe, as they are asked for.
 
-    A cut lies in the second half of the stretch that it ends, so that pieces stay long.
-
-    Raises:
-        ConfigError: `longest_s` is too short to hold a word.
+    Args:
+        model: whose codec is used.
+        blocks: consecutive parts of the recording.
+        longest_s: of a piece; default: what the context holds.
     """
-    if longest_s < 0.5:
-        raise ConfigError(f"Pieces of at most {longest_s:.2f} s hold no word; needed: at least 0.5 s.")
-    power_F = _smooth_power(wave)
-    cuts, end_s = [0.0], wave.duration_s
-    while end_s - cuts[-1] > longest_s:
-        first = int((cuts[-1] + longest_s / 2) / _LEVEL_S) + 1
-        last = int((cuts[-1] + longest_s) / _LEVEL_S)
-        cuts.append((first + int(np.argmin(power_F[first:last]))) * _LEVEL_S)
-    return list(zip(cuts, [*cuts[1:], end_s], strict=True))
-
-
-def _smooth_power(wave: Wave) -> np.ndarray:
-    power_F = frame_powers(wave, _LEVEL_S)
-    width = round(_SMOOTH_S / _LEVEL_S)
-    return np.convolve(power_F, np.ones(width) / width, mode="same") if len(power_F) >= width else power_F
-
-
-def cut_at_sentences(
-    text: str, *, shortest: int = SHORTEST_SENTENCE, longest: int = LONGEST_SENTENCE
-) -> list[str]:
-    """The sentences of a text, every word in its place.
-
-    Neighbours shorter than `shortest` characters are joined; sentences longer than `longest` are cut after a comma,
-    else at a space, else anywhere.
-    """
-    found: list[str] = []
-    for sentence in _sentences(text):
-        for part in _cut(sentence, longest):
-            joined = f"{found[-1]} {part}" if found else part
-            if found and min(len(found[-1]), len(part)) < shortest and len(joined) <= longest:
-                found[-1] = joined
-            else:
-                found.append(part)
-    return found
-
-
-def _sentences(text: str) -> list[str]:
-    found: list[str] = []
-    start = 0
-    for match in _SENTENCE_END.finditer(text):
-        if "\n" not in match[0] and _ABBREVIATION.search(text[start : match.start()]):
-            continue
-        found.append(text[start : match.end()].strip())
-        start = match.end()
-    return [s for s in [*found, text[start:].strip()] if s]
-
-
-def _cut(sentence: str, longest: int) -> list[str]:
-    parts = []
-    while len(sentence) > longest:
-        head = sentence[: longest + 1]
-        clauses = [m.end() for m in _CLAUSE_END.finditer(head) if longest // 3 < m.end() <= longest]
-        place = clauses[-1] if clauses else max(head.rfind(" "), 0) or longest
-        parts.append(sentence[:place].strip())
-        sentence = sentence[place:].strip()
-    return [p for p in [*parts, sentence] if p]
-
-
-def carry_out(plan: Plan[R], engine: Engine) -> R:
-    """What the plan returns, its requests answered one after another."""
-    try:
-        request = next(plan)
-        while True:
-            request = plan.send(engine.generate([request])[0])
-    except StopIteration as end:
-        return end.value
+    longest_s = min(longest_s or np.inf, longest_piece_s(model))
+    for start_s, end_s, wave in stretches(blocks, longest_s):
+        yield Piece(start_s, end_s, model.encode(wave))
 
 
 def encode_pieces(model: SpeechModel, wave: Wave, longest_s: float | None = None) -> list[Piece]:
-    """The recording as codes, cut at pauses into pieces that the model can transcribe."""
-    return list(each_piece(model, wave, longest_s))
-
-
-def each_piece(model: SpeechModel, wave: Wave, longest_s: float | None = None) -> Iterator[Piece]:
-    """`encode_pieces`, one after another: for those who may have to stop."""
-    longest_s = min(longest_s or np.inf, longest_piece_s(model))
-    for start_s, end_s in cut_at_pauses(wave, longest_s):
-        yield Piece(start_s, end_s, model.encode(wave.cut(start_s, end_s)))
+    """All `pieces_of` a sound."""
+    return list(pieces_of(model, [wave], longest_s))
 
 
 def transcription(
-    model: SpeechModel, pieces: Sequence[Piece], *, sampling: Sampling = GREEDY, seed: int = 0
+    model: SpeechModel, pieces: Iterable[Piece], *, sampling: Sampling = GREEDY, seed: int = 0
 ) -> Plan[list[Segment]]:
     """A plan: each piece in turn, after the one before it and its transcript where both fit the context."""
     segments: list[Segment] = []
@@ -166,35 +114,52 @@ def transcription(
     for piece in pieces:
         room = round((piece.end_s - piece.start_s) * TEXT_TOKENS_PER_S) + 16
         spans = [*before, Speech(piece.codes_KF)]
-        if _length(model, spans) + room > model.model.config.context:
+        if model.prompt_positions(spans) + room > model.context_positions:
             spans = [Speech(piece.codes_KF)]
-        completion = yield Request(
-            prompt_T=model.template.prompt(spans, model.vocabulary.text_start),
-            closing=model.vocabulary.text_end,
-            max_new_tokens=room,
-            text=sampling,
-            seed=seed,
-        )
+        prompt_T = model.template.prompt(spans, model.vocabulary.text_start)
+        completion = yield model.text_request(prompt_T, max_tokens=room, sampling=sampling, seed=seed)
         text = model.tokenizer.decode(completion.ids_T).strip()
-        segments.append(Segment(piece.start_s, piece.end_s, text, completion.ids_T))
+        segments.append(Segment(piece.start_s, piece.end_s, text, completion.ids_T, completion.ended))
         # A piece that said nothing, or would not end, is no example to follow.
         before = [Speech(piece.codes_KF), Text(completion.ids_T)] if text and completion.ended else []
     return segments
 
 
-def _length(model: SpeechModel, spans: Sequence[Span]) -> int:
-    return 2 + sum(len(model.template.span(span)) for span in spans)
-
-
-def transcribe_long(model: SpeechModel, wave: Wave, *, longest_s: float | None = None) -> list[Segment]:
-    """What is said in a recording of any length, piece by piece.
+def transcribe(
+    model: SpeechModel,
+    blocks: Iterable[Wave],
+    *,
+    longest_s: float | None = None,
+    sampling: Sampling = GREEDY,
+    seed: int = 0,
+) -> Transcript:
+    """What is said in a recording of any length, piece by piece; memory holds one piece of it.
 
     Args:
         model: who listens.
-        wave: the recording.
+        blocks: consecutive parts of the recording.
         longest_s: of a piece; default: what the context holds.
+        sampling: how text is chosen.
+        seed: of the choice.
     """
-    return carry_out(transcription(model, encode_pieces(model, wave, longest_s)), model.engine)
+    pieces = pieces_of(model, blocks, longest_s)
+    return Transcript(
+        tuple(carry_out(transcription(model, pieces, sampling=sampling, seed=seed), model.engine))
+    )
+
+
+def transcribe_long(model: SpeechModel, wave: Wave, *, longest_s: float | None = None) -> list[Segment]:
+    """The segments of `transcribe`."""
+    return list(transcribe(model, [wave], longest_s=longest_s).segments)
+
+
+def transcribe_codes(
+    model: SpeechModel, codes: Sequence[np.ndarray], *, sampling: Sampling = GREEDY, seed: int = 0
+) -> list[Transcript]:
+    """What is said in each codes_KF that fits the context, asked together."""
+    pieces = [Piece(0.0, model.duration_s(codes_KF), codes_KF) for codes_KF in codes]
+    plans = [transcription(model, [piece], sampling=sampling, seed=seed) for piece in pieces]
+    return [Transcript(tuple(segments)) for segments in run_together(plans, model.engine)]
 
 
 class Speaker:
@@ -211,16 +176,34 @@ class Speaker:
         *,
         sampling: Sampling = SPEECH,
         seed: int = 0,
-        max_s: float = 120.0,
+        max_s: float | None = None,
     ) -> None:
+        if max_s is not None and not 0 < max_s < np.inf:
+            raise ConfigError(f"max_s={max_s}; needed: more than 0 s.")
         self.model, self.sampling, self.seed = model, sampling, seed
         self.reference: Sequence[Span] = (
             voice_spans(model, voice) if isinstance(voice, VoiceSample) else voice or ()
         )
-        self.left_s = max_s
+        self.left_s = np.inf if max_s is None else max_s
         """How much more may be said."""
         self.pieces: list[np.ndarray] = []
         """codes_KF of each sentence so far."""
+        self.stopped: list[str] = []
+        """Of each sentence that did not end by itself, a line that says where it was stopped, and why."""
+        self.unspoken: list[str] = []
+        """Sentences for which no time was left."""
+        self._given = bool(self.reference)
+        self._why = ""
+
+    @property
+    def silent(self) -> bool:
+        """Whether the time is over."""
+        return self.left_s < 1 / self.model.codec.spec.frame_rate_hz - 1e-6
+
+    def sentences(self, text: str) -> list[str]:
+        """The text in pieces that this model can speak in one go."""
+        longest = int(USUAL_LETTERS_PER_S * self.model.context_s / 2)
+        return cut_at_sentences(text, longest=min(LONGEST_SENTENCE, max(longest, SHORTEST_SENTENCE)))
 
     def request(self, text: str) -> Request:
         """The request that speaks one sentence.
@@ -228,55 +211,98 @@ class Speaker:
         Raises:
             ConfigError: reference, sentence and its speech do not fit the context.
         """
-        model = self.model
-        text_T = np.array(model.tokenizer.encode(text), np.int32)
+        model, text_T = self.model, self.model.text_ids(text)
+        wanted_s = 2.0 + spoken_letters(text) / SLOWEST_LETTERS_PER_S
         prompt_T = model.template.speak_prompt(text_T, self.reference)
-        frame_tokens, rate_hz = model.template.num_codebooks, model.codec.spec.frame_rate_hz
-        wanted_s = 2.0 + len(text) / SLOWEST_CHARACTERS_PER_S
-        room_s = (model.model.config.context - len(prompt_T) - 1) / (frame_tokens * rate_hz)
-        if room_s < wanted_s / 3:
+        if self.reference and not self._given and model.room_s(prompt_T) < wanted_s / 3:
+            self.reference = ()  # our own first sentence: too long to go before this one
+            prompt_T = model.template.speak_prompt(text_T)
+        room_s = model.room_s(prompt_T)
+        if room_s < min(wanted_s / 3, len(text) / USUAL_LETTERS_PER_S):
             raise ConfigError(
                 f"The voice sample and a sentence of {len(text)} characters leave {room_s:.1f} s of the model's "
-                f"{context_s(model):.1f} s for speech. Use a shorter voice sample, or shorter sentences."
+                f"{model.context_s:.1f} s for speech. Use a shorter voice sample, or shorter sentences."
             )
-        frames = max(1, int(min(wanted_s, room_s, self.left_s) * rate_hz))
-        return Request(
-            prompt_T=prompt_T,
-            closing=model.vocabulary.audio_end,
-            max_new_tokens=frames * frame_tokens + 1,
-            semantic=self.sampling,
-            acoustic=self.sampling,
+        limits = {
+            f"{wanted_s:.1f} s, long enough for it": wanted_s,
+            f"{room_s:.1f} s, where the model's context was full": room_s,
+            "the end of the time given": self.left_s,
+        }
+        self._why = min(limits, key=lambda why: limits[why])
+        return model.speech_request(
+            prompt_T,
+            max_s=limits[self._why],
+            sampling=self.sampling,
             seed=self.seed + len(self.pieces),
-            shared_tokens=_length(model, self.reference) - 1 if self.reference else 0,
+            shared_positions=model.prompt_positions(self.reference) - 1 if self.reference else 0,
         )
 
     def spoke(self, text: str, completion: Completion) -> np.ndarray:
         """Take note of a spoken sentence: its codes_KF."""
-        frame_tokens = self.model.template.num_codebooks
-        codes_KF = ids_to_codes(completion.ids_T, self.model.vocabulary, frame_tokens)
-        self.left_s -= codes_KF.shape[1] / self.model.codec.spec.frame_rate_hz
+        codes_KF = self.model.codes_of(completion)
+        self.left_s -= self.model.duration_s(codes_KF)
         self.pieces.append(codes_KF)
+        if not completion.ended:
+            self.stopped.append(
+                f"sentence {len(self.pieces)} ({_shortened(text)}) was stopped at {self._why}"
+            )
         if not self.reference and completion.ended and codes_KF.shape[1]:
-            text_T = np.array(self.model.tokenizer.encode(text), np.int32)
-            self.reference = (Text(text_T), Speech(codes_KF))
+            self.reference = (Text(self.model.text_ids(text)), Speech(codes_KF))
         return codes_KF
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:37]}...")
 
 
 def voice_spans(model: SpeechModel, voice: VoiceSample) -> tuple[Span, ...]:
     """A voice sample as it stands in prompts."""
-    text_T = np.array(model.tokenizer.encode(voice.text), np.int32)
-    return (Text(text_T), Speech(model.encode(voice.wave)))
+    return model.voice_spans(voice)
 
 
 def speech(speaker: Speaker, text: str) -> Plan[np.ndarray]:
-    """A plan: sentence after sentence, until the text or the speaker's time is over. Returns the codes_KF of all."""
-    for sentence in cut_at_sentences(text):
-        if speaker.left_s * speaker.model.codec.spec.frame_rate_hz < 1:
-            break
+    """A plan: sentence after sentence, until the text or the speaker's time is over. Returns the codes_KF of all.
+
+    The speaker notes what was stopped and what was not spoken.
+    """
+    for sentence in speaker.sentences(text):
+        if speaker.silent:
+            speaker.unspoken.append(sentence)
+            continue
         completion = yield speaker.request(sentence)
         speaker.spoke(sentence, completion)
-    empty_KF = np.zeros((speaker.model.template.num_codebooks, 0), np.uint16)
+    empty_KF = np.zeros((speaker.model.codec.spec.num_codebooks, 0), np.uint16)
     return np.concatenate([empty_KF, *speaker.pieces], axis=1)
+
+
+def speak_together(
+    model: SpeechModel,
+    texts: Sequence[str],
+    *,
+    voices: Sequence[VoiceSample | None] | None = None,
+    sampling: Sampling = SPEECH,
+    max_s: float | None = None,
+    seed: int = 0,
+    as_drawn: bool = False,
+) -> list[Spoken]:
+    """See `SpeechModel.speak_many`."""
+    for text in texts:
+        if not text.strip():
+            raise ConfigError("The text is empty. Give words to speak.")
+    speakers = [
+        Speaker(model, voice, sampling=sampling, seed=seed + number, max_s=max_s)
+        for number, voice in enumerate(voices or [None] * len(texts))
+    ]
+    plans = [speech(speaker, text) for speaker, text in zip(speakers, texts, strict=True)]
+    run_together(plans, model.engine)
+    return [_heard(speaker, as_drawn) for speaker in speakers]
+
+
+def _heard(speaker: Speaker, as_drawn: bool) -> Spoken:
+    wave, codes_KF = sound_of_pieces(speaker.model, speaker.pieces, as_drawn=as_drawn)
+    unspoken = " ".join(speaker.unspoken)
+    stopped = tuple(speaker.stopped)
+    return Spoken(wave, codes_KF, not stopped and not unspoken, stopped, unspoken)
 
 
 def speak_long(
@@ -286,11 +312,68 @@ def speak_long(
     voice: VoiceSample | None = None,
     sampling: Sampling = SPEECH,
     seed: int = 0,
-    max_s: float = 120.0,
+    max_s: float | None = None,
 ) -> Wave:
-    """A text of any length, spoken sentence by sentence in one voice, at most `max_s` seconds."""
-    codes_KF = carry_out(
-        speech(Speaker(model, voice, sampling=sampling, seed=seed, max_s=max_s), text), model.engine
-    )
-    samples_S = model.codec.decode(codes_KF) if codes_KF.shape[1] else np.zeros(0, np.float32)
-    return Wave(samples_S, model.codec.spec.sample_rate_hz)
+    """A text of any length, spoken sentence by sentence in one voice: the sound of `SpeechModel.speak`."""
+    return model.speak(text, voice=voice, sampling=sampling, max_s=max_s, seed=seed).wave
+
+
+def frames_in_view(model: SpeechModel, codes_KF: np.ndarray, max_s: float) -> int:
+    """How many of a recording's last frames are heard for a continuation of `max_s`."""
+    whole = model.frames(model.context_s) - 1
+    return min(codes_KF.shape[1], max(whole - max(1, model.frames(max_s)), whole // 2))
+
+
+def continuation(
+    model: SpeechModel,
+    codes_KF: np.ndarray,
+    *,
+    sampling: Sampling = CONTINUATION,
+    max_s: float = CONTINUATION_S,
+    seed: int = 0,
+) -> Plan[Spoken]:
+    """A plan: what might be said next, without its sound.
+
+    The last seconds are in view that leave room for the continuation, at least half of the context; where it is full,
+    what was said goes on from its own second half.
+    """
+    if not 0 < max_s < np.inf:
+        raise ConfigError(f"max_s={max_s}; needed: more than 0 s.")
+    left, said, ended = max(1, model.frames(max_s)), [codes_KF[:, :0]], False
+    heard, whole = frames_in_view(model, codes_KF, max_s), model.frames(model.context_s)
+    view_KF = codes_KF[:, codes_KF.shape[1] - heard :]
+    while left > 0 and not ended:
+        request = model.speech_request(
+            model.template.continue_prompt(view_KF),
+            max_s=left / model.codec.spec.frame_rate_hz,
+            sampling=sampling,
+            seed=seed + len(said) - 1,
+        )
+        completion = yield request
+        more_KF, ended = model.codes_of(completion), completion.ended
+        if not more_KF.shape[1] or (
+            not ended and more_KF.shape[1] < min(left, model.room_frames(request.prompt_T))
+        ):
+            said.append(more_KF)  # a server has ended it, for silence or repetition
+            break
+        said.append(more_KF)
+        left -= more_KF.shape[1]
+        view_KF = np.concatenate([view_KF, more_KF], axis=1)[:, -(whole // 2) :]
+    codes_KF = np.concatenate(said, axis=1)
+    silence = Wave(np.zeros(0, np.float32), model.codec.spec.sample_rate_hz)
+    return Spoken(silence, codes_KF, ended, heard_s=heard / model.codec.spec.frame_rate_hz)
+
+
+def continue_long(
+    model: SpeechModel,
+    codes_KF: np.ndarray,
+    *,
+    sampling: Sampling = CONTINUATION,
+    max_s: float = CONTINUATION_S,
+    seed: int = 0,
+) -> Spoken:
+    """The continuation with its sound; see `SpeechModel.continue_speech`."""
+    plan = continuation(model, codes_KF, sampling=sampling, max_s=max_s, seed=seed)
+    made = carry_out(plan, model.engine)
+    wave, codes_KF = sound_of_pieces(model, [made.codes_KF])
+    return replace(made, wave=wave, codes_KF=codes_KF)

@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from sodakit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ COLDEST = 1e-30
 """Below it scores over temperature are beyond float32; the softmax has long been all on the likeliest id."""
 
 
-def choose(logits_BR: Tensor, uniform_B: Tensor, sampling: Sampling) -> Tensor:
+def choose(logits_BR: "Tensor", uniform_B: "Tensor", sampling: Sampling) -> "Tensor":
     """The chosen column of each row: int64 (B,).
 
     Args:
@@ -46,6 +47,8 @@ def choose(logits_BR: Tensor, uniform_B: Tensor, sampling: Sampling) -> Tensor:
         uniform_B: one number in [0, 1) per row.
         sampling: how.
     """
+    import torch  # here: settings are read by commands that print their help without it
+
     if sampling.temperature < COLDEST:
         return logits_BR.argmax(dim=1)
     logits_BR = logits_BR.float() / sampling.temperature

@@ -1,8 +1,13 @@
-"""A checkpoint with its codec and tokenizer: transcribe, speak, continue."""
+"""A checkpoint with its codec and tokenizer: transcribe, speak, continue.
+
+Whatever uses a model counts in seconds and frames, and asks `SpeechModel` for positions: how many a second of speech
+takes is a property of the family of models.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,9 +16,11 @@ from sodakit.audio.wave import Wave
 from sodakit.checkpoint.load import load_checkpoint
 from sodakit.codec.contract import Codec
 from sodakit.codec.load import load_codec
-from sodakit.errors import CheckpointError
+from sodakit.errors import AudioError, CheckpointError, ConfigError
+from sodakit.generate.defaults import CONTINUATION, CONTINUATION_S, SPEECH
 from sodakit.generate.engine import Completion, Engine, Request
 from sodakit.generate.sampling import GREEDY, Sampling
+from sodakit.hardware import device_named
 from sodakit.model.cpu_decoder import Precision
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.documents import Span, Speech, Template, Text
@@ -21,8 +28,8 @@ from sodakit.tokens.frames import ids_to_codes
 from sodakit.tokens.text import TextTokenizer
 from sodakit.tokens.vocabulary import Vocabulary
 
-SPEECH = Sampling(temperature=0.9, top_p=0.8)
-"""SODA's settings for speech."""
+if TYPE_CHECKING:
+    from sodakit.generate.long_form import Transcript
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,13 @@ class Spoken:
     wave: Wave
     codes_KF: np.ndarray
     ended: bool
-    """Whether it ended by itself rather than at the limit."""
+    """Whether all of it was said and ended by itself, rather than at a limit."""
+    stopped: tuple[str, ...] = ()
+    """What was cut off, a line each: which sentence, after how many seconds, and why."""
+    unspoken: str = ""
+    """The end of the text, for which no time was left."""
+    heard_s: float = 0.0
+    """Of a continuation: how much of the recording was in view, its last seconds."""
 
 
 class SpeechModel:
@@ -78,14 +91,13 @@ class SpeechModel:
         Args:
             path: its folder.
             codec: the codec, or its name, hub id or folder; by default the one named in the checkpoint.
-            device: `cpu`, `cuda`, …
+            device: `cpu`, `cuda`, …; default: the GPU where there is one.
             precision: of the weights on a CPU; default: the checkpoint's own.
         Raises:
             CheckpointError: no checkpoint there, a damaged one, or a codec with another fingerprint.
+            ConfigError: no such device here.
         """
-        import torch
-
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = device_named(device)
         checkpoint = load_checkpoint(path)
         spec, folder = checkpoint.codec, checkpoint.vocabulary_folder
         if spec is None or folder is None:
@@ -107,83 +119,56 @@ class SpeechModel:
             precision,
         )
 
-    def transcribe_codes(
-        self,
-        codes: Sequence[np.ndarray],
-        *,
-        sampling: Sampling = GREEDY,
-        max_new_tokens: int = 200,
-        seed: int = 0,
-    ) -> list[str]:
-        """What is said in each codes_KF."""
-        requests = [
-            Request(
-                prompt_T=self.template.transcribe_prompt(c),
-                closing=self.vocabulary.text_end,
-                max_new_tokens=max_new_tokens,
-                text=sampling,
-                seed=seed,
-            )
-            for c in codes
-        ]
-        return [self.tokenizer.decode(c.ids_T) for c in self.engine.generate(requests)]
+    @property
+    def context_positions(self) -> int:
+        """Positions of prompt and answer together."""
+        return self.model.config.context
 
-    def transcribe(self, wave: Wave) -> str:
-        """What is said."""
-        return self.transcribe_codes([self.encode(wave)])[0]
+    @property
+    def positions_per_s(self) -> float:
+        """Positions that a second of speech takes."""
+        return self.template.num_codebooks * self.codec.spec.frame_rate_hz
 
-    def speak_many(
+    @property
+    def context_s(self) -> float:
+        """The seconds of speech that fill the context."""
+        return self.context_positions / self.positions_per_s
+
+    def frames(self, duration_s: float) -> int:
+        """The whole frames in so many seconds."""
+        return int(duration_s * self.codec.spec.frame_rate_hz + 1e-6)
+
+    def duration_s(self, codes_KF: np.ndarray) -> float:
+        """How long the sound of these codes is."""
+        return codes_KF.shape[1] / self.codec.spec.frame_rate_hz
+
+    def prompt_positions(self, spans: Sequence[Span]) -> int:
+        """Positions of a prompt of these spans: with what begins the document, and what opens the answer."""
+        return 2 + sum(len(self.template.span(span)) for span in spans)
+
+    def fits(self, prompt_T: np.ndarray) -> bool:
+        """Whether a prompt leaves room for an answer, however short."""
+        return len(prompt_T) < self.context_positions
+
+    def room_frames(self, prompt_T: np.ndarray) -> int:
+        """Whole frames that may follow a prompt, and the marker that closes them."""
+        return max(0, self.context_positions - len(prompt_T) - 1) // self.template.num_codebooks
+
+    def room_s(self, prompt_T: np.ndarray) -> float:
+        """Seconds of speech that may follow a prompt."""
+        return self.room_frames(prompt_T) / self.codec.spec.frame_rate_hz
+
+    def speech_request(
         self,
-        texts: Sequence[str],
+        prompt_T: np.ndarray,
         *,
-        voices: Sequence[VoiceSample | None] | None = None,
+        max_s: float,
         sampling: Sampling = SPEECH,
-        max_s: float = 15.0,
         seed: int = 0,
-    ) -> list[Spoken]:
-        """Speech for each text, in the voice of the sample beside it or in one the model picks."""
-        requests = [
-            self._speech_request(
-                self.template.speak_prompt(self._text(text), self._voice(voice)),
-                sampling,
-                max_s,
-                seed + number,
-            )
-            for number, (text, voice) in enumerate(zip(texts, voices or [None] * len(texts), strict=True))
-        ]
-        return [self._spoken(c) for c in self.engine.generate(requests)]
-
-    def speak(
-        self,
-        text: str,
-        *,
-        voice: VoiceSample | None = None,
-        sampling: Sampling = SPEECH,
-        max_s: float = 15.0,
-        seed: int = 0,
-    ) -> Spoken:
-        """The text spoken."""
-        return self.speak_many([text], voices=[voice], sampling=sampling, max_s=max_s, seed=seed)[0]
-
-    def continue_speech(
-        self, wave: Wave, *, sampling: Sampling = SPEECH, max_s: float = 10.0, seed: int = 0
-    ) -> Spoken:
-        """What might be said next: the continuation alone, without the given sound."""
-        prompt_T = self.template.continue_prompt(self.encode(wave))
-        return self._spoken(self.engine.generate([self._speech_request(prompt_T, sampling, max_s, seed)])[0])
-
-    def encode(self, wave: Wave) -> np.ndarray:
-        """The codes_KF of a sound at any rate."""
-        return self.codec.encode(resample(wave, self.codec.spec.sample_rate_hz).samples_S)
-
-    def _text(self, text: str) -> np.ndarray:
-        return np.array(self.tokenizer.encode(text), np.int32)
-
-    def _voice(self, voice: VoiceSample | None) -> list[Span]:
-        return [] if voice is None else [Text(self._text(voice.text)), Speech(self.encode(voice.wave))]
-
-    def _speech_request(self, prompt_T: np.ndarray, sampling: Sampling, max_s: float, seed: int) -> Request:
-        frames = max(1, round(max_s * self.codec.spec.frame_rate_hz))
+        shared_positions: int = 0,
+    ) -> Request:
+        """The request for speech after a prompt: whole frames, at most `max_s` of them and what the context leaves."""
+        frames = min(max(1, self.frames(max_s)), self.room_frames(prompt_T))
         return Request(
             prompt_T=prompt_T,
             closing=self.vocabulary.audio_end,
@@ -191,9 +176,133 @@ class SpeechModel:
             semantic=sampling,
             acoustic=sampling,
             seed=seed,
+            shared_tokens=shared_positions,
         )
 
-    def _spoken(self, completion: Completion) -> Spoken:
-        codes_KF = ids_to_codes(completion.ids_T, self.vocabulary, self.template.num_codebooks)
+    def text_request(
+        self, prompt_T: np.ndarray, *, max_tokens: int, sampling: Sampling = GREEDY, seed: int = 0
+    ) -> Request:
+        """The request for a text after a prompt."""
+        return Request(
+            prompt_T=prompt_T,
+            closing=self.vocabulary.text_end,
+            max_new_tokens=max_tokens,
+            text=sampling,
+            seed=seed,
+        )
+
+    def codes_of(self, completion: Completion) -> np.ndarray:
+        """The codes_KF of an answer in speech."""
+        return ids_to_codes(completion.ids_T, self.vocabulary, self.template.num_codebooks)
+
+    def sound_of(self, codes_KF: np.ndarray) -> Wave:
+        """The sound of codes; of no frames, no samples."""
         samples_S = self.codec.decode(codes_KF) if codes_KF.shape[1] else np.zeros(0, np.float32)
-        return Spoken(Wave(samples_S, self.codec.spec.sample_rate_hz), codes_KF, completion.ended)
+        return Wave(samples_S, self.codec.spec.sample_rate_hz)
+
+    def spoken(self, completion: Completion) -> Spoken:
+        """An answer in speech with its sound."""
+        codes_KF = self.codes_of(completion)
+        return Spoken(self.sound_of(codes_KF), codes_KF, completion.ended)
+
+    def text_ids(self, text: str) -> np.ndarray:
+        """The int32 ids of a text.
+
+        Raises:
+            ConfigError: characters that are none (halves of a surrogate pair).
+        """
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ConfigError(
+                f"The text holds half a character ({text[error.start : error.end]!a} at {error.start}). Give it as UTF-8."
+            ) from None
+        return np.array(self.tokenizer.encode(text), np.int32)
+
+    def voice_spans(self, voice: VoiceSample) -> tuple[Span, ...]:
+        """A voice sample as it stands in prompts."""
+        return (Text(self.text_ids(voice.text)), Speech(self.encode(voice.wave)))
+
+    def encode(self, wave: Wave) -> np.ndarray:
+        """The codes_KF of a sound at any rate.
+
+        Raises:
+            AudioError: NaN or infinite samples.
+        """
+        if not np.isfinite(wave.samples_S).all():
+            raise AudioError("The recording holds NaN or infinite samples.")
+        return self.codec.encode(resample(wave, self.codec.spec.sample_rate_hz).samples_S)
+
+    def transcribe_codes(
+        self, codes: Sequence[np.ndarray], *, sampling: Sampling = GREEDY, seed: int = 0
+    ) -> "list[Transcript]":
+        """What is said in each codes_KF that fits the context; room for text follows its length.
+
+        Raises:
+            ConfigError: one does not fit.
+        """
+        from sodakit.generate.long_form import transcribe_codes
+
+        return transcribe_codes(self, codes, sampling=sampling, seed=seed)
+
+    def transcribe(self, wave: Wave, *, sampling: Sampling = GREEDY, seed: int = 0) -> "Transcript":
+        """What is said in a recording of any length."""
+        from sodakit.generate.long_form import transcribe
+
+        return transcribe(self, [wave], sampling=sampling, seed=seed)
+
+    def speak_many(
+        self,
+        texts: Sequence[str],
+        *,
+        voices: Sequence[VoiceSample | None] | None = None,
+        sampling: Sampling = SPEECH,
+        max_s: float | None = None,
+        seed: int = 0,
+        as_drawn: bool = False,
+    ) -> list[Spoken]:
+        """Each text spoken, of any length, in the voice of the sample beside it or in one the model picks.
+
+        Args:
+            texts: what to say.
+            voices: a sample for each text, or None.
+            sampling: how codes are drawn.
+            max_s: longest speech for a text; default: what it takes.
+            seed: of the first text; the next has the next.
+            as_drawn: keep silence and repetition at the end, as evaluation does.
+        Raises:
+            ConfigError: a text without words, or a voice sample that fills the context.
+        """
+        from sodakit.generate.long_form import speak_together
+
+        return speak_together(
+            self, texts, voices=voices, sampling=sampling, max_s=max_s, seed=seed, as_drawn=as_drawn
+        )
+
+    def speak(
+        self,
+        text: str,
+        *,
+        voice: VoiceSample | None = None,
+        sampling: Sampling = SPEECH,
+        max_s: float | None = None,
+        seed: int = 0,
+    ) -> Spoken:
+        """The text spoken."""
+        return self.speak_many([text], voices=[voice], sampling=sampling, max_s=max_s, seed=seed)[0]
+
+    def continue_speech(
+        self,
+        wave: Wave,
+        *,
+        sampling: Sampling = CONTINUATION,
+        max_s: float = CONTINUATION_S,
+        seed: int = 0,
+    ) -> Spoken:
+        """What might be said next: the continuation alone, without the given sound.
+
+        Of a recording longer than the context the last seconds are heard.
+        """
+        from sodakit.generate.long_form import continue_long
+
+        return continue_long(self, self.encode(wave), sampling=sampling, max_s=max_s, seed=seed)

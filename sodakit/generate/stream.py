@@ -11,11 +11,12 @@ from typing import Literal
 import numpy as np
 
 from sodakit.audio.levels import decibels, rms
+from sodakit.audio.wave import Wave
 from sodakit.codec.contract import Codec
 from sodakit.errors import ConfigError
 from sodakit.generate.engine import Batch, Request
 from sodakit.generate.speech_model import SpeechModel
-from sodakit.tokens.frames import ids_to_codes
+from sodakit.tokens.frames import codes_to_ids, ids_to_codes
 from sodakit.tokens.vocabulary import Vocabulary
 
 Stop = Literal["silence", "loop"]
@@ -86,6 +87,17 @@ class SpeechStream:
         self._ids.append(token)
         return self.flush() if len(self._ids) == self._chunk_frames * self.num_codebooks else None
 
+    def push_codes(self, codes_KF: np.ndarray) -> list[Chunk]:
+        """The chunks of a whole piece, up to where it should end."""
+        chunks: list[Chunk | None] = []
+        for token in codes_to_ids(codes_KF, self.vocabulary, self.num_codebooks).tolist():
+            chunks.append(self.push(token))
+            if self.stopped:
+                break
+        else:
+            chunks.append(self.flush())
+        return [chunk for chunk in chunks if chunk]
+
     def flush(self) -> Chunk | None:
         """Whatever whole frames are waiting."""
         whole = len(self._ids) // self.num_codebooks * self.num_codebooks
@@ -134,6 +146,35 @@ def is_loop(ids: Sequence[int], length: int, longest_period: int, agreement: flo
     return False
 
 
+def stream_of(model: SpeechModel, endings: Endings | None = None) -> SpeechStream:
+    """A fresh stream of this model's sound."""
+    return SpeechStream(model.codec, model.vocabulary, model.template.num_codebooks, endings)
+
+
+def sound_of_pieces(
+    model: SpeechModel, pieces: Sequence[np.ndarray], *, as_drawn: bool = False
+) -> tuple[Wave, np.ndarray]:
+    """The sound of pieces said one after another, each codes_KF, as a server would send it; and its codes.
+
+    Args:
+        model: whose codec is used.
+        pieces: codes_KF of each.
+        as_drawn: keep silence and repetition at the end of each.
+    """
+    endings = Endings(silence_s=None, loop_s=None) if as_drawn else Endings()
+    stream = stream_of(model, endings)
+    chunks = []
+    for codes_KF in pieces:
+        stream.begin()
+        chunks += stream.push_codes(codes_KF)
+    spec = model.codec.spec
+    samples_S = np.concatenate([np.zeros(0, np.float32), *(c.samples_S for c in chunks)])
+    codes_KF = np.concatenate(
+        [np.zeros((spec.num_codebooks, 0), np.uint16), *(c.codes_KF for c in chunks)], axis=1
+    )
+    return Wave(samples_S, spec.sample_rate_hz), codes_KF
+
+
 def stream_speech(model: SpeechModel, request: Request, endings: Endings | None = None) -> Iterator[Chunk]:
     """The answer to a request for speech, as sound that comes while it is being made.
 
@@ -141,7 +182,7 @@ def stream_speech(model: SpeechModel, request: Request, endings: Endings | None 
         ConfigError: the prompt does not fit the context.
     """
     batch = Batch(model.engine, capacity=1, prefixes=0)
-    stream = SpeechStream(model.codec, model.vocabulary, model.template.num_codebooks, endings)
+    stream = stream_of(model, endings)
     batch.admit(request)
     while batch.rows and not stream.stopped:
         for _, token in batch.step():

@@ -4,7 +4,7 @@ The answer is made span by span in the order of the task, so that the wanted lan
 begins, and so that text is chosen greedily and sound is drawn.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,11 +13,12 @@ import numpy as np
 from sodakit.audio.wave import Wave
 from sodakit.checkpoint.load import load_checkpoint
 from sodakit.codec.contract import Codec
-from sodakit.errors import CheckpointError, ConfigError
+from sodakit.errors import CheckpointError
+from sodakit.generate.defaults import SPEECH, TRANSLATION_S
 from sodakit.generate.engine import Completion, Request
+from sodakit.generate.plans import Plan, run_together
 from sodakit.generate.sampling import GREEDY, Sampling
-from sodakit.generate.speech_model import SPEECH, SpeechModel, Spoken
-from sodakit.tokens.frames import ids_to_codes
+from sodakit.generate.speech_model import SpeechModel, Spoken
 from sodakit.tokens.tasks import PairSpan, Task, open_tag, task, untagged
 
 Direction = tuple[str, str]
@@ -38,8 +39,8 @@ class Wanted:
     """How sound is drawn."""
     max_text_tokens: int = 200
     """Of each text."""
-    max_s: float = 30.0
-    """Longest translation."""
+    max_s: float = TRANSLATION_S
+    """Longest spoken translation, in seconds."""
     seed: int = 0
     """Same seed, same sound."""
     spoken: bool = True
@@ -64,6 +65,8 @@ class Translation:
     """The translation spoken."""
     ended: bool = True
     """Whether every span ended by itself rather than at its limit."""
+    stopped: tuple[str, ...] = ()
+    """What was cut off of a long recording, a line each."""
 
 
 class Translator:
@@ -91,21 +94,18 @@ class Translator:
         return cls(SpeechModel.load(path, codec=codec, device=device), task(name), directions_of(path))
 
     def translate(
-        self, wave: Wave, *, to: str = "en", sampling: Sampling = SPEECH, max_s: float = 30.0, seed: int = 0
+        self,
+        wave: Wave,
+        *,
+        to: str = "en",
+        sampling: Sampling = SPEECH,
+        max_s: float = TRANSLATION_S,
+        seed: int = 0,
     ) -> Translation:
-        """One recording.
+        """One recording of any length, piece by piece."""
+        from sodakit.generate.interpreter import translate_long
 
-        Raises:
-            ConfigError: it is longer than the model's context holds.
-        """
-        codes_KF = self.model.encode(wave)
-        context, size = self.model.model.config.context, codes_KF.size
-        if size + 3 >= context:
-            raise ConfigError(
-                f"A recording of {wave.duration_s:.1f} s takes {size} tokens; the model's context is {context}, for the "
-                "recording and its translation. Cut it into sentences."
-            )
-        return self.translate_codes([codes_KF], to=to, sampling=sampling, max_s=max_s, seed=seed)[0]
+        return translate_long(self, [wave], Wanted(to=to, sampling=sampling, max_s=max_s, seed=seed))
 
     def translate_codes(
         self,
@@ -114,7 +114,7 @@ class Translator:
         to: str | Sequence[str] = "en",
         sampling: Sampling = SPEECH,
         max_text_tokens: int = 200,
-        max_s: float = 30.0,
+        max_s: float = TRANSLATION_S,
         seed: int = 0,
     ) -> list[Translation]:
         """Each codes_KF.
@@ -133,21 +133,9 @@ class Translator:
             self.plan(codes_KF, replace(wanted, to=language, seed=seed + number))
             for number, (codes_KF, language) in enumerate(zip(codes, languages, strict=True))
         ]
-        made: list[Translation | None] = [None] * len(plans)
-        answers: dict[int, Completion | None] = dict.fromkeys(range(len(plans)))
-        while answers:
-            asked: dict[int, Request] = {}
-            for number, answer in answers.items():
-                try:
-                    asked[number] = next(plans[number]) if answer is None else plans[number].send(answer)
-                except StopIteration as end:
-                    made[number] = end.value
-            answers = dict(zip(asked, self.model.engine.generate(list(asked.values())), strict=True))
-        return [m for m in made if m is not None]
+        return run_together(plans, self.model.engine)
 
-    def plan(
-        self, codes_KF: np.ndarray, wanted: Wanted | None = None
-    ) -> Generator[Request, Completion, Translation]:
+    def plan(self, codes_KF: np.ndarray, wanted: Wanted | None = None) -> Plan[Translation]:
         """The requests that translate one recording, one for each of `spans`; each is sent its completion.
 
         Spans for which the context has no room are not asked for: they are empty, and the translation has not ended.
@@ -161,7 +149,7 @@ class Translator:
         prompt_T, made = self.model.template.transcribe_prompt(codes_KF)[:-1], Translation()
         for span in self.spans(wanted):
             request = self._request(span, prompt_T, wanted)
-            if len(request.prompt_T) < self.model.model.config.context:
+            if self.model.fits(request.prompt_T):
                 answer = yield request
             else:  # earlier spans have filled the context
                 answer = Completion(np.zeros(0, np.int32), False)
@@ -183,26 +171,17 @@ class Translator:
         return language, text if language else written
 
     def _request(self, span: PairSpan, prompt_T: np.ndarray, wanted: Wanted) -> Request:
-        v, spec = self.model.vocabulary, self.model.codec.spec
+        v = self.model.vocabulary
         if span.endswith("speech"):
-            frames = max(1, round(wanted.max_s * spec.frame_rate_hz))
-            room = self.model.model.config.context - len(prompt_T) - 2
-            return Request(
-                prompt_T=np.append(prompt_T, v.audio_start).astype(np.int32),
-                closing=v.audio_end,
-                max_new_tokens=max(1, min(frames * self.model.template.num_codebooks + 1, room)),
-                semantic=wanted.sampling,
-                acoustic=wanted.sampling,
-                seed=wanted.seed,
+            prompt_T = np.append(prompt_T, v.audio_start).astype(np.int32)
+            return self.model.speech_request(
+                prompt_T, max_s=wanted.max_s, sampling=wanted.sampling, seed=wanted.seed
             )
         given = _given_language(span, wanted)
         begun = self.model.tokenizer.encode(open_tag(given)) if given else []
-        return Request(
-            prompt_T=np.concatenate([prompt_T, [v.text_start], begun]).astype(np.int32),
-            closing=v.text_end,
-            max_new_tokens=wanted.max_text_tokens,
-            text=wanted.text,
-            seed=wanted.seed,
+        prompt_T = np.concatenate([prompt_T, [v.text_start], begun]).astype(np.int32)
+        return self.model.text_request(
+            prompt_T, max_tokens=wanted.max_text_tokens, sampling=wanted.text, seed=wanted.seed
         )
 
     def _with(self, made: Translation, span: PairSpan, answer: Completion, wanted: Wanted) -> Translation:
@@ -216,12 +195,9 @@ class Translator:
         return replace(made, language=language, text=text, ended=ended)
 
     def _spoken(self, answer: Completion, decoded: bool) -> Spoken:
-        model = self.model
-        codes_KF = ids_to_codes(answer.ids_T, model.vocabulary, model.template.num_codebooks)
-        samples_S = np.zeros(0, np.float32)
-        if decoded and codes_KF.shape[1]:
-            samples_S = model.codec.decode(codes_KF)
-        return Spoken(Wave(samples_S, model.codec.spec.sample_rate_hz), codes_KF, answer.ended)
+        codes_KF = self.model.codes_of(answer)
+        wave = self.model.sound_of(codes_KF if decoded else codes_KF[:, :0])
+        return Spoken(wave, codes_KF, answer.ended)
 
 
 def _given_language(span: PairSpan, wanted: Wanted) -> str:

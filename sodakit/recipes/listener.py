@@ -42,8 +42,8 @@ def listener(stores: Sequence[Path], run: Path, codec: Codec) -> Listen:
         vocabulary = run / "vocabulary"
         speech_model = SpeechModel(model, Vocabulary.load(vocabulary), TextTokenizer.load(vocabulary), codec)
         texts = [u.text or "" for u in cases]
-        heard = speech_model.transcribe_codes([u.codes_KF for u in cases])
-        for number, spoken in enumerate(speech_model.speak_many(texts, max_s=MAX_S)):
+        heard = [h.text for h in speech_model.transcribe_codes([u.codes_KF for u in cases])]
+        for number, spoken in enumerate(speech_model.speak_many(texts, max_s=MAX_S, as_drawn=True)):
             if len(spoken.wave.samples_S):
                 write_wave(folder / f"speech_{number}.wav", spoken.wave)
         write_json(

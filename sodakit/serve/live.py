@@ -20,8 +20,8 @@ from typing import Any
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
-from sodakit.generate.long_form import SHORTEST_SENTENCE, cut_at_sentences
 from sodakit.generate.sampling import Sampling
+from sodakit.generate.segmentation import SHORTEST_SENTENCE, cut_at_sentences
 from sodakit.serve.guard import Access, bearer
 from sodakit.serve.problems import Problem, as_problem
 from sodakit.serve.schemas import Seed, Temperature, TopP, Wanted, check_letters
@@ -113,7 +113,7 @@ async def _converse(socket: WebSocket, service: Service, start: Start) -> None:
     async def talk() -> None:
         timing, stream = Timing(), service.stream()
         while (sentence := await sentences.get()) is not None:
-            if speaker.left_s * service.model.codec.spec.frame_rate_hz < 1:
+            if speaker.silent:
                 timing.note("limit")
                 break
             await _send(socket, service, {"type": "sentence", "text": sentence})

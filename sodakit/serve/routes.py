@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
-from sodakit.generate.long_form import Segment, context_s, longest_piece_s
+from sodakit.generate.defaults import CONTINUATION, CONTINUATION_S, SPEECH
+from sodakit.generate.long_form import Segment, longest_piece_s
 from sodakit.generate.sampling import Sampling
-from sodakit.generate.speech_model import SPEECH
 from sodakit.generate.translate import Wanted
 from sodakit.serve.forms import NamingRoute, SoundForm, WrittenForm
 from sodakit.serve.recording import Recording
@@ -39,7 +39,6 @@ async def _service(request: Request) -> Service:
 
 
 ServiceHere = Annotated[Service, Depends(_service)]
-CONTINUATION = Sampling(temperature=1.0, top_p=0.9)
 router = APIRouter(prefix="/v1", route_class=NamingRoute)
 open_router = APIRouter()
 
@@ -78,7 +77,7 @@ def _model(service: Service) -> dict[str, Any]:
         "frame_rate_hz": spec.frame_rate_hz,
         "num_codebooks": spec.num_codebooks,
         "codebook_size": spec.codebook_size,
-        "context_s": round(context_s(service.model), 2),
+        "context_s": round(service.model.context_s, 2),
         "longest_piece_s": round(min(longest_piece_s(service.model), service.piece_s or math.inf), 2),
         "translation": abilities(service),
         "limits": {
@@ -113,14 +112,17 @@ async def continue_(
 ) -> Response:
     """What might be said next: the continuation alone, after the first `prompt_s` seconds of the recording.
 
-    It lasts at most `max_s` seconds, by default 10.
+    It lasts at most `max_s` seconds, by default 10. Of a recording longer than the context the last seconds are heard;
+    how many, the header X-Sodakit-Heard-S says, and `heard_s` in the last event.
     """
     timing = Timing()
-    max_s = service.check_length(form.max_s or min(10.0, service.limits.speech_s))
+    max_s = service.check_length(form.max_s or min(CONTINUATION_S, service.limits.speech_s))
     recording = Recording(file.file, service.limits.recording_s, prompt_s)
     chunks = service.continuation(recording, form.sampling(CONTINUATION), form.seed, max_s, timing)
     out = SoundAnswer(form.response_format or "wav", form.stream_format, form.codes)
-    return await out.response(request, service, chunks, timing)
+    response = await out.response(request, service, chunks, timing)
+    response.headers["X-Sodakit-Heard-S"] = f"{timing.heard_s or 0:.2f}"
+    return response
 
 
 @router.post("/audio/transcriptions")

@@ -4,13 +4,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from sodakit.generate.defaults import SPEECH
 from sodakit.generate.long_form import Segment
 from sodakit.generate.sampling import Sampling
 
 SoundFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 TextFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
-Temperature = Field(0.9, ge=0, le=2)
-TopP = Field(0.8, gt=0, le=1)
+Temperature = Field(SPEECH.temperature, ge=0, le=2)
+TopP = Field(SPEECH.top_p, gt=0, le=1)
 Seed = Field(0, ge=0, lt=2**62)
 
 

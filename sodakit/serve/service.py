@@ -16,21 +16,20 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sodakit.audio.wave import Wave
-from sodakit.generate.engine import Request
 from sodakit.generate.long_form import (
     Piece,
-    Plan,
     Segment,
     Speaker,
-    context_s,
-    cut_at_sentences,
-    each_piece,
+    continuation,
+    frames_in_view,
+    pieces_of,
     transcription,
 )
 from sodakit.generate.long_form import speech as sentence_by_sentence
+from sodakit.generate.plans import Plan
 from sodakit.generate.sampling import GREEDY, Sampling
 from sodakit.generate.speech_model import SpeechModel, VoiceSample
-from sodakit.generate.stream import Chunk, Endings, SpeechStream
+from sodakit.generate.stream import Chunk, SpeechStream, stream_of
 from sodakit.generate.translate import Translator
 from sodakit.serve.limits import Limits
 from sodakit.serve.metrics import Metrics
@@ -61,6 +60,8 @@ class Timing:
     """From request to first sound."""
     speech_s: float = 0.0
     """Sound made so far."""
+    heard_s: float | None = None
+    """Of a recording that goes on: how much of it was in view, its last seconds."""
     ending: str = "end"
     """Why the answer ended: limit, if something was cut off for want of room; else end, silence or loop."""
 
@@ -87,7 +88,7 @@ class Timing:
             "speech_s": round(self.speech_s, 3),
             "elapsed_s": round(self.elapsed_s, 3),
             "ending": self.ending,
-        }
+        } | ({} if self.heard_s is None else {"heard_s": round(self.heard_s, 3)})
 
 
 class Service:
@@ -119,7 +120,7 @@ class Service:
     @property
     def voice_s(self) -> float:
         """The longest voice sample: it must leave more than half of the context."""
-        return min(self.limits.voice_s, 0.4 * context_s(self.model))
+        return min(self.limits.voice_s, 0.4 * self.model.context_s)
 
     def check_model(self, name: str) -> None:
         """Raise for a model that is not here.
@@ -143,7 +144,7 @@ class Service:
         """
 
         def encode() -> list[Piece]:
-            pieces = each_piece(self.model, self._hear(recording), piece_s)
+            pieces = pieces_of(self.model, [self._hear(recording)], piece_s)
             return list(itertools.takewhile(lambda _: not recording.given_up, pieces))
 
         return await self._read(recording, encode)
@@ -226,20 +227,17 @@ class Service:
         self, speaker: Speaker, text: str, timing: Timing, stream: SpeechStream | None = None
     ) -> AsyncGenerator[Chunk]:
         """The text as chunks of sound, sentence by sentence."""
-        before = len(speaker.pieces)
         async with aclosing(
             self.chunks(sentence_by_sentence(speaker, text), timing, stream or self.stream())
         ) as chunks:
             async for chunk in chunks:
                 yield chunk
-        if len(speaker.pieces) - before < len(cut_at_sentences(text)):
+        if speaker.unspoken:
             timing.note("limit")
 
     def stream(self) -> SpeechStream:
         """A fresh stream of sound."""
-        return SpeechStream(
-            self.model.codec, self.model.vocabulary, self.model.template.num_codebooks, Endings()
-        )
+        return stream_of(self.model)
 
     async def chunks(self, plan: Plan, timing: Timing, stream: SpeechStream) -> AsyncGenerator[Chunk]:
         """A plan's sound as it is made. A piece that falls silent or repeats itself is ended here.
@@ -311,40 +309,14 @@ class Service:
     async def continuation(
         self, recording: Recording, sampling: Sampling, seed: int, max_s: float, timing: Timing
     ) -> AsyncGenerator[Chunk]:
-        """What might be said next, as chunks of sound.
-
-        Raises:
-            Problem: the recording leaves no room in the context.
-        """
+        """What might be said next, as chunks of sound. Of a long recording the last seconds are heard."""
         async with self.turns.taken() as leave:
             codes_KF = await self.codes(recording)
-            request = self._going_on(codes_KF, recording.duration_s, sampling, seed, max_s)
-            async with aclosing(self._spoken(_single(request), timing, self.stream(), leave)) as chunks:
+            timing.heard_s = self.model.duration_s(codes_KF[:, : frames_in_view(self.model, codes_KF, max_s)])
+            plan = continuation(self.model, codes_KF, sampling=sampling, max_s=max_s, seed=seed)
+            async with aclosing(self._spoken(plan, timing, self.stream(), leave)) as chunks:
                 async for chunk in chunks:
                     yield chunk
-
-    def _going_on(
-        self, codes_KF: np.ndarray, heard_s: float, sampling: Sampling, seed: int, max_s: float
-    ) -> Request:
-        prompt_T = self.model.template.continue_prompt(codes_KF)
-        spec, frame_tokens = self.model.codec.spec, self.model.template.num_codebooks
-        left = self.model.model.config.context - len(prompt_T)
-        if left < frame_tokens * spec.frame_rate_hz:
-            raise Problem(
-                400,
-                f"{heard_s:.1f} s of recording leave no room in a context of {context_s(self.model):.1f} s. "
-                "Send prompt_s, to use the first seconds only.",
-                code="context_length_exceeded",
-                param="file",
-            )
-        return Request(
-            prompt_T=prompt_T,
-            closing=self.model.vocabulary.audio_end,
-            max_new_tokens=max(1, int(max_s * spec.frame_rate_hz)) * frame_tokens + 1,
-            semantic=sampling,
-            acoustic=sampling,
-            seed=seed,
-        )
 
     async def transcribe(
         self, recording: Recording, timing: Timing, sampling: Sampling = GREEDY
@@ -408,11 +380,6 @@ def _step_back() -> None:
     if sys.platform == "linux":
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-
-
-def _single(request: Request) -> Plan:
-    completion = yield request
-    return completion
 
 
 def _push(stream: SpeechStream, ids: list[int]) -> list[Chunk]:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from sodakit.generate.interpreter import Interpreter, Passage, longest_piece_s
-from sodakit.generate.long_form import Piece, Plan, Segment
+from sodakit.generate.long_form import Piece, Segment
+from sodakit.generate.plans import Plan
 from sodakit.generate.stream import Chunk
 from sodakit.generate.translate import Direction, Translator, Wanted
 from sodakit.serve.problems import Problem
@@ -161,6 +162,8 @@ async def interpret(
                 if words := written[span].take(event):
                     yield words
             elif isinstance(event, Finished) and event.result is not None:
+                if interpreter.untranslated_s is not None:
+                    timing.note("limit")
                 for text in written.values():
                     yield text.whole()
                 yield event.result

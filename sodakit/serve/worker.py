@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sodakit.generate.engine import Batch, Completion, Engine, Row
-from sodakit.generate.long_form import Plan
+from sodakit.generate.plans import Plan
 from sodakit.serve.problems import Problem, busy
 
 logger = logging.getLogger("sodakit.serve")

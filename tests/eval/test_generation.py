@@ -26,6 +26,7 @@ from sodakit.eval.outputs import Output, generate_folder, outputs_digest, read_o
 from sodakit.files import read_json
 from sodakit.generate.engine import Request
 from sodakit.generate.speech_model import SpeechModel
+from sodakit.tokens.frames import codes_to_ids
 from tests.eval.recordings import TEXTS, recordings_folder, voice_list
 from tests.eval.small_model import noise, small_checkpoint, small_speech_model
 
@@ -50,11 +51,16 @@ def prompts_of(model: SpeechModel, monkeypatch: pytest.MonkeyPatch) -> list[Requ
     return asked
 
 
+def _one_by_one(model: SpeechModel, codes_KF: np.ndarray, most: int) -> str:
+    request = model.text_request(model.template.transcribe_prompt(codes_KF), max_tokens=most)
+    return model.tokenizer.decode(model.engine.generate([request])[0].ids_T)
+
+
 def test_transcripts_are_those_the_model_gives_one_by_one(model: SpeechModel, tmp_path: Path) -> None:
     cases = read_recordings(recordings_folder(tmp_path / "data"))
     config = TranscribeConfig(max_new_tokens=12)
     outputs, _ = transcribe_cases(model, cases, tmp_path / "out", config, part_items=4)
-    alone = [model.transcribe_codes([model.encode(c.read())], max_new_tokens=12)[0] for c in cases]
+    alone = [_one_by_one(model, model.encode(c.read()), 12) for c in cases]
     assert [o.text for o in outputs] == alone
     assert [o.id for o in outputs] == [c.id for c in cases]
 
@@ -196,3 +202,33 @@ def test_the_commands_print_intervals_judges_and_failures(
           "--out", str(tmp_path / "page.html")])  # fmt: skip
     page = (tmp_path / "page.html").read_text()
     assert "case-4" in page and "<audio" in page and "Worst" in page and str(tmp_path) not in page
+
+
+def test_the_seed_picks_the_examples(model: SpeechModel, tmp_path: Path) -> None:
+    shots = read_recordings(recordings_folder(tmp_path / "shots", 50))
+    picked = {
+        seed: [
+            d.tolist()
+            for d in generation._examples(model, [], shots, TranscribeConfig(num_shots=2, seed=seed))
+        ]
+        for seed in (1, 2)
+    }
+    for seed, documents in picked.items():
+        order = np.random.default_rng(seed).permutation(len(shots))[:2]
+        codes = [codes_to_ids(model.encode(shots[int(n)].read()), model.vocabulary).tolist() for n in order]
+        assert [d[2 : 2 + len(c)] for d, c in zip(documents, codes, strict=True)] == codes
+    assert picked[1] != picked[2]
+
+
+def test_seconds_are_rounded_to_the_nearest_frame_as_published(model: SpeechModel) -> None:
+    """15 s are 187.5 frames at 12.5 a second: the paper has 188."""
+    roomy = small_speech_model(context=2048)
+    asked = generation._speech(roomy, SpeakConfig())(roomy.template.speak_prompt(roomy.text_ids("a dog")), 3)
+    assert asked.max_new_tokens == 188 * 2 + 1 and asked.seed == 45
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])
+def test_seconds_that_are_none_are_refused(bad: float) -> None:
+    for name in ("prompt_s", "max_s"):
+        with pytest.raises(ConfigError, match=name):
+            ContinueConfig(**{name: bad})

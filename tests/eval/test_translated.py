@@ -16,6 +16,7 @@ from sodakit.eval.translated import (
     write_outputs,
 )
 from sodakit.eval.translation import read_translation_cases
+from sodakit.generate.long_form import Transcript
 from sodakit.generate.speech_model import Spoken
 from sodakit.generate.translate import Translation
 from sodakit.voices.parallel import parallel_sentences
@@ -139,7 +140,7 @@ def test_a_cascade_that_has_no_word_to_say_is_scored_as_silence():
         codec = ToyCodec()
 
         def transcribe_codes(self, codes):
-            return ["" for _ in codes]
+            return [Transcript(()) for _ in codes]
 
         def speak_many(self, texts, **more):
             return [pytest.fail("nothing is to be said") for _ in texts]

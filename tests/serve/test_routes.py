@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from sodakit.generate.long_form import Speaker, carry_out, speech, transcribe_long
+from sodakit.generate.long_form import Speaker, speech, transcribe_long
+from sodakit.generate.plans import carry_out
 from sodakit.generate.sampling import Sampling
 from tests.serve.conftest import read, sound
 
@@ -89,9 +90,12 @@ def test_a_recording_goes_on(client):
     assert rate_hz == 8000 and 0 < len(samples_S) <= 8000
 
 
-def test_a_recording_that_fills_the_context_cannot_go_on(client):
-    response = client.post("/v1/audio/continuations", files={"file": ("a.wav", sound(19.9))})
-    assert "prompt_s" in error_of(response, 400)["message"]
+def test_a_recording_that_fills_the_context_goes_on_from_its_end(client, model):
+    data = {"max_s": "1.0", "seed": "5"}
+    response = client.post("/v1/audio/continuations", files={"file": ("a.wav", sound(19.9))}, data=data)
+    assert response.status_code == 200
+    heard_s = float(response.headers["x-sodakit-heard-s"])
+    assert model.context_s / 2 < heard_s < model.context_s
 
 
 def test_translation_says_that_this_model_cannot(client):
