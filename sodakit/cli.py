@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> None:
             raise
         raise SystemExit(_complain(str(told))) from error
     except KeyboardInterrupt:
-        say("Stopped. The same command goes on from the last checkpoint.")
+        say("Stopped. What was finished is kept; run the same command again to resume.")
         raise SystemExit(130) from None
 
 

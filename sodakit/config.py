@@ -121,14 +121,17 @@ def parse_overrides(words: list[str]) -> dict[str, str]:
     Raises:
         ConfigError: a word without `=`.
     """
-    settings = {}
+    settings: dict[str, str] = {}
     for word in words:
         name, sign, value = word.partition("=")
         if not sign:
             raise ConfigError(
                 f"{word!r} is not a setting. Write it as name=value, for example schedule.peak_lr=3e-5."
             )
-        settings[name.lstrip("-")] = value
+        name = name.lstrip("-")
+        if name in settings:
+            raise ConfigError(f"{name} is given twice: {settings[name]} and {value}. Leave one out.")
+        settings[name] = value
     return settings
 
 

@@ -8,6 +8,7 @@
     ├── VocabularyError    ids, codes or characters outside the vocabulary
     ├── StoreError         a store that is damaged or made by another codec or tokenizer
     ├── CheckpointError    a checkpoint that is damaged or belongs to another run
+    ├── Diverged           a run whose gradients are no longer finite
     ├── DiskError          a file or folder that cannot be written or read: full, read-only, no permission
     └── MissingExtra       an optional package that this command needs
 
@@ -55,6 +56,10 @@ class DiskError(SodakitError, OSError):
     """A file or folder that cannot be written or read: the disk is full, read-only, or belongs to somebody else."""
 
 
+class Diverged(SodakitError, RuntimeError):
+    """A run whose gradients are no longer finite."""
+
+
 class MissingExtra(SodakitError, ImportError):
     """An optional package that this command needs."""
 
@@ -62,3 +67,14 @@ class MissingExtra(SodakitError, ImportError):
         super().__init__(
             f"{purpose} needs the package {package!r}. Install it: pip install 'sodakit[{extra}]'"
         )
+
+
+class Stopped(SystemExit):
+    """A run that a signal stopped in order: its checkpoint is written and the process ends with status 0.
+
+    No `SodakitError`: nothing went wrong, and no stage after it may begin.
+    """
+
+    def __init__(self, step: int) -> None:
+        super().__init__(0)
+        self.step = step

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import tyro
 
-from sodakit.commands.options import read_options
+from sodakit.commands.options import ResumeOptions, read_options, refuse_unused
 from sodakit.log import say
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(ResumeOptions):
     """Speech, store, model, report: train a small model that listens and speaks, on two CPU cores.
 
     Without --data, speech is made on the spot by the voices of espeak-ng. Stopped at any time, the same command goes on.
@@ -42,8 +42,10 @@ def main(argv: list[str]) -> None:
     from sodakit.recipes import demo, street
     from sodakit.recipes.street_report import write_report
 
+    if options.data:
+        refuse_unused(options, ("sentences",), "with --data: speech is read, not made")
     size = demo.DemoConfig(seed=options.seed)
-    if options.sentences:
+    if options.sentences is not None:
         size = replace(size, train_sentences=options.sentences)
     stopwatch = street.Stopwatch(options.out / "stages.json")
     with stopwatch.stage("Open the recordings" if options.data else "Make speech"):
@@ -54,7 +56,7 @@ def main(argv: list[str]) -> None:
     reader = street.build_store(walk, source.options)
     street.teach_judge(walk, reader)
     config = demo.demo(walk.store, steps=options.steps, seed=options.seed)
-    street.train_model(walk, config)
+    street.train_model(walk, config, other_code=options.other_code)
     street.measure(walk, reader)
     with stopwatch.stage("Write the report"):
         write_report(walk, source.title, source.describe(reader), demo.notes(config), options.hourly_cost)

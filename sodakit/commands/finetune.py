@@ -7,12 +7,12 @@ from typing import Annotated
 
 import tyro
 
-from sodakit.commands.options import JudgeOptions, read_options
+from sodakit.commands.options import JudgeOptions, ResumeOptions, read_options, refuse_unused
 from sodakit.config import override, parse_overrides, to_plain
 
 
 @dataclass(frozen=True)
-class Options(JudgeOptions):
+class Options(JudgeOptions, ResumeOptions):
     """Fine-tune a model on pairs of recordings, with a safety report after each epoch; the same command resumes.
 
     The settings are the published ones unless given. The best epoch is kept in OUT/best, by what --judge hears.
@@ -65,11 +65,13 @@ def main(argv: list[str]) -> None:
     options = read_options(Options, "finetune", argv)
     from sodakit.codec.load import load_codec
     from sodakit.eval.default_judge import default_judge
-    from sodakit.recipes.finetune import finetune, pair_cases
+    from sodakit.recipes.finetune import finetune, held_out_split, pair_cases
     from sodakit.recipes.finetune_config import FinetuneSettings, finetune_config
     from sodakit.store.reader import StoreReader
     from sodakit.train.config import LoraConfig
 
+    if options.model != "scratch":
+        refuse_unused(options, ("size",), "with --model: the shape is the model's")
     settings = FinetuneSettings(
         task=options.task,
         epochs=options.epochs,
@@ -93,7 +95,18 @@ def main(argv: list[str]) -> None:
     codec = load_codec(options.codec or spec.name, num_codebooks=spec.num_codebooks)
     judge = options.named_recogniser()
     if judge is None:
-        split = "validation" if "validation" in StoreReader(options.data).splits else "test"
-        cases = pair_cases(options.data, split, options.task, codec, options.report_cases)
+        cases = pair_cases(
+            options.data, held_out_split(options.data), options.task, codec, options.report_cases
+        )
         judge = default_judge([c.reference for c in cases], options.out / "judge.safetensors")
-    print(finetune(config, settings, options.out, codec, judge, options.speakers(), device=options.device))
+    best = finetune(
+        config,
+        settings,
+        options.out,
+        codec,
+        judge,
+        options.speakers(),
+        device=options.device,
+        other_code=options.other_code,
+    )
+    print(best)

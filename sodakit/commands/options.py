@@ -3,8 +3,9 @@
 import dataclasses
 import inspect
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -28,14 +29,18 @@ def read_options(kind: type[T], verb: str, argv: list[str]) -> T:
     Raises:
         ConfigError: a number that no option can have (`check_numbers`).
     """
+    names = {f.name: f.type in (bool, "bool") for f in fields(kind)}  # type: ignore[arg-type]
+    flags = {f"--{no}{name.replace('_', '-')}" for name, flag in names.items() if flag for no in ("", "no-")}
     options = tyro.cli(
         kind,
         prog=f"sodakit {verb}",
-        args=argv,
+        args=settings_first(argv, flags) if "settings" in names else argv,
         description=inspect.getdoc(kind),
         config=(tyro.conf.OmitArgPrefixes,),
     )
     check_numbers(options)
+    if isinstance(options, JudgeOptions):
+        options.check_used()
     return options
 
 
@@ -54,6 +59,46 @@ def check_numbers(options: Any) -> None:
             if not math.isfinite(number) or below:
                 needed = "a number" if field.name.endswith("_db") else "a number from 0 up"
                 raise ConfigError(f"--{field.name.replace('_', '-')} {number}; needed: {needed}.")
+
+
+_SETTING = re.compile(r"[A-Za-z_][\w.]*=.*", re.DOTALL)
+
+
+def settings_first(argv: Sequence[str], flags: Collection[str]) -> list[str]:
+    """The words with all name=value settings in front, where no option that takes several values can swallow them.
+
+    The word right after an option is that option's value, and the name of something that lies there is a path.
+
+    Args:
+        flags: options that take no value.
+    """
+    settings: list[str] = []
+    rest: list[str] = []
+    for before, word in zip(["", *argv], argv, strict=False):
+        is_value = before.startswith("-") and before not in flags and "=" not in before
+        is_setting = _SETTING.fullmatch(word) and not is_value and not Path(word).exists()
+        (settings if is_setting else rest).append(word)
+    return settings + rest
+
+
+def refuse_unused(options: Any, names: Sequence[str], why: str) -> None:
+    """What is given and not used is an error, not forgotten.
+
+    Raises:
+        ConfigError: one of these options is not as it is by default; the message says why that has no effect.
+    """
+    defaults = {f.name: f.default for f in fields(options)}
+    given = ["--" + name.replace("_", "-") for name in names if getattr(options, name) != defaults[name]]
+    if given:
+        raise ConfigError(f"{', '.join(given)}: no effect {why}. Leave it out.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResumeOptions:
+    """How a run is resumed: shared by every command that trains."""
+
+    other_code: bool = False
+    """Resume although sodakit's code has changed since the run began."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +169,19 @@ class JudgeOptions:
     """Commit on the hub."""
     judge_device: str = "cpu"
     """Where judges from the hub or a folder listen: cpu, cuda, …"""
+
+    def check_used(self) -> None:
+        """Nothing is said of a judge that is not named.
+
+        Raises:
+            ConfigError: something is.
+        """
+        if self.judge is None:
+            refuse_unused(self, ("judge_revision", "judge_language"), "without --judge")
+        if self.speaker_judge is None:
+            refuse_unused(self, ("speaker_judge_revision",), "without --speaker-judge")
+        if self.judge is None and self.speaker_judge is None:
+            refuse_unused(self, ("judge_device",), "without --judge or --speaker-judge")
 
     def named_recogniser(self) -> "Judge | None":
         """The recogniser named; None where none was."""

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import tyro
 
-from sodakit.commands.options import JudgeOptions, read_options
+from sodakit.commands.options import JudgeOptions, ResumeOptions, read_options
 from sodakit.log import say
 
 
 @dataclass(frozen=True)
-class Options(JudgeOptions):
+class Options(JudgeOptions, ResumeOptions):
     """Pretrain a small model in three languages, fine-tune it to translate speech, and report against baselines.
 
     Under an hour on two CPU cores, with nothing downloaded unless a judge is named. A named recogniser hears every
@@ -58,7 +58,12 @@ def main(argv: list[str]) -> None:
         **{name: value for name, value in given.items() if value is not None},
     )
     experiment, scores = run(
-        config, options.out, load_codec(options.codec), options.named_recogniser(), options.speakers()
+        config,
+        options.out,
+        load_codec(options.codec),
+        options.named_recogniser(),
+        options.speakers(),
+        other_code=options.other_code,
     )
     path = write_s2st_report(experiment, scores)
     for name, pairs in scores["systems"].items():

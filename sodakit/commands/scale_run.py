@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from sodakit.commands.options import ResumeOptions, refuse_unused
 from sodakit.log import say
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(ResumeOptions):
     """Train a design; the same command goes on after an interruption. Start it once for each GPU to share the queue.
 
     Example: sodakit scale run design.jsonl --data stores/mine --out runs/scale
@@ -29,7 +30,7 @@ class Run:
     device: str | None = None
     """cpu, cuda, cuda:1, …"""
     micro_rows: int | None = None
-    """Rows through the model at a time; smaller needs less memory."""
+    """Rows through the model at a time; default: as many as fit."""
     validation_rows: int = 64
     """Rows to validate on."""
     ray: str | None = None
@@ -49,6 +50,8 @@ class Run:
         if self.dry_run:
             print(progress(self.out, points))
             return
+        if self.ray is None:
+            refuse_unused(self, ("cpus_per_run", "gpus_per_run"), "without --ray")
         from sodakit.recipes.isoflop import isoflop
         from sodakit.scaling.ray_queue import run_on_ray
         from sodakit.train.trainer import train
@@ -57,10 +60,12 @@ class Run:
         stores = self.data if self.ray is None else tuple(store.resolve() for store in self.data)
 
         def make(point: "DesignPoint") -> "TrainConfig":
-            return isoflop(point, stores, micro_rows=self.micro_rows, validation_rows=self.validation_rows)
+            return isoflop(
+                point, stores, micro_rows=self.micro_rows or "auto", validation_rows=self.validation_rows
+            )
 
         def teach(config: "TrainConfig", folder: Path) -> Path:
-            return train(config, folder, device=self.device)
+            return train(config, folder, device=self.device, other_code=self.other_code)
 
         if self.ray is None:
             done = run_design(points, self.out, make, teach)

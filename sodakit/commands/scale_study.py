@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sodakit.commands.options import ResumeOptions
 from sodakit.log import say
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study:
+class Study(ResumeOptions):
     """Stores, sweep, fit, a prediction, the run it is of, ablations, report. The same command goes on after a stop.
 
     Example: sodakit scale study --data $DATA --out runs/study
@@ -52,7 +53,7 @@ class Study:
             return
 
         def teach(config: "TrainConfig", folder: Path) -> Path:
-            return train(config, folder, device=self.device)
+            return train(config, folder, device=self.device, other_code=self.other_code)
 
         more = () if self.more is None else read_design(self.more)
         found = study_walk.walk(

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import tyro
 
-from sodakit.commands.options import read_options
+from sodakit.commands.options import ResumeOptions, read_options, refuse_unused
 from sodakit.config import override, parse_overrides, to_plain
 from sodakit.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(ResumeOptions):
     """Train a model by a recipe; the same command resumes a run that was stopped.
 
     Settings of the recipe are overridden by name=value words. Under torchrun it trains on all ranks.
@@ -43,8 +43,6 @@ class Options:
     """Dollars per GPU and hour that the dry run assumes."""
     resume: bool = True
     """Go on where a run of the same config in the folder stopped; with --no-resume such a folder is refused."""
-    other_code: bool = False
-    """Resume although the code has changed since the run began."""
     wandb: str | None = None
     """Also log to this project on Weights & Biases."""
 
@@ -64,6 +62,7 @@ def main(argv: list[str]) -> None:
         print(json.dumps(to_plain(config), indent=2))
         print(describe_cost(config, machine))
         return
+    refuse_unused(options, ("gpu", "gpus", "mfu", "gpu_price"), "without --dry-run")
     from sodakit.recipes.listener import listener_of
     from sodakit.train.trainer import train
 

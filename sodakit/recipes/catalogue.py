@@ -21,6 +21,11 @@ Recipe = Callable[[Sequence[Path]], TrainConfig]
 
 
 def _demo(stores: Sequence[Path]) -> TrainConfig:
+    if len(stores) > 1:
+        raise ConfigError(
+            f"The recipe demo trains on one store; {len(stores)} were given: {', '.join(map(str, stores))}. Name one with --data, "
+            "or take a recipe that mixes, such as evening."
+        )
     return demo(_given("demo", stores)[0])
 
 

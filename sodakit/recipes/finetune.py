@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from sodakit.audio.wave import Wave
+from sodakit.checkpoint.load import latest_checkpoint, load_checkpoint
 from sodakit.checkpoint.save import save_checkpoint
 from sodakit.codec.contract import Codec
 from sodakit.config import to_plain
@@ -94,10 +95,6 @@ def translate_cases(
     return listen_to(cases, made, judge, speakers)
 
 
-class StopEarly(Exception):
-    """The best epoch lies `patience` epochs back."""
-
-
 @dataclass
 class SafetyReport:
     """After each epoch: translate, measure, keep the best. What `train` calls to listen."""
@@ -111,11 +108,7 @@ class SafetyReport:
     speakers: SpeakerJudge | None
 
     def __call__(self, model: Transformer, step: int, samples: Path) -> dict[str, Any]:
-        """Numbers of this epoch for the metrics; writes sounds, the row, and the checkpoint if it is the best yet.
-
-        Raises:
-            StopEarly: no better epoch for too long.
-        """
+        """Numbers of this epoch for the metrics; writes sounds, the row, and the checkpoint if it is the best yet."""
         results = translate_cases(
             self._translator(model), self.cases, self.judge, self.speakers,
             max_s=self.settings.max_s, seed=self.settings.seed,
@@ -126,6 +119,7 @@ class SafetyReport:
         row["score"] = scores["all"].get("asr_bleu", scores["all"]["text_bleu"])["value"]
         row["chrf"] = scores["all"].get("asr_chrf", scores["all"]["text_chrf"])["value"]
         row["base"] = self.base_losses(model)
+        row["chosen_on"] = held_out_split(Path(self.config.data.sources[0].store))
         row |= self.listeners
         before = [r for r in self.rows() if r["step"] < step]
         if all(_rank(row) > _rank(r) for r in before):
@@ -136,10 +130,12 @@ class SafetyReport:
             self.folder / "report.html", f"Fine-tuning: {self.settings.task}", [*before, row], results
         )
         say(_line(row))
-        if row["stopped"] and step < self.config.steps:
-            raise StopEarly
         flat = {name: value for name, value in scores["all"].items() if isinstance(value, int)}
         return {f"task/{name}": value for name, value in flat.items()} | {"task/score": row["score"]}
+
+    def is_stale(self) -> bool:
+        """Whether the best epoch lies `patience` epochs back: the run ends there."""
+        return bool((rows := self.rows()) and rows[-1]["stopped"])
 
     @property
     def listeners(self) -> dict[str, Any]:
@@ -211,24 +207,50 @@ def finetune(
     speakers: SpeakerJudge | None = None,
     *,
     device: str | None = None,
+    other_code: bool = False,
 ) -> Path:
-    """Fine-tune, or go on with it, in `folder`; the folder of the best epoch.
+    """Fine-tune, or resume, in `folder`; the folder of the best epoch.
 
     Raises:
         ConfigError: no validation pairs to report on, or the folder belongs to another run.
     """
     pairs = Path(config.data.sources[0].store)
-    split = "validation" if "validation" in StoreReader(pairs).splits else "test"
-    if split not in StoreReader(pairs).splits:
-        raise ConfigError(f"{pairs} has no held-out pairs to choose the best epoch by. Prepare it with some.")
+    split = held_out_split(pairs)
+    if split == "test":
+        say(
+            f"{pairs} has no validation split: the best epoch is chosen on its test split, so its scores there will be "
+            "too good. Prepare it with --validation to have one."
+        )
     cases = pair_cases(pairs, split, settings.task, codec, settings.report_cases)
     report = SafetyReport(config, settings, folder, codec, cases, judge, speakers)
-    if not any(row["stopped"] for row in report.rows()):
-        try:
-            train(config, folder, device=device, listen=report)
-        except StopEarly:
+    if not _ended_early(folder, report):
+        train(config, folder, device=device, listen=report, enough=report.is_stale, other_code=other_code)
+        if report.is_stale():
             say(f"No better epoch in {settings.patience}; the best is kept in {folder / 'best'}.")
     return folder / "best"
+
+
+def held_out_split(pairs: Path) -> str:
+    """The split that the best epoch is chosen on: validation, or test where there is none.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    splits = StoreReader(pairs).splits
+    for split in ("validation", "test"):
+        if split in splits:
+            return split
+    raise ConfigError(f"{pairs} has no held-out pairs to choose the best epoch by. Prepare it with some.")
+
+
+def _ended_early(folder: Path, report: SafetyReport) -> bool:
+    """Whether the last epoch that was reported ended the run, and its checkpoint was written."""
+    latest = latest_checkpoint(folder / "checkpoints")
+    return (
+        report.is_stale()
+        and latest is not None
+        and load_checkpoint(latest).state["step"] >= report.rows()[-1]["step"]
+    )
 
 
 def _rank(row: dict[str, Any]) -> tuple[float, float]:

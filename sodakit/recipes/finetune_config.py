@@ -15,6 +15,7 @@ from sodakit.store.reader import StoreReader
 from sodakit.tokens.tasks import task
 from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.train.config import LoraConfig, LossConfig, OptimConfig, ScheduleConfig, TrainConfig
+from sodakit.train.start import check_language
 
 PUBLISHED_OPTIM = OptimConfig(beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01, clip_norm=1.0)
 """Of the published S2ST fine-tuning (arXiv 2602.16687 and its public scripts)."""
@@ -104,6 +105,7 @@ def finetune_config(
             final_fraction=0.1,
         ),
         loss=replace(settings.loss, given_spans=given),
+        micro_rows="auto",
         precision="bfloat16" if has_fast_bfloat16() else "float32",
         seed=settings.seed,
         lora=settings.lora,
@@ -132,12 +134,5 @@ def _shape(init: Path | None, size: str | ModelConfig, vocabulary: Vocabulary, p
         raise CheckpointError(
             f"{init} was saved without its vocabulary; needed: one written by `sodakit train`."
         )
-    known = Vocabulary.load(checkpoint.vocabulary_folder)
-    if replace(known, tokenizer_fingerprint=vocabulary.tokenizer_fingerprint) != vocabulary or (
-        known.tokenizer_fingerprint not in ("", vocabulary.tokenizer_fingerprint)
-    ):
-        raise ConfigError(
-            f"{pairs} was prepared with another tokenizer or codec than {init} was trained with. Prepare it again: "
-            f"sodakit prepare … --tokenizer {checkpoint.vocabulary_folder} --codec {(checkpoint.codec or {}).get('name')}"
-        )
+    check_language(checkpoint, vocabulary, StoreReader(pairs).codec_spec, pairs)
     return checkpoint.model_config

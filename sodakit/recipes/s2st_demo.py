@@ -139,6 +139,8 @@ class Experiment:
     """Of each system, the test pairs translated."""
     base_scores: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Of each model, listening and speaking by language."""
+    other_code: bool = False
+    """Resume runs that other code began."""
 
     @property
     def base(self) -> Path:
@@ -215,7 +217,11 @@ def pretrain(experiment: Experiment) -> None:
     """The model of all languages: the demo's recipe on the base store."""
     config = experiment.config
     with experiment.stopwatch.stage("Pretrain"):
-        train(pretrain_config(experiment.base, config), experiment.pretrained)
+        train(
+            pretrain_config(experiment.base, config),
+            experiment.pretrained,
+            other_code=experiment.other_code,
+        )
 
 
 def pretrain_config(store: Path, config: S2stDemoConfig) -> TrainConfig:
@@ -259,6 +265,7 @@ def finetune_all(experiment: Experiment) -> None:
                 experiment.codec,
                 experiment.judge,
                 experiment.speakers,
+                other_code=experiment.other_code,
             )
 
 
@@ -351,15 +358,24 @@ def run(
     codec: Codec,
     judge: Judge | None = None,
     speakers: SpeakerJudge | None = None,
+    *,
+    other_code: bool = False,
 ) -> tuple[Experiment, dict[str, Any]]:
     """The whole experiment; what was measured.
 
     Args:
         judge: who listens; None has one taught with the recordings of pretraining.
         speakers: who tells voices apart; None for the spectral voice print.
+        other_code: resume runs that other code began.
     """
     experiment = Experiment(
-        config, folder, codec, Stopwatch(folder / "stages.json"), judge, speakers or SpectralSpeaker()
+        config,
+        folder,
+        codec,
+        Stopwatch(folder / "stages.json"),
+        judge,
+        speakers or SpectralSpeaker(),
+        other_code=other_code,
     )
     make_stores(experiment)
     teach_judge(experiment)

@@ -131,10 +131,15 @@ def teach_judge(street: Street, reader: StoreReader) -> CtcJudge:
     return street.judge
 
 
-def train_model(street: Street, config: TrainConfig) -> SpeechModel:
+def train_model(street: Street, config: TrainConfig, *, other_code: bool = False) -> SpeechModel:
     """The language model, from scratch or from where it was stopped."""
     with street.stopwatch.stage("Train"):
-        train(config, street.run, listen=listener([street.store], street.run, street.codec))
+        train(
+            config,
+            street.run,
+            listen=listener([street.store], street.run, street.codec),
+            other_code=other_code,
+        )
         street.model = SpeechModel.load(street.run, codec=street.codec)
     return street.model
 

@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from sodakit.errors import CheckpointError, ConfigError
-from sodakit.files import read_json_lines, write_json
+from sodakit.errors import ConfigError, Diverged
+from sodakit.files import write_json
 from sodakit.log import say
 from sodakit.scaling.design import DesignPoint
 from sodakit.scaling.design_file import differences, read_design, write_design
@@ -29,6 +29,7 @@ from sodakit.scaling.trunks import (
     trunk_name,
 )
 from sodakit.train.config import TrainConfig
+from sodakit.train.metrics import read_metrics
 
 State = Literal["waiting", "running", "finished", "diverged"]
 SETTLED = ("finished", "diverged")
@@ -142,10 +143,7 @@ def _run_point(
             config = leg_config(point, config)
             _grow_trunk(point, before, folder, make_config, train)
         train(config, folder)
-    except CheckpointError as error:
-        # The trainer stops by itself when gradients are no longer finite; another error is a mistake of ours.
-        if "finite" not in str(error):
-            raise
+    except Diverged as error:
         write_json(folder / "diverged.json", {"why": str(error)})
         say(f"{point.name} diverged: {error}")
         return
@@ -176,8 +174,7 @@ def _left_at(segment: Path) -> Path | None:
 
 def last_loss(folder: Path) -> float | None:
     """The last validation loss of a run, else its last training loss; None where it has neither."""
-    path = folder / "metrics.jsonl"
-    rows = read_json_lines(path) if path.exists() else []
+    rows = read_metrics(folder)
     for name in ("validation/loss/all", "loss/all"):
         values = [row[name] for row in rows if name in row]
         if values:

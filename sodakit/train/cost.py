@@ -16,12 +16,13 @@ from sodakit.model.accounting import (
 from sodakit.tokens.vocabulary import soda_vocabulary
 from sodakit.train.config import TrainConfig
 from sodakit.train.memory import USABLE, MemoryPlan, plan_for
+from sodakit.train.metrics import count_frames
 from sodakit.units import format_bytes, format_count, format_duration, format_passes
 
 TEXT_TOKENS_PER_AUDIO_S = 3.0
 """Of transcripts, as published; used where no store is at hand to count them."""
-AUDIO_TOKENS_PER_S = 100.0
-"""Mimi's first eight codebooks, likewise."""
+FRAMES_PER_S = 12.5
+"""Of Mimi, likewise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,9 @@ class Diet:
     """Mean length of the documents that positions attend within."""
     audio_share: float
     """Of all tokens."""
-    audio_tokens_per_s: float
+    frames_per_token: float
+    """Codec frames, of all tokens: how many tokens a frame takes depends on the view."""
+    frame_rate_hz: float
     passes: list[float]
     """Over each source; empty where it is not known."""
     is_measured: bool
@@ -72,7 +75,8 @@ def measure_diet(config: TrainConfig) -> Diet:
     return Diet(
         attended_tokens=sum(n * n for n in lengths) / sum(lengths),
         audio_share=sum(float(vocabulary.is_audio(ids_T).mean()) for ids_T, _ in rows) / len(rows),
-        audio_tokens_per_s=store.codec_spec.frame_rate_hz * store.codec_spec.num_codebooks,
+        frames_per_token=sum(count_frames(vocabulary, ids_T) / len(ids_T) for ids_T, _ in rows) / len(rows),
+        frame_rate_hz=store.codec_spec.frame_rate_hz,
         passes=loader.epochs(config.steps - config.first_step),
         is_measured=True,
     )
@@ -82,11 +86,14 @@ def _published_diet(config: TrainConfig) -> Diet:
     shares = {s.store: s.weight for s in config.data.sources}
     speech = sum(w for name, w in shares.items() if "nemotron" not in name) / sum(shares.values())
     view = config.data.sources[0].view
-    per_s = AUDIO_TOKENS_PER_S
+    published = soda_vocabulary()
+    frame_tokens = view.num_codebooks or published.num_codebooks
     if view.composition == "semantic":
-        per_s /= soda_vocabulary().num_codebooks
+        frame_tokens = len(published.semantic_codebooks)
+    per_s = frame_tokens * FRAMES_PER_S
     text = TEXT_TOKENS_PER_AUDIO_S if view.has_text else 0.0
-    return Diet(config.data.context, speech * per_s / (per_s + text), per_s, [], False)
+    share = speech * per_s / (per_s + text)
+    return Diet(config.data.context, share, share / frame_tokens, FRAMES_PER_S, [], False)
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,7 @@ class Cost:
     @property
     def audio_hours(self) -> float:
         """Heard over the run, repetitions included."""
-        return self.config.tokens * self.diet.audio_share / self.diet.audio_tokens_per_s / 3600
+        return self.config.tokens * self.diet.frames_per_token / self.diet.frame_rate_hz / 3600
 
     @property
     def duration_s(self) -> float:

@@ -10,13 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from sodakit.disk import writing
-from sodakit.errors import MissingExtra
+from sodakit.errors import ConfigError, MissingExtra
 from sodakit.files import read_json_lines, write_json_lines
 from sodakit.hardware import gpu_named
 from sodakit.model.accounting import palm_flops_per_token, training_flops_per_token
+from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.train.config import TrainConfig
 from sodakit.train.identity import device_name
 
@@ -34,7 +36,7 @@ class Metrics:
 
         self._path = run / "metrics.jsonl"
         if self._path.exists():
-            kept = [row for row in read_json_lines(self._path) if row["step"] <= from_step]
+            kept = [row for row in read_metrics(run) if row["step"] <= from_step]
             write_json_lines(self._path, kept)
         self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
         self._board = SummaryWriter(str(run / "tensorboard"), purge_step=from_step + 1)
@@ -53,11 +55,33 @@ class Metrics:
             self._wandb.log({"step": step, **values})
 
     def close(self) -> None:
-        """Flush and close all."""
+        """Flush and close all; once."""
+        if self._file.closed:
+            return
         self._file.close()
         self._board.close()
         if self._wandb is not None:
             self._wandb.finish()
+
+
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """The rows of a run's `metrics.jsonl`, each with its step; none where there is no such file.
+
+    Raises:
+        ConfigError: a line is no such row; the message names it and what to do.
+    """
+    path = run / "metrics.jsonl"
+    advice = "Delete that line, then run the same command again."
+    try:
+        rows = read_json_lines(path) if path.exists() else []
+    except ConfigError as error:
+        raise ConfigError(f"{error}. {advice}") from error
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            raise ConfigError(
+                f"{path}, row {number}, is no row of a run's numbers: {str(row)[:80]}. {advice}"
+            )
+    return rows
 
 
 def _is_no_number(value: Any) -> bool:
@@ -81,18 +105,18 @@ class Meter:
     def __init__(
         self,
         config: TrainConfig,
-        tokens_per_audio_s: float,
+        frame_rate_hz: float,
         step: int,
         device: torch.device,
         num_ranks: int = 1,
     ) -> None:
         self._config, self._device = config, device
-        self._tokens_per_audio_s = tokens_per_audio_s
+        self._frame_rate_hz = frame_rate_hz
         gpu = gpu_named(device_name(device)) if device.type == "cuda" else None
         self._peak_flops = gpu.peak_flops * num_ranks if gpu else None
         self._start_s, self._start_step = time.perf_counter(), step
 
-    def read(self, step: int, audio_tokens: int, attended_tokens: float) -> dict[str, float]:
+    def read(self, step: int, audio_frames: int, attended_tokens: float) -> dict[str, float]:
         """Tokens and hours of audio so far, and speed and memory since the last reading.
 
         `flops_per_s` and `mfu_causal` count attention as computed (half the square of each document), `…_palm` as most
@@ -100,7 +124,7 @@ class Meter:
 
         Args:
             step: steps done.
-            audio_tokens: audio tokens trained on so far.
+            audio_frames: codec frames trained on so far.
             attended_tokens: mean document length (T_eff), for the FLOPs of attention.
         """
         config, now_s = self._config, time.perf_counter()
@@ -111,7 +135,7 @@ class Meter:
         palm = tokens_per_s * palm_flops_per_token(config.model, config.data.context)
         values = {
             "tokens": (step - config.first_step) * config.data.batch_tokens,
-            "audio_hours": audio_tokens / self._tokens_per_audio_s / 3600,
+            "audio_hours": audio_frames / self._frame_rate_hz / 3600,
             "tokens_per_s": tokens_per_s,
             "flops_per_s": causal,
             "flops_per_s_palm": palm,
@@ -127,6 +151,12 @@ class Meter:
         begin_s = time.perf_counter()
         yield
         self._start_s += time.perf_counter() - begin_s
+
+
+def count_frames(vocabulary: Vocabulary, ids: np.ndarray) -> int:
+    """Codec frames among some ids: each has one id of the first codebook, whichever others a view writes."""
+    first, after = vocabulary.codebook_range(0)
+    return int(np.count_nonzero((ids >= first) & (ids < after)))
 
 
 def peak_memory_bytes(device: torch.device) -> int:

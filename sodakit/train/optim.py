@@ -72,8 +72,8 @@ class Optimizer:
         self._groups = list(kinds.values())
         adam = [pair for group in self._groups for pair in group]
         self._all = adam + self._muon
-        self._first = {n: torch.zeros_like(p, dtype=torch.float32) for n, p in self._all}
-        self._second = {n: torch.zeros_like(p, dtype=torch.float32) for n, p in adam}
+        self._first = {n: _zeros(p) for n, p in self._all}
+        self._second = {n: _zeros(p) for n, p in adam}
         device = self._all[0][1].device
         self._seen: dict[str, Tensor] = {}
         self._updates = torch.zeros((), dtype=torch.int64, device=device)
@@ -171,7 +171,11 @@ class Optimizer:
         shrink = torch.full_like(step, self._shrink(name, parameter, lr))
         if name not in sparse:
             g, m, v = _local(parameter.grad), _local(self._first[name]), _local(self._second[name])
-            weights_pass(_local(parameter), g, m, v, step, shrink, eps, self._ok, self._cautious)
+            here = _here(parameter)
+            p = here.contiguous()
+            weights_pass(p, g, m, v, step, shrink, eps, self._ok, self._cautious)
+            if p is not here:  # the update of a copy must not be lost
+                here.copy_(p)
             return
         r = sparse[name]
         p_RD = parameter[r.rows_R]
@@ -239,7 +243,12 @@ class Optimizer:
         self._updates.fill_(updates)
         self._skipped.fill_(skipped)
         lazy = [n.removeprefix("seen.") for n in state if n.startswith("seen.")]
-        self._seen = {n: state[f"seen.{n}"].clone() for n in lazy if not is_shared(self._first[n])}
+        # On the device of the moments: a run may begin on a CPU and be resumed on a GPU.
+        self._seen = {
+            n: state[f"seen.{n}"].to(self._first[n].device, copy=True)
+            for n in lazy
+            if not is_shared(self._first[n])
+        }
         betas = {"first.": self.config.beta1, "second.": self.config.beta2}
         for moments, prefix in ((self._first, "first."), (self._second, "second.")):
             for name, tensor in moments.items():
@@ -250,11 +259,20 @@ class Optimizer:
                 tensor.copy_(like(tensor, whole))
 
 
-def _local(tensor: Tensor | None) -> Tensor:
+def _zeros(parameter: Tensor) -> Tensor:
+    """Moments are contiguous, however the parameter lies: they are changed in place, as memory."""
+    return torch.zeros_like(parameter, dtype=torch.float32, memory_format=torch.contiguous_format)
+
+
+def _here(tensor: Tensor | None) -> Tensor:
     """The part of a tensor that lies on this rank, as the memory itself."""
     assert tensor is not None
-    local = tensor.to_local() if is_shared(tensor) else tensor.data
-    return local if local.is_contiguous() else local.contiguous()
+    return tensor.to_local() if is_shared(tensor) else tensor.data
+
+
+def _local(tensor: Tensor | None) -> Tensor:
+    """The same to be read, contiguous: the memory itself where that is so."""
+    return _here(tensor).contiguous()
 
 
 def _dense(gradient: Tensor | None) -> Tensor:

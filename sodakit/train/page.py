@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sodakit.config import to_plain
-from sodakit.files import read_json, read_json_lines, write_text
+from sodakit.files import read_json, write_text
 from sodakit.train.config import TrainConfig
+from sodakit.train.metrics import read_metrics
 
 EVERY_S = 15.0
 """Between writings; an open page reads itself again twice as rarely."""
@@ -26,17 +27,20 @@ class RunPage:
         self._folder, self._config = folder, config
         self._written_s = -EVERY_S
 
-    def update(self, *, finished: bool = False) -> None:
-        """Write the page if it is time, or if the run is over."""
-        now_s = time.monotonic()
-        if finished or now_s - self._written_s >= EVERY_S:
-            write_text(self._folder / "run.html", page(self._folder, self._config, finished=finished))
-            self._written_s = now_s
+    def update(self) -> None:
+        """Write the page if it is time."""
+        if time.monotonic() - self._written_s >= EVERY_S:
+            self.write()
+
+    def write(self, *, finished: bool = False) -> None:
+        """Write the page now; one of a finished run does not read itself again."""
+        write_text(self._folder / "run.html", page(self._folder, self._config, finished=finished))
+        self._written_s = time.monotonic()
 
 
 def page(folder: Path, config: TrainConfig, *, finished: bool = False) -> str:
     """The page of what lies in a run folder now."""
-    rows = read_json_lines(folder / "metrics.jsonl")
+    rows = read_metrics(folder)
     data = {
         "name": folder.resolve().name,
         "steps": config.steps,

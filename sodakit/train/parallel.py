@@ -63,6 +63,10 @@ class Ranks:
         dist.all_reduce(total, group=self.host_group)
         return total.tolist()
 
+    def any(self, value: bool) -> bool:
+        """Whether it is so on some rank; the same on every rank."""
+        return bool(self.sum([float(value)])[0])
+
     def sum_shards(self, partial_sums: Tensor) -> Tensor:
         """A device tensor added up over the ranks that share the weights."""
         assert self.mesh is not None

@@ -11,14 +11,15 @@ from sodakit.checkpoint.load import latest_checkpoint
 from sodakit.config import to_plain
 from sodakit.data.language import open_language
 from sodakit.data.loader import Batch, Loader, prefetch
-from sodakit.errors import CheckpointError, ConfigError
+from sodakit.errors import ConfigError, Diverged
 from sodakit.log import say
 from sodakit.model.lora import add_adapters, merge_adapters
 from sodakit.model.transformer import Transformer
 from sodakit.train.config import TrainConfig
 from sodakit.train.fp8 import check_fp8, use_fp8
-from sodakit.train.identity import claim_folder
+from sodakit.train.identity import check_is_run_folder, claim_folder
 from sodakit.train.memory import plan_memory
+from sodakit.train.metrics import count_frames
 from sodakit.train.objective import LossVector, Objective
 from sodakit.train.optim import Optimizer
 from sodakit.train.parallel import Ranks, last_of, lay_out, start_ranks, whole_weights
@@ -43,6 +44,7 @@ class Run:
         other_code: bool = False,
     ) -> None:
         self.config, self.folder = config, folder
+        check_is_run_folder(folder)
         self.ranks: Ranks = start_ranks(config.parallel, str(device) if device else None)
         self.device = self.ranks.device
         store, self.vocabulary = open_language(config.data.sources[0].store)
@@ -62,7 +64,7 @@ class Run:
                 config.validation, config.data, config.validation_rows, self.vocabulary
             )
         self.step = config.first_step
-        self.audio_tokens = 0
+        self.audio_frames = 0
         """Trained on so far by this rank; the first rank counts those of an earlier start for all."""
         self._lengths = (0, 1)
         if self.ranks.is_first:
@@ -79,7 +81,9 @@ class Run:
         latest = self.saver.latest()
         self.model = Transformer(self.config.model, seed=self.config.seed)
         if latest is None and self.config.init_from:
-            self.model.load_state_dict(starting_weights(self.config.init_from, self.config, self.vocabulary))
+            self.model.load_state_dict(
+                starting_weights(self.config.init_from, self.config, self.vocabulary, self.codec_spec)
+            )
         if self.config.lora is not None:
             add_adapters(self.model, self.config.lora.rank, self.config.lora.alpha, self.config.seed)
         if (
@@ -110,7 +114,9 @@ class Run:
 
     def _take_up(self, state: dict[str, Any]) -> None:
         self.step = state["step"]
-        self.audio_tokens = state["audio_tokens"] if self.ranks.is_first else 0
+        # Checkpoints of before counted tokens of the whole codec.
+        frames = state.get("audio_frames", state.get("audio_tokens", 0) / self.codec_spec.num_codebooks)
+        self.audio_frames = round(frames) if self.ranks.is_first else 0
         vectors = state["loss_vectors"]
         if len(vectors) == self.ranks.size:
             self.vector.load_state(vectors[self.ranks.rank])
@@ -135,7 +141,7 @@ class Run:
         self.step += 1
         lengths = [length for row in batch.lengths for length in row]
         self._lengths = (sum(n * n for n in lengths), sum(lengths))
-        self.audio_tokens += int(self.vocabulary.is_audio(batch.ids_BT).sum())
+        self.audio_frames += count_frames(self.vocabulary, batch.ids_BT)
         if self.device.type == "cpu":
             self.check_finite()
         return {"lr": lr, "grad_norm": norm}
@@ -176,19 +182,19 @@ class Run:
         """Stop a run whose gradients are not finite any more; on a GPU, this waits for it.
 
         Raises:
-            CheckpointError: `MAX_BAD_STEPS` such steps in a row; the message names the last good checkpoint.
+            Diverged: `MAX_BAD_STEPS` such steps in a row; the message names the last good checkpoint.
         """
         if self.optimizer.skipped_in_a_row >= MAX_BAD_STEPS:
             good = latest_checkpoint(self.folder / "checkpoints")
-            raise CheckpointError(
+            raise Diverged(
                 f"The gradient was not finite for {MAX_BAD_STEPS} steps in a row, up to step {self.step}. "
                 f"Last good checkpoint: {good or 'none'}. Lower schedule.peak_lr or look at the data of these steps."
             )
 
     def totals(self) -> tuple[int, float]:
-        """Audio tokens trained on so far by all ranks, and the mean document length (T_eff) of the last step's tokens."""
-        audio_tokens, squares, tokens = self.ranks.sum([self.audio_tokens, *self._lengths])
-        return round(audio_tokens), squares / tokens
+        """Codec frames trained on so far by all ranks, and the mean document length (T_eff) of the last step's tokens."""
+        frames, squares, tokens = self.ranks.sum([self.audio_frames, *self._lengths])
+        return round(frames), squares / tokens
 
     def losses(self) -> dict[str, float]:
         """The loss vector of all ranks since it was last read."""
@@ -219,7 +225,7 @@ class Run:
         state = {
             "step": self.step,
             "updates": self.optimizer.updates,
-            "audio_tokens": self.totals()[0],
+            "audio_frames": self.totals()[0],
             "skipped_steps": self.skipped_steps,
             "loss_vectors": self.ranks.gather(self.vector.state()),
         }

@@ -1,6 +1,7 @@
 """Weights to begin with: a checkpoint of ours, or a text model whose vocabulary grows by markers and audio."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -9,7 +10,8 @@ from sodakit.checkpoint.contents import Checkpoint
 from sodakit.checkpoint.hf import import_hf
 from sodakit.checkpoint.load import find_checkpoint, load_checkpoint
 from sodakit.checkpoint.save import checkpoint_name
-from sodakit.errors import CheckpointError
+from sodakit.codec.contract import CodecSpec
+from sodakit.errors import CheckpointError, ConfigError
 from sodakit.files import digest
 from sodakit.model.config import ModelConfig
 from sodakit.tokens.vocabulary import Vocabulary
@@ -18,16 +20,21 @@ from sodakit.train.config import TrainConfig
 _MAY_DIFFER = ("vocab_size", "context", "tied_embeddings", "init_std")
 
 
-def starting_weights(origin: str, config: TrainConfig, vocabulary: Vocabulary) -> dict[str, Tensor]:
+def starting_weights(
+    origin: str, config: TrainConfig, vocabulary: Vocabulary, codec: CodecSpec
+) -> dict[str, Tensor]:
     """The weights of `init_from`, for the model of `config`.
 
     Raises:
         CheckpointError: nothing there, a model of another shape, or of another step than the run goes on from; the
             message names what differs.
+        ConfigError: the model was trained with another tokenizer or codec than the data were prepared with.
     """
     ours = find_checkpoint(origin)
     if ours is not None:
         checkpoint = load_checkpoint(ours)
+        check_language(checkpoint, vocabulary, codec, config.data.sources[0].store)
+        _check_shape(checkpoint.model_config, config.model, str(ours), ("context", "init_std"))
         _check_step(checkpoint, config.first_step)
         return checkpoint.merged_weights()
     given, weights = import_hf(origin)
@@ -69,6 +76,36 @@ def _grown(old_VD: Tensor, name: str, model: ModelConfig, kept: int, seed: int) 
     return new_VD
 
 
+def check_language(
+    checkpoint: Checkpoint, vocabulary: Vocabulary, codec: CodecSpec, data: Path | str
+) -> None:
+    """A model goes on with the ids it knows: those of its tokenizer and codec.
+
+    Raises:
+        ConfigError: the data were prepared with others; the message says how to prepare them again.
+    """
+    spec = checkpoint.codec or {}
+    differ = []
+    if checkpoint.vocabulary_folder is not None:
+        known = Vocabulary.load(checkpoint.vocabulary_folder)
+        if known.tokenizer_fingerprint not in ("", vocabulary.tokenizer_fingerprint):
+            differ.append(
+                f"tokenizer {known.tokenizer_fingerprint} there, {vocabulary.tokenizer_fingerprint} in the data"
+            )
+        elif replace(known, tokenizer_fingerprint=vocabulary.tokenizer_fingerprint) != vocabulary:
+            differ.append(f"a vocabulary of {known.size} ids there, of {vocabulary.size} in the data")
+    if spec.get("fingerprint", codec.fingerprint) != codec.fingerprint:
+        differ.append(
+            f"codec {spec.get('name')} {spec['fingerprint']} there, {codec.name} {codec.fingerprint} in the data"
+        )
+    if differ:
+        raise ConfigError(
+            f"{data} was prepared with another tokenizer or codec than {checkpoint.folder} was trained with "
+            f"({'; '.join(differ)}). Prepare it again: sodakit prepare … "
+            f"--tokenizer {checkpoint.vocabulary_folder} --codec {spec.get('name')}"
+        )
+
+
 def _check_step(checkpoint: Checkpoint, first_step: int) -> None:
     """A run that goes on in the middle of a schedule needs the weights of that step, not of a later one's decay."""
     step = checkpoint.state.get("step")
@@ -79,11 +116,13 @@ def _check_step(checkpoint: Checkpoint, first_step: int) -> None:
         )
 
 
-def _check_shape(given: ModelConfig, wanted: ModelConfig, origin: str) -> None:
+def _check_shape(
+    given: ModelConfig, wanted: ModelConfig, origin: str, may_differ: tuple[str, ...] = _MAY_DIFFER
+) -> None:
     differ = [
         f"{f.name}: {getattr(given, f.name)} there, {getattr(wanted, f.name)} in the config"
         for f in fields(ModelConfig)
-        if f.name not in _MAY_DIFFER and getattr(given, f.name) != getattr(wanted, f.name)
+        if f.name not in may_differ and getattr(given, f.name) != getattr(wanted, f.name)
     ]
     if differ:
         raise CheckpointError(

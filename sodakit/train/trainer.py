@@ -1,25 +1,32 @@
 """When things happen in a run. What happens is in the files beside this one."""
 
-import signal
 import tempfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from sodakit.checkpoint.load import latest_checkpoint
-from sodakit.log import console, progress_bar, say
+from sodakit.distributed import rank
+from sodakit.errors import ConfigError, Stopped
+from sodakit.log import progress_bar, say
 from sodakit.model.transformer import Transformer
 from sodakit.train.config import TrainConfig
+from sodakit.train.heartbeat import Heartbeat
+from sodakit.train.holding import hold
 from sodakit.train.identity import write_environment
 from sodakit.train.metrics import Meter, Metrics
 from sodakit.train.page import RunPage
 from sodakit.train.run import Run
+from sodakit.train.signals import StopSignals
 from sodakit.units import format_bytes, format_count, format_passes
 
 Listen = Callable[[Transformer, int, Path], dict[str, Any]]
 """Given the model, the step and a folder: writes samples there and returns numbers for the metrics."""
+Enough = Callable[[], bool]
+"""Whether a run ends early, as finished."""
 
 
 def train(
@@ -28,50 +35,98 @@ def train(
     *,
     device: str | None = None,
     listen: Listen | None = None,
+    enough: Enough | None = None,
     other_code: bool = False,
     wandb_project: str | None = None,
 ) -> Path:
-    """Train, or go on training, in `folder`; the path of the last checkpoint.
+    """Train, or resume, in `folder`; the path of the last checkpoint.
 
     A folder of the same config, data and code is resumed, exactly; any other is refused. Under torchrun every rank
-    calls this; the first one writes and speaks for all.
+    calls this; the first one writes and speaks for all. SIGINT, SIGTERM, SIGHUP and SIGUSR1 let the step end and a
+    checkpoint be written.
 
     Args:
         config: everything about the run.
         folder: gets config.json, environment.json, vocabulary/, metrics.jsonl, run.html, tensorboard/, checkpoints/, samples/.
         device: `cpu`, `cuda`, …; by default the GPU where there is one.
         listen: called every `listen_every_steps` to make samples.
+        enough: asked after each time of samples whether the run ends there, finished, as at its last step.
         other_code: resume a run that other code began.
         wandb_project: also log to this project on Weights & Biases.
     Raises:
-        ConfigError: the folder belongs to another run, or the config does not fit the data.
+        ConfigError: the folder belongs to another run or another process trains in it, or the config does not fit the
+            data.
+        Diverged: its gradients are no longer finite.
+        Stopped: a signal came; the same call resumes.
     """
-    run = Run(config, Path(folder), torch.device(device) if device else None, other_code=other_code)
-    _write_identity(run)
-    log = _Log(run, wandb_project)
-    with progress_bar() as bar, _FinishStepOnSigterm() as stop:
+    folder = Path(folder)
+    with hold(folder) if rank() == 0 else nullcontext():
+        run = Run(config, folder, _device(device), other_code=other_code)
+        _write_identity(run)
+        log = _Log(run, wandb_project)
+        try:
+            stopped = _steps(run, log, listen, enough)
+            run.saver.finish()
+        finally:
+            log.close(finished=False)
+        run.ranks.wait()  # the first one may still be writing
+        if stopped:
+            if run.ranks.is_first:
+                say(f"Stopped at step {run.step} of {config.steps}; the same command resumes from there.")
+            raise Stopped(run.step)
+        log.close(finished=True)
+        run.ranks.wait()
+    path = latest_checkpoint(run.folder / "checkpoints")
+    assert path is not None
+    return path
+
+
+def _steps(run: Run, log: "_Log", listen: Listen | None, enough: Enough | None) -> bool:
+    """The steps that are left; whether a signal ended them."""
+    config = run.config
+    heart = Heartbeat(run.step, config.steps, speaks=log.speaks)
+    with progress_bar() as bar, heart, StopSignals() as stop:
         task = bar.add_task("train", total=config.steps, completed=run.step, note="", visible=log.speaks)
         for batch in run.batches():
             values = run.update(batch)
             last = run.step == config.steps
+            heart.reached(run.step)
             if last or run.step % config.log_every_steps == 0:
-                bar.update(task, completed=run.step, note=log.step(values, last))
+                note = log.step(values)
+                bar.update(task, completed=run.step, note=note)
+                heart.reached(run.step, note, now=last or run.step % max(config.steps // 20, 1) == 0)
             if last or _due(run.step, config.validate_every_steps):
                 log.validate()
+            done = False
             if listen and (last or _due(run.step, config.listen_every_steps)):
                 log.listen(listen)
-            stopping = bool(run.ranks.sum([float(bool(stop))])[0])
-            if last or stopping or _due(run.step, config.save_every_steps):
+                done = run.ranks.any(enough is not None and run.ranks.is_first and enough())
+            stopping = run.ranks.any(bool(stop))
+            if last or done or stopping or _due(run.step, config.save_every_steps):
                 run.save()
+            if done:
+                return False
             if stopping:
-                run.saver.finish()
-                raise SystemExit(f"Stopped at step {run.step}; the same command goes on from there.")
-    run.saver.finish()
-    log.close()
-    run.ranks.wait()  # the first one may still be writing
-    path = latest_checkpoint(run.folder / "checkpoints")
-    assert path is not None
-    return path
+                return not last
+    return False
+
+
+def _device(name: str | None) -> torch.device | None:
+    """A device by name.
+
+    Raises:
+        ConfigError: there is none of that name here.
+    """
+    if name is None:
+        return None
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigError(
+            f"--device {name}: {str(error).splitlines()[0]} Needed: cpu, or cuda where there is a GPU."
+        ) from error
+    return device
 
 
 class _Log:
@@ -81,23 +136,18 @@ class _Log:
         self._run, self.speaks = run, run.ranks.is_first
         self._metrics = Metrics(run.folder, run.step, wandb_project) if self.speaks else None
         self._page = RunPage(run.folder, run.config) if self.speaks else None
-        tokens_per_audio_s = run.codec_spec.frame_rate_hz * run.codec_spec.num_codebooks
-        self._meter = Meter(run.config, tokens_per_audio_s, run.step, run.device, run.ranks.size)
+        self._meter = Meter(run.config, run.codec_spec.frame_rate_hz, run.step, run.device, run.ranks.size)
 
-    def step(self, values: dict[str, Any], last: bool) -> str:
+    def step(self, values: dict[str, Any]) -> str:
         """Log a training step; the note for the progress bar."""
-        run, config = self._run, self._run.config
+        run = self._run
         run.check_finite()
         run.saver.poll()
-        audio_tokens, attended_tokens = run.totals()
+        audio_frames, attended_tokens = run.totals()
         row = run.losses() | {k: float(v) for k, v in values.items()}
-        row |= self._meter.read(run.step, audio_tokens, attended_tokens)
+        row |= self._meter.read(run.step, audio_frames, attended_tokens)
         self._write(row | {"skipped_steps": run.skipped_steps})
-        note = _note(row)
-        every = max(config.steps // 20, 1)
-        if self.speaks and not console.is_terminal and (last or run.step % every == 0):
-            say(f"step {run.step} of {config.steps}  {note}")
-        return note
+        return _note(row)
 
     def validate(self) -> None:
         """Measure and log the validation losses."""
@@ -124,11 +174,11 @@ class _Log:
             self._metrics.write(self._run.step, values)
             self._page.update()
 
-    def close(self) -> None:
-        """The run is over."""
+    def close(self, *, finished: bool) -> None:
+        """Flush what was written, and write the page for the last time, as one that is finished or will be resumed."""
         if self._metrics is not None and self._page is not None:
             self._metrics.close()
-            self._page.update(finished=True)
+            self._page.write(finished=finished)
 
 
 def _note(row: dict[str, Any]) -> str:
@@ -156,28 +206,6 @@ def _listen_into(folder: Path, listen: Listen, model: Transformer, step: int) ->
         if not folder.exists():
             made.rename(folder)
     return values
-
-
-class _FinishStepOnSigterm:
-    """A cluster's SIGTERM lets the step end and a checkpoint be written; truthy once it has come."""
-
-    def __enter__(self) -> "_FinishStepOnSigterm":
-        self._came = False
-        try:
-            self._previous = signal.signal(signal.SIGTERM, self._note)
-        except ValueError:  # not the main thread
-            self._previous = None
-        return self
-
-    def _note(self, *_: object) -> None:
-        self._came = True
-
-    def __bool__(self) -> bool:
-        return self._came
-
-    def __exit__(self, *_: object) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGTERM, self._previous)
 
 
 def _write_identity(run: Run) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sodakit.data.language import open_language
-from sodakit.errors import CheckpointError, ConfigError
+from sodakit.errors import ConfigError, Diverged
 from sodakit.files import read_json, read_json_lines, write_json, write_json_lines
 from sodakit.recipes.isoflop import isoflop
 from sodakit.scaling.design import GridRule, isoflop_grid, soda_design
@@ -61,7 +61,7 @@ def test_a_finished_run_is_not_trained_again(points, tmp_path):
 
 def test_divergence_is_marked_and_the_queue_goes_on(points, tmp_path):
     losses = dict(zip([p.name for p in points], [3.0, float("nan"), 14.0, 2.0], strict=True))
-    losses[points[0].name] = CheckpointError("The gradient was not finite for 10 steps in a row")
+    losses[points[0].name] = Diverged("The gradient was not finite for 10 steps in a row")
     done = run_design(points, tmp_path, lambda p: p, fake_train(losses))
     assert [done.states[p.name] for p in points] == ["diverged", "diverged", "diverged", "finished"]
     assert "finite" in read_json(tmp_path / points[0].name / "diverged.json")["why"]

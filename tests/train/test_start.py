@@ -7,7 +7,8 @@ import torch
 from tokenizers import AddedToken, Tokenizer
 
 from sodakit.checkpoint.hf import export_hf
-from sodakit.errors import CheckpointError, VocabularyError
+from sodakit.data.language import open_language
+from sodakit.errors import CheckpointError, ConfigError, VocabularyError
 from sodakit.model.config import RopeScaling
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.text import extended_tokenizer, train_bpe
@@ -34,7 +35,9 @@ def test_text_rows_are_kept_and_the_others_are_new(store, tmp_path):
     theirs, folder = text_model(config, tmp_path / "text")
     vocabulary = Vocabulary.layout(text_size=280, bos=279, eos=0, num_codebooks=3, codebook_size=8)
     model = replace(config.model, vocab_size=vocabulary.size)
-    ours = starting_weights(folder, replace(config, model=model), vocabulary)
+    ours = starting_weights(
+        folder, replace(config, model=model), vocabulary, open_language(store)[0].codec_spec
+    )
     for name in ("embedding.weight", "head.weight"):
         assert torch.equal(ours[name][:279], theirs.embedding.weight[:279])
         new = ours[name][279:]
@@ -60,8 +63,26 @@ def test_a_text_model_of_another_shape_is_refused(store, tmp_path):
     _, folder = text_model(config, tmp_path / "text", rope_scaling=RopeScaling(factor=2.0))
     with pytest.raises(CheckpointError, match="rope_scaling"):
         starting_weights(
-            folder, config, Vocabulary.layout(text_size=9, bos=0, eos=1, num_codebooks=1, codebook_size=4)
+            folder,
+            config,
+            Vocabulary.layout(text_size=9, bos=0, eos=1, num_codebooks=1, codebook_size=4),
+            open_language(store)[0].codec_spec,
         )
+
+
+def test_a_model_of_another_shape_tokenizer_or_codec_is_refused_in_a_line(store, tmp_path):
+    config = rank_config(store, steps=1)
+    train(config, tmp_path / "model", device="cpu")
+    onward = replace(config, init_from=str(tmp_path / "model"))
+    wider = replace(onward, model=replace(config.model, ffn_width=2 * config.model.ffn_width))
+    with pytest.raises(CheckpointError, match="ffn_width"):
+        train(wider, tmp_path / "wider", device="cpu")
+    codec_file = next((tmp_path / "model" / "checkpoints").glob("step_*")) / "codec.json"
+    codec_file.write_text(codec_file.read_text().replace('"fingerprint": "test"', '"fingerprint": "best"'))
+    contents = codec_file.with_name("contents.json")
+    assert contents.exists()
+    with pytest.raises(ConfigError, match="codec toy best there, toy test in the data"):
+        train(onward, tmp_path / "codec", device="cpu")
 
 
 def test_only_an_appended_bos_is_new_text():

@@ -18,7 +18,7 @@ import torch
 from sodakit.checkpoint.load import latest_checkpoint, load_checkpoint
 from sodakit.data.config import DataConfig, SourceConfig
 from sodakit.data.language import open_language
-from sodakit.errors import CheckpointError, ConfigError
+from sodakit.errors import CheckpointError, ConfigError, Diverged
 from sodakit.files import read_json_lines
 from sodakit.model.config import model_size
 from sodakit.train.config import LossConfig, ScheduleConfig, TrainConfig
@@ -134,7 +134,7 @@ def test_a_folder_whose_store_has_changed_is_refused(tmp_path):
     small_store(tmp_path / "other", recordings=40, seed=1)
     shutil.rmtree(store)
     (tmp_path / "other").rename(store)
-    with pytest.raises(ConfigError, match="stores"):
+    with pytest.raises(ConfigError, match="store"):
         train(config_for(store, steps=2), tmp_path / "run")
 
 
@@ -153,7 +153,7 @@ def test_non_finite_steps_are_skipped_counted_and_end_the_run(store, tmp_path):
     with torch.no_grad():
         run.model.blocks[0].feed_forward_norm.weight[0] = float("inf")
     before = {n: p.detach().clone() for n, p in run.model.named_parameters()}
-    with pytest.raises(CheckpointError, match="not finite for 10 steps"):
+    with pytest.raises(Diverged, match="not finite for 10 steps"):
         for step in range(20):
             run.update(run.loader.batch(step))
     assert run.skipped_steps == 10

@@ -1,0 +1,131 @@
+"""Whose a run folder is: what may change between two starts, what may not, and who holds it."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sodakit.errors import ConfigError
+from sodakit.files import read_json
+from sodakit.train import identity
+from sodakit.train.code import computed
+from sodakit.train.holding import hold
+from sodakit.train.identity import claim_folder
+from sodakit.train.trainer import train
+from tests.stores import small_store
+from tests.train.test_trainer import config_for
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return small_store(tmp_path_factory.mktemp("store"), recordings=40)
+
+
+def test_a_run_resumes_from_a_store_that_moved_or_is_named_in_another_way(store, tmp_path, monkeypatch):
+    shutil.copytree(store, tmp_path / "here")
+    monkeypatch.chdir(tmp_path)
+    claim_folder(Path("run"), config_for(Path("here")))
+    claim_folder(Path("run"), config_for(tmp_path / "here"))
+    Path("here").rename("there")
+    claim_folder(Path("run"), config_for(Path("there")))
+    assert read_json("run/config.json")["train"]["data"]["sources"][0]["store"] == "there"
+    small_store(tmp_path / "other", recordings=40, seed=1)
+    with pytest.raises(ConfigError, match=r"sources\[0\]\.store"):
+        claim_folder(Path("run"), config_for(Path("other")))
+
+
+def test_the_validation_data_and_the_first_weights_belong_to_a_run(store, tmp_path):
+    config = config_for(store)
+    small_store(tmp_path / "other", recordings=40, seed=1)
+    claim_folder(tmp_path / "run", config)
+    elsewhere = (replace(config.validation[0], store=str(tmp_path / "other")),)
+    with pytest.raises(ConfigError, match="validation"):
+        claim_folder(tmp_path / "run", replace(config, validation=elsewhere))
+    for name in "ab":
+        folder = tmp_path / name / "checkpoints" / "step_00000001"
+        folder.mkdir(parents=True)
+        (folder / "contents.json").write_text(json.dumps({"weights": name}))
+    claim_folder(tmp_path / "tuned", replace(config, init_from=str(tmp_path / "a")))
+    (tmp_path / "a").rename(tmp_path / "c")
+    claim_folder(tmp_path / "tuned", replace(config, init_from=str(tmp_path / "c")))
+    with pytest.raises(ConfigError, match="init"):
+        claim_folder(tmp_path / "tuned", replace(config, init_from=str(tmp_path / "b")))
+    with pytest.raises(ConfigError, match="init_from"):
+        claim_folder(tmp_path / "tuned", config)
+
+
+def test_comments_docstrings_and_messages_are_no_other_code_but_numbers_are(tmp_path):
+    def fingerprint(text: str, name: str = "a.py") -> str:
+        (tmp_path / name).write_text(text)
+        return computed(tmp_path / name)
+
+    plain = fingerprint("def f(x):\n    if x:\n        raise ValueError('no')\n    return x + 1\n")
+    told = '"""Module."""\ndef f(x):\n    """Docs."""\n    # why\n    if x: raise ValueError("never")\n    return (x +\n 1)\n'
+    assert fingerprint(told) == plain
+    assert fingerprint(told.replace("1", "2")) != plain
+    cpp = fingerprint('int f() { return 1; } // one\nchar* s = "// kept";\n', "a.cpp")
+    assert fingerprint('int f() {  return 1; }\n/* two\nlines */ char* s = "// kept";\n', "a.cpp") == cpp
+    assert fingerprint('int f() { return 2; }\nchar* s = "// kept";\n', "a.cpp") != cpp
+
+
+def test_other_code_is_refused_by_name_of_the_option_and_noted_with_it(store, tmp_path, monkeypatch):
+    claim_folder(tmp_path, config_for(store))
+    monkeypatch.setattr(identity, "code_digest", lambda: "other")
+    with pytest.raises(ConfigError, match="--other-code"):
+        claim_folder(tmp_path, config_for(store))
+    claim_folder(tmp_path, config_for(store), other_code=True)
+    claim_folder(tmp_path, config_for(store))
+    assert read_json(tmp_path / "config.json")["code"][-1] == "other"
+
+
+@pytest.mark.parametrize("text", ['{"train": {"st', "[]", "{}"])
+def test_a_damaged_config_names_a_way_that_works(store, tmp_path, text):
+    config = config_for(store, steps=2, validation=())
+    train(config, tmp_path, device="cpu")
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="Delete"):
+        train(config, tmp_path, device="cpu")
+    path.unlink()
+    train(config, tmp_path, device="cpu")
+
+
+@pytest.mark.parametrize("line", ["garbage", '{"loss/all": 1.0}', "[1]"])
+def test_a_garbage_line_of_numbers_is_named(store, tmp_path, line):
+    config = config_for(store, steps=2, validation=())
+    train(config, tmp_path, device="cpu")
+    path = tmp_path / "metrics.jsonl"
+    whole = path.read_text()
+    path.write_text(line + "\n" + whole)
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl, (line|row) 1.*Delete that line"):
+        train(config, tmp_path, device="cpu")
+    path.write_text(whole)
+    train(config, tmp_path, device="cpu")
+
+
+def test_a_store_a_file_and_a_device_that_is_none_are_refused_in_a_line(store, tmp_path):
+    with pytest.raises(ConfigError, match="is a store"):
+        train(config_for(store), store, device="cpu")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="is a file"):
+        train(config_for(store), tmp_path / "file", device="cpu")
+    with pytest.raises(ConfigError, match="--device zzz"):
+        train(config_for(store), tmp_path / "run", device="zzz")
+
+
+def test_a_folder_is_of_one_living_process(store, tmp_path):
+    code = "import sys, time; from pathlib import Path; from sodakit.train.holding import hold\nwith hold(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ConfigError, match=f"process {other.pid}"):
+            train(config_for(store), tmp_path, device="cpu")
+        other.kill()
+        other.wait()
+        with hold(tmp_path):
+            pass
