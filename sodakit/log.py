@@ -1,5 +1,7 @@
 """What people read while a stage runs: lines and a progress bar with an ETA. Programs read `metrics.jsonl`."""
 
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -13,7 +15,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from sodakit.units import format_duration
+
 T = TypeVar("T")
+
+EVERY_S = 25.0
+"""Between two lines about work that goes on, where there is no terminal for a bar."""
 
 console = Console(stderr=True, highlight=False)
 
@@ -26,8 +33,9 @@ def say(message: str) -> None:
 
 
 def progress_bar() -> Progress:
-    """A progress bar with count, elapsed time and time left; silent where there is no terminal."""
-    return Progress(
+    """A progress bar with count, elapsed time and time left; where there is no terminal, a line every `EVERY_S`."""
+    kind = Progress if console.is_terminal else _Lines
+    return kind(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -38,6 +46,26 @@ def progress_bar() -> Progress:
         console=console,
         disable=not console.is_terminal,
     )
+
+
+class _Lines(Progress):
+    """A line now and then, also while nothing advances: a long wait in a log looks like a hang."""
+
+    def start(self) -> None:
+        self._ended = threading.Event()
+        threading.Thread(target=self._speak, args=(self._ended, time.monotonic()), daemon=True).start()
+
+    def stop(self) -> None:
+        self._ended.set()
+
+    def _speak(self, ended: threading.Event, begun_s: float) -> None:
+        while not ended.wait(EVERY_S):
+            elapsed = format_duration(time.monotonic() - begun_s)
+            for task in self.tasks:
+                if task.visible and not task.finished:
+                    of = "" if task.total is None else f" of {task.total:g}"
+                    note = f", {task.fields['note']}" if task.fields.get("note") else ""
+                    say(f"{task.description}: {task.completed:g}{of} after {elapsed}{note}")
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:

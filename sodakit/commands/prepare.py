@@ -137,6 +137,7 @@ def main(argv: list[str]) -> None:
     """Prepare as argv says."""
     options = read_options(Options, "prepare", argv)
     from sodakit.codec.load import load_codec
+    from sodakit.log import track
     from sodakit.prepare.checks import reasons_table
     from sodakit.prepare.cleaning import split_long
     from sodakit.prepare.cost import estimate_cost
@@ -148,9 +149,8 @@ def main(argv: list[str]) -> None:
     codec = load_codec(options.codec, num_codebooks=options.num_codebooks, device=options.device)
     tokenizer = TextTokenizer.load(options.tokenizer) if options.tokenizer else None
     sentences: list[str] = []
-    items = list(
-        chain.from_iterable(read_folder(folder, options, codec.spec, sentences) for folder in options.folders)
-    )
+    found = (read_folder(folder, options, codec.spec, sentences) for folder in options.folders)
+    items = list(track(chain.from_iterable(found), "read"))
     chosen = prepare_options(options)
     if options.dry_run:
         items, foreseen = foresee(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from sodakit.log import track
 from sodakit.prepare.checks import Rejection
 from sodakit.prepare.overlap import RunIndex, code_runs, thinned
 from sodakit.prepare.recording import Item
@@ -22,7 +23,7 @@ def leave_out_duplicates(writer: StoreWriter, items: Mapping[str, Item], share: 
     index = RunIndex()
     found = 0
     for split in SPLITS_KEPT_FIRST:
-        for number, path in enumerate(writer.shard_paths(split)):
+        for number, path in enumerate(track(writer.shard_paths(split), f"compare {split}")):
             kept, rejected = [], []
             for utterance in open_utterances([path], writer.codec.num_codebooks):
                 runs = thinned(code_runs(utterance.codes_KF[codebook]))

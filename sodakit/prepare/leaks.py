@@ -11,6 +11,7 @@ from rich.text import Text
 
 from sodakit.errors import ConfigError
 from sodakit.files import read_json_lines
+from sodakit.log import track
 from sodakit.prepare.overlap import code_runs, word_runs
 from sodakit.store.reader import StoreReader
 
@@ -110,7 +111,7 @@ def find_leaks(
     text_found: dict[Any, str] = {}
     sound_found: dict[Any, str] = {}
     codebook = store.codec_spec.semantic_codebooks[0]
-    for utterance in store.utterances("train"):
+    for utterance in track(store.utterances("train"), "search"):
         for run in word_runs(utterance.text or "", words):
             if run in text_runs:
                 text_found.setdefault(run, utterance.id)

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from sodakit.errors import StoreError, VocabularyError
 from sodakit.files import atomic_path
+from sodakit.log import track
 from sodakit.store.reader import StoreReader
 from sodakit.store.schema import Utterance
 from sodakit.tokens.characters import (
@@ -74,7 +75,7 @@ def write_documents(store: StoreReader, folder: Path, bare: bool = False) -> Wri
             pq.ParquetWriter(temporary, schema, compression="zstd") as writer,
         ):
             rows: list[dict[str, Any]] = []
-            for recording in _recordings(store, split):
+            for recording in track(_recordings(store, split), f"write {split}"):
                 try:
                     rows += _rows(recording)
                 except VocabularyError as error:
