@@ -69,3 +69,24 @@ def test_when_every_source_is_at_its_limit_the_next_row_says_so():
     mixture.locate(mixture.end_row - 1)
     with pytest.raises(ConfigError, match="max_epochs"):
         mixture.locate(mixture.end_row)
+
+
+def test_a_source_with_exactly_one_block_left_gives_it():
+    """Another ends at the same border; one row less would lose what is there."""
+    mixture = Mixture([1.0, 1.0, 62.0], seed=0, block_rows=64, limits=[1, 2, None])
+    given = Counter(mixture.locate(row)[0] for row in range(64 * 4))
+    assert (given[0], given[1]) == (1, 2)
+
+
+def test_a_source_ends_at_its_limit_and_not_a_row_later_or_earlier():
+    for limit in (31, 32, 33, 63, 64, 65):
+        mixture = Mixture([1.0, 1.0], seed=0, block_rows=64, limits=[limit, None])
+        given = Counter(mixture.locate(row)[0] for row in range(64 * 5))
+        assert given[0] == limit // 32 * 32
+
+
+def test_a_limit_counts_over_phases():
+    mixture = Mixture([1.0, 1.0], seed=0, block_rows=64, limits=[96, None], changes=[(64, [3.0, 1.0])])
+    located = [mixture.locate(row) for row in range(64 * 4)]
+    assert [n for s, n in located if s == 0] == list(range(32 + 48))
+    assert mixture.rows_before(64).tolist() == [32, 32]

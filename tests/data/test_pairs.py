@@ -10,7 +10,7 @@ from sodakit.data.config import DataConfig, SourceConfig, ViewConfig
 from sodakit.data.describe import mixture_tree
 from sodakit.data.language import open_language
 from sodakit.data.loader import Loader
-from sodakit.data.packing import PackedStream
+from sodakit.data.packing import MAX_DOCUMENTS, OPEN_WINDOWS, PackedStream
 from sodakit.data.pairs import PairView
 from sodakit.errors import ConfigError
 from sodakit.tokens.grammar import Grammar
@@ -104,3 +104,36 @@ def test_a_source_of_pairs_is_described_by_its_pairs_and_its_padding(store):
     assert f"padding: {padding:.2%}" in printed and 0 < padding < 1
     seconds = sum(len(u.codes_KF[0]) for u in reader.utterances("train")) / reader.codec_spec.frame_rate_hz
     assert 0 < stream.view.hours * 3600 <= seconds
+
+
+class Lengths:
+    """A view of documents of given lengths."""
+
+    def __init__(self, *lengths: int) -> None:
+        self.lengths_U, self.num_tokens = np.array(lengths), sum(lengths)
+
+    def __len__(self) -> int:
+        return len(self.lengths_U)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "windows"), [((60, 40), 1), ((60, 41), 2), ((50, 50, 100), 2), ((100,) * 3, 3)]
+)
+def test_documents_that_fill_a_window_exactly_share_it(lengths, windows):
+    for seed in range(4):
+        members = PackedStream(Lengths(*lengths), 100, seed)._members
+        assert len(members) == windows
+        assert sorted(d for window in members for d in window) == list(range(len(lengths)))
+
+
+def test_a_window_holds_as_many_short_documents_as_a_row_may_have_and_no_more():
+    stream = PackedStream(Lengths(*[1] * (2 * MAX_DOCUMENTS + 3)), 100 * MAX_DOCUMENTS, seed=0)
+    assert [len(window) for window in stream._members] == [MAX_DOCUMENTS, MAX_DOCUMENTS, 3]
+    assert stream.packed_tokens == 2 * MAX_DOCUMENTS + 3 and stream.num_left_out == 0
+
+
+def test_when_many_windows_are_open_the_fullest_is_closed_first():
+    lengths = [60] * (OPEN_WINDOWS + 1)
+    lengths[7] = 90
+    members = PackedStream(Lengths(*lengths), 100, seed=0)._members
+    assert members[0] == [7] and sorted(d for window in members for d in window) == list(range(len(lengths)))
