@@ -86,8 +86,15 @@ def test_a_flac_whose_sound_is_not_that_of_its_checksum_is_refused():
     wrong = bytes(whole[:26]) + bytes(15) + b"\1" + bytes(whole[42:])
     with pytest.raises(AudioError, match="MD5"):
         read_part(io.BytesIO(wrong))
-    unsaid = bytes(whole[:26]) + bytes(16) + bytes(whole[42:])
-    assert both(unsaid) == (2.0, 2.0)
+    unsaid = bytearray(whole[:26]) + bytes(16) + whole[42:]
+    assert both(bytes(unsaid)) == (2.0, 2.0)
+    np.testing.assert_array_equal(
+        read_part(io.BytesIO(unsaid)).samples_S, read_part(io.BytesIO(whole)).samples_S
+    )
+    assert read_part(io.BytesIO(unsaid), 0.5, 1.0).duration_s == 0.5
+    unsaid[24:26] = (31_000).to_bytes(2, "big")
+    with pytest.raises(AudioError, match="promises 31000 samples, more are there"):
+        read_part(io.BytesIO(unsaid))
     whole[24:26] = (16_000).to_bytes(2, "big")  # half of its samples
     with pytest.raises(AudioError, match="MD5"):
         read_part(io.BytesIO(bytes(whole)))
