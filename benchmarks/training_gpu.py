@@ -191,6 +191,11 @@ def measure(
 ) -> dict[str, Any]:
     """One contender's figures, with as many rows at a time as fit."""
     while True:
+        if device.type == "cuda":
+            # Out of the handler: there the traceback still holds the model that did not fit.
+            gc.collect()
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(device)
         try:
             if name.startswith("sodakit"):
                 step = ours(size, context, rows, "packed" in name, "fp8" in name, device)
@@ -205,9 +210,6 @@ def measure(
                 raise
             rows //= 2
             step = None  # its model and moments, before the next are made
-            gc.collect()
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(device)
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
     return {"tokens_per_s": rows * context / seconds, "rows": rows, "peak_bytes": peak}
 

@@ -86,3 +86,39 @@ def test_a_number_or_name_that_no_option_can_have_is_one_line(words, message, ca
         main(words)
     said = capsys.readouterr().err
     assert stopped.value.code == 2 and message in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["train", "--data", "{store}", "--gpus", "8"], "--gpus"),
+        (["train", "--data", "{store}", "steps=3", "steps=4"], "twice"),
+        (["train", "--data", "{store}", "{store}"], "2 were given"),
+        (["train", "--data", "{store}", "stepz=3"], "steps"),
+        (["finetune", "--data", "{store}", "--judge-language", "en"], "--judge-language"),
+        (["finetune", "--data", "{store}", "--size", "nano"], "--size"),
+        (["demo", "--data", "{store}", "--sentences", "5"], "--sentences"),
+        (["scale", "run", "{store}", "--data", "{store}", "--gpus-per-run", "1"], "--gpus-per-run"),
+    ],
+)
+def test_what_is_given_and_not_used_is_an_error(words, named, capsys, tmp_path):
+    store = str(small_store(tmp_path / "store", recordings=40))
+    with pytest.raises(SystemExit) as stopped:
+        main([word.format(store=store) for word in words] + ["--out", str(tmp_path / "run")])
+    assert stopped.value.code == 2 and named in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_settings_are_read_wherever_they_stand(capsys, tmp_path):
+    store = str(small_store(tmp_path / "store", recordings=40))
+    for words in (["--data", store, "steps=7", "--dry-run"], ["--dry-run", "steps=7", "--data", store]):
+        main(["train", *words])
+        assert '"steps": 7' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [["train"], ["finetune"], ["demo"], ["s2st_demo"], ["scale", "run"], ["scale", "study"]]
+)
+def test_every_command_that_trains_can_resume_what_other_code_began(words, capsys):
+    with pytest.raises(SystemExit):
+        main([*words, "--help"])
+    assert "--other-code" in capsys.readouterr().out

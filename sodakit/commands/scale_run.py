@@ -46,12 +46,12 @@ class Run(ResumeOptions):
         from sodakit.scaling.design_file import read_design
         from sodakit.scaling.run import progress, run_design
 
+        if self.ray is None:
+            refuse_unused(self, ("cpus_per_run", "gpus_per_run"), "without --ray")
         points = read_design(self.design)
         if self.dry_run:
             print(progress(self.out, points))
             return
-        if self.ray is None:
-            refuse_unused(self, ("cpus_per_run", "gpus_per_run"), "without --ray")
         from sodakit.recipes.isoflop import isoflop
         from sodakit.scaling.ray_queue import run_on_ray
         from sodakit.train.trainer import train

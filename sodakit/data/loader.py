@@ -144,9 +144,14 @@ class Loader:
                 yield Batch(ids_BT[rows], tuple(lengths[rows]), step)
 
     def epochs(self, step: int) -> list[float]:
-        """How often each source has been passed through after `step` steps."""
+        """How often each source has been read after `step` steps.
+
+        With the order `both` a pass holds every recording once each way, and text without sound twice in the same
+        words: that counts as twice.
+        """
         rows = self._mixture.rows_before(step * self.config.batch_rows)
-        return [float(r / s.num_windows) for r, s in zip(rows, self.streams, strict=True)]
+        times = [2 if isinstance(s.view, DocumentView) and s.view.writes_twice else 1 for s in self.streams]
+        return [float(r * n / s.num_windows) for r, n, s in zip(rows, times, self.streams, strict=True)]
 
 
 def _joined(ranges: Sequence[range]) -> list[range]:

@@ -22,6 +22,8 @@ class Stretch:
     """Rows of each source in a block."""
     seen: np.ndarray
     """Rows of each source before it."""
+    rows: int
+    """Rows of a block."""
 
 
 class Mixture:
@@ -36,8 +38,8 @@ class Mixture:
         seed: keys the order.
         block_rows: rows over which shares are exact.
         changes: (row, weights) where a cooldown or another phase begins, in order.
-        limits: most rows of each source (None: any number). A source ends with the last block it can fill; the others
-            share its place in proportion to their weights.
+        limits: most rows of each source (None: any number). All of them are read: in its last block a source has what
+            is left of it, and from then on the others share its place in proportion to their weights.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class Mixture:
         while row < rows.stop:
             number, block, place = self._find(row)
             stretch = self._stretches[number]
-            last = min(rows.stop - row + place, self._block_rows)
+            last = min(rows.stop - row + place, stretch.rows)
             if number + 1 < len(self._stretches):
                 last = min(last, self._stretches[number + 1].first_row - row + place)
             sources, ranks = (column[place:last] for column in self._layout(number, block))
@@ -102,36 +104,44 @@ class Mixture:
         while self.end_row is None and (last_row is None or row < last_row):
             seen = self.rows_before(row) if self._stretches else np.zeros(len(weights), np.int64)
             counts = self._counts_left(weights, seen)
-            if counts is None:
+            size = int(counts.sum())
+            if not size:
                 self.end_row = row
                 return
-            self._stretches.append(Stretch(row, counts, seen))
+            self._stretches.append(Stretch(row, counts, seen, size))
             blocks = self._blocks_left(counts, seen)
-            if blocks is None or (last_row is not None and row + blocks * self._block_rows >= last_row):
+            if blocks is None or (last_row is not None and row + blocks * size >= last_row):
                 return
-            row += blocks * self._block_rows
+            row += blocks * size
 
-    def _counts_left(self, weights: np.ndarray, seen: np.ndarray) -> np.ndarray | None:
-        """Rows per block of the sources that can fill another one; None where there is none."""
-        left = weights.copy()
-        counts = self._counts(left)
-        while (blocks := self._blocks_left(counts, seen)) is not None and blocks == 0:
-            for source, limit in enumerate(self._limits):
-                if limit is not None and limit - seen[source] < counts[source]:
-                    left[source] = 0
+    def _counts_left(self, weights: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        """Rows of each source in the next block; the last one of all may be smaller, and one of no rows is none.
+
+        A source that cannot fill its share gives what is left of it, and the others fill the block.
+        """
+        left, rest = weights.copy(), np.zeros(len(weights), np.int64)
+        counts = self._counts(left, self._block_rows)
+        while short := [
+            source
+            for source, limit in enumerate(self._limits)
+            if limit is not None and left[source] > 0 and limit - seen[source] < counts[source]
+        ]:
+            for source in short:
+                rest[source] = self._limits[source] - seen[source]  # type: ignore[operator]
+                left[source] = 0
             if left.sum() <= 0:
-                return None
-            counts = self._counts(left)
-        return counts
+                return rest
+            counts = self._counts(left, self._block_rows - int(rest.sum()), whole=not rest.any())
+        return counts + rest
 
-    def _counts(self, weights: np.ndarray) -> np.ndarray:
+    def _counts(self, weights: np.ndarray, size: int, *, whole: bool = True) -> np.ndarray:
         listed = weights.tolist()
         if not listed or min(listed) < 0 or sum(listed) <= 0:
             raise ConfigError(f"Mixture weights {listed}; needed: at least one, none negative, not all zero.")
-        exact = weights / weights.sum() * self._block_rows
+        exact = weights / weights.sum() * size
         counts = np.floor(exact).astype(np.int64)
-        counts[np.argsort(counts - exact, kind="stable")[: self._block_rows - int(counts.sum())]] += 1
-        if any(w > 0 and c == 0 for w, c in zip(listed, counts, strict=True)):
+        counts[np.argsort(counts - exact, kind="stable")[: size - int(counts.sum())]] += 1
+        if whole and any(w > 0 and c == 0 for w, c in zip(listed, counts, strict=True)):
             raise ConfigError(
                 f"Mixture weights {listed}: the smallest is under 1/{self._block_rows} of the whole. Raise it or drop it."
             )
@@ -156,7 +166,7 @@ class Mixture:
         number = 0
         if len(self._stretches) > 1:
             number = bisect_right(self._stretches, row, key=lambda stretch: stretch.first_row) - 1
-        block, place = divmod(row - self._stretches[number].first_row, self._block_rows)
+        block, place = divmod(row - self._stretches[number].first_row, self._stretches[number].rows)
         return number, block, place
 
     def _layout(self, number: int, block: int) -> tuple[np.ndarray, np.ndarray]:
@@ -164,14 +174,12 @@ class Mixture:
         # loader thread never sees half of one.
         latest = self._latest
         if latest[0] != (number, block):
-            counts = self._stretches[number].counts
+            counts, size = self._stretches[number].counts, self._stretches[number].rows
             # The first stretch keeps the key it had before there were others: a run without phases is not reordered.
             words = (number, block) if number else (block,)
-            slots = permute(
-                np.arange(self._block_rows), self._block_rows, derive_key("block", self._seed, *words)
-            )
+            slots = permute(np.arange(size), size, derive_key("block", self._seed, *words))
             sources = np.searchsorted(np.cumsum(counts), slots, side="right")
-            ranks = np.zeros(self._block_rows, np.int64)
+            ranks = np.zeros(size, np.int64)
             for source in range(len(counts)):
                 members = np.flatnonzero(sources == source)
                 ranks[members] = np.arange(len(members))

@@ -84,6 +84,11 @@ class DocumentView(Sequence[np.ndarray]):
         return 2 if self.config.order == "both" else 1
 
     @property
+    def writes_twice(self) -> bool:
+        """Whether a pass holds the same words twice: text without sound, once for each order."""
+        return self.orders == 2 and not self.outline.num_frames
+
+    @property
     def hours(self) -> float:
         """Sound that the documents tell, each second once."""
         return self.outline.num_frames / self.frame_rate_hz / 3600

@@ -125,6 +125,8 @@ def training_memory(
     logits_tokens: int | None = None,
     recompute: bool = False,
     shards: int = 1,
+    lora_rank: int | None = None,
+    fp8_from_width: int | None = None,
 ) -> TrainingMemory:
     """Estimated memory to train on `batch_tokens` positions at once.
 
@@ -133,6 +135,8 @@ def training_memory(
         logits_tokens: positions whose logits exist at once; default: all.
         recompute: only the input of each block is kept, and the rest of one block at a time.
         shards: ranks over which the states are spread; one block's weights are gathered at a time, and the head.
+        lora_rank: width of adapters, which alone have gradients and moments; None trains every weight.
+        fp8_from_width: blocks' matrices with both sides of at least this keep what they read once more, in 8 bits.
     """
     stream = 2 * 4 * config.width
     attention = 2 * config.width + 3 * config.query_width + 3 * config.key_width
@@ -140,13 +144,35 @@ def training_memory(
     block = stream + itemsize * (attention + feed_forward)
     per_token = config.layers * 4 * config.width + block if recompute else config.layers * block
     count = count_parameters(config)
+    states = 16 * count.total
+    if lora_rank is not None:
+        adapters = config.layers * lora_rank * sum(sum(sides) for sides in _matrices(config))
+        states = 4 * count.total + 16 * adapters
+        per_token += itemsize * lora_rank * len(_matrices(config)) * (1 if recompute else config.layers)
+    if fp8_from_width is not None:
+        low = sum(sides[0] for sides in _matrices(config) if min(sides) >= fp8_from_width)
+        per_token += low * (1 if recompute else config.layers)
     gathered = 0 if shards == 1 else 8 * (count.body_matrices // config.layers + 2 * count.embedding)
     logits = min(batch_tokens, logits_tokens or batch_tokens) * config.vocab_size * (itemsize + 4)
     return TrainingMemory(
-        states_bytes=16 * count.total // shards + gathered,
+        states_bytes=states // shards + gathered,
         activations_bytes=batch_tokens * per_token,
         logits_bytes=logits,
     )
+
+
+def _matrices(config: ModelConfig) -> list[tuple[int, int]]:
+    """Numbers in and out of each matrix of a block: query, key, value, output, gate, up, down."""
+    width, query, key, ffn = config.width, config.query_width, config.key_width, config.ffn_width
+    return [
+        (width, query),
+        (width, key),
+        (width, key),
+        (query, width),
+        (width, ffn),
+        (width, ffn),
+        (ffn, width),
+    ]
 
 
 def cache_bytes(config: ModelConfig, batch: int, max_tokens: int, *, itemsize: int = 2) -> int:

@@ -69,4 +69,6 @@ def _expected(
         logits_tokens=chunk_positions(config.model.vocab_size, device_type),
         recompute=recompute,
         shards=shards,
+        lora_rank=None if config.lora is None else config.lora.rank,
+        fp8_from_width=config.fp8_from_width,
     )

@@ -58,9 +58,23 @@ def test_a_source_at_its_limit_leaves_its_place_to_the_others():
     mixture = Mixture([1.0, 1.0, 2.0], seed=0, block_rows=64, limits=[100, None, None])
     located = [mixture.locate(row) for row in range(1600)]
     first = [n for s, n in located if s == 0]
-    assert first == list(range(96))  # whole blocks of 16; less than one block is left over
+    assert first == list(range(100))  # six whole blocks of 16, and the 4 that are left in the seventh
     later = [s for s, _ in located[-64:]]
     assert later.count(0) == 0 and abs(later.count(2) - 2 * later.count(1)) <= 1
+
+
+def test_every_row_of_a_source_that_cannot_fill_a_block_is_read_once():
+    """It was dropped from the first row on, without a word."""
+    mixture = Mixture([1.0, 1.0], seed=0, block_rows=64, limits=[5, None])
+    located = [mixture.locate(row) for row in range(200)]
+    assert [n for s, n in located if s == 0] == list(range(5))
+    assert all(s == 1 for s, _ in located[64:])
+    assert mixture.rows_before(200).tolist() == [5, 195]
+    both = Mixture([1.0, 1.0], seed=0, block_rows=64, limits=[5, 7])
+    assert both.end_row == 12 and both.rows_before(12).tolist() == [5, 7]
+    assert sorted(both.locate(row) for row in range(12)) == [(0, n) for n in range(5)] + [
+        (1, n) for n in range(7)
+    ]
 
 
 def test_when_every_source_is_at_its_limit_the_next_row_says_so():

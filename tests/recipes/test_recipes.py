@@ -140,3 +140,29 @@ def test_the_evening_mixes_speech_by_the_root_of_its_hours_and_a_twentieth_of_te
         recipe("evening", [books])
     with pytest.raises(ConfigError, match="--data"):
         recipe("evening", [])
+
+
+def test_the_shares_of_the_final_mixture_are_the_published_ones():
+    """5 % text; speech in proportion 131 (YODAS) : 73 (Emilia-YODAS) : 37 (Emilia)."""
+    config = suite("soda_600m", [])
+    assert [s.store for s in config.data.sources] == [
+        "yodas-en",
+        "emilia-yodas-en",
+        "emilia-en",
+        "nemotron-hq-actual",
+    ]
+    shares = [s.weight for s in config.data.sources]
+    assert shares == pytest.approx([0.95 * part / 241 for part in (131, 73, 37)] + [0.05], abs=2e-4)
+
+
+def test_an_anneal_falls_to_zero_over_the_last_50_000_steps():
+    config = recipe("anneal_yodas", [])
+    rates = [learning_rate(config.first_step + n, config.steps, config.schedule) for n in (0, 25_000, 49_999)]
+    peak = config.schedule.peak_lr
+    assert config.steps - config.first_step == 50_000 and config.optim.kind == "adamw"
+    assert rates == pytest.approx([peak, peak / 2, 0.0], abs=peak * 1e-3)
+
+
+def test_a_store_that_is_not_used_is_an_error(store):
+    with pytest.raises(ConfigError, match="trains on one store; 2 were given"):
+        recipe("demo", [store, store])

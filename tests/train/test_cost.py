@@ -1,11 +1,22 @@
 """The dry run says what the paper says of its runs."""
 
+from dataclasses import replace
+
 import pytest
+import torch
 
 from sodakit.commands.train import main
+from sodakit.data.config import SourceConfig, ViewConfig
+from sodakit.data.language import open_language
+from sodakit.data.views import DocumentView
 from sodakit.errors import ConfigError
+from sodakit.files import read_json_lines
 from sodakit.recipes.catalogue import recipe
 from sodakit.train.cost import Machine, cost_of
+from sodakit.train.run import Run
+from sodakit.train.trainer import train
+from tests.stores import shaped_store, small_store
+from tests.train.ranks import rank_config
 
 # Without embeddings, with one, with two, in millions; peak learning rate.
 SUITE = [
@@ -75,3 +86,40 @@ def test_isoflop_points_are_recipes_with_their_published_settings(
 def test_an_unknown_gpu_is_refused():
     with pytest.raises(ConfigError, match="TPU"):
         Machine.named("TPU")
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        ViewConfig(),
+        ViewConfig(num_codebooks=1),
+        ViewConfig(num_codebooks=2, order="audio_first"),
+        ViewConfig(composition="semantic", order="audio_first"),
+    ],
+    ids=["whole", "first", "two", "semantic"],
+)
+def test_hours_of_audio_are_those_of_the_sound_whatever_the_view_writes(tmp_path, view):
+    """They were K/k too low for every view but the whole codec, in the run and in the dry run."""
+    store = shaped_store(tmp_path / "store", [[(n, 25, 3) for n in range(40)]])
+    reader, vocabulary = open_language(store)
+    document = DocumentView(reader, "train", view, vocabulary)
+    base = rank_config(store, steps=4, validation=())
+    config = replace(base, data=replace(base.data, sources=(SourceConfig(store=str(store), view=view),)))
+    train(config, tmp_path / "run", device="cpu")
+    heard = read_json_lines(tmp_path / "run" / "metrics.jsonl")[-1]["audio_hours"]
+    # Each order tells all of the sound; a run of part of a pass tells that part.
+    wanted = config.tokens / document.num_tokens * document.orders * document.hours
+    assert heard == pytest.approx(wanted, rel=0.1)
+    assert cost_of(config, Machine()).audio_hours == pytest.approx(wanted, rel=0.1)
+
+
+def test_hours_are_not_counted_again_by_each_rank_that_resumes(tmp_path, monkeypatch):
+    store = small_store(tmp_path / "store", recordings=40)
+    config = rank_config(store, steps=4, validation=())
+    train(config, tmp_path / "run", device="cpu")
+    run = Run(config, tmp_path / "run", torch.device("cpu"))
+    assert run.audio_frames > 0
+    state = {"step": 4, "audio_frames": 7, "loss_vectors": [run.vector.state()]}
+    run.ranks = replace(run.ranks, rank=1, size=2)
+    run._take_up(state)
+    assert run.audio_frames == 0

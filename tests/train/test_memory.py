@@ -1,8 +1,11 @@
 from dataclasses import replace
 
+from sodakit.model.accounting import training_memory
 from sodakit.model.config import model_size
+from sodakit.model.lora import add_adapters
+from sodakit.model.transformer import Transformer
 from sodakit.recipes.suite import suite
-from sodakit.train.config import ParallelConfig
+from sodakit.train.config import LoraConfig, ParallelConfig
 from sodakit.train.memory import plan_for
 
 GIB = 2**30
@@ -39,3 +42,29 @@ def test_given_rows_are_taken():
     assert plan_for(config, 1 * GIB).micro_rows == 2
     tiny = replace(config, model=model_size("nano"), micro_rows=None)
     assert plan_for(tiny, 400 * GIB, ranks=4).micro_rows == 128
+
+
+def test_adapters_and_8_bit_products_are_part_of_the_estimate():
+    config = replace(suite("soda_1.7b"), micro_rows=1)
+    full, lora, low = (
+        plan_for(c, 400 * GIB).expected
+        for c in (
+            config,
+            replace(config, lora=LoraConfig(rank=16)),
+            replace(config, fp8_from_width=2048),
+        )
+    )
+    assert lora.states_bytes < 0.3 * full.states_bytes  # no gradients and moments of what is frozen
+    assert lora.activations_bytes > full.activations_bytes
+    assert low.activations_bytes > full.activations_bytes and low.states_bytes == full.states_bytes
+    narrow = replace(config, fp8_from_width=10_000)
+    assert plan_for(narrow, 400 * GIB).expected == full
+
+
+def test_the_frozen_weights_and_adapters_are_counted_exactly():
+    shape = model_size("nano")
+    model = Transformer(shape)
+    weights = sum(p.numel() for p in model.parameters())
+    add_adapters(model, 4, 8.0, seed=0)
+    adapters = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert training_memory(shape, 64, lora_rank=4).states_bytes == 4 * weights + 16 * adapters

@@ -201,3 +201,26 @@ def test_moments_kept_for_later_survive_a_change_of_layout():
     for before, after in ((True, False), (False, True), (True, True)):
         resumed = train_embedding(after, 20, train_embedding(before, 11), first=11)
         torch.testing.assert_close(resumed[0], whole[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_parameter_that_is_not_contiguous_is_updated_like_one_that_is():
+    weight = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    moved = []
+    for parameter in (nn.Parameter(weight.clone()), nn.Parameter(weight.T.contiguous().T)):
+        optimizer = Optimizer([("blocks.0.a.weight", parameter)], OptimConfig(), 1e-2)
+        for _ in range(3):
+            parameter.grad = torch.ones(6, 4).cumsum(0)
+            optimizer.clip()
+            optimizer.step(1e-2)
+        moved.append(parameter.detach())
+    assert not torch.equal(moved[0], weight)
+    assert torch.equal(moved[0], moved[1])
+
+
+def test_what_a_cpu_remembers_of_rows_goes_where_the_moments_are():
+    """Started on a CPU, resumed on a GPU; `meta` stands for it."""
+    parameter = nn.Parameter(torch.zeros(5, 3, device="meta"))
+    optimizer = Optimizer([("embedding.weight", parameter)], OptimConfig(), 1e-2)
+    moments = {f"{kind}.embedding.weight": torch.zeros(5, 3) for kind in ("first", "second")}
+    optimizer.load_state_dict(moments | {"seen.embedding.weight": torch.zeros(5, dtype=torch.int32)}, 1)
+    assert optimizer.state_dict()["seen.embedding.weight"].device.type == "meta"
