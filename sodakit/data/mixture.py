@@ -127,7 +127,7 @@ class Mixture:
             if limit is not None and left[source] > 0 and limit - seen[source] < counts[source]
         ]:
             for source in short:
-                rest[source] = self._limits[source] - seen[source]  # type: ignore[operator]
+                rest[source] = self._limits[source] - seen[source]
                 left[source] = 0
             if left.sum() <= 0:
                 return rest
