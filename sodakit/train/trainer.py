@@ -11,7 +11,7 @@ import torch
 from sodakit.checkpoint.load import latest_checkpoint
 from sodakit.distributed import rank
 from sodakit.errors import ConfigError, Stopped
-from sodakit.log import progress_bar, say
+from sodakit.log import console, progress_bar, say
 from sodakit.model.transformer import Transformer
 from sodakit.train.config import TrainConfig
 from sodakit.train.heartbeat import Heartbeat
@@ -86,7 +86,13 @@ def _steps(run: Run, log: "_Log", listen: Listen | None, enough: Enough | None) 
     config = run.config
     heart = Heartbeat(run.step, config.steps, speaks=log.speaks)
     with progress_bar() as bar, heart, StopSignals() as stop:
-        task = bar.add_task("train", total=config.steps, completed=run.step, note="", visible=log.speaks)
+        task = bar.add_task(
+            "train",
+            total=config.steps,
+            completed=run.step,
+            note="",
+            visible=log.speaks and console.is_terminal,
+        )
         for batch in run.batches():
             values = run.update(batch)
             last = run.step == config.steps
