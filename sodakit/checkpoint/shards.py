@@ -43,7 +43,7 @@ class ShardedWriter:
         if self._first:
             # Digests read all of it again: also while training goes on. Rank 0's future is done when every rank has written.
             thread = ThreadPoolExecutor(1)
-            future = thread.submit(_seal, future, part)  # type: ignore[assignment, arg-type]
+            future = thread.submit(_seal, future, part)  # type: ignore[arg-type]
             thread.shutdown(wait=False)
         self._pending = (future, part, folder)  # type: ignore[assignment]
 
