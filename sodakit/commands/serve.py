@@ -126,7 +126,7 @@ def main(argv: list[str]) -> None:
     name = f"[{options.host}]" if ":" in options.host else options.host
     port = listener.getsockname()[1]
     say(f"Open http://{name}:{port}/ in a browser; the API is at /v1. Stop with Ctrl-C.")
-    config = uvicorn_config(app, limits, log_level="warning", timeout_graceful_shutdown=5)
+    config = uvicorn_config(app, limits, log_level="warning")
     try:
         uvicorn.Server(config).run(sockets=[listener])
     except KeyboardInterrupt:  # how uvicorn passes Ctrl-C on

@@ -24,6 +24,8 @@ SLOWEST_BYTES_PER_S = 16_000
 """A body that comes more slowly than this, after the time that every body has, is given up."""
 STALLED_S = 5.0
 """An answer of which nothing has been taken for so long may make room for others."""
+GOODBYE_S = 5
+"""A server that is told to stop gives answers in the making so long."""
 LIVE_BYTES = 1 << 16
 """Longest message of a WebSocket."""
 _TRAILERS = "sodakit.trailers"
@@ -33,6 +35,7 @@ State = Literal["idle", "headers", "body", "answer"]
 
 def uvicorn_config(app: ASGIApp, limits: Limits, **settings: Any) -> uvicorn.Config:
     """How uvicorn runs the application within the limits."""
+    settings.setdefault("timeout_graceful_shutdown", GOODBYE_S)
     kind = type("LimitedConnection", (Connection,), {"crowd": Crowd(limits)})
     return uvicorn.Config(
         app,
