@@ -37,7 +37,7 @@ class Transformer(nn.Module):
         seed: of the weights at the start. Built under `torch.device("meta")` it has none, for loading.
     """
 
-    def __init__(self, config: ModelConfig, *, seed: int = 0) -> None:
+    def __init__(self, config: ModelConfig, *, seed: int | None = 0) -> None:
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(
@@ -48,7 +48,8 @@ class Transformer(nn.Module):
         self.head = None if config.tied_embeddings else Linear(config.width, config.vocab_size)
         self._rotary: tuple[Tensor, Tensor] | None = None
         self._attend = attend_packed
-        initialise(self, std=config.init_std, seed=seed)
+        if seed is not None:
+            initialise(self, std=config.init_std, seed=seed)
 
     @property
     def head_VD(self) -> Tensor:
@@ -71,6 +72,10 @@ class Transformer(nn.Module):
         """Where the weights are."""
         return self.embedding.weight.device
 
+    def embed(self, ids: Tensor) -> Tensor:
+        """The vectors that positions begin with, x_BTD: of ids_BT, or of ids_BT1 as a layout gives them."""
+        return self.embedding(ids.flatten(1))
+
     def forward(self, ids_BT: Tensor, packing: Packing | None = None, cache: KVCache | None = None) -> Tensor:
         """The final states, normed: x_BTD. `logits` turns them into scores.
 
@@ -82,7 +87,7 @@ class Transformer(nn.Module):
         Raises:
             ConfigError: rows longer than the context, a packing of other rows, or packing with a cache.
         """
-        batch, tokens = ids_BT.shape
+        batch, tokens = ids_BT.shape[:2]
         if cache is not None:
             if packing is not None:
                 raise ConfigError("A packing and a cache in one call; decoding takes one document per row.")
@@ -94,7 +99,7 @@ class Transformer(nn.Module):
             )
         cos, sin = self._angles(packing, batch, tokens)
         attend = partial(self._attend, packing=packing)
-        x_BTD = self.embedding(ids_BT)
+        x_BTD = self.embed(ids_BT)
         for block in self.blocks:
             x_BTD = block(x_BTD, cos, sin, attend)
         return self.final_norm(x_BTD)
@@ -111,13 +116,13 @@ class Transformer(nn.Module):
         return product(x_BTD, head_VD)
 
     def _decode(self, ids_BT: Tensor, cache: KVCache) -> Tensor:
-        batch, tokens = ids_BT.shape
+        batch, tokens = ids_BT.shape[:2]
         cache.check_room(batch, tokens)
         step = cache.plan(tokens)
         cos, sin = (
             table[_places(step.start, step.span, step.positions_BT)] for table in self.rotary_tables()
         )
-        x_BTD = self.embedding(ids_BT)
+        x_BTD = self.embed(ids_BT)
         for layer, block in enumerate(self.blocks):
             x_BTD = block(x_BTD, cos, sin, partial(attend_cached, cache=cache, layer=layer, step=step))
         cache.advance(tokens)

@@ -1,0 +1,60 @@
+"""What a family of models promises. Integers only: rows of positions, each W ids wide, -1 where one is absent.
+
+A family embeds positions, turns them into states, and says which state tells which id through which rows of which
+matrix. The loss, likelihoods and sampling are made from that, the same for all families.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One softmax: which of the told ids it normalises and over which rows of the head."""
+
+    positions_T: Tensor | slice
+    rows: slice
+
+
+@dataclass(frozen=True)
+class Told:
+    """Some ids, and what tells them: logits are `x_TD @ head_VD.T`."""
+
+    x_TD: Tensor
+    head_VD: Tensor
+    targets_T: Tensor
+    """int64, rows of the head."""
+    cells_T: Tensor
+    """int64, where each id stands, counted through rows, positions and columns."""
+    slots: Sequence[Slot] | None = None
+    """The softmaxes; None for one over the whole head."""
+    scale: float = 1.0
+    """How many ids each of these stands for: more than 1 where others were left out to save time."""
+
+
+class Targets(Protocol):
+    """What some rows predict, as tensors that move to a device together."""
+
+    def to(self, device: torch.device | str) -> "Targets":
+        """The same as tensors on a device."""
+
+
+class Inside(Protocol):
+    """The codes of one position of several rows while they are chosen, column by column from 0 on."""
+
+    def put(self, ids_B: Tensor) -> None:
+        """The ids that stand in the next column, -1 where none does."""
+
+    def logits(self, codebook: int) -> Tensor:
+        """Scores of the codes of a codebook, from 1 on and each in turn: logits_BR."""
+
+
+def put(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor of the host on a device, without waiting for what was asked of that before."""
+    if torch.device(device).type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

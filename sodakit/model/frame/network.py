@@ -1,0 +1,90 @@
+"""A backbone over frames: a position is a frame, a text id or a marker, and its state tells what comes next."""
+
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from sodakit.model.contract import Slot, Told
+from sodakit.model.frame.config import FrameConfig
+from sodakit.model.frame.depth import DepthDecoder, DepthSteps
+from sodakit.model.frame.select import FrameTargets
+from sodakit.model.init import initialise
+from sodakit.model.layers import Linear, product
+from sodakit.model.transformer import Transformer
+
+
+class FrameTransformer(Transformer):
+    """A `Transformer` that reads ids_BPW and writes the first id of a position; a depth decoder or heads the others.
+
+    Args:
+        config: its shape.
+        seed: of the weights at the start. Built under `torch.device("meta")` it has none, for loading.
+    """
+
+    def __init__(self, config: FrameConfig, *, seed: int = 0) -> None:
+        super().__init__(config.backbone, seed=None)
+        self.frame_config = config
+        if not config.backbone.tied_embeddings:
+            self.head = Linear(config.backbone.width, config.head_ids)
+        self.depth = DepthDecoder(config) if config.depth else None
+        initialise(self, std=config.backbone.init_std, seed=seed)
+
+    @property
+    def head_VD(self) -> Tensor:
+        return super().head_VD[: self.frame_config.head_ids]
+
+    def embed(self, ids_BPW: Tensor) -> Tensor:
+        """The sum of the embeddings of the ids of each position: x_BPD."""
+        present_BPW = ids_BPW >= 0
+        counts_BP = present_BPW.sum(-1)
+        offsets_Q = F.pad(counts_BP.flatten().cumsum(0)[:-1], (1, 0))
+        sums_QD = F.embedding_bag(
+            ids_BPW[present_BPW], self.embedding.weight, offsets_Q, mode="sum", sparse=self.embedding.sparse
+        )
+        return sums_QD.view(*counts_BP.shape, -1)
+
+    def told(self, x_BPD: Tensor, targets: FrameTargets) -> list[Told]:
+        """What tells the targets: the first ids, then the codes beside them."""
+        t, config = targets, self.frame_config
+        x_QD = x_BPD.flatten(0, 1)
+        first = Told(x_QD[t.first_states_T], self.head_VD[: config.first_ids], t.first_ids_T, t.first_cells_T)
+        if not len(t.code_ids_T):
+            return [first]
+        x_FD, size = x_QD[t.frame_states_F], config.codebook_size
+        if self.depth is None:
+            x_TD, head_VD, base = x_FD[t.code_frames_T], self.head_VD, config.audio_base
+        else:
+            x_TD = self.depth(x_FD, t.frame_codes_FK)[t.code_frames_T, t.code_columns_T - 1]
+            head_VD, base = self.depth.head.weight, -size
+        slots = [
+            Slot(slice(start, end), slice(base + k * size, base + (k + 1) * size))
+            for k, (start, end) in enumerate(pairwise((0, *t.code_ends)), start=1)
+            if end > start
+        ]
+        targets_T = t.code_ids_T - config.audio_base + base
+        return [first, Told(x_TD, head_VD, targets_T, t.code_cells_T, slots, t.scale)]
+
+    def inside(self, x_BD: Tensor) -> "DepthSteps | SideHeads":
+        """The codes of the position after states x_BD, column by column."""
+        return SideHeads(self, x_BD) if self.depth is None else DepthSteps(self.depth, x_BD)
+
+    def codebook_head(self, codebook: int) -> Tensor:
+        """The rows of the backbone's head that tell one codebook."""
+        config = self.frame_config
+        start = config.audio_base + codebook * config.codebook_size
+        return self.head_VD[start : start + config.codebook_size]
+
+
+class SideHeads:
+    """Codes told by heads side by side, each from the backbone's state alone. See `contract.Inside`."""
+
+    def __init__(self, model: FrameTransformer, x_BD: Tensor) -> None:
+        self._model, self._x_BD = model, x_BD
+
+    def put(self, ids_B: Tensor) -> None:
+        """Nothing: a head does not see the codes beside it."""
+
+    def logits(self, codebook: int) -> Tensor:
+        """Scores of the codes of a codebook, from 1 on: logits_BR."""
+        return product(self._x_BD, self._model.codebook_head(codebook))
