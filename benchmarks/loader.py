@@ -80,7 +80,7 @@ def render_rows(loader: Loader, folder: Path) -> list[np.ndarray]:
         path = folder / f"rows-{number}.npy"
         mapped = np.lib.format.open_memmap(path, "w+", np.int32, (stream.num_windows, CONTEXT))
         for window in range(stream.num_windows):
-            mapped[window] = stream.window(window)[0]
+            mapped[window] = stream.window(window)[0][:, 0]
         mapped.flush()
         rows.append(np.load(path, mmap_mode="r"))
     return rows
@@ -89,7 +89,7 @@ def render_rows(loader: Loader, folder: Path) -> list[np.ndarray]:
 def ours(loader: Loader) -> Iterator[np.ndarray]:
     """Rendered from codes on the fly."""
     for batch in loader.batches(range(10**9)):
-        yield batch.ids_BT
+        yield batch.ids_BPW[..., 0]
 
 
 def grain_dataset(rows: list[np.ndarray]):

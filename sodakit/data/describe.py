@@ -33,7 +33,7 @@ def mixture_tree(loader: Loader, budget_tokens: float | None = None) -> Tree:
         shares = ", ".join(f"{name} {weight / total:.2%}" for name, weight in phase.weights.items())
         tree.add(Text(f"from step {phase.from_step}: {shares}"))
     hours = sum(stream.view.hours for stream in loader.streams)
-    counted = sum(stream.num_tokens for stream in loader.streams)
+    counted = sum(stream.view.num_tokens for stream in loader.streams)
     tree.add(f"all: {hours:,.2f} h, {format_count(counted)} tokens counted")
     return tree
 
@@ -47,23 +47,23 @@ def source_lines(stream: TokenStream) -> list[str]:
         f"{kind} {format_count(count)} ({count / counted:.1%})"
         for kind, count in view.tokens_by_kind().items()
     )
-    waste = f"{stream.unseen_tokens} tokens of a pass ({stream.unseen_tokens / counted:.2%})"
+    waste = f"{stream.unseen_positions} positions of a pass ({stream.unseen_positions / stream.num_positions:.2%})"
     return [
         f"{view.hours:,.2f} h, {len(view):,} documents ({view.config.composition.replace('_', '+')})",
         f"{format_count(unique)} unique tokens, {format_count(counted)} counted ({orders})",
         f"by kind: {kinds}",
-        f"{stream.num_windows:,} windows of {stream.window_tokens}; packing waste: {waste}",
+        f"{stream.num_windows:,} windows of {stream.window_positions}; packing waste: {waste}",
     ]
 
 
 def pair_lines(stream: PackedStream) -> list[str]:
     """The same of a source of pairs, whose documents are packed whole."""
     view = stream.view
-    places = stream.num_windows * stream.window_tokens
+    places = stream.num_windows * stream.window_positions
     return [
         f"{view.hours:,.2f} h, {len(view):,} pairs as documents of {view.task.name}; {view.num_left_out} recordings left out",
         f"{format_count(view.num_tokens)} tokens; {stream.num_left_out} documents longer than a window",
-        f"{stream.num_windows:,} windows of {stream.window_tokens}; padding: {1 - stream.packed_tokens / places:.2%}",
+        f"{stream.num_windows:,} windows of {stream.window_positions}; padding: {1 - stream.packed_positions / places:.2%}",
     ]
 
 

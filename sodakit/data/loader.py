@@ -18,6 +18,7 @@ from sodakit.data.windows import TokenStream
 from sodakit.data.workers import worker_batches
 from sodakit.errors import ConfigError
 from sodakit.store.reader import StoreReader
+from sodakit.tokens.layouts.pattern import FLAT, Pattern
 from sodakit.tokens.vocabulary import Vocabulary
 
 ROWS_TOGETHER = 64
@@ -30,8 +31,8 @@ PERMUTED_TOGETHER = 1024
 class Batch:
     """The rows of one step that one rank trains on."""
 
-    ids_BT: np.ndarray
-    """int32."""
+    ids_BPW: np.ndarray
+    """int32, -1 where a position has no id in a column."""
     lengths: tuple[tuple[int, ...], ...]
     """For each row, the lengths of the document pieces in it: attention stays inside each."""
     step: int
@@ -39,30 +40,43 @@ class Batch:
 
 
 def open_stream(
-    source: SourceConfig, vocabulary: Vocabulary, context: int, seed: int
+    source: SourceConfig, vocabulary: Vocabulary, context: int, seed: int, pattern: Pattern = FLAT
 ) -> TokenStream | PackedStream:
     """The windows of a source: of whole pairs where its view has a task, else of the stream of its documents."""
     reader = StoreReader(Path(source.store), expect_tokenizer=vocabulary.tokenizer_fingerprint or None)
     if source.view.task:
-        return PackedStream(PairView(reader, source.split, source.view.task, vocabulary), context, seed)
-    return TokenStream(DocumentView(reader, source.split, source.view, vocabulary), context, seed)
+        pairs = PairView(reader, source.split, source.view.task, vocabulary, pattern)
+        return PackedStream(pairs, context, seed)
+    view = DocumentView(reader, source.split, source.view, vocabulary, pattern)
+    return TokenStream(view, context, seed)
 
 
 class Loader:
-    """The mixture, ready to be asked for any step."""
+    """The mixture, ready to be asked for any step.
 
-    def __init__(self, config: DataConfig, vocabulary: Vocabulary) -> None:
+    Args:
+        config: what is read.
+        vocabulary: what ids mean.
+        pattern: how the model's family lays documents along positions.
+    """
+
+    def __init__(self, config: DataConfig, vocabulary: Vocabulary, pattern: Pattern = FLAT) -> None:
         self.config = config
         self.vocabulary = vocabulary
+        self.pattern = pattern
+        self.width = pattern.layout(vocabulary, 1).width
         self.streams = [
-            open_stream(s, vocabulary, config.context, derive_key("stream", config.seed, number))
+            open_stream(s, vocabulary, config.context, derive_key("stream", config.seed, number), pattern)
             for number, s in enumerate(config.sources)
         ]
         self._mixture = Mixture(
-            [s.weight for s in config.sources],
+            self._row_weights([s.weight for s in config.sources]),
             config.seed,
             changes=[
-                (p.from_step * config.batch_rows, [p.weights.get(s.title, 0.0) for s in config.sources])
+                (
+                    p.from_step * config.batch_rows,
+                    self._row_weights([p.weights.get(s.title, 0.0) for s in config.sources]),
+                )
                 for p in config.phases
             ],
             limits=[
@@ -72,27 +86,32 @@ class Loader:
         )
         self._orders: dict[int, tuple[tuple[int, int], np.ndarray]] = {}
 
-    def __reduce__(self) -> tuple[type["Loader"], tuple[DataConfig, Vocabulary]]:
+    def _row_weights(self, weights: list[float]) -> list[float]:
+        """Shares of rows that make these shares of ids: a row of frames holds more ids than one of text."""
+        ids = [stream.num_tokens / stream.num_positions for stream in self.streams]
+        return [weight / per_position for weight, per_position in zip(weights, ids, strict=True)]
+
+    def __reduce__(self) -> tuple[type["Loader"], tuple[DataConfig, Vocabulary, Pattern]]:
         # Another process opens the stores itself: memory maps do not travel.
-        return type(self), (self.config, self.vocabulary)
+        return type(self), (self.config, self.vocabulary, self.pattern)
 
     def row(self, number: int) -> tuple[np.ndarray, tuple[int, ...]]:
-        """Row `number` of the run: ids_T and the lengths of its document pieces."""
-        ids_BT, lengths = self._rows([range(number, number + 1)])
-        return ids_BT[0], lengths[0]
+        """Row `number` of the run: ids_PW and the lengths of its document pieces."""
+        ids_BPW, lengths = self._rows([range(number, number + 1)])
+        return ids_BPW[0], lengths[0]
 
     def _rows(self, ranges: Sequence[range]) -> tuple[np.ndarray, list[tuple[int, ...]]]:
-        """The rows of some ranges of numbers, made together: ids_BT and the lengths of each row's pieces."""
+        """The rows of some ranges of numbers, made together: ids_BPW and the lengths of each row's pieces."""
         located = [self._mixture.locate_rows(numbers) for numbers in _joined(ranges)]
         source_B, nth_B = (np.concatenate(column) for column in zip(*located, strict=True))
-        ids_BT = np.empty((len(source_B), self.config.context), np.int32)
+        ids_BPW = np.empty((len(source_B), self.config.context, self.width), np.int32)
         lengths: list[tuple[int, ...]] = [()] * len(source_B)
         for source in np.flatnonzero(np.bincount(source_B)).tolist():
             rows_B = np.flatnonzero(source_B == source)
-            lengths_of = self.streams[source].fill(self._windows(source, nth_B[rows_B]), ids_BT, rows_B)
+            lengths_of = self.streams[source].fill(self._windows(source, nth_B[rows_B]), ids_BPW, rows_B)
             for row, row_lengths in zip(rows_B.tolist(), lengths_of, strict=True):
                 lengths[row] = row_lengths
-        return ids_BT, lengths
+        return ids_BPW, lengths
 
     def _windows(self, source: int, nth_B: np.ndarray) -> np.ndarray:
         """Which windows of a source are its rows of these numbers."""
@@ -138,10 +157,10 @@ class Loader:
         for begin in range(0, len(steps), together):
             group = steps[begin : begin + together]
             firsts = [step * self.config.batch_rows + rank * share for step in group]
-            ids_BT, lengths = self._rows([range(first, first + share) for first in firsts])
+            ids_BPW, lengths = self._rows([range(first, first + share) for first in firsts])
             for number, step in enumerate(group):
                 rows = slice(number * share, (number + 1) * share)
-                yield Batch(ids_BT[rows], tuple(lengths[rows]), step)
+                yield Batch(ids_BPW[rows], tuple(lengths[rows]), step)
 
     def epochs(self, step: int) -> list[float]:
         """How often each source has been read after `step` steps.

@@ -2,11 +2,13 @@
 // and `render.py` do together in numpy, where calls and copies cost four times what the memory does. Tests hold the two
 // together.
 //
-// A document is walked token by token in numbers only; what falls outside the window is never looked at, and nothing is
+// A document is walked position by position in numbers only; what falls outside the window is never looked at, and nothing is
 // written outside it, whatever the index says. Offsets are compared with the sizes of what they point into.
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+
+static const int32_t ABSENT = -1;
 
 // ---- what native.py lays out ----
 
@@ -31,8 +33,12 @@ struct Stream {
   int64_t num_documents;
   const int64_t* begins;  // in the stream, of every `stride`-th document
   int64_t num_begins, stride;
-  const int32_t* bases;  // of each codebook's ids, over and over for `size` tokens and a frame
-  int64_t size;          // tokens in a window
+  const int32_t* bases;   // of each codebook's ids, over and over for `size` tokens and a frame
+  const int64_t* delays;  // of each codebook, in positions
+  int64_t size;           // positions in a window
+  int64_t width;          // ids of a position; those that have none hold ABSENT
+  int64_t beyond;         // positions of a span of speech after its audio_end
+  int32_t frame_positions;  // 1 where a frame is one position, else 0: each code has one of its own
   int32_t stored, used;  // codebooks
   int32_t has_text, text_first;
   int32_t bos, eos, audio_start, audio_end, text_start, text_end;
@@ -46,7 +52,7 @@ struct Pen {
   int64_t at;
 
   void mark(int32_t id) {
-    if (at >= 0 && at < stream.size) row[at] = id;
+    if (at >= 0 && at < stream.size) row[at * stream.width] = id;
     ++at;
   }
 
@@ -61,7 +67,22 @@ struct Pen {
 
   void text(const int32_t* ids, int64_t count) {
     const Sight seen = sight(count);
-    if (seen.to > seen.from) memcpy(row + at + seen.from, ids + seen.from, (seen.to - seen.from) * sizeof *ids);
+    if (stream.width > 1) {
+      for (int64_t i = seen.from; i < seen.to; ++i) row[(at + i) * stream.width] = ids[i];
+    } else if (seen.to > seen.from) {
+      memcpy(row + at + seen.from, ids + seen.from, (seen.to - seen.from) * sizeof *ids);
+    }
+    at += count;
+  }
+
+  // Frames side by side, codebook k `delays[k]` positions late: also where it reaches beyond the frames.
+  void frames(const uint16_t* codes, int64_t count) {
+    for (int64_t k = 0; k < stream.used; ++k) {
+      const int64_t begin = at + stream.delays[k];
+      const int64_t to = std::min(count, stream.size - begin);
+      for (int64_t f = std::max<int64_t>(0, -begin); f < to; ++f)
+        row[(begin + f) * stream.width + k] = codes[f * stream.stored + k] + stream.bases[k];
+    }
     at += count;
   }
 
@@ -107,7 +128,12 @@ static bool utterance(Pen& pen, int64_t number, bool plain, bool text_first) {
   };
   if (plain) return pen.text(ids, num_ids), true;
   if (text_first) text();
-  if (frames) pen.mark(s.audio_start), pen.speech(codes, frames), pen.mark(s.audio_end);
+  if (frames) {
+    pen.mark(s.audio_start);
+    s.frame_positions ? pen.frames(codes, frames) : pen.speech(codes, frames);
+    pen.mark(s.audio_end);
+    pen.at += s.beyond;
+  }
   if (!text_first) text();
   return true;
 }
@@ -145,7 +171,8 @@ extern "C" int64_t sodakit_windows(const Stream* stream, const int64_t* windows,
   for (int64_t i = 0; i < count; ++i) {
     const int64_t start = windows[i] * s.size;
     const int64_t run = std::upper_bound(s.begins, s.begins + s.num_begins, start) - s.begins - 1;
-    Pen pen{s, ids + rows[i] * s.size, s.begins[run] - start};
+    Pen pen{s, ids + rows[i] * s.size * s.width, s.begins[run] - start};
+    if (s.width > 1) std::fill_n(pen.row, s.size * s.width, ABSENT);
     counts[i] = 0;
     for (int64_t u = run * s.stride; pen.at < s.size && u < s.num_documents; ++u) {
       const int64_t number = s.order_U[u], group = number % s.num_groups, begin = pen.at;

@@ -10,7 +10,7 @@ import numpy as np
 from sodakit.compiler import compile_library
 from sodakit.errors import StoreError
 from sodakit.store.flat import FlatShard
-from sodakit.tokens.documents import Template
+from sodakit.tokens.layouts.contract import Layout
 
 SOURCE = Path(__file__).with_name("native.cpp")
 SHORTEST_DOCUMENT = 3
@@ -39,9 +39,9 @@ class Stream(Structure):
         ("num_documents", c_int64),
         ("begins", c_void_p),
         *((name, c_int64) for name in ("num_begins", "stride")),
-        ("bases", c_void_p),
-        ("size", c_int64),
-        *((name, c_int32) for name in ("stored", "used", "has_text", "text_first")),
+        *((name, c_void_p) for name in ("bases", "delays")),
+        *((name, c_int64) for name in ("size", "width", "beyond")),
+        *((n, c_int32) for n in ("frame_positions", "stored", "used", "has_text", "text_first")),
         *((n, c_int32) for n in ("bos", "eos", "audio_start", "audio_end", "text_start", "text_end")),
     )
 
@@ -49,7 +49,7 @@ class Stream(Structure):
 @lru_cache(maxsize=1)
 def compiled() -> ctypes.CDLL | None:
     """The compiled windows, or None where there is no C++ compiler that takes them."""
-    library = compile_library(SOURCE, otherwise="Rendering with numpy, slower")
+    library = compile_library(SOURCE, otherwise="Windows document by document, slower")
     if library is not None:
         library.sodakit_windows.restype = c_int64
         library.sodakit_windows.argtypes = (
@@ -65,7 +65,7 @@ class NativeWindows:
     Args:
         library: from `compiled`.
         shards: of the store.
-        template: writes the documents.
+        layout: how the documents lie along positions.
         columns: arrays of the fields of `Stream` that point to one.
         numbers: the other fields.
     """
@@ -74,17 +74,19 @@ class NativeWindows:
         self,
         library: ctypes.CDLL,
         shards: list[FlatShard],
-        template: Template,
+        layout: Layout,
         columns: dict[str, np.ndarray | None],
         **numbers: int,
     ) -> None:
         self._call = library.sodakit_windows
         self._size = numbers["size"]
-        vocabulary, used = template.vocabulary, template.num_codebooks
+        self._width = layout.width
+        vocabulary, used = layout.vocabulary, layout.num_codebooks
         base_K = vocabulary.audio_base + vocabulary.codebook_size * np.arange(used, dtype=np.int32)
         columns = columns | {
             "shard_ends": np.cumsum([len(s) for s in shards], dtype=np.int64),
             "bases": np.resize(base_K, self._size + used),
+            "delays": np.array(layout.delays[:used], np.int64),
         }
         names = ("bos", "eos", "audio_start", "audio_end", "text_start", "text_end")
         # What the pointers point to must live as long as they do.
@@ -93,25 +95,29 @@ class NativeWindows:
             shards=(Shard * len(shards))(*(_shard(s) for s in shards)),
             num_shards=len(shards),
             used=used,
+            width=layout.width,
+            beyond=layout.positions_after_end,
+            frame_positions=layout.width > 1,
             **{name: getattr(vocabulary, name) for name in names},
             **{name: None if column is None else _address(column) for name, column in columns.items()},
             **numbers,
         )
         self._reference = ctypes.byref(self._stream)
 
-    def fill(self, windows_B: np.ndarray, ids_BT: np.ndarray, rows_B: np.ndarray) -> list[tuple[int, ...]]:
-        """Write each window into its row of `ids_BT`; the lengths of the document pieces in each.
+    def fill(self, windows_B: np.ndarray, ids_BPW: np.ndarray, rows_B: np.ndarray) -> list[tuple[int, ...]]:
+        """Write each window into its row of `ids_BPW`; the lengths of the document pieces in each.
 
         Raises:
             StoreError: the shards are not what they were when the view was made.
         """
         count = len(windows_B)
-        assert ids_BT.flags.c_contiguous and ids_BT.dtype == np.int32 and ids_BT.shape[1] == self._size
-        assert len(rows_B) == count and (not count or 0 <= rows_B.min() <= rows_B.max() < len(ids_BT))
+        assert ids_BPW.flags.c_contiguous and ids_BPW.dtype == np.int32
+        assert ids_BPW.shape[1:] == (self._size, self._width)
+        assert len(rows_B) == count and (not count or 0 <= rows_B.min() <= rows_B.max() < len(ids_BPW))
         windows_B, rows_B = (np.ascontiguousarray(column, np.int64) for column in (windows_B, rows_B))
         lengths = np.empty(count * (self._size // SHORTEST_DOCUMENT + 2), np.int64)
         counts_B = np.empty(count, np.int64)
-        where = (_address(ids_BT), _address(lengths), len(lengths), _address(counts_B))
+        where = (_address(ids_BPW), _address(lengths), len(lengths), _address(counts_B))
         made = self._call(self._reference, _address(windows_B), _address(rows_B), count, *where)
         if made < count:
             raise StoreError(

@@ -13,7 +13,7 @@ class Outline:
     """The utterances that a view uses, and the documents they make."""
 
     begin_M: np.ndarray
-    """int64 (M + 1): tokens before each utterance, its own markers counted, BOS and EOS not."""
+    """int64 (M + 1): positions before each utterance, its own markers counted, BOS and EOS not."""
     first_G: np.ndarray
     """int32 (G + 1): the first utterance of each document."""
     plain_G: np.ndarray
@@ -22,13 +22,15 @@ class Outline:
     """int32 (M): the number of each utterance in the store; None where all are used."""
     num_frames: int
     num_text_tokens: int
+    num_markers: int
+    """That open and close spans, BOS and EOS not."""
 
 
 def outline_of(
     shards: Iterable[FlatShard],
     num_utterances: int,
     frames_and_text: Callable[[FlatShard], tuple[np.ndarray, np.ndarray]],
-    frame_tokens: int,
+    speech_positions: Callable[[np.ndarray], np.ndarray],
     most: int | None = None,
 ) -> Outline:
     """The outline of some shards, made one after the other: beside the result it takes the memory of one.
@@ -37,7 +39,7 @@ def outline_of(
         shards: read once, in order.
         num_utterances: in all of them.
         frames_and_text: frames and text ids of each utterance of a shard, as far as the view uses them.
-        frame_tokens: tokens of a frame.
+        speech_positions: positions of spans of so many frames, with both markers; text has one for each id.
         most: utterances of a document, at most; None: whole recordings.
     """
     # As large as they can be: memory that is never written to is none.
@@ -46,12 +48,14 @@ def outline_of(
     first_G = np.empty(num_utterances + 1, np.int32)
     plain_G = np.empty(num_utterances, bool)
     cut = _Cutter(most)
-    rows = used = documents = num_frames = num_text = 0
+    rows = used = documents = num_frames = num_text = num_markers = 0
     for shard, begins_N in with_borders(shards):
         frames_N, text_N = frames_and_text(shard)
         num_frames += int(frames_N.sum(dtype=np.int64))
         num_text += int(text_N.sum(dtype=np.int64))
-        lengths_N = _span_tokens(frames_N * np.int32(frame_tokens)) + _span_tokens(text_N)
+        speech_N = np.where(frames_N > 0, speech_positions(frames_N), 0)
+        lengths_N = speech_N + np.where(text_N > 0, text_N + 2, 0)
+        num_markers += 2 * int(np.count_nonzero(frames_N) + np.count_nonzero(text_N))
         usable = np.flatnonzero(lengths_N)
         after = used + len(usable)
         np.cumsum(lengths_N[usable], out=begin_M[used + 1 : after + 1])
@@ -65,7 +69,9 @@ def outline_of(
     first_G, plain_G = first_G[: documents + 1], plain_G[:documents]
     plain_G &= np.diff(first_G) == 1
     numbers = None if used == num_utterances else utterance_M[:used]
-    return Outline(begin_M[: used + 1], first_G, plain_G, numbers, num_frames, num_text)
+    # A plain text stands without its two.
+    num_markers -= 2 * int(np.count_nonzero(plain_G))
+    return Outline(begin_M[: used + 1], first_G, plain_G, numbers, num_frames, num_text, num_markers)
 
 
 class _Cutter:
@@ -95,7 +101,3 @@ class _Cutter:
         self._run = int(place[-1]) + 1
         return place % self._most == 0
 
-
-def _span_tokens(body_N: np.ndarray) -> np.ndarray:
-    """Tokens of spans with their two markers; an empty one is not written."""
-    return body_N + 2 * (body_N > 0)

@@ -7,6 +7,7 @@ import numpy as np
 from sodakit.data.order import derive_key, permute
 from sodakit.data.pairs import PairView
 from sodakit.errors import ConfigError
+from sodakit.tokens.layouts.contract import ABSENT, lay
 
 MAX_DOCUMENTS = 64
 """Documents in a window, at most (the published packing)."""
@@ -21,10 +22,11 @@ class PackedStream:
     its own; `train.scored` knows it and no loss is taken there.
     """
 
-    def __init__(self, view: PairView, window_tokens: int, seed: int) -> None:
+    def __init__(self, view: PairView, window_positions: int, seed: int) -> None:
         self.view = view
-        self.window_tokens = window_tokens
+        self.window_positions = window_positions
         self.num_tokens = view.num_tokens
+        self.num_positions = view.num_positions
         self._seed = seed
 
     @cached_property
@@ -34,10 +36,10 @@ class PackedStream:
         order_U = permute(np.arange(len(lengths_U)), len(lengths_U), derive_key("documents", self._seed))
         closed: list[list[int]] = []
         opened: list[tuple[int, list[int]]] = []  # room left, documents
-        for document in order_U[lengths_U[order_U] <= self.window_tokens].tolist():
+        for document in order_U[lengths_U[order_U] <= self.window_positions].tolist():
             length = int(lengths_U[document])
             fits = next((n for n, (room, _) in enumerate(opened) if room >= length), None)
-            room, documents = (self.window_tokens, []) if fits is None else opened.pop(fits)
+            room, documents = (self.window_positions, []) if fits is None else opened.pop(fits)
             documents.append(document)
             if len(documents) == MAX_DOCUMENTS:
                 closed.append(documents)
@@ -51,13 +53,13 @@ class PackedStream:
     @property
     def num_left_out(self) -> int:
         """Documents longer than a window."""
-        return int((self.view.lengths_U > self.window_tokens).sum())
+        return int((self.view.lengths_U > self.window_positions).sum())
 
     @property
-    def packed_tokens(self) -> int:
-        """Tokens of the documents in a pass, without the padding."""
+    def packed_positions(self) -> int:
+        """Positions of the documents in a pass, without the padding."""
         lengths_U = self.view.lengths_U
-        return int(lengths_U[lengths_U <= self.window_tokens].sum())
+        return int(lengths_U[lengths_U <= self.window_positions].sum())
 
     @property
     def num_windows(self) -> int:
@@ -68,23 +70,24 @@ class PackedStream:
         """
         if not self._members:
             raise ConfigError(
-                f"A window of {self.window_tokens} tokens holds none of {len(self.view)} documents, the shortest of "
+                f"A window of {self.window_positions} positions holds none of {len(self.view)} documents, the shortest of "
                 f"{int(self.view.lengths_U.min())}. Use a longer context."
             )
         return len(self._members)
 
     def window(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """ids_T int32 of one window, and the lengths of its documents and padding (int64, summing to the window)."""
-        pieces = [self.view[u] for u in self._members[index]]
-        padding = self.window_tokens - sum(len(p) for p in pieces)
+        """ids_PW int32 of one window, and the lengths of its documents and padding (int64, summing to the window)."""
+        pieces = [lay(self.view.layout, self.view[u]) for u in self._members[index]]
+        padding = self.window_positions - sum(len(p) for p in pieces)
         if padding:
-            pieces.append(np.full(padding, self.view.template.vocabulary.eos, np.int32))
+            pieces.append(np.full((padding, self.view.layout.width), ABSENT, np.int32))
+            pieces[-1][:, 0] = self.view.template.vocabulary.eos
         return np.concatenate(pieces), np.array([len(p) for p in pieces], np.int64)
 
-    def fill(self, windows_B: np.ndarray, ids_BT: np.ndarray, rows_B: np.ndarray) -> list[tuple[int, ...]]:
+    def fill(self, windows_B: np.ndarray, ids_BPW: np.ndarray, rows_B: np.ndarray) -> list[tuple[int, ...]]:
         """Write some windows into rows of a batch; the lengths of each."""
         lengths = []
         for window, row in zip(windows_B.tolist(), rows_B.tolist(), strict=True):
-            ids_BT[row], lengths_of = self.window(window)
+            ids_BPW[row], lengths_of = self.window(window)
             lengths.append(tuple(lengths_of.tolist()))
         return lengths

@@ -9,6 +9,8 @@ from sodakit.errors import ConfigError
 from sodakit.store.reader import StoreReader
 from sodakit.store.schema import Utterance
 from sodakit.tokens.documents import Template
+from sodakit.tokens.layouts.contract import lay
+from sodakit.tokens.layouts.pattern import FLAT, Pattern
 from sodakit.tokens.tasks import Side, pair_spans, tagged, task
 from sodakit.tokens.vocabulary import Vocabulary
 
@@ -23,10 +25,18 @@ class PairView(Sequence[np.ndarray]):
         ConfigError: no such task, or not one usable pair.
     """
 
-    def __init__(self, reader: StoreReader, split: str, task_name: str, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self,
+        reader: StoreReader,
+        split: str,
+        task_name: str,
+        vocabulary: Vocabulary,
+        pattern: Pattern = FLAT,
+    ) -> None:
         self.task = task(task_name)
         self.utterances: Sequence[Utterance] = reader.utterances(split)
         self.template = Template(vocabulary, reader.codec_spec.num_codebooks)
+        self.layout = pattern.layout(vocabulary, reader.codec_spec.num_codebooks)
         self.frame_rate_hz = reader.codec_spec.frame_rate_hz
         self._tokenizer = reader.tokenizer()
         self.pairs: list[tuple[int, int]] = []
@@ -59,14 +69,25 @@ class PairView(Sequence[np.ndarray]):
         return True
 
     @cached_property
+    def _lengths_U2(self) -> np.ndarray:
+        """Positions and ids of each document."""
+        documents = (self[u] for u in range(len(self)))
+        return np.array([(len(lay(self.layout, ids_T)), len(ids_T)) for ids_T in documents], np.int64)
+
+    @property
     def lengths_U(self) -> np.ndarray:
-        """Tokens of each document, BOS and EOS included: int64."""
-        return np.array([len(self[u]) for u in range(len(self))], np.int64)
+        """Positions of each document, BOS and EOS included: int64."""
+        return self._lengths_U2[:, 0]
+
+    @property
+    def num_positions(self) -> int:
+        """Positions of all documents."""
+        return int(self._lengths_U2[:, 0].sum())
 
     @property
     def num_tokens(self) -> int:
-        """Tokens of all documents."""
-        return int(self.lengths_U.sum())
+        """Ids of all documents."""
+        return int(self._lengths_U2[:, 1].sum())
 
     @property
     def hours(self) -> float:

@@ -9,12 +9,12 @@ import numpy as np
 
 from sodakit.data.config import ViewConfig
 from sodakit.data.outline import outline_of
-from sodakit.data.render import Part, Renderer
 from sodakit.errors import ConfigError
 from sodakit.store.flat import FlatShard
 from sodakit.store.reader import StoreReader
 from sodakit.store.schema import Utterance
 from sodakit.tokens.documents import Span, Speech, Template, Text
+from sodakit.tokens.layouts.pattern import FLAT, Pattern
 from sodakit.tokens.vocabulary import Vocabulary
 
 
@@ -24,20 +24,27 @@ class DocumentView(Sequence[np.ndarray]):
     Documents are numbered audio-first ones first, then text-first ones where the order is `both`.
     """
 
-    def __init__(self, reader: StoreReader, split: str, config: ViewConfig, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self,
+        reader: StoreReader,
+        split: str,
+        config: ViewConfig,
+        vocabulary: Vocabulary,
+        pattern: Pattern = FLAT,
+    ) -> None:
         self.config = config
         self.utterances: Sequence[Utterance] = reader.utterances(split)
         num_codebooks = self._codebooks(reader, vocabulary)
         self.template = Template(vocabulary, num_codebooks)
+        self.layout = pattern.layout(vocabulary, num_codebooks)
         self.frame_rate_hz = reader.codec_spec.frame_rate_hz
         self.shards = reader.flat_shards(split)
         self.stored_codebooks = reader.codec_spec.num_codebooks
-        self._render = Renderer(self.shards, self.stored_codebooks, self.template, config.has_text)
         self.outline = outline_of(
             reader.each_flat_shard(split),
             len(self.utterances),
             self._frames_and_text,
-            num_codebooks,
+            self.layout.speech_positions,
             config.utterances_per_document,
         )
 
@@ -69,14 +76,21 @@ class DocumentView(Sequence[np.ndarray]):
 
     @property
     def lengths_U(self) -> np.ndarray:
-        """Tokens of each document, BOS and EOS included: int64."""
+        """Positions of each document, BOS and EOS included: int64."""
         return self.lengths_of(np.arange(len(self)))
 
     @property
-    def num_tokens(self) -> int:
-        """Tokens of all documents: with `both`, every utterance counts twice."""
+    def num_positions(self) -> int:
+        """Positions of all documents: with `both`, every utterance counts twice."""
         once = int(self.outline.begin_M[-1]) + 2 * int(np.count_nonzero(~self.outline.plain_G))
         return once * self.orders
+
+    @property
+    def num_tokens(self) -> int:
+        """Ids of all documents, counted likewise: what is predicted of them."""
+        outline = self.outline
+        codes = outline.num_frames * self.template.num_codebooks
+        return (codes + outline.num_text_tokens + outline.num_markers + 2 * self.num_groups) * self.orders
 
     @property
     def orders(self) -> int:
@@ -104,7 +118,7 @@ class DocumentView(Sequence[np.ndarray]):
         return kinds | {"markers": self.num_tokens - sum(kinds.values())}
 
     def lengths_of(self, documents: np.ndarray) -> np.ndarray:
-        """Tokens of the documents of these numbers: int64."""
+        """Positions of the documents of these numbers: int64."""
         outline = self.outline
         group = documents % self.num_groups if self.num_groups else documents
         bodies = outline.begin_M[outline.first_G[group + 1]] - outline.begin_M[outline.first_G[group]]
@@ -121,44 +135,12 @@ class DocumentView(Sequence[np.ndarray]):
         return self.num_groups * self.orders
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
-        """A whole document by the template: the definition, for people and tests. `render` is the fast way."""
+        """A whole document by the template: the definition. `native.cpp` is the fast way."""
         text_first = self._text_first(index)
         utterances = [self.utterances[int(i)] for i in self.members(index)]
         if len(utterances) == 1 and utterances[0].codes_KF.shape[1] == 0:
             return self.template.plain_text(utterances[0].text_ids_T)
         return self.template.document([s for u in utterances for s in self._spans(u, text_first)])
-
-    def render(self, documents: np.ndarray, begins: np.ndarray, size: int) -> np.ndarray:
-        """What is visible of each document in a window of `size` tokens, one after the other: int32.
-
-        Args:
-            documents: their numbers.
-            begins: where each one's BOS stands in its window: negative where it begins before.
-            size: tokens in a window.
-        """
-        outline = self.outline
-        group = documents % self.num_groups
-        first, last = outline.first_G[group], outline.first_G[group + 1]
-        plain = outline.plain_G[group]
-        # Plain text has BOS and EOS, but its length was counted with markers.
-        body = begins + 1 - outline.begin_M[first]
-        ends = body + outline.begin_M[last] - np.where(plain, 2, 0) + 1
-        visible = np.searchsorted(outline.begin_M, np.maximum(0, -body), side="right") - 1
-        visible = np.clip(visible, first, last)
-        hidden = np.clip(np.searchsorted(outline.begin_M, size - body, side="left"), visible, last)
-        utterance_begins = body + outline.begin_M[visible]
-        utterance_ends = body + outline.begin_M[hidden] - np.where(plain, 2, 0)
-        if outline.utterance_M is not None and len(outline.utterance_M):
-            # Those between that the view leaves out have nothing to write, so a range of numbers will do.
-            none = visible == hidden
-            hidden = np.where(none, 0, outline.utterance_M[np.maximum(hidden, 1) - 1] + 1)
-            visible = np.where(
-                none, 0, outline.utterance_M[np.minimum(visible, len(outline.utterance_M) - 1)]
-            )
-        text_first = (documents >= self.num_groups) | (self.config.order == "text_first")
-        columns = (visible, hidden, text_first, begins, utterance_begins, utterance_ends, ends, plain)
-        parts = [Part(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
-        return self._render.render(parts, size)
 
     def _text_first(self, document: int) -> bool:
         return self.config.order == "text_first" or document >= self.num_groups

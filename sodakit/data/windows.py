@@ -1,4 +1,4 @@
-"""One endless-looking token stream per source, cut into windows without padding."""
+"""One endless-looking stream of positions per source, cut into windows without padding."""
 
 from functools import cached_property
 
@@ -9,6 +9,7 @@ from sodakit.data.native import NativeWindows
 from sodakit.data.order import derive_key, permute_all
 from sodakit.data.views import DocumentView
 from sodakit.errors import ConfigError
+from sodakit.tokens.layouts.contract import lay
 
 STRIDE = 8
 """The stream's index remembers where every 8th document begins and counts on from there: an eighth of the memory."""
@@ -17,20 +18,21 @@ TOGETHER = STRIDE * 2**13
 
 
 class TokenStream:
-    """All documents of a view, shuffled once, as one stream of tokens cut every `window_tokens`.
+    """All documents of a view, shuffled once, as one stream of positions cut every `window_positions`.
 
-    A window may begin anywhere, in the middle of a document or of a frame (as in SODA); the tokens left over at the
-    end of the stream are less than one window and are not seen.
+    A window may begin anywhere in a document, with flat frames also in the middle of a frame (as in SODA); the
+    positions left over at the end of the stream are less than one window and are not seen.
     """
 
-    def __init__(self, view: DocumentView, window_tokens: int, seed: int) -> None:
+    def __init__(self, view: DocumentView, window_positions: int, seed: int) -> None:
         self.view = view
-        self.window_tokens = window_tokens
+        self.window_positions = window_positions
         self.num_tokens = view.num_tokens
+        self.num_positions = view.num_positions
         if self.num_windows == 0:
             raise ConfigError(
-                f"A source has {self.num_tokens} tokens in {len(view)} documents, less than one window of {window_tokens}. "
-                "Use a shorter context or more data."
+                f"A source has {self.num_positions} positions in {len(view)} documents, less than one window of "
+                f"{window_positions}. Use a shorter context or more data."
             )
         self._order_U = permute_all(len(view), derive_key("documents", seed))
         # Where each run of STRIDE documents begins in the stream.
@@ -44,41 +46,54 @@ class TokenStream:
     @property
     def num_windows(self) -> int:
         """Whole windows in one pass."""
-        return self.num_tokens // self.window_tokens
+        return self.num_positions // self.window_positions
 
     @property
-    def unseen_tokens(self) -> int:
-        """Tokens at the end that fill no window: all that is lost to packing."""
-        return self.num_tokens % self.window_tokens
+    def unseen_positions(self) -> int:
+        """Positions at the end that fill no window: all that is lost to packing."""
+        return self.num_positions % self.window_positions
 
     def window(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """The tokens of one window and where its documents end.
+        """One window and where its documents end.
 
         Returns:
-            ids_T int32, and the lengths of the document pieces in it (int64, summing to `window_tokens`).
+            ids_PW int32, and the lengths of the document pieces in it (int64, summing to `window_positions`).
         """
-        ids_BT = np.empty((1, self.window_tokens), np.int32)
-        lengths = self.fill(np.array([index]), ids_BT, np.array([0]))
-        return ids_BT[0], np.array(lengths[0], np.int64)
+        ids_BPW = np.empty((1, self.window_positions, self.view.layout.width), np.int32)
+        lengths = self.fill(np.array([index]), ids_BPW, np.array([0]))
+        return ids_BPW[0], np.array(lengths[0], np.int64)
 
-    def fill(self, windows_B: np.ndarray, ids_BT: np.ndarray, rows_B: np.ndarray) -> list[tuple[int, ...]]:
-        """Write the tokens of some windows into rows of a batch. Many at once cost less each.
+    def fill(self, windows_B: np.ndarray, ids_BPW: np.ndarray, rows_B: np.ndarray) -> list[tuple[int, ...]]:
+        """Write some windows into rows of a batch. Many at once cost less each.
 
         Args:
             windows_B: their numbers.
-            ids_BT: int32, written to.
+            ids_BPW: int32, written to.
             rows_B: which row is for which window.
         Returns:
-            For each window, the lengths of the document pieces in it: they sum to `window_tokens`.
+            For each window, the lengths of the document pieces in it: they sum to `window_positions`.
         """
         if self._native is not None:
-            return self._native.fill(windows_B, ids_BT, rows_B)
-        size = self.window_tokens
-        row_P, document_P, begin_P, length_P = self._pieces_of(windows_B * size)
-        ids_BT[rows_B] = self.view.render(document_P, begin_P, size).reshape(len(windows_B), size)
-        seen_P = (np.minimum(begin_P + length_P, size) - np.maximum(begin_P, 0)).tolist()
-        ends = np.cumsum(np.bincount(row_P, minlength=len(windows_B))).tolist()
-        return [tuple(seen_P[a:b]) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+            return self._native.fill(windows_B, ids_BPW, rows_B)
+        return [
+            self._write(int(window), ids_BPW[row]) for window, row in zip(windows_B, rows_B, strict=True)
+        ]
+
+    def _write(self, window: int, ids_PW: np.ndarray) -> tuple[int, ...]:
+        """One window by the definition, document by document: what machines without a compiler do."""
+        start, size = window * self.window_positions, self.window_positions
+        run = int(self._begins.searchsorted(start, side="right")) - 1
+        at, lengths = int(self._begins[run]) - start, []
+        for document in self._order_U[run * STRIDE :].tolist():
+            if at >= size:
+                break
+            length = int(self.view.lengths_of(np.array([document]))[0])
+            if at + length > 0:
+                seen = slice(max(at, 0), min(at + length, size))
+                ids_PW[seen] = lay(self.view.layout, self.view[document])[seen.start - at : seen.stop - at]
+                lengths.append(seen.stop - seen.start)
+            at += length
+        return tuple(lengths)
 
     @cached_property
     def _native(self) -> NativeWindows | None:
@@ -91,7 +106,7 @@ class TokenStream:
         return NativeWindows(
             library,
             view.shards,
-            view.template,
+            view.layout,
             {
                 "begin_M": outline.begin_M,
                 "first_G": outline.first_G,
@@ -104,25 +119,8 @@ class TokenStream:
             num_documents=len(self._order_U),
             num_begins=len(self._begins),
             stride=STRIDE,
-            size=self.window_tokens,
+            size=self.window_positions,
             stored=view.stored_codebooks,
             has_text=view.config.has_text,
             text_first=view.config.order == "text_first",
         )
-
-    def _pieces_of(self, starts_B: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The documents in the windows that begin at `starts_B`: row, document, where it begins in the row, length."""
-        run_B = self._begins.searchsorted(starts_B, side="right") - 1
-        end_B = self._begins.searchsorted(starts_B + self.window_tokens, side="left")
-        first_B, last_B = run_B * STRIDE, np.minimum(end_B * STRIDE, len(self._order_U))
-        counts_B = last_B - first_B
-        row_P = np.repeat(np.arange(len(starts_B)), counts_B)
-        ends_B = np.cumsum(counts_B)
-        document_P = self._order_U[np.arange(ends_B[-1]) + np.repeat(first_B - ends_B + counts_B, counts_B)]
-        length_P = self.view.lengths_of(document_P)
-        # Documents follow each other, so one running sum over all rows serves each of them.
-        sums_P = np.cumsum(length_P) - length_P
-        offset_B = self._begins[run_B] - starts_B - sums_P[ends_B - counts_B]
-        begin_P = sums_P + offset_B[row_P]
-        inside_P = (begin_P < self.window_tokens) & (begin_P + length_P > 0)
-        return row_P[inside_P], document_P[inside_P], begin_P[inside_P], length_P[inside_P]

@@ -39,8 +39,9 @@ def test_windows_are_the_stream_cut_without_padding(store):
     stream = TokenStream(view, 50, seed=1)
     everything = np.concatenate([view[int(u)] for u in stream._order_U])
     windows = [stream.window(i) for i in range(stream.num_windows)]
-    assert np.array_equal(np.concatenate([ids for ids, _ in windows]), everything[: 50 * stream.num_windows])
-    for ids_T, lengths in windows:
+    assert np.array_equal(np.concatenate([ids[:, 0] for ids, _ in windows]), everything[: 50 * stream.num_windows])
+    for ids_PW, lengths in windows:
+        ids_T = ids_PW[:, 0]
         assert lengths.sum() == 50
         ends = np.cumsum(lengths)[:-1] - 1
         assert (ids_T[ends] == vocabulary.eos).all() and np.sum(ids_T[:-1] == vocabulary.eos) == len(ends)
@@ -51,13 +52,13 @@ def test_ranks_together_read_what_one_rank_reads(store):
     for step in (0, 3, 500):
         whole = loader.batch(step)
         parts = [loader.batch(step, rank, 4) for rank in range(4)]
-        assert np.array_equal(whole.ids_BT, np.concatenate([p.ids_BT for p in parts]))
+        assert np.array_equal(whole.ids_BPW, np.concatenate([p.ids_BPW for p in parts]))
         assert whole.lengths == tuple(length for p in parts for length in p.lengths)
 
 
 def test_a_step_is_the_same_whenever_it_is_asked_for(store):
-    forward = [b.ids_BT for b in prefetch(make_loader(store), range(6))]
-    resumed = [b.ids_BT for b in prefetch(make_loader(store), range(4, 6))]
+    forward = [b.ids_BPW for b in prefetch(make_loader(store), range(6))]
+    resumed = [b.ids_BPW for b in prefetch(make_loader(store), range(4, 6))]
     assert all(np.array_equal(a, b) for a, b in zip(forward[4:], resumed, strict=True))
 
 
@@ -70,7 +71,7 @@ def test_one_pass_sees_every_window_once(store):
 
 
 def test_another_seed_is_another_order(store):
-    assert not np.array_equal(make_loader(store).batch(0).ids_BT, make_loader(store, seed=1).batch(0).ids_BT)
+    assert not np.array_equal(make_loader(store).batch(0).ids_BPW, make_loader(store, seed=1).batch(0).ids_BPW)
 
 
 def test_an_error_in_the_loader_thread_reaches_the_caller(store):
@@ -89,7 +90,7 @@ def step_digest(batches, steps) -> str:
     hasher = hashlib.sha256()
     for parts in zip(*batches, strict=True):
         assert len({part.step for part in parts}) == 1
-        hasher.update(np.concatenate([part.ids_BT for part in parts]).tobytes())
+        hasher.update(np.concatenate([part.ids_BPW for part in parts]).tobytes())
         hasher.update(repr([length for part in parts for length in part.lengths]).encode())
     return hasher.hexdigest()
 
@@ -106,11 +107,11 @@ def test_a_thousand_steps_are_the_same_on_any_layout(store):
     first = [list(prefetch(loader, range(500), r, 2)) for r in (0, 1)]
     second = [list(prefetch(loader, range(500, 1000), r, 4)) for r in range(4)]
     whole = [
-        np.concatenate([p.ids_BT for p in parts])
+        np.concatenate([p.ids_BPW for p in parts])
         for half in (first, second)
         for parts in zip(*half, strict=True)
     ]
-    again = [loader.batch(step).ids_BT for step in steps]
+    again = [loader.batch(step).ids_BPW for step in steps]
     assert all(np.array_equal(a, b) for a, b in zip(whole, again, strict=True))
 
 
@@ -144,7 +145,7 @@ def test_the_rows_of_a_run_never_change(tmp_path, name):
 def test_a_phase_reads_only_what_it_weighs(store):
     loader = make_loader(store, phases=(PhaseConfig(from_step=4, weights={"semantic": 1.0}),))
     vocabulary = loader.vocabulary
-    late = np.concatenate([loader.batch(step).ids_BT for step in range(4, 12)])
+    late = np.concatenate([loader.batch(step).ids_BPW for step in range(4, 12)])
     assert set(np.unique(vocabulary.kinds_V[late])) == {1, 2}
     assert loader.epochs(12)[1] > loader.epochs(4)[1] and loader.epochs(12)[0] == loader.epochs(4)[0]
 

@@ -99,7 +99,7 @@ def test_a_source_of_pairs_is_described_by_its_pairs_and_its_padding(store):
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(mixture_tree(loader))
     printed = console.export_text()
-    padding = 1 - stream.packed_tokens / (400 * stream.num_windows)
+    padding = 1 - stream.packed_positions / (400 * stream.num_windows)
     assert "30 pairs as documents of s2st; 1 recordings left out" in printed
     assert f"padding: {padding:.2%}" in printed and 0 < padding < 1
     seconds = sum(len(u.codes_KF[0]) for u in reader.utterances("train")) / reader.codec_spec.frame_rate_hz

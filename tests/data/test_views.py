@@ -36,20 +36,6 @@ def test_every_document_has_the_promised_length_and_obeys_the_grammar(language, 
         assert grammar.first_error(ids_T) is None
 
 
-@pytest.mark.parametrize("config", VIEWS, ids=str)
-def test_the_fast_way_writes_every_part_of_a_document_as_the_template_does(language, config):
-    """Windows begin and end anywhere, inside a marker, a frame or a text."""
-    store, vocabulary = language
-    view = DocumentView(store, "train", config, vocabulary)
-    for number in range(len(view)):
-        whole_T = view[number]
-        for size in (1, 2, 5, 17, len(whole_T)):
-            begins = np.arange(-len(whole_T) + 1, size)
-            seen_T = view.render(np.full(len(begins), number), begins, size)
-            parts = [whole_T[max(-at, 0) : max(min(len(whole_T), size - at), 0)] for at in begins]
-            assert np.array_equal(seen_T, np.concatenate(parts))
-
-
 def test_both_orders_hold_the_same_tokens(language):
     store, vocabulary = language
     view = DocumentView(store, "train", ViewConfig(), vocabulary)

@@ -120,10 +120,10 @@ def test_the_loss_is_taken_on_the_answers_alone_unless_told_otherwise(store):
         assert not (given and vocabulary.bos in targets.targets_T)
     padding = sum(
         row[-1]
-        for ids_T, row in zip(batch.ids_BT, batch.lengths, strict=True)
+        for ids_T, row in zip(batch.ids_BPW[..., 0], batch.lengths, strict=True)
         if ids_T[-row[-1]] == vocabulary.eos
     )
-    assert counts[0] == batch.ids_BT.size - len(batch.ids_BT) - padding
+    assert counts[0] == batch.ids_BPW.size - len(batch.ids_BPW) - padding
     assert counts[1] < 0.8 * counts[0]
 
 

@@ -62,7 +62,7 @@ class Reference:
         self.v = {k: torch.zeros(len(p), *p[0].shape) for k, p in kinds.items()}
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, float]:
-        ids = torch.from_numpy(batch.ids_BT).long()
+        ids = torch.from_numpy(batch.ids_BPW[..., 0]).long()
         rows, context = ids.shape
         document = torch.stack(
             [torch.repeat_interleave(torch.arange(len(n)), torch.tensor(n)) for n in batch.lengths]
@@ -124,12 +124,12 @@ def test_packed_documents_have_the_losses_they_have_alone(store, tmp_path):
     targets = run.objective.targets(batch, slice(None), 1.0)
     with torch.no_grad():
         _, nll_T = run.objective(run.model, targets)
-        nll_BT = nll_T.view(len(batch.ids_BT), -1)
+        nll_BT = nll_T.view(len(batch.ids_BPW), -1)
         compared = 0
         for row, lengths in enumerate(batch.lengths):
             begin = 0
             for length in lengths:
-                ids = torch.from_numpy(batch.ids_BT[row, begin : begin + length]).long()
+                ids = torch.from_numpy(batch.ids_BPW[row, begin : begin + length, 0]).long()
                 if length > 1:
                     logits = run.model.logits(run.model(ids[None], Packing.from_lengths([length])))[0, :-1]
                     alone = F.cross_entropy(logits, ids[1:], reduction="none")

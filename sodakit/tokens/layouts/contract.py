@@ -12,6 +12,8 @@ from typing import Protocol
 
 import numpy as np
 
+from sodakit.tokens.vocabulary import Vocabulary
+
 ABSENT = -1
 """Stands where a position has no id in a column."""
 
@@ -42,8 +44,24 @@ class Layout(Protocol):
     """How documents of one vocabulary and number of codebooks lie along positions."""
 
     @property
+    def vocabulary(self) -> Vocabulary:
+        """What the ids mean."""
+
+    @property
+    def num_codebooks(self) -> int:
+        """Of a frame, in the documents."""
+
+    @property
     def width(self) -> int:
         """W: ids of a position, at most."""
+
+    @property
+    def delays(self) -> tuple[int, ...]:
+        """Positions by which each codebook is late; none where every id has a position of its own."""
+
+    @property
+    def positions_after_end(self) -> int:
+        """Positions that a span of speech takes after its `audio_end`, for codes that are late."""
 
     @property
     def frame_positions(self) -> int:

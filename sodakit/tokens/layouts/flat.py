@@ -23,6 +23,14 @@ class FlatLayout:
         return 1
 
     @property
+    def delays(self) -> tuple[int, ...]:
+        return (0,) * self.num_codebooks
+
+    @property
+    def positions_after_end(self) -> int:
+        return 0
+
+    @property
     def frame_positions(self) -> int:
         return self.num_codebooks
 

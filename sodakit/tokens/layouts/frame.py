@@ -52,8 +52,7 @@ class FrameLayout:
         return max(self.delays[: self.num_codebooks])
 
     @property
-    def _beyond(self) -> int:
-        """Positions that a span takes after its `audio_end`."""
+    def positions_after_end(self) -> int:
         return max(0, self.longest_delay - 1)
 
     @cached_property
@@ -62,14 +61,14 @@ class FrameLayout:
         return Grammar(self.vocabulary, 1)
 
     def speech_positions(self, frames_N: np.ndarray) -> np.ndarray:
-        return frames_N + 2 + self._beyond
+        return frames_N + 2 + self.positions_after_end
 
     def places(self, ids_T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         v, ids_T = self.vocabulary, np.asarray(ids_T, np.int64)
         book_T = np.where(v.is_audio(ids_T), (ids_T - v.audio_base) // v.codebook_size, 0)
         ended_T = np.cumsum(ids_T == v.audio_end) - (ids_T == v.audio_end)
         delays_K = np.array(self.delays)
-        return np.cumsum(book_T == 0) - 1 + self._beyond * ended_T + delays_K[book_T], book_T
+        return np.cumsum(book_T == 0) - 1 + self.positions_after_end * ended_T + delays_K[book_T], book_T
 
     def flatten(self, ids_PW: np.ndarray) -> np.ndarray:
         position_N, column_N = np.nonzero(ids_PW != ABSENT)
