@@ -50,7 +50,8 @@ def from_plain(kind: Any, value: Any, name: str = "config") -> Any:
         if value is None and type(None) in arguments:
             return None
         problems = []
-        for option in (a for a in arguments if a is not type(None)):
+        options = [a for a in arguments if a is not type(None)]
+        for option in sorted(options, key=lambda kind: _strange_fields(kind, value)):
             try:
                 return from_plain(option, value, name)
             except ConfigError as error:
@@ -74,6 +75,13 @@ def from_plain(kind: Any, value: Any, name: str = "config") -> Any:
             for k, v in value.items()
         }
     return _scalar(kind, value, name)
+
+
+def _strange_fields(kind: Any, value: Any) -> int:
+    """How many fields of an object a dataclass does not know: it is probably of the kind that knows most."""
+    if not dataclasses.is_dataclass(kind) or not isinstance(value, dict):
+        return 0
+    return len(set(value) - {f.name for f in dataclasses.fields(kind)})
 
 
 def _scalar(kind: Any, value: Any, name: str) -> Any:

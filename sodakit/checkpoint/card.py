@@ -10,6 +10,7 @@ from sodakit.checkpoint.load import BEST, OF_RUN
 from sodakit.model.accounting import count_parameters
 from sodakit.model.config import ModelConfig
 from sodakit.model.layers import rotary_frequencies
+from sodakit.model.families import flat_config
 from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.units import format_count
 
@@ -83,7 +84,7 @@ def _title(checkpoint: Checkpoint) -> str:
 
 
 def _facts(checkpoint: Checkpoint, vocabulary: Vocabulary, dtype: torch.dtype) -> dict[str, str]:
-    model = checkpoint.model_config
+    model = flat_config(checkpoint.model_config, "A model card")
     count = count_parameters(model)
     facts = {
         "Architecture": f"Qwen3ForCausalLM: {model.layers} layers of width {model.width}, {model.heads} heads "

@@ -25,7 +25,8 @@ from torch import Tensor
 
 from sodakit.errors import CheckpointError, DamagedCheckpoint
 from sodakit.files import file_sha256, write_json
-from sodakit.model.config import ModelConfig
+from sodakit.model.families import build_model
+from sodakit.model.frame.config import AnyConfig
 from sodakit.model.lora import merge_adapters
 from sodakit.model.transformer import Transformer
 from sodakit.tensors import broken_weight
@@ -56,7 +57,7 @@ class Checkpoint:
 
     folder: Path
     """Where it lies."""
-    model_config: ModelConfig
+    model_config: AnyConfig
     """The model's shape."""
     config: dict[str, Any] = field(repr=False)
     """The resolved config of the run, plain."""
@@ -123,14 +124,14 @@ class Checkpoint:
         return model_from_weights(self.model_config, weights, str(self.folder))
 
 
-def model_from_weights(config: ModelConfig, weights: dict[str, Tensor], origin: str) -> Transformer:
+def model_from_weights(config: AnyConfig, weights: dict[str, Tensor], origin: str) -> Transformer:
     """A model that owns these tensors; nothing is initialised first, and nothing copied.
 
     Raises:
         CheckpointError: names or shapes that are not those of the config.
     """
     with torch.device("meta"):
-        model = Transformer(config)
+        model = build_model(config)
     needed = {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
     given = {name: tuple(weight.shape) for name, weight in weights.items()}
     for name in sorted(needed.keys() | given.keys()):

@@ -17,6 +17,7 @@ from sodakit.checkpoint.contents import Checkpoint
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.files import atomic_folder, read_json, write_json
 from sodakit.model.config import ModelConfig, RopeScaling
+from sodakit.model.families import flat_config
 from sodakit.model.transformer import Transformer
 from sodakit.tensors import broken_weight
 
@@ -61,6 +62,7 @@ def export_hf(
         more_config: further entries of `config.json`, such as `bos_token_id` and `eos_token_id`.
     """
     model = source.model() if isinstance(source, Checkpoint) else source
+    config = flat_config(model.config, "Qwen3 in Hugging Face layout")
     weights = {
         hf_name(name): weight.detach().to("cpu", dtype).contiguous()
         for name, weight in model.state_dict().items()
@@ -68,9 +70,7 @@ def export_hf(
     stored = str(next(iter(weights.values())).dtype).removeprefix("torch.")
     with atomic_folder(folder) as temporary:
         save_file(weights, temporary / "model.safetensors", {"format": "pt"})
-        write_json(
-            temporary / "config.json", hf_config(model.config) | {"dtype": stored} | (more_config or {})
-        )
+        write_json(temporary / "config.json", hf_config(config) | {"dtype": stored} | (more_config or {}))
     return Path(folder)
 
 

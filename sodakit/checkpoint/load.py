@@ -13,7 +13,7 @@ from sodakit.distributed import rank
 from sodakit.errors import CheckpointError, ConfigError, DamagedCheckpoint
 from sodakit.files import file_sha256, read_json
 from sodakit.log import say
-from sodakit.model.config import ModelConfig
+from sodakit.model.frame.config import AnyConfig
 
 _STEP_NAME = re.compile(r"step_(\d+)")
 BEST = "best"
@@ -56,7 +56,7 @@ def load_checkpoint(path: Path | str, which: Which = "best") -> Checkpoint:
     if "model" not in plain:
         raise DamagedCheckpoint(f"{folder / CONFIG} has no 'model'. {_REMEDY}")
     try:
-        model_config = from_plain(ModelConfig, plain["model"], "model")
+        model_config = from_plain(AnyConfig, plain["model"], "model")
     except (ConfigError, TypeError) as error:
         raise CheckpointError(f"{folder / CONFIG} describes no model: {error}") from error
     return Checkpoint(

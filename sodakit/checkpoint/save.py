@@ -19,7 +19,7 @@ from sodakit.checkpoint.contents import (
 )
 from sodakit.config import to_plain
 from sodakit.files import atomic_folder, write_json
-from sodakit.model.config import ModelConfig
+from sodakit.model.frame.config import AnyConfig
 from sodakit.model.transformer import Transformer
 
 
@@ -68,7 +68,7 @@ def save_checkpoint(
 
 def write_rest(
     folder: Path,
-    model_config: ModelConfig,
+    model_config: AnyConfig,
     *,
     state: dict[str, Any],
     config: dict[str, Any],

@@ -100,4 +100,3 @@ class _Cutter:
         place -= np.maximum.accumulate(np.where(begins, place, -self._run))
         self._run = int(place[-1]) + 1
         return place % self._most == 0
-

@@ -75,9 +75,7 @@ class TokenStream:
         """
         if self._native is not None:
             return self._native.fill(windows_B, ids_BPW, rows_B)
-        return [
-            self._write(int(window), ids_BPW[row]) for window, row in zip(windows_B, rows_B, strict=True)
-        ]
+        return [self._write(int(window), ids_BPW[row]) for window, row in zip(windows_B, rows_B, strict=True)]
 
     def _write(self, window: int, ids_PW: np.ndarray) -> tuple[int, ...]:
         """One window by the definition, document by document: what machines without a compiler do."""

@@ -150,7 +150,7 @@ class Engine:
             raise ConfigError(
                 f"precision={precision!r} for a {self.dtype} model on {self.device}; needed: float32 on a CPU."
             )
-        if precision is not None or (compiled and supports(model.config)):
+        if precision is not None or (compiled and supports(model.config.backbone)):
             self.decoder = CpuDecoder(model, precision or "float32")
             self.cache_dtype = self.decoder.cache_dtype
         self._runs: dict[int, list[slice]] = {}
@@ -257,7 +257,7 @@ class Batch:
         self.engine, self.capacity = engine, capacity
         self.rows: list[Row] = []
         self._cache = KVCache(config, capacity + prefixes, config.context, engine.device, engine.cache_dtype)
-        self._x_BD = torch.zeros(0, config.width, device=engine.device, dtype=engine.dtype)
+        self._x_BD = torch.zeros(0, config.backbone.width, device=engine.device, dtype=engine.dtype)
         self._prefixes: OrderedDict[bytes, int] = OrderedDict()
         self._free_prefixes = list(range(capacity, capacity + prefixes))
 

@@ -50,7 +50,7 @@ class FrameEngine:
         ]
         config, device = self.model.config, engine.device
         self.cache = KVCache(config, batch, config.context, device, engine.dtype)
-        self._x_BD = torch.zeros(batch, config.width, device=device, dtype=engine.dtype)
+        self._x_BD = torch.zeros(batch, config.backbone.width, device=device, dtype=engine.dtype)
         self._positions_B = torch.zeros(batch, dtype=torch.int64, device=device)
         self._uniform_KB = torch.zeros(self.num_codebooks, batch, dtype=torch.float64, device=device)
         self._ids_KB = torch.zeros(self.num_codebooks, batch, dtype=torch.int64, device=device)

@@ -96,6 +96,11 @@ class ModelConfig:
                 raise ConfigError(f"model.{name}={getattr(self, name)!r}; needed: more than 0.")
 
     @property
+    def backbone(self) -> "ModelConfig":
+        """The decoder over positions: all of it."""
+        return self
+
+    @property
     def query_width(self) -> int:
         """N * H: the width of all queries of a position."""
         return self.heads * self.head_width

@@ -6,7 +6,7 @@ matrix. The loss, likelihoods and sampling are made from that, the same for all 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
@@ -28,10 +28,10 @@ class Told:
     head_VD: Tensor
     targets_T: Tensor
     """int64, rows of the head."""
-    cells_T: Tensor
-    """int64, where each id stands, counted through rows, positions and columns."""
     slots: Sequence[Slot] | None = None
     """The softmaxes; None for one over the whole head."""
+    is_first: bool = True
+    """Whether the ids stand in column 0."""
     scale: float = 1.0
     """How many ids each of these stands for: more than 1 where others were left out to save time."""
 
@@ -39,8 +39,16 @@ class Told:
 class Targets(Protocol):
     """What some rows predict, as tensors that move to a device together."""
 
-    def to(self, device: torch.device | str) -> "Targets":
-        """The same as tensors on a device."""
+    @property
+    def cells_T(self) -> Tensor:
+        """int64, where each id stands, counted through rows, positions and columns, in the order they are told."""
+
+    @property
+    def first_ids_T(self) -> Tensor:
+        """int64, those of them that stand in column 0: the first ones told."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same on a device."""
 
 
 class Inside(Protocol):

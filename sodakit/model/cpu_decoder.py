@@ -50,13 +50,13 @@ class CpuDecoder:
     def __init__(self, model: Transformer, precision: Precision = "float32") -> None:
         if precision not in get_args(Precision):
             raise ConfigError(f"precision={precision!r}; needed: one of {', '.join(get_args(Precision))}.")
-        if not supports(model.config):
+        if not supports(model.config.backbone):
             raise ConfigError(
-                f"No compiled decoding step for {model.config.width} wide models with heads of "
-                f"{model.config.head_width} here; needed: a C++ compiler, widths in multiples of 16 and heads of "
+                f"No compiled decoding step for {model.config.backbone.width} wide models with heads of "
+                f"{model.config.backbone.head_width} here; needed: a C++ compiler, widths in multiples of 16 and heads of "
                 f"{', '.join(map(str, _HEAD_WIDTHS))}. Leave precision at the model's own to decode with torch."
             )
-        self.config, self.precision = model.config, precision
+        self.config, self.precision = model.config.backbone, precision
         self.cache_dtype = torch.float32 if precision == "float32" else torch.bfloat16
         self._kept: list[Tensor] = []  # what the pointers point to
         self._embedding = model.embedding.weight.detach()
@@ -136,7 +136,7 @@ class CpuDecoder:
         return self._kept[-1].data_ptr()
 
     def _laid_out(self, model: Transformer) -> native.Model:
-        config, cos_sin = model.config, model.rotary_tables()
+        config, cos_sin = model.config.backbone, model.rotary_tables()
         layers = (native.Layer * config.layers)()
         for layer, module in zip(layers, model.blocks, strict=True):
             block = cast(Block, module)

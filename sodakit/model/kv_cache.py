@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sodakit.errors import ConfigError
-from sodakit.model.config import ModelConfig
+from sodakit.model.frame.config import AnyConfig
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class KVCache:
 
     def __init__(
         self,
-        config: ModelConfig,
+        config: AnyConfig,
         batch: int,
         max_tokens: int,
         device: torch.device | str = "cpu",
@@ -45,7 +45,8 @@ class KVCache:
             raise ConfigError(
                 f"A cache of {max_tokens} tokens; the model's context is {config.context}. Use at most that."
             )
-        shape = (config.layers, batch, config.kv_heads, max_tokens, config.head_width)
+        backbone = config.backbone
+        shape = (backbone.layers, batch, backbone.kv_heads, max_tokens, backbone.head_width)
         self.k_LBGTH = torch.zeros(shape, device=device, dtype=dtype)
         self.v_LBGTH = torch.zeros(shape, device=device, dtype=dtype)
         self.lengths = [0] * batch

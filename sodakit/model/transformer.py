@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from sodakit.errors import ConfigError
 from sodakit.model.attention import Attend, Attention, Packing, attend_packed
 from sodakit.model.config import ModelConfig
+from sodakit.model.contract import Told
+from sodakit.model.frame.config import AnyConfig
 from sodakit.model.init import initialise
 from sodakit.model.kv_cache import KVCache, attend_cached
 from sodakit.model.layers import FeedForward, Linear, RMSNorm, product, rotary_table
@@ -39,7 +41,7 @@ class Transformer(nn.Module):
 
     def __init__(self, config: ModelConfig, *, seed: int | None = 0) -> None:
         super().__init__()
-        self.config = config
+        self.config: AnyConfig = config
         self.embedding = nn.Embedding(
             config.vocab_size, config.width, _weight=torch.empty(config.vocab_size, config.width)
         )
@@ -104,6 +106,11 @@ class Transformer(nn.Module):
             x_BTD = block(x_BTD, cos, sin, attend)
         return self.final_norm(x_BTD)
 
+    def told(self, x_BTD: Tensor, targets: Any) -> list[Told]:
+        """What tells the targets (`FlatTargets`): the state before each, through the head."""
+        x_TD = x_BTD.reshape(-1, x_BTD.shape[-1])[targets.states_T]
+        return [Told(x_TD, self.head_VD, targets.ids_T)]
+
     def logits(self, x_BTD: Tensor, rows: slice | Tensor | None = None) -> Tensor:
         """Scores of the next id: logits_BTV, or only the columns of some ids.
 
@@ -150,7 +157,7 @@ class Transformer(nn.Module):
         if self._rotary is None or self._rotary[0].device != self.device:
             # A tensor made in inference mode could never be used in training afterwards.
             with torch.inference_mode(False):
-                self._rotary = rotary_table(self.config, self.config.context, self.device)
+                self._rotary = rotary_table(self.config.backbone, self.config.context, self.device)
         return self._rotary
 
 

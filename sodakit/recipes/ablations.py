@@ -66,7 +66,7 @@ def anneal(
     steps = ANNEAL_FROM + ANNEAL_STEPS
     return replace(
         base,
-        model=replace(base.model, vocab_size=parts.vocabulary.size),
+        model=replace(base.model.backbone, vocab_size=parts.vocabulary.size),
         data=replace(base.data, sources=parts.sources),
         init_from=init_from,
         first_step=ANNEAL_FROM,

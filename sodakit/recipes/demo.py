@@ -196,7 +196,7 @@ def notes(config: TrainConfig) -> list[str]:
     """What the report says of the training."""
     weights = ", ".join(f"{kind} ×{weight:g}" for kind, weight in config.loss.kind_weights.items())
     return [
-        f"{config.model.layers} layers of width {config.model.width}, {config.steps} steps of {config.data.batch_tokens} tokens, "
+        f"{config.model.backbone.layers} layers of width {config.model.backbone.width}, {config.steps} steps of {config.data.batch_tokens} tokens, "
         f"cautious AdamW, peak learning rate {config.schedule.peak_lr:g}, Warmup-Stable-Decay.",
         "Departures from the SODA recipe, to learn in minutes: a third of the tokens are documents with the semantic "
         f"codebook alone, more than half put the text first; loss weights ({weights or 'none'}); "

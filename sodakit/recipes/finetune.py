@@ -29,6 +29,7 @@ from sodakit.files import read_json_lines, write_json_lines
 from sodakit.generate.speech_model import SpeechModel
 from sodakit.generate.translate import Translator
 from sodakit.log import say
+from sodakit.model.families import pattern_of
 from sodakit.model.lora import merge_adapters
 from sodakit.model.transformer import Transformer
 from sodakit.recipes.finetune_config import FinetuneSettings
@@ -165,12 +166,16 @@ class SafetyReport:
         store, vocabulary = open_language(self.settings.base)
         device = next(model.parameters()).device
         dtype = getattr(torch, self.config.precision)
-        objective = Objective(vocabulary, replace(self.config.loss, given_spans=0), device, dtype)
+        objective = Objective(
+            vocabulary, replace(self.config.loss, given_spans=0), self.config.model, device, dtype
+        )
         found = {}
         for name, order in (("asr", "audio_first"), ("tts", "text_first")):
             view = ViewConfig(order=order, utterances_per_document=1)  # type: ignore[arg-type]
             source = SourceConfig(store=self.settings.base, split="validation", view=view)
-            validation = Validation((source,), self.config.data, 16, vocabulary)
+            validation = Validation(
+                (source,), self.config.data, 16, vocabulary, pattern_of(self.config.model)
+            )
             values = validation(
                 model, objective, LossVector(vocabulary, store.codec_spec.frame_rate_hz, device)
             )

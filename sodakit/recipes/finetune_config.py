@@ -10,7 +10,8 @@ from sodakit.data.language import open_language
 from sodakit.data.loader import open_stream
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.hardware import has_fast_bfloat16
-from sodakit.model.config import ModelConfig, model_size
+from sodakit.model.config import model_size
+from sodakit.model.frame.config import AnyConfig
 from sodakit.store.reader import StoreReader
 from sodakit.tokens.tasks import task
 from sodakit.tokens.vocabulary import Vocabulary
@@ -64,7 +65,7 @@ class FinetuneSettings:
 
 
 def finetune_config(
-    settings: FinetuneSettings, pairs: Path, init: Path | None, size: str | ModelConfig = "demo"
+    settings: FinetuneSettings, pairs: Path, init: Path | None, size: str | AnyConfig = "demo"
 ) -> TrainConfig:
     """The run: cosine to a tenth after 3 % warm-up, over `epochs` passes of packed pairs.
 
@@ -126,9 +127,9 @@ def epoch_steps(
     return ceil(windows / (settings.batch_rows * (1 - settings.replay_fraction)))
 
 
-def _shape(init: Path | None, size: str | ModelConfig, vocabulary: Vocabulary, pairs: Path) -> ModelConfig:
+def _shape(init: Path | None, size: str | AnyConfig, vocabulary: Vocabulary, pairs: Path) -> AnyConfig:
     if init is None:
-        return size if isinstance(size, ModelConfig) else model_size(size, vocabulary.size, context=2048)
+        return size if isinstance(size, AnyConfig) else model_size(size, vocabulary.size, context=2048)
     checkpoint = load_checkpoint(init)
     if checkpoint.vocabulary_folder is None:
         raise CheckpointError(

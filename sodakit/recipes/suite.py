@@ -82,7 +82,7 @@ def warm_start(
         init_from: a Qwen3 in Hugging Face layout; by default the published one.
     """
     base = suite(size, stores, seed=seed)
-    model = replace(base.model, rope_theta=1_000_000.0, rope_scaling=None, norm_eps=1e-6)
+    model = replace(base.model.backbone, rope_theta=1_000_000.0, rope_scaling=None, norm_eps=1e-6)
     if not stores:
         model = replace(model, vocab_size=qwen3x_vocabulary().size)
     return replace(base, model=model, init_from=init_from or TEXT_MODELS[size])

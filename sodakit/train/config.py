@@ -5,7 +5,7 @@ from typing import Literal
 
 from sodakit.data.config import DataConfig, SourceConfig
 from sodakit.errors import ConfigError
-from sodakit.model.config import ModelConfig
+from sodakit.model.frame.config import AnyConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ class ParallelConfig:
 class TrainConfig:
     """A complete run."""
 
-    model: ModelConfig
+    model: AnyConfig
     """Shape of the decoder."""
     data: DataConfig
     """What it reads."""

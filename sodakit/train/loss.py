@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sodakit.model.contract import Slot
+
 CHUNK_ELEMENTS = {"cpu": 2**25, "cuda": 2**28}
 """Exponentials kept at a time, by device type: 64 MiB in bfloat16 on a CPU."""
 
@@ -28,14 +30,6 @@ MOST_POSITIONS = {"cpu": 512, "cuda": 2**16}
 GRANULE = 64
 """Positions are padded to a multiple of this. A CPU's matrix library compiles and keeps a kernel for every shape it
 meets: with a new number of text tokens in each step, training slowed by a third within a minute."""
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One softmax: which positions it normalises and over which vocabulary rows."""
-
-    positions_T: Tensor | slice
-    rows: slice
 
 
 def chunk_positions(num_rows: int, device_type: str) -> int:

@@ -10,26 +10,29 @@ from torch import Tensor, nn
 from sodakit.data.loader import Batch
 from sodakit.errors import ConfigError
 from sodakit.model.attention import Packing
+from sodakit.model.contract import Slot, Targets, Told, put
+from sodakit.model.families import targets_of
+from sodakit.model.frame.config import AnyConfig
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.grammar import slots_of
 from sodakit.tokens.vocabulary import FIRST_AUDIO_KIND, Vocabulary
 from sodakit.train.config import LossConfig
-from sodakit.train.loss import Slot, cross_entropy
+from sodakit.train.loss import cross_entropy
 from sodakit.train.scored import scored_tokens
 
 
 @dataclass(frozen=True)
-class Targets:
-    """What one micro-batch predicts, flattened over its rows."""
+class MicroBatch:
+    """Some rows of a batch on the device, and what they predict."""
 
-    ids_BT: Tensor
+    ids_BPW: Tensor
     packing: Packing
-    positions_T: Tensor
-    """Flat positions that predict something: all but the last of each row, and what `scored.py` leaves out."""
-    targets_T: Tensor
+    targets: Targets
+    """All but the first position of each row, and what `scored.py` leaves out."""
     weights_T: Tensor
     kinds_T: Tensor
     slots: list[Slot] | None
+    """Softmaxes of the first ids; None for one over all that may stand there."""
 
 
 class LossVector:
@@ -85,10 +88,15 @@ class LossVector:
 
 
 class Objective:
-    """The training loss of a vocabulary under a `LossConfig`."""
+    """The training loss of models of a config, under a `LossConfig`."""
 
     def __init__(
-        self, vocabulary: Vocabulary, config: LossConfig, device: torch.device, dtype: torch.dtype
+        self,
+        vocabulary: Vocabulary,
+        config: LossConfig,
+        model: AnyConfig,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
         unknown = set(config.kind_weights) - set(vocabulary.kind_names)
         if unknown:
@@ -96,6 +104,7 @@ class Objective:
                 f"loss.kind_weights names {sorted(unknown)}; kinds are {', '.join(vocabulary.kind_names)}."
             )
         self._vocabulary, self._config, self._device, self._dtype = vocabulary, config, device, dtype
+        self._model = model
         weights = [config.kind_weights.get(name, 1.0) for name in vocabulary.kind_names]
         self._weight_by_kind = np.array(weights, np.float32)
         self._head_rows = self._slot_rows()
@@ -117,49 +126,44 @@ class Objective:
 
     def total_weight(self, batch: Batch) -> float:
         """Sum of the weights of all targets of a batch, the denominator of its mean loss."""
-        weights = self._weight_by_kind[self._vocabulary.kinds_V[batch.ids_BT[:, 1:]]]
-        return float(weights[self._scored(batch, slice(None))].sum())
+        ids_BPW = batch.ids_BPW[:, 1:]
+        scored_BPW = self._scored(batch, slice(None))[:, 1:, None] & (ids_BPW >= 0)
+        weights = self._weight_by_kind[self._vocabulary.kinds_V[ids_BPW[scored_BPW]]]
+        return float(weights.sum())
 
     def _scored(self, batch: Batch, rows: slice) -> np.ndarray:
-        """bool (B, T - 1): which targets count."""
+        """bool (B, P): which positions count."""
         given = self._config.given_spans
-        return scored_tokens(batch.ids_BT[rows], batch.lengths[rows], self._vocabulary, given)[:, 1:]
+        return scored_tokens(batch.ids_BPW[rows, :, 0], batch.lengths[rows], self._vocabulary, given)
 
-    def targets(self, batch: Batch, rows: slice, denominator: float) -> Targets:
+    def targets(self, batch: Batch, rows: slice, denominator: float) -> MicroBatch:
         """The targets of some rows of a batch, on the device."""
-        ids_BT = batch.ids_BT[rows]
-        num_rows, context = ids_BT.shape
-        scored = self._scored(batch, rows)
-        targets = ids_BT[:, 1:][scored].astype(np.int64)
-        kinds = self._vocabulary.kinds_V[targets].astype(np.int64)
-        positions = (np.arange(num_rows)[:, None] * context + np.arange(context - 1))[scored]
+        ids_BPW = batch.ids_BPW[rows]
+        targets = targets_of(self._model, ids_BPW, self._scored(batch, rows))
+        kinds = self._vocabulary.kinds_V[ids_BPW.reshape(-1)[targets.cells_T.numpy()]].astype(np.int64)
         slots = None
         if self._head_rows:
-            groups = slots_of(targets, self._vocabulary)
+            groups = slots_of(targets.first_ids_T.numpy(), self._vocabulary)
             slots = [
                 Slot(torch.from_numpy(np.flatnonzero(groups == g)).to(self._device), r)
                 for g, r in enumerate(self._head_rows)
                 if (groups == g).any()
             ]
         lengths = [length for row in batch.lengths[rows] for length in row]
-        return Targets(
-            ids_BT=self._put(ids_BT.astype(np.int64)),
+        return MicroBatch(
+            ids_BPW=self._put(ids_BPW.astype(np.int64)),
             packing=Packing.from_lengths(lengths, device=self._device),
-            positions_T=self._put(positions),
-            targets_T=self._put(targets),
+            targets=targets.to(self._device),
             weights_T=self._put(self._weight_by_kind[kinds] / denominator),
             kinds_T=self._put(kinds),
             slots=slots,
         )
 
     def _put(self, array: np.ndarray) -> Tensor:
-        tensor = torch.from_numpy(array)
-        if self._device.type == "cuda":
-            tensor = tensor.pin_memory()  # else the copy waits for all that was asked of the GPU before it
-        return tensor.to(self._device, non_blocking=True)
+        return put(torch.from_numpy(array), self._device)
 
     def __call__(
-        self, model: Transformer, targets: Targets, forward: nn.Module | None = None
+        self, model: Transformer, batch: MicroBatch, forward: nn.Module | None = None
     ) -> tuple[Tensor, Tensor]:
         """The loss of a micro-batch (its share of the batch mean) and nll_T of its targets.
 
@@ -169,14 +173,22 @@ class Objective:
         low = self._dtype != torch.float32
         # Every weight is read once in a forward pass; autocast would keep its copy until the end.
         with torch.autocast(self._device.type, dtype=self._dtype, enabled=low, cache_enabled=False):
-            x_BTD = (forward or model)(targets.ids_BT, packing=targets.packing)
-        x_TD = x_BTD.reshape(-1, x_BTD.shape[-1])[targets.positions_T]
+            x_BPD = (forward or model)(batch.ids_BPW, packing=batch.packing)
+            groups = model.told(x_BPD, batch.targets)
+        weights = batch.weights_T.split([len(told.targets_T) for told in groups])
+        found = [self._group(told, w_T, batch.slots) for told, w_T in zip(groups, weights, strict=True)]
+        if len(found) == 1:
+            return found[0]
+        return torch.stack([loss for loss, _ in found]).sum(), torch.cat([nll_T for _, nll_T in found])
+
+    def _group(self, told: Told, weights_T: Tensor, slots: list[Slot] | None) -> tuple[Tensor, Tensor]:
         return cross_entropy(
-            x_TD,
-            model.head_VD,
-            targets.targets_T,
-            targets.weights_T,
-            slots=targets.slots,
-            z_loss=self._config.z_loss,
+            told.x_TD,
+            told.head_VD,
+            told.targets_T,
+            weights_T if told.scale == 1 else weights_T * told.scale,
+            slots=slots if told.is_first else told.slots,
+            # As published for models of frames: codes inside a frame have small softmaxes of their own.
+            z_loss=self._config.z_loss if told.is_first else 0.0,
             dtype=self._dtype,
         )

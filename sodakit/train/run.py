@@ -13,6 +13,7 @@ from sodakit.data.language import open_language
 from sodakit.data.loader import Batch, Loader, prefetch
 from sodakit.errors import ConfigError, Diverged
 from sodakit.log import say
+from sodakit.model.families import build_model, pattern_of
 from sodakit.model.lora import add_adapters, merge_adapters
 from sodakit.model.transformer import Transformer
 from sodakit.train.config import TrainConfig
@@ -54,14 +55,18 @@ class Run:
             )
         self.codec_spec = store.codec_spec
         self.tokenizer = store.tokenizer()
-        self.loader = Loader(config.data, self.vocabulary)
+        self.loader = Loader(config.data, self.vocabulary, pattern_of(config.model))
         self.dtype = getattr(torch, config.precision)
-        self.objective = Objective(self.vocabulary, config.loss, self.device, self.dtype)
+        self.objective = Objective(self.vocabulary, config.loss, config.model, self.device, self.dtype)
         self.vector = LossVector(self.vocabulary, self.codec_spec.frame_rate_hz, self.device)
         self.validation = None
         if config.validation:
             self.validation = Validation(
-                config.validation, config.data, config.validation_rows, self.vocabulary
+                config.validation,
+                config.data,
+                config.validation_rows,
+                self.vocabulary,
+                pattern_of(config.model),
             )
         self.step = config.first_step
         self.audio_frames = 0
@@ -79,7 +84,7 @@ class Run:
             self.folder / "checkpoints", self.config.keep_checkpoints, self.ranks, self.config.keep_steps
         )
         latest = self.saver.latest()
-        self.model = Transformer(self.config.model, seed=self.config.seed)
+        self.model = build_model(self.config.model, seed=self.config.seed)
         if latest is None and self.config.init_from:
             self.model.load_state_dict(
                 starting_weights(self.config.init_from, self.config, self.vocabulary, self.codec_spec)
@@ -141,7 +146,7 @@ class Run:
         self.step += 1
         lengths = [length for row in batch.lengths for length in row]
         self._lengths = (sum(n * n for n in lengths), sum(lengths))
-        self.audio_frames += count_frames(self.vocabulary, batch.ids_BT)
+        self.audio_frames += count_frames(self.vocabulary, batch.ids_BPW)
         if self.device.type == "cpu":
             self.check_finite()
         return {"lr": lr, "grad_norm": norm}
@@ -155,7 +160,7 @@ class Run:
                 # Ranks that wait for each other cannot try again on their own.
                 if self.ranks.size > 1 or self.config.micro_rows != "auto" or self.micro_rows == 1:
                     raise
-            rows = len(batch.ids_BT)
+            rows = len(batch.ids_BPW)
             self.micro_rows = max(n for n in range(1, self.micro_rows) if rows % n == 0)
             self.model.zero_grad(set_to_none=True)
             say(f"Out of memory; going on with {self.micro_rows} rows at a time.")
@@ -164,9 +169,9 @@ class Run:
         # DDP and FSDP take the mean over ranks of what we add up over them.
         denominator = self.ranks.sum([self.objective.total_weight(batch)])[0] / self.ranks.size
         counted = []
-        for first in range(0, len(batch.ids_BT), self.micro_rows):
+        for first in range(0, len(batch.ids_BPW), self.micro_rows):
             rows = slice(first, first + self.micro_rows)
-            with last_of(self.forward, rows.stop >= len(batch.ids_BT)):
+            with last_of(self.forward, rows.stop >= len(batch.ids_BPW)):
                 targets = self.objective.targets(batch, rows, denominator)
                 loss, nll_T = self.objective(self.model, targets, self.forward)
                 loss.backward()
@@ -215,7 +220,7 @@ class Run:
         if not self.ranks.is_first:
             return None
         with torch.device("meta"):
-            model = Transformer(self.config.model)
+            model = build_model(self.config.model)
         model.load_state_dict(weights, assign=True)
         return model
 

@@ -14,6 +14,7 @@ from sodakit.codec.contract import CodecSpec
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.files import digest
 from sodakit.model.config import ModelConfig
+from sodakit.model.families import flat_config
 from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.train.config import TrainConfig
 
@@ -38,10 +39,11 @@ def starting_weights(
         _check_step(checkpoint, config.first_step)
         return checkpoint.merged_weights()
     given, weights = import_hf(origin)
-    _check_shape(given, config.model, origin)
-    if given.vocab_size == config.model.vocab_size and given.tied_embeddings == config.model.tied_embeddings:
+    wanted = flat_config(config.model, "Starting from a text model")
+    _check_shape(given, wanted, origin)
+    if given.vocab_size == wanted.vocab_size and given.tied_embeddings == wanted.tied_embeddings:
         return weights
-    return with_new_rows(weights, config.model, kept_rows(vocabulary), config.seed)
+    return with_new_rows(weights, wanted, kept_rows(vocabulary), config.seed)
 
 
 def kept_rows(vocabulary: Vocabulary) -> int:

@@ -7,6 +7,7 @@ import torch
 from sodakit.data.config import DataConfig, SourceConfig
 from sodakit.data.loader import Batch, Loader
 from sodakit.model.transformer import Transformer
+from sodakit.tokens.layouts.pattern import FLAT, Pattern
 from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.train.objective import LossVector, Objective
 from sodakit.train.parallel import Ranks
@@ -16,7 +17,12 @@ class Validation:
     """A fixed set of rows from some sources."""
 
     def __init__(
-        self, sources: tuple[SourceConfig, ...], data: DataConfig, rows: int, vocabulary: Vocabulary
+        self,
+        sources: tuple[SourceConfig, ...],
+        data: DataConfig,
+        rows: int,
+        vocabulary: Vocabulary,
+        pattern: Pattern = FLAT,
     ) -> None:
         """Take `rows` rows of the mixture, or fewer where the sources are small.
 
@@ -24,8 +30,10 @@ class Validation:
         """
         # One seed for all runs: those of other seeds, and of other weights, are compared on the same rows.
         config = replace(data, sources=sources, batch_rows=1, seed=0)
-        shortest = min(s.num_tokens for s in Loader(replace(config, context=2), vocabulary).streams)
-        self._loader = Loader(replace(config, context=min(data.context, shortest)), vocabulary)
+        shortest = min(
+            s.num_positions for s in Loader(replace(config, context=2), vocabulary, pattern).streams
+        )
+        self._loader = Loader(replace(config, context=min(data.context, shortest)), vocabulary, pattern)
         available = sum(s.num_windows for s in self._loader.streams)
         self._batches: list[Batch] = [self._loader.batch(n) for n in range(min(rows, available))]
 

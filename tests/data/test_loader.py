@@ -39,7 +39,9 @@ def test_windows_are_the_stream_cut_without_padding(store):
     stream = TokenStream(view, 50, seed=1)
     everything = np.concatenate([view[int(u)] for u in stream._order_U])
     windows = [stream.window(i) for i in range(stream.num_windows)]
-    assert np.array_equal(np.concatenate([ids[:, 0] for ids, _ in windows]), everything[: 50 * stream.num_windows])
+    assert np.array_equal(
+        np.concatenate([ids[:, 0] for ids, _ in windows]), everything[: 50 * stream.num_windows]
+    )
     for ids_PW, lengths in windows:
         ids_T = ids_PW[:, 0]
         assert lengths.sum() == 50
@@ -71,7 +73,9 @@ def test_one_pass_sees_every_window_once(store):
 
 
 def test_another_seed_is_another_order(store):
-    assert not np.array_equal(make_loader(store).batch(0).ids_BPW, make_loader(store, seed=1).batch(0).ids_BPW)
+    assert not np.array_equal(
+        make_loader(store).batch(0).ids_BPW, make_loader(store, seed=1).batch(0).ids_BPW
+    )
 
 
 def test_an_error_in_the_loader_thread_reaches_the_caller(store):

@@ -57,9 +57,7 @@ def all_windows(stream):
 
 @compiled
 @settings(max_examples=60, deadline=None)
-@given(
-    shards=SHARDS, config=CONFIGS, size=st.sampled_from([2, 3, 5, 16, 17, 61, 300]), pattern=PATTERNS
-)
+@given(shards=SHARDS, config=CONFIGS, size=st.sampled_from([2, 3, 5, 16, 17, 61, 300]), pattern=PATTERNS)
 def test_compiled_windows_are_those_of_the_definition(shards, config, size, pattern):
     """Windows open and close inside markers, frames and texts, and cross shards and what a view leaves out."""
     shards = [*shards, [(10, 2, 5), (11, 0, 300), (12, 400, 0)]]

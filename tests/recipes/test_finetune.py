@@ -111,13 +111,12 @@ def test_the_loss_is_taken_on_the_answers_alone_unless_told_otherwise(store):
     batch = Loader(config.data, vocabulary).batch(0)
     counts = {}
     for given in (0, 1):
-        objective = Objective(
-            vocabulary, replace(config.loss, given_spans=given), torch.device("cpu"), torch.float32
-        )
-        targets = objective.targets(batch, slice(None), 1.0)
-        counts[given] = len(targets.targets_T)
+        loss = replace(config.loss, given_spans=given)
+        objective = Objective(vocabulary, loss, config.model, torch.device("cpu"), torch.float32)
+        targets = objective.targets(batch, slice(None), 1.0).targets
+        counts[given] = len(targets.ids_T)
         assert objective.total_weight(batch) == counts[given]
-        assert not (given and vocabulary.bos in targets.targets_T)
+        assert not (given and vocabulary.bos in targets.ids_T)
     padding = sum(
         row[-1]
         for ids_T, row in zip(batch.ids_BPW[..., 0], batch.lengths, strict=True)

@@ -70,6 +70,21 @@ class FrameConfig:
             _ = self.depth_shape  # checks it
 
     @property
+    def context(self) -> int:
+        """Longest row, in positions."""
+        return self.backbone.context
+
+    @property
+    def vocab_size(self) -> int:
+        """V: ids it reads."""
+        return self.backbone.vocab_size
+
+    @property
+    def tied_embeddings(self) -> bool:
+        """Whether the backbone's head is its embedding, transposed."""
+        return self.backbone.tied_embeddings
+
+    @property
     def first_ids(self) -> int:
         """Ids that may stand in column 0: text, markers and codebook 0."""
         return self.audio_base + self.codebook_size
@@ -98,3 +113,7 @@ class FrameConfig:
             context=self.num_codebooks,
             init_std=b.init_std,
         )
+
+
+AnyConfig = ModelConfig | FrameConfig
+"""A model of any family: see `families.py`."""

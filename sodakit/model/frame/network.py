@@ -24,7 +24,7 @@ class FrameTransformer(Transformer):
 
     def __init__(self, config: FrameConfig, *, seed: int = 0) -> None:
         super().__init__(config.backbone, seed=None)
-        self.frame_config = config
+        self.config = self.frame = config
         if not config.backbone.tied_embeddings:
             self.head = Linear(config.backbone.width, config.head_ids)
         self.depth = DepthDecoder(config) if config.depth else None
@@ -32,7 +32,7 @@ class FrameTransformer(Transformer):
 
     @property
     def head_VD(self) -> Tensor:
-        return super().head_VD[: self.frame_config.head_ids]
+        return super().head_VD[: self.frame.head_ids]
 
     def embed(self, ids_BPW: Tensor) -> Tensor:
         """The sum of the embeddings of the ids of each position: x_BPD."""
@@ -46,9 +46,9 @@ class FrameTransformer(Transformer):
 
     def told(self, x_BPD: Tensor, targets: FrameTargets) -> list[Told]:
         """What tells the targets: the first ids, then the codes beside them."""
-        t, config = targets, self.frame_config
+        t, config = targets, self.frame
         x_QD = x_BPD.flatten(0, 1)
-        first = Told(x_QD[t.first_states_T], self.head_VD[: config.first_ids], t.first_ids_T, t.first_cells_T)
+        first = Told(x_QD[t.first_states_T], self.head_VD[: config.first_ids], t.first_ids_T)
         if not len(t.code_ids_T):
             return [first]
         x_FD, size = x_QD[t.frame_states_F], config.codebook_size
@@ -63,7 +63,7 @@ class FrameTransformer(Transformer):
             if end > start
         ]
         targets_T = t.code_ids_T - config.audio_base + base
-        return [first, Told(x_TD, head_VD, targets_T, t.code_cells_T, slots, t.scale)]
+        return [first, Told(x_TD, head_VD, targets_T, slots, is_first=False, scale=t.scale)]
 
     def inside(self, x_BD: Tensor) -> "DepthSteps | SideHeads":
         """The codes of the position after states x_BD, column by column."""
@@ -71,7 +71,7 @@ class FrameTransformer(Transformer):
 
     def codebook_head(self, codebook: int) -> Tensor:
         """The rows of the backbone's head that tell one codebook."""
-        config = self.frame_config
+        config = self.frame
         start = config.audio_base + codebook * config.codebook_size
         return self.head_VD[start : start + config.codebook_size]
 

@@ -5,6 +5,7 @@ that state and the frame's own codes, or by heads on that state.
 """
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,25 +37,31 @@ class FrameTargets:
     scale: float
     """How many frames each of these stands for."""
 
+    @property
+    def cells_T(self) -> Tensor:
+        """Where each id stands: the first ones, then codebook after codebook."""
+        return torch.cat([self.first_cells_T, self.code_cells_T])
+
     def to(self, device: torch.device | str) -> "FrameTargets":
         """The same as tensors on a device."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: put(x, device) for name, x in values.items() if isinstance(x, Tensor)})
+        moved: dict[str, Any] = {name: put(x, device) for name, x in values.items() if isinstance(x, Tensor)}
+        return replace(self, **moved)
 
 
 def frame_targets(
-    config: FrameConfig, ids_BPW: np.ndarray, scored_BPW: np.ndarray, *, share: float = 1.0
+    config: FrameConfig, ids_BPW: np.ndarray, scored_BP: np.ndarray, *, share: float = 1.0
 ) -> FrameTargets:
     """The targets of some rows.
 
     Args:
         ids_BPW: rows of positions, -1 where an id is absent.
-        scored_BPW: bool, which cells are predicted. A row's first position never is.
+        scored_BP: bool, which positions are predicted. A row's first never is.
         share: of the frames whose codes after the first are predicted: every n-th, from one that the ids decide.
     """
     width = ids_BPW.shape[-1]
     ids_QW = ids_BPW.reshape(-1, width)
-    wanted_BPW = scored_BPW & (ids_BPW >= 0)
+    wanted_BPW = scored_BP[..., None] & (ids_BPW >= 0)
     wanted_BPW[:, 0] = False
     wanted_QW = wanted_BPW.reshape(-1, width)
     first_Q = np.flatnonzero(wanted_QW[:, 0])
@@ -78,8 +85,9 @@ def frame_targets(
         "code_ids_T": ids_QW[frames_F[frame_T], column_T],
         "code_cells_T": frames_F[frame_T] * width + column_T,
     }
+    tensors: dict[str, Any] = {n: torch.from_numpy(array.astype(np.int64)) for n, array in arrays.items()}
     return FrameTargets(
-        **{name: torch.from_numpy(array.astype(np.int64)) for name, array in arrays.items()},
+        **tensors,
         code_ends=tuple(np.searchsorted(column_T, np.arange(1, width), side="right").tolist()),
         scale=num_frames / max(len(frames_F), 1),
     )

@@ -60,20 +60,22 @@ def document(frames: int = 5, seed: int = 0) -> np.ndarray:
 
 
 def layout_of(model: FrameTransformer, num_codebooks: int = BOOKS) -> FrameLayout:
-    return FrameLayout(VOCABULARY, num_codebooks, model.frame_config.delays)
+    return FrameLayout(VOCABULARY, num_codebooks, model.config.delays)
 
 
 def nll_of_cells(model: FrameTransformer, ids_PW: np.ndarray) -> np.ndarray:
     """What the model's own way gives each cell of a row: nats, 0 where nothing is predicted."""
-    targets = frame_targets(model.frame_config, ids_PW[None], np.ones((1, *ids_PW.shape), bool))
+    targets = frame_targets(model.config, ids_PW[None], np.ones((1, len(ids_PW)), bool))
     x_BPD = model(torch.from_numpy(ids_PW.astype(np.int64))[None])
     nll_C = torch.zeros(ids_PW.size, dtype=torch.float64)
-    for told in model.told(x_BPD, targets.to("cpu")):
+    groups = model.told(x_BPD, targets.to("cpu"))
+    cells = targets.cells_T.split([len(told.targets_T) for told in groups])
+    for told, cells_T in zip(groups, cells, strict=True):
         logits_TV = told.x_TD @ told.head_VD.T
         for slot in told.slots or [Slot(slice(None), slice(0, len(told.head_VD)))]:
             part = logits_TV[slot.positions_T, slot.rows].log_softmax(-1)
             wanted = told.targets_T[slot.positions_T] - slot.rows.start
-            nll_C[told.cells_T[slot.positions_T]] = -part.gather(1, wanted[:, None])[:, 0]
+            nll_C[cells_T[slot.positions_T]] = -part.gather(1, wanted[:, None])[:, 0]
     return nll_C.detach().view(ids_PW.shape).numpy()
 
 
@@ -84,7 +86,7 @@ def nll_by_loop(model: FrameTransformer, ids_PW: np.ndarray) -> np.ndarray:
         before_PW = torch.from_numpy(ids_PW[:p].astype(np.int64))
         state_D = model(before_PW[None])[0, -1]
         if ids_PW[p, 0] >= 0:
-            scores = model.head_VD[: model.frame_config.first_ids] @ state_D
+            scores = model.head_VD[: model.config.first_ids] @ state_D
             nll_PW[p, 0] = -float(scores.log_softmax(0)[ids_PW[p, 0]])
         for k in range(1, BOOKS):
             if ids_PW[p, k] < 0:
@@ -160,7 +162,7 @@ def test_a_cache_and_packed_rows_give_the_same_states() -> None:
     assert torch.allclose(packed[: len(first)], model(first[None])[0])
     near = {"atol": 1e-5, "rtol": 1e-4}  # angles are float32, and positions run on through a row
     assert torch.allclose(packed[len(first) :], model(second[None])[0], **near)
-    cache = KVCache(model.config, 1, 64, dtype=torch.float64)
+    cache = KVCache(model.config.backbone, 1, 64, dtype=torch.float64)
     parts = [
         model(second[None, :4], cache=cache),
         *(model(row[None, None], cache=cache) for row in second[4:]),
@@ -181,9 +183,9 @@ def test_fewer_codebooks_leave_columns_empty() -> None:
 def test_only_some_cells_are_predicted() -> None:
     model = frame_model({"delays": (0, 0, 0, 0)})
     ids_PW = lay(layout_of(model), document())
-    scored = np.zeros((1, *ids_PW.shape), bool)
+    scored = np.zeros((1, len(ids_PW)), bool)
     scored[0, 3] = True
-    targets = frame_targets(model.frame_config, ids_PW[None], scored)
+    targets = frame_targets(model.config, ids_PW[None], scored)
     assert targets.first_cells_T.tolist() == [3 * BOOKS]
     assert targets.code_cells_T.tolist() == [3 * BOOKS + k for k in (1, 2, 3)]
     assert targets.frame_states_F.tolist() == [2]

@@ -1,0 +1,57 @@
+"""The families of models: a config, the network it describes, and how documents lie along its positions.
+
+    flat     `ModelConfig`    every id has a position of its own
+    frame    `FrameConfig`    a frame is one position; its codes are written by a depth decoder, or by heads side by side
+
+A third one is a folder here and a row in each function below.
+"""
+
+import numpy as np
+
+from sodakit.errors import ConfigError
+from sodakit.model.config import ModelConfig
+from sodakit.model.contract import Targets
+from sodakit.model.flat import flat_targets
+from sodakit.model.frame.config import AnyConfig, FrameConfig
+from sodakit.model.frame.network import FrameTransformer
+from sodakit.model.frame.select import frame_targets
+from sodakit.model.transformer import Transformer
+from sodakit.tokens.layouts.pattern import FLAT, Pattern
+
+
+def build_model(config: AnyConfig, *, seed: int = 0) -> Transformer:
+    """The network of a config, with new weights."""
+    return (
+        FrameTransformer(config, seed=seed)
+        if isinstance(config, FrameConfig)
+        else Transformer(config, seed=seed)
+    )
+
+
+def flat_config(config: AnyConfig, what: str) -> ModelConfig:
+    """The config, where it is of the flat family.
+
+    Raises:
+        ConfigError: it is of another, for which `what` is not there.
+    """
+    if not isinstance(config, ModelConfig):
+        raise ConfigError(f"{what} is for flat models; this is a model of frames.")
+    return config
+
+
+def pattern_of(config: AnyConfig) -> Pattern:
+    """How documents are laid along its positions."""
+    return Pattern(config.delays) if isinstance(config, FrameConfig) else FLAT
+
+
+def targets_of(config: AnyConfig, ids_BPW: np.ndarray, scored_BP: np.ndarray) -> Targets:
+    """What a model of the config predicts of some rows.
+
+    Args:
+        ids_BPW: rows of positions, -1 where an id is absent.
+        scored_BP: bool, which positions are predicted. A row's first never is.
+    """
+    if isinstance(config, FrameConfig):
+        share = config.depth.share if config.depth else 1.0
+        return frame_targets(config, ids_BPW, scored_BP, share=share)
+    return flat_targets(ids_BPW, scored_BP)
