@@ -5,9 +5,11 @@ with all other ids masked, at a fraction of its cost.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +17,13 @@ from torch import Tensor
 
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.generate.sampling import GREEDY, Sampling, choose
-from sodakit.model.cpu_decoder import CpuDecoder, Precision, supports
+from sodakit.model.compiled import Precision
+from sodakit.model.contract import Decoder
+from sodakit.model.families import can_compile, cpu_decoder, pattern_of
 from sodakit.model.kv_cache import KVCache
 from sodakit.model.transformer import Transformer
-from sodakit.tokens.grammar import FIRST_SLOT, Grammar
+from sodakit.tokens.grammar import FIRST_SLOT
+from sodakit.tokens.layouts.contract import ABSENT, Layout, lay
 from sodakit.tokens.vocabulary import Vocabulary
 
 
@@ -63,57 +68,77 @@ class Completion:
 class Row:
     """A request while it is being answered."""
 
-    def __init__(self, request: Request, grammar: Grammar, context: int) -> None:
-        if len(request.prompt_T) >= context:
+    def __init__(self, request: Request, layout: Layout, context: int) -> None:
+        self.prompt_PW = lay(layout, request.prompt_T)
+        if len(self.prompt_PW) >= context:
             raise ConfigError(
-                f"The prompt has {len(request.prompt_T)} tokens and the model's context {context}. "
+                f"The prompt has {len(self.prompt_PW)} positions and the model's context {context}. "
                 "Use shorter speech or text, or a shorter voice sample."
             )
-        self.request = request
-        self.state = grammar.state_after(request.prompt_T)
-        self.budget = min(request.max_new_tokens, context - len(request.prompt_T))
+        self.request, self.layout = request, layout
+        self.cursor = layout.cursor(request.prompt_T)
+        self.room = context - len(self.prompt_PW)
+        """Positions left."""
+        self.budget = request.max_new_tokens
         self.ids: list[int] = []
+        self.last_W: list[int] = []
+        """The ids of the latest position."""
         self.ended = False
+        self._full = self.budget == 0
         self._kinds: dict[int, list[int]] = {}
         self._random = torch.Generator().manual_seed(request.seed)
 
     @property
     def done(self) -> bool:
         """Whether the answer is complete: closed, or at its limit."""
-        return self.ended or len(self.ids) >= self.budget
+        return self.ended or self._full or self.room == 0
+
+    @property
+    def most_positions(self) -> int:
+        """Positions that the answer may still take."""
+        return min(self.room, self.budget)
 
     @property
     def at_boundary(self) -> bool:
         """Whether the ids so far are whole frames."""
-        return self.state <= FIRST_SLOT
+        return self.cursor.at_boundary
 
     def uniform(self) -> float:
         return float(torch.rand((), generator=self._random, dtype=torch.float64))
 
-    def sampling(self, grammar: Grammar) -> Sampling:
-        if self.state < FIRST_SLOT:
+    def sampling(self, kind: int) -> Sampling:
+        """How an id of a kind is chosen: a state of the grammar, FIRST_SLOT + k for codebook k."""
+        if kind < FIRST_SLOT:
             return self.request.text
-        semantic = self.state - FIRST_SLOT in grammar.vocabulary.semantic_codebooks
+        semantic = kind - FIRST_SLOT in self.layout.vocabulary.semantic_codebooks
         return self.request.semantic if semantic else self.request.acoustic
 
-    def recent(self, window: int) -> list[int]:
-        """The last ids of the answer of the kind that is due: text, or the codebook."""
-        return self._kinds.get(self.state, [])[-window:]
+    def recent(self, kind: int, window: int) -> list[int]:
+        """The last ids of the answer of a kind."""
+        return self._kinds.get(kind, [])[-window:]
 
-    def take(self, token: int, grammar: Grammar) -> None:
-        state = grammar.advance(self.state, token)
-        assert state is not None, "the sliced head offers legal ids only"
-        self._kinds.setdefault(self.state, []).append(token)
-        self.state = state
-        if token == self.request.closing:
+    def take(self, ids_W: list[int]) -> list[int]:
+        """Go on by one position. Returns the ids of the document that are complete now, closing one included."""
+        for column, token in enumerate(ids_W):
+            if token != ABSENT:
+                kind = FIRST_SLOT + column if column else self.cursor.state
+                self._kinds.setdefault(kind, []).append(token)
+        self.last_W, self.room = ids_W, self.room - 1
+        done = self.cursor.take(ids_W)
+        if done and done[-1] == self.request.closing:
             self.ended = True
+            self.ids += done[:-1]
+        elif len(self.ids) + len(done) > self.budget:
+            self._full, done = True, []
         else:
-            self.ids.append(token)
+            self.ids += done
+            self._full = len(self.ids) >= self.budget
+        return done
 
-    def completion(self, num_codebooks: int) -> Completion:
+    def completion(self) -> Completion:
         ids = self.ids
-        if self.state > FIRST_SLOT and not self.ended:  # stopped inside a frame: drop the part frame
-            ids = ids[: len(ids) - (self.state - FIRST_SLOT)]
+        if not self.at_boundary and not self.ended:  # stopped inside a frame: drop the part frame
+            ids = ids[: len(ids) - (self.cursor.state - FIRST_SLOT)]
         return Completion(np.array(ids, np.int32), self.ended)
 
 
@@ -141,18 +166,18 @@ class Engine:
         precision: Precision | None = None,
     ) -> None:
         self.model = model.eval()
-        self.grammar = Grammar(vocabulary, num_codebooks)
+        self.layout = pattern_of(model.config).layout(vocabulary, num_codebooks)
         self.device = model.device
         self.dtype = self.cache_dtype = next(model.parameters()).dtype
-        self.decoder: Transformer | CpuDecoder = self.model
+        self.decoder: Decoder = self.model
         compiled = self.device.type == "cpu" and self.dtype == torch.float32
         if precision is not None and not compiled:
             raise ConfigError(
                 f"precision={precision!r} for a {self.dtype} model on {self.device}; needed: float32 on a CPU."
             )
-        if precision is not None or (compiled and supports(model.config.backbone)):
-            self.decoder = CpuDecoder(model, precision or "float32")
-            self.cache_dtype = self.decoder.cache_dtype
+        if precision is not None or (compiled and can_compile(model.config)):
+            compiled_model = cpu_decoder(model, precision or "float32")
+            self.decoder, self.cache_dtype = compiled_model, compiled_model.cache_dtype
         self._runs: dict[int, list[slice]] = {}
 
     @torch.inference_mode()
@@ -163,85 +188,133 @@ class Engine:
             ConfigError: a prompt does not fit the context.
             ValueError: a prompt breaks the grammar.
         """
-        rows = [Row(r, self.grammar, self.model.config.context) for r in requests]
+        rows = [Row(r, self.layout, self.model.config.context) for r in requests]
         # Rows of like length together: a batch lasts as long as its longest answer.
-        order = sorted(range(len(rows)), key=lambda i: (rows[i].budget, len(rows[i].request.prompt_T)))
+        order = sorted(range(len(rows)), key=lambda i: (rows[i].most_positions, len(rows[i].prompt_PW)))
         order = [i for i in order if not rows[i].done]  # nothing is wanted of the others
         for first in range(0, len(order), batch):
             self._answer([rows[i] for i in order[first : first + batch]])
-        return [row.completion(self.grammar.num_codebooks) for row in rows]
+        return [row.completion() for row in rows]
 
     def _answer(self, rows: list[Row]) -> None:
-        lengths = [len(r.request.prompt_T) for r in rows]
-        room = max(n + r.budget for n, r in zip(lengths, rows, strict=True))
+        room = max(len(row.prompt_PW) + row.most_positions for row in rows)
         cache = KVCache(self.model.config, len(rows), room, self.device, self.cache_dtype)
-        x_BD = self._prefill(rows, lengths, cache)
-        active = list(range(len(rows)))
+        x_BD = self._prefill(rows, cache)
+        active = rows
         while True:
-            tokens = self.next_ids([rows[i] for i in active], x_BD)
-            for i, token in zip(active, tokens, strict=True):
-                rows[i].take(token, self.grammar)
-            going = [n for n, i in enumerate(active) if not rows[i].done]
+            for row, ids_W in zip(active, self.next_positions(active, x_BD), strict=True):
+                row.take(ids_W)
+            going = [n for n, row in enumerate(active) if not row.done]
             if not going:
                 return
             if len(going) < len(active):
                 active = [active[n] for n in going]
                 cache = cache.select(going)
-            ids_B1 = torch.tensor([[rows[i].ids[-1]] for i in active], device=self.device)
-            x_BD = self.decoder(ids_B1, cache=cache)[:, -1]
+            x_BD = self.decoder(self.latest(active), cache=cache)[:, -1]
 
-    def _prefill(self, rows: list[Row], lengths: list[int], cache: KVCache) -> Tensor:
+    def latest(self, rows: list[Row]) -> Tensor:
+        """The ids of the last position of each row: ids_B1W."""
+        return torch.tensor([[row.last_W] for row in rows], device=self.device)
+
+    def _prefill(self, rows: list[Row], cache: KVCache) -> Tensor:
         # Padding comes after each prompt, so causal attention never sees it, and its cache entries are cut off again.
-        ids_BT = torch.zeros(len(rows), max(lengths), dtype=torch.int64)
+        lengths = [len(row.prompt_PW) for row in rows]
+        ids_BPW = torch.zeros(len(rows), max(lengths), self.layout.width, dtype=torch.int64)
         for number, row in enumerate(rows):
-            ids_BT[number, : lengths[number]] = torch.from_numpy(row.request.prompt_T.astype(np.int64))
-        x_BTD = self.decoder(ids_BT.to(self.device), cache=cache)
+            ids_BPW[number, : lengths[number]] = torch.from_numpy(row.prompt_PW.astype(np.int64))
+        x_BPD = self.decoder(ids_BPW.to(self.device), cache=cache)
         cache.set_lengths(lengths)
-        return x_BTD[torch.arange(len(rows)), torch.tensor(lengths) - 1]
+        return x_BPD[torch.arange(len(rows)), torch.tensor(lengths) - 1]
 
-    def next_ids(self, rows: list[Row], x_BD: Tensor) -> list[int]:
-        """The next id of each row, from its own random numbers and the ids legal for it.
+    def next_positions(self, rows: list[Row], x_BD: Tensor) -> list[list[int]]:
+        """The W ids of each row's next position, from its own random numbers and the ids legal for it.
 
         Raises:
             CheckpointError: the model's scores are NaN or infinite.
         """
-        tokens = [0] * len(rows)
-        groups: dict[tuple[int, Sampling], list[int]] = {}
-        for n, row in enumerate(rows):
-            groups.setdefault((row.state, row.sampling(self.grammar)), []).append(n)
-        for (state, sampling), members in groups.items():
-            logits_BR = self._logits(x_BD[members], state)
+        positions = [[ABSENT] * self.layout.width for _ in rows]
+        legal = self.layout.legal
+        asked = [n for n, row in enumerate(rows) if not row.cursor.is_tail]
+        for state, members in _grouped(asked, [row.cursor.state for row in rows]).items():
+            places = self._draw(rows, members, state, partial(self._logits_of, x_BD, state))
+            for n, place in places.items():
+                positions[n][0] = int(legal(state)[place])
+        due = [row.cursor.due(ids_W[0]) for row, ids_W in zip(rows, positions, strict=True)]
+        if any(due):
+            self._fill_columns(rows, positions, due, x_BD)
+        return positions
+
+    def _fill_columns(
+        self, rows: list[Row], positions: list[list[int]], due: list[dict[int, int | None]], x_BD: Tensor
+    ) -> None:
+        """The codes beside the first, column by column: what a prompt has fixed, and else drawn."""
+        v = self.layout.vocabulary
+        members = [n for n, columns in enumerate(due) if columns]
+        inside = self.decoder.inside(x_BD if len(members) == len(rows) else x_BD[members])
+        for k in range(1, self.layout.num_codebooks):
+            inside.put(torch.tensor([positions[n][k - 1] for n in members], device=self.device))
+            logits_BR = inside.logits(k)
+            drawn = [i for i, n in enumerate(members) if k in due[n] and due[n][k] is None]
+            theirs = [rows[n] for n in members]
+            first = v.codebook_range(k)[0]
+            for i, place in self._draw(theirs, drawn, FIRST_SLOT + k, logits_BR.__getitem__).items():
+                positions[members[i]][k] = first + place
+            for n in members:
+                if (fixed := due[n].get(k)) is not None:
+                    positions[n][k] = fixed
+
+    def _draw(
+        self, rows: list[Row], members: list[int], kind: int, logits_of: Callable[[list[int]], Tensor]
+    ) -> dict[int, int]:
+        """For each member of the rows the place of its choice among the ids of a kind."""
+        places: dict[int, int] = {}
+        for sampling, of in _grouped(members, [row.sampling(kind) for row in rows]).items():
+            logits_BR = logits_of(of)
             if not bool(logits_BR.amax(dim=1).isfinite().all()):
                 raise CheckpointError(
                     "The model's scores are NaN or infinite, so nothing can be drawn from them. Its weights are damaged, or "
                     "it diverged while it was trained: use an earlier checkpoint."
                 )
             if sampling.repeat_penalty:
-                self._penalise(logits_BR, [rows[n] for n in members], sampling)
-            uniform_B = torch.tensor(
-                [rows[n].uniform() for n in members], dtype=torch.float64, device=self.device
-            )
-            for n, place in zip(members, choose(logits_BR, uniform_B, sampling).tolist(), strict=True):
-                tokens[n] = int(self.grammar.legal(state)[place])
-        return tokens
+                self._penalise(logits_BR, [rows[n] for n in of], sampling, kind)
+            uniform_B = torch.tensor([rows[n].uniform() for n in of], dtype=torch.float64, device=self.device)
+            places |= zip(of, choose(logits_BR, uniform_B, sampling).tolist(), strict=True)
+        return places
+
+    def _logits_of(self, x_BD: Tensor, state: int, members: list[int]) -> Tensor:
+        return self._logits(x_BD[members], state)
 
     def _logits(self, x_BD: Tensor, state: int) -> Tensor:
         """Scores of the ids that are legal in `state`, in ascending order of the ids."""
         if state not in self._runs:
-            legal = self.grammar.legal(state)
+            legal = self.layout.legal(state)
             ends = [0, *(np.flatnonzero(np.diff(legal) > 1) + 1).tolist(), len(legal)]
             self._runs[state] = [slice(int(legal[a]), int(legal[b - 1]) + 1) for a, b in pairwise(ends)]
         # Slices of the head are views; picking its rows by number would copy it for every id.
         return torch.cat([self.decoder.logits(x_BD, rows=run) for run in self._runs[state]], dim=1)
 
-    def _penalise(self, logits_BR: Tensor, rows: list[Row], sampling: Sampling) -> None:
-        # All rows stand in one state. How often each came is counted on the host, in one go for all of them.
-        recent = [row.recent(sampling.repeat_window) for row in rows]
+    def _penalise(self, logits_BR: Tensor, rows: list[Row], sampling: Sampling, kind: int) -> None:
+        # How often each came is counted on the host, in one go for all rows.
+        recent = [row.recent(kind, sampling.repeat_window) for row in rows]
         numbers = np.repeat(np.arange(len(rows)), [len(ids) for ids in recent])
-        places = np.searchsorted(self.grammar.legal(rows[0].state), np.concatenate(recent).astype(np.int64))
+        legal = self._ids_of(kind)
+        places = np.searchsorted(legal, np.concatenate(recent).astype(np.int64))
         counts_BR = np.zeros(logits_BR.shape, np.float32)
         np.add.at(counts_BR, (numbers, places), 1)
         logits_BR -= sampling.repeat_penalty * torch.from_numpy(counts_BR).to(logits_BR)
+
+    def _ids_of(self, kind: int) -> np.ndarray:
+        if kind > FIRST_SLOT and self.layout.frame_positions == 1:
+            return np.arange(*self.layout.vocabulary.codebook_range(kind - FIRST_SLOT))
+        return self.layout.legal(kind)
+
+
+def _grouped(members: list[int], keys: Sequence[Any]) -> dict[Any, list[int]]:
+    """The members by what is the key of each."""
+    groups: dict[Any, list[int]] = {}
+    for n in members:
+        groups.setdefault(keys[n], []).append(n)
+    return groups
 
 
 class Batch:
@@ -277,32 +350,30 @@ class Batch:
         """
         if not self.free:
             raise ConfigError(f"All {self.capacity} rows are taken. Wait for one, or use a larger batch.")
-        row = Row(request, self.engine.grammar, self.engine.model.config.context)
+        row = Row(request, self.engine.layout, self.engine.model.config.context)
         if row.done:
             return row
         place = len(self.rows)
         self._cache.reset(place)
-        known = self._copy_prefix(request, place)
-        x_BD = self._read(place, request.prompt_T[known:])
+        known = self._copy_prefix(row, place)
+        x_BD = self._read(place, row.prompt_PW[known:])
         self._x_BD = torch.cat([self._x_BD, x_BD])
         self.rows.append(row)
         return row
 
     @torch.inference_mode()
-    def step(self) -> list[tuple[Row, int]]:
-        """Every row with its next id, closing ids included. Rows that are done have left."""
+    def step(self) -> list[tuple[Row, list[int]]]:
+        """Every row with the ids of its document that are new, closing ones included: one where each has a position of
+        its own, those of a frame or none elsewhere. Rows that are done have left."""
         if not self.rows:
             return []
-        tokens = self.engine.next_ids(self.rows, self._x_BD)
-        taken = list(zip(self.rows, tokens, strict=True))
-        for row, token in taken:
-            row.take(token, self.engine.grammar)
+        positions = self.engine.next_positions(self.rows, self._x_BD)
+        taken = [(row, row.take(ids_W)) for row, ids_W in zip(self.rows, positions, strict=True)]
         for row, _ in taken:
             if row.done:
                 self.retire(row)
         if self.rows:
-            ids_B1 = torch.tensor([[row.ids[-1]] for row in self.rows], device=self.engine.device)
-            self._x_BD = self._extend(0, len(self.rows), ids_B1)
+            self._x_BD = self._extend(0, len(self.rows), self.engine.latest(self.rows))
         return taken
 
     @torch.inference_mode()
@@ -316,29 +387,34 @@ class Batch:
         self.rows.pop()
         self._x_BD = self._x_BD[:last]
 
-    def _copy_prefix(self, request: Request, place: int) -> int:
-        shared_T = request.prompt_T[: min(request.shared_tokens, len(request.prompt_T) - 1)].astype(np.int32)
-        if not len(shared_T) or not (self._prefixes or self._free_prefixes):
+    def _copy_prefix(self, row: Row, place: int) -> int:
+        shared_PW = lay(row.layout, row.request.prompt_T[: row.request.shared_tokens])[
+            : len(row.prompt_PW) - 1
+        ]
+        # Late codes of speech that the shared part ends within stand where other prompts have none yet.
+        while len(shared_PW) and (shared_PW[-1] != row.prompt_PW[len(shared_PW) - 1]).any():
+            shared_PW = shared_PW[:-1]
+        if not len(shared_PW) or not (self._prefixes or self._free_prefixes):
             return 0
-        key = shared_T.tobytes()
+        key = shared_PW.tobytes()
         if key not in self._prefixes:
             # The one unused for longest makes room.
             source = (
                 self._free_prefixes.pop() if self._free_prefixes else self._prefixes.popitem(last=False)[1]
             )
             self._cache.reset(source)
-            self._read(source, shared_T)
+            self._read(source, shared_PW)
             self._prefixes[key] = source
         self._prefixes.move_to_end(key)
-        self._cache.copy_row(self._prefixes[key], place, len(shared_T))
-        return len(shared_T)
+        self._cache.copy_row(self._prefixes[key], place, len(shared_PW))
+        return len(shared_PW)
 
-    def _read(self, place: int, ids_T: np.ndarray) -> Tensor:
-        ids_BT = torch.from_numpy(ids_T.astype(np.int64))[None].to(self.engine.device)
-        return self._extend(place, place + 1, ids_BT)
+    def _read(self, place: int, ids_PW: np.ndarray) -> Tensor:
+        ids_BPW = torch.from_numpy(ids_PW.astype(np.int64))[None].to(self.engine.device)
+        return self._extend(place, place + 1, ids_BPW)
 
-    def _extend(self, first: int, last: int, ids_BT: Tensor) -> Tensor:
+    def _extend(self, first: int, last: int, ids_BPW: Tensor) -> Tensor:
         view = self._cache.rows(first, last)
-        x_BD = self.engine.decoder(ids_BT, cache=view)[:, -1]
+        x_BD = self.engine.decoder(ids_BPW, cache=view)[:, -1]
         self._cache.lengths[first:last] = view.lengths
         return x_BD

@@ -43,9 +43,9 @@ class FrameEngine:
                 "repeat_penalty in a frame graph; needed: 0. Use `Batch` for requests with one."
             )
         self.engine, self.model, self.batch = engine, engine.model, batch
-        self.num_codebooks = engine.grammar.num_codebooks
+        self.num_codebooks = engine.layout.num_codebooks
         self.sampling = [
-            semantic if k in engine.grammar.vocabulary.semantic_codebooks else acoustic
+            semantic if k in engine.layout.vocabulary.semantic_codebooks else acoustic
             for k in range(self.num_codebooks)
         ]
         config, device = self.model.config, engine.device
@@ -55,7 +55,7 @@ class FrameEngine:
         self._uniform_KB = torch.zeros(self.num_codebooks, batch, dtype=torch.float64, device=device)
         self._ids_KB = torch.zeros(self.num_codebooks, batch, dtype=torch.int64, device=device)
         self._legal = [
-            torch.from_numpy(engine.grammar.legal(FIRST_SLOT + k)).to(device)
+            torch.from_numpy(engine.layout.legal(FIRST_SLOT + k)).to(device)
             for k in range(self.num_codebooks)
         ]
         # One block of rows, copied once: inside the frame nothing is gathered.
@@ -69,8 +69,8 @@ class FrameEngine:
         Raises:
             ConfigError: too many, a prompt that does not fit, or one that does not end where a frame begins.
         """
-        rows = [Row(r, self.engine.grammar, self.model.config.context) for r in requests]
-        if len(rows) > self.batch or any(row.state != FIRST_SLOT for row in rows):
+        rows = [Row(r, self.engine.layout, self.model.config.context) for r in requests]
+        if len(rows) > self.batch or any(row.cursor.state != FIRST_SLOT for row in rows):
             raise ConfigError(
                 f"{len(rows)} requests; needed: at most {self.batch}, each with a prompt that ends where a frame of "
                 "sound begins."
@@ -80,7 +80,7 @@ class FrameEngine:
             self._uniform_KB.copy_(self._uniforms(rows))
             self.frame(max(len(row.request.prompt_T) + len(row.ids) for row in going) + self.num_codebooks)
             self._take(rows)
-        return [row.completion(self.num_codebooks) for row in rows]
+        return [row.completion() for row in rows]
 
     def frame(self, longest: int) -> None:
         """The next K ids of every row, in the buffers. `longest` positions will be in use by its end."""
@@ -173,4 +173,4 @@ class FrameEngine:
                     row.done
                 ):  # closed at the first codebook, or at its limit: the rest of the frame is nobody's
                     break
-                row.take(ids_KB[k][number], self.engine.grammar)
+                row.take([ids_KB[k][number]])

@@ -21,7 +21,7 @@ from sodakit.generate.defaults import CONTINUATION, CONTINUATION_S, SPEECH
 from sodakit.generate.engine import Completion, Engine, Request
 from sodakit.generate.sampling import GREEDY, Sampling
 from sodakit.hardware import device_named
-from sodakit.model.cpu_decoder import Precision
+from sodakit.model.compiled import Precision
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.documents import Span, Speech, Template, Text
 from sodakit.tokens.frames import ids_to_codes

@@ -185,8 +185,9 @@ def stream_speech(model: SpeechModel, request: Request, endings: Endings | None 
     stream = stream_of(model, endings)
     batch.admit(request)
     while batch.rows and not stream.stopped:
-        for _, token in batch.step():
-            if chunk := stream.push(token):
-                yield chunk
+        for _, tokens in batch.step():
+            for token in tokens:
+                if chunk := stream.push(token):
+                    yield chunk
     if last := None if stream.stopped else stream.flush():
         yield last

@@ -6,10 +6,13 @@ matrix. The loss, likelihoods and sampling are made from that, the same for all 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from sodakit.model.kv_cache import KVCache
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,19 @@ class Targets(Protocol):
 
     def to(self, device: torch.device | str) -> Self:
         """The same on a device."""
+
+
+class Decoder(Protocol):
+    """A model as generation sees it: positions in, states out, scores and codes from states."""
+
+    def __call__(self, ids_BPW: Tensor, /, *, cache: "KVCache") -> Tensor:
+        """The final states of new positions of every row: x_BPD."""
+
+    def logits(self, x_BD: Tensor, rows: slice) -> Tensor:
+        """Scores of some of the ids that may stand in column 0: logits_BR."""
+
+    def inside(self, x_BD: Tensor) -> "Inside":
+        """The codes of the position after states x_BD, for a family whose positions hold several."""
 
 
 class Inside(Protocol):

@@ -9,10 +9,13 @@ A third one is a folder here and a row in each function below.
 import numpy as np
 
 from sodakit.errors import ConfigError
+from sodakit.model.compiled import Precision, supports
 from sodakit.model.config import ModelConfig
 from sodakit.model.contract import Targets
+from sodakit.model.cpu_decoder import CpuDecoder
 from sodakit.model.flat import flat_targets
 from sodakit.model.frame.config import AnyConfig, FrameConfig
+from sodakit.model.frame.cpu_decoder import CpuFrameDecoder
 from sodakit.model.frame.network import FrameTransformer
 from sodakit.model.frame.select import frame_targets
 from sodakit.model.transformer import Transformer
@@ -26,6 +29,25 @@ def build_model(config: AnyConfig, *, seed: int = 0) -> Transformer:
         if isinstance(config, FrameConfig)
         else Transformer(config, seed=seed)
     )
+
+
+def can_compile(config: AnyConfig) -> bool:
+    """Whether decoding on this machine's CPU is compiled for models of the config."""
+    shapes = [config.backbone]
+    if isinstance(config, FrameConfig) and config.depth:
+        shapes.append(config.depth_shape)
+    return all(supports(shape) for shape in shapes)
+
+
+def cpu_decoder(model: Transformer, precision: Precision) -> CpuDecoder:
+    """A model that only decodes on a CPU, at a precision of its weights.
+
+    Raises:
+        ConfigError: a shape that the compiled step does not take, or no compiler.
+    """
+    if isinstance(model, FrameTransformer):
+        return CpuFrameDecoder(model, precision)
+    return CpuDecoder(model, precision)
 
 
 def flat_config(config: AnyConfig, what: str) -> ModelConfig:

@@ -54,4 +54,7 @@ class Tokens(Structure):
 @lru_cache(maxsize=1)
 def compiled() -> ctypes.CDLL | None:
     """The compiled step, or None where there is no C++ compiler that takes it."""
-    return compile_library(SOURCE, "-fopenmp", otherwise="Decoding with torch, slower")
+    library = compile_library(SOURCE, "-fopenmp", otherwise="Decoding with torch, slower")
+    if library is not None:
+        library.sodakit_step.restype = library.sodakit_linear.restype = None
+    return library

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from sodakit.errors import ConfigError
 from sodakit.model.attention import Attend, Attention, Packing, attend_packed
 from sodakit.model.config import ModelConfig
-from sodakit.model.contract import Told
+from sodakit.model.contract import Inside, Told
 from sodakit.model.frame.config import AnyConfig
 from sodakit.model.init import initialise
 from sodakit.model.kv_cache import KVCache, attend_cached
@@ -110,6 +110,14 @@ class Transformer(nn.Module):
         """What tells the targets (`FlatTargets`): the state before each, through the head."""
         x_TD = x_BTD.reshape(-1, x_BTD.shape[-1])[targets.states_T]
         return [Told(x_TD, self.head_VD, targets.ids_T)]
+
+    def inside(self, x_BD: Tensor) -> Inside:
+        """Nothing: each position of a flat model holds one id.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError("A position of a flat model holds one id, so there is nothing beside the first.")
 
     def logits(self, x_BTD: Tensor, rows: slice | Tensor | None = None) -> Tensor:
         """Scores of the next id: logits_BTV, or only the columns of some ids.

@@ -202,7 +202,7 @@ class Worker:
                 if not row.done:
                     job.row = row
                     return
-                completion = row.completion(self.engine.grammar.num_codebooks)
+                completion = row.completion()
                 job.post(PieceEnded(job.piece, completion))
         except StopIteration as end:
             self._leave(job, Finished(end.value))
@@ -219,11 +219,10 @@ class Worker:
 
     def _step(self) -> None:
         by_row = {job.row: job for job in self._active}
-        for row, token in self._batch.step():
+        for row, tokens in self._batch.step():
             job = by_row[row]
-            self.num_tokens += 1
-            if not row.ended:
-                job.unsent.append(token)
+            self.num_tokens += len(tokens)
+            job.unsent += tokens[:-1] if row.ended else tokens
             if row.at_boundary or row.done:
                 self._send(job)
             if row.done:
@@ -236,7 +235,7 @@ class Worker:
 
     def _end_piece(self, job: Job) -> None:
         assert job.row is not None
-        completion = job.row.completion(self.engine.grammar.num_codebooks)
+        completion = job.row.completion()
         job.row, job.unsent = None, []
         job.post(PieceEnded(job.piece, completion))
         self._advance(job, completion)

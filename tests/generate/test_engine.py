@@ -7,11 +7,13 @@ import torch
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.generate.engine import Batch, Engine, Request, Row
 from sodakit.generate.sampling import GREEDY, Sampling, choose
+from sodakit.model.compiled import supports
 from sodakit.model.config import model_size
-from sodakit.model.cpu_decoder import CpuDecoder, supports
+from sodakit.model.cpu_decoder import CpuDecoder
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.documents import Template
 from sodakit.tokens.grammar import Grammar
+from sodakit.tokens.layouts.flat import FlatLayout
 from sodakit.tokens.vocabulary import Vocabulary
 
 V = Vocabulary.layout(text_size=50, bos=0, eos=1, num_codebooks=4, codebook_size=16)
@@ -94,7 +96,7 @@ def test_the_sliced_head_chooses_what_the_masked_full_head_chooses(model, dtype)
     for state in range(1, 10):
         if state == 5:  # after EOS there is one id, and no choice
             continue
-        legal = torch.from_numpy(engine.grammar.legal(state))
+        legal = torch.from_numpy(engine.layout.legal(state))
         full_BV = engine.decoder.logits(x_BD, rows=slice(0, V.size))
         masked_BV = torch.full_like(full_BV, -torch.inf)
         masked_BV[:, legal] = full_BV[:, legal]
@@ -118,7 +120,7 @@ def test_float32_answers_are_the_same_alone_and_in_any_batch(model):
         if waiting and batch.free:
             rows.append(batch.admit(waiting.pop(0)))
         batch.step()
-    assert [row.completion(4).ids_T.tolist() for row in rows] == alone
+    assert [row.completion().ids_T.tolist() for row in rows] == alone
 
 
 def test_a_voice_read_before_changes_no_bit(model):
@@ -132,7 +134,7 @@ def test_a_voice_read_before_changes_no_bit(model):
         row = batch.admit(request)
         while batch.rows:
             batch.step()
-        found.append(row.completion(4).ids_T.tolist())
+        found.append(row.completion().ids_T.tolist())
     assert found == 2 * [engine.generate([request])[0].ids_T.tolist()]
 
 
@@ -171,10 +173,10 @@ def test_a_hundred_thousand_frames_hold_no_malformed_one():
         batch.step()
         for row in rows:
             if row.done:
-                ids_T = row.completion(4).ids_T
+                ids_T = row.completion().ids_T
                 assert len(ids_T) % 4 == 0
                 whole = np.concatenate([row.request.prompt_T, ids_T, [V.audio_end, V.eos]])
-                assert engine.grammar.first_error(whole) is None
+                assert engine.layout.grammar.first_error(whole) is None
                 frames += len(ids_T) // 4
 
 
@@ -227,10 +229,10 @@ def test_a_prompt_that_breaks_the_grammar_is_refused(model):
 
 
 def test_the_answer_may_fill_the_context_to_its_last_place(model):
-    grammar = Grammar(V, 4)
+    layout = FlatLayout(V, 4)
     request = replace(requests()[0], max_new_tokens=10_000)
-    assert Row(request, grammar, 256).budget == 256 - len(request.prompt_T)
-    assert Row(replace(request, max_new_tokens=7), grammar, 256).budget == 7
+    assert Row(request, layout, 256).most_positions == 256 - len(request.prompt_T)
+    assert Row(replace(request, max_new_tokens=7), layout, 256).most_positions == 7
 
 
 def test_no_ids_wanted_are_no_ids(model):
@@ -254,7 +256,7 @@ def test_a_prompt_that_is_shared_whole_changes_nothing(model):
         row = batch.admit(request)
         while batch.rows:
             batch.step()
-        assert row.completion(4).ids_T.tolist() == engine.generate([request])[0].ids_T.tolist()
+        assert row.completion().ids_T.tolist() == engine.generate([request])[0].ids_T.tolist()
 
 
 def test_scores_that_are_no_numbers_are_an_error(model):
@@ -271,15 +273,15 @@ def test_the_penalty_of_a_row_is_its_own_and_counts_each_time(model):
     """Against a loop over rows and ids."""
     engine = Engine(model, V, 4)
     sampling = Sampling(temperature=0.0, repeat_penalty=0.5, repeat_window=3)
-    rows = [Row(r, engine.grammar, 256) for r in requests()[:2]]
+    rows = [Row(r, engine.layout, 256) for r in requests()[:2]]
     said = [[0, 5, 5], [7, 1, 2, 3]]
     first = V.codebook_range(0)[0]
     for row, codes_F in zip(rows, said, strict=True):
-        row._kinds[row.state] = [first + c for c in codes_F]
-    logits_BR = torch.zeros(2, len(engine.grammar.legal(rows[0].state)), dtype=torch.float64)
-    engine._penalise(logits_BR, rows, sampling)
+        row._kinds[row.cursor.state] = [first + c for c in codes_F]
+    logits_BR = torch.zeros(2, len(engine.layout.legal(rows[0].cursor.state)), dtype=torch.float64)
+    engine._penalise(logits_BR, rows, sampling, rows[0].cursor.state)
     expected_BR = torch.zeros_like(logits_BR)
-    legal = engine.grammar.legal(rows[0].state).tolist()
+    legal = engine.layout.legal(rows[0].cursor.state).tolist()
     for number, codes_F in enumerate(said):
         for c in codes_F[-3:]:
             expected_BR[number, legal.index(first + c)] -= 0.5

@@ -2,9 +2,10 @@ import pytest
 import torch
 
 from sodakit.errors import ConfigError
-from sodakit.model import cpu_decoder, native
+from sodakit.model import compiled, native
+from sodakit.model.compiled import quantised, supports
 from sodakit.model.config import model_size
-from sodakit.model.cpu_decoder import CpuDecoder, quantised, supports
+from sodakit.model.cpu_decoder import CpuDecoder
 from sodakit.model.kv_cache import KVCache
 from sodakit.model.transformer import Transformer
 
@@ -80,7 +81,7 @@ def test_a_row_is_the_same_to_the_last_bit_in_any_company_and_any_pieces(model, 
 
 @torch.inference_mode()
 def test_the_number_of_threads_changes_nothing(model, monkeypatch):
-    monkeypatch.setattr(cpu_decoder, "WORK_PER_THREAD", 1)
+    monkeypatch.setattr(compiled, "WORK_PER_THREAD", 1)
     decoder, ids_BT = CpuDecoder(model, "int8"), torch.arange(20)[None]
     results, before = [], torch.get_num_threads()
     try:

@@ -154,7 +154,7 @@ def load_finetuned(folder):
 
 def make_fluent(translator, frames=10):
     """Have its engine write what a trained one might, and speak for so long: noise, of whatever it draws."""
-    model, next_ids = translator.model, translator.model.engine.next_ids
+    model, next_positions = translator.model, translator.model.engine.next_positions
     opening = len(model.tokenizer.encode(open_tag("en")))
 
     def text(row):
@@ -164,17 +164,17 @@ def make_fluent(translator, frames=10):
         return model.tokenizer.encode(tagged("en", MEANT))[opening:]
 
     def fluent(rows, x_BD):
-        tokens = next_ids(rows, x_BD)
+        tokens = [ids_W[0] for ids_W in next_positions(rows, x_BD)]
         for n, row in enumerate(rows):
-            if row.state < FIRST_SLOT:
+            if row.cursor.state < FIRST_SLOT:
                 tokens[n] = [*text(row), model.vocabulary.text_end][len(row.ids)]
-            elif row.state == FIRST_SLOT and len(row.ids) >= 4 * frames:
+            elif row.cursor.state == FIRST_SLOT and len(row.ids) >= 4 * frames:
                 tokens[n] = model.vocabulary.audio_end
             elif tokens[n] == model.vocabulary.audio_end:
                 tokens[n] = model.vocabulary.codebook_range(0)[0]
-        return tokens
+        return [[token] for token in tokens]
 
-    model.engine.next_ids = fluent
+    model.engine.next_positions = fluent
     return translator
 
 

@@ -50,34 +50,63 @@ class DepthDecoder(nn.Module):
             codes_FK: the codes of each frame, counted from codebook 0's first; -1 where there is none.
         """
         x_FSD = self.project(x_FD)[:, None] + self._known(codes_FK)
-        cos, sin = (table[: self.num_slots] for table in self._rotary_tables())
+        cos, sin = (table[: self.num_slots] for table in self.rotary_tables())
         for block in self.blocks:
             x_FSD = block(x_FSD, cos, sin, attend_slots)
         return self.final_norm(x_FSD)
 
     def _known(self, codes_FK: Tensor) -> Tensor:
         """What each slot is fed of the frame's codes: (F, K - 1, width)."""
-        e_FKD = self._embedded(codes_FK)
+        e_FKD = self.embedded(codes_FK)
         if self.settings.fed == "sum":
             e_FKD = e_FKD.cumsum(1)
         if self.settings.conditioning == "exact":
             return e_FKD[:, : self.num_slots]
         return F.pad(e_FKD[:, : self.num_slots - 1], (0, 0, 1, 0))
 
-    def _embedded(self, codes: Tensor) -> Tensor:
+    def embedded(self, codes: Tensor) -> Tensor:
+        """Vectors of codes counted from codebook 0's first; zeros for -1."""
         return self.embedding(codes.clamp(min=0)) * (codes >= 0)[..., None]
+
+    def known_codes(self, rows: int) -> "KnownCodes":
+        """For frames of so many rows that are about to be written."""
+        return KnownCodes(self, rows)
 
     def head_of(self, codebook: int) -> Tensor:
         """The rows of the head that tell one codebook, from 1 on."""
         size = self.config.codebook_size
         return self.head.weight[(codebook - 1) * size : codebook * size]
 
-    def _rotary_tables(self) -> tuple[Tensor, Tensor]:
+    def rotary_tables(self) -> tuple[Tensor, Tensor]:
+        """cos and sin of every slot."""
         device = self.embedding.weight.device
         if self._rotary is None or self._rotary[0].device != device:
             with torch.inference_mode(False):
                 self._rotary = rotary_table(self.shape, self.shape.context, device)
         return self._rotary
+
+
+class KnownCodes:
+    """What is fed of the codes of frames while they are written."""
+
+    def __init__(self, depth: DepthDecoder, rows: int) -> None:
+        self._depth = depth
+        weight = depth.embedding.weight
+        self._sum_BD = torch.zeros(rows, depth.shape.width, dtype=weight.dtype, device=weight.device)
+        self._fed: list[Tensor] = []
+
+    def put(self, ids_B: Tensor) -> None:
+        """The ids of the next column, -1 where a row has none there."""
+        codes_B = ids_B - self._depth.config.audio_base
+        codes_B = torch.where(codes_B < self._depth.shape.vocab_size, codes_B, -1)
+        embedded_BD = self._depth.embedded(codes_B)
+        self._sum_BD = self._sum_BD + embedded_BD
+        self._fed.append(self._sum_BD if self._depth.settings.fed == "sum" else embedded_BD)
+
+    def before(self, codebook: int) -> Tensor:
+        """What the slot that tells a codebook is fed: (rows, width)."""
+        last = codebook - 1 if self._depth.settings.conditioning == "exact" else codebook - 2
+        return self._fed[last] if last >= 0 else torch.zeros_like(self._sum_BD)
 
 
 class DepthSteps:
@@ -86,25 +115,19 @@ class DepthSteps:
     def __init__(self, depth: DepthDecoder, x_BD: Tensor) -> None:
         self._depth = depth
         self._base_BD = depth.project(x_BD)
-        self._known: list[Tensor] = []
-        self._sum_BD = torch.zeros_like(self._base_BD)
+        self._known = depth.known_codes(len(x_BD))
         self._cache = KVCache(depth.shape, len(x_BD), depth.num_slots, x_BD.device, self._base_BD.dtype)
 
     def put(self, ids_B: Tensor) -> None:
         """The ids that stand in the next column, -1 where none does."""
-        codes_B = ids_B - self._depth.config.audio_base
-        codes_B = torch.where(codes_B < self._depth.shape.vocab_size, codes_B, -1)
-        embedded_BD = self._depth._embedded(codes_B)
-        self._sum_BD = self._sum_BD + embedded_BD
-        self._known.append(self._sum_BD if self._depth.settings.fed == "sum" else embedded_BD)
+        self._known.put(ids_B)
 
     def logits(self, codebook: int) -> Tensor:
         """Scores of the codes of a codebook, from 1 on and each in turn: logits_BR."""
         depth, slot = self._depth, codebook - 1
-        known = slot if depth.settings.conditioning == "exact" else slot - 1
-        x_B1D = (self._base_BD + (self._known[known] if known >= 0 else 0.0))[:, None]
+        x_B1D = (self._base_BD + self._known.before(codebook))[:, None]
         step = self._cache.plan(1)
-        cos, sin = (table[slot : slot + 1] for table in depth._rotary_tables())
+        cos, sin = (table[slot : slot + 1] for table in depth.rotary_tables())
         for layer, block in enumerate(depth.blocks):
             attend = partial(attend_cached, cache=self._cache, layer=layer, step=step)
             x_B1D = block(x_B1D, cos, sin, attend)

@@ -94,6 +94,8 @@ def lay(layout: Layout, ids_T: np.ndarray) -> np.ndarray:
     `Cursor`.
     """
     position_T, column_T = layout.places(ids_T)
+    if not len(position_T):
+        return np.full((0, layout.width), ABSENT, np.int32)
     # The last id of a whole frame may be delayed past the position that comes next.
     end = int(position_T[column_T == 0].max() if column_T[-1] else position_T.max()) + 1
     seen_T = position_T < end
