@@ -45,7 +45,7 @@ def add_adapters(model: nn.Module, rank: int, alpha: float, seed: int) -> int:
         seed: of A, keyed by the name of each matrix.
     """
     model.requires_grad_(False)
-    places = [(n, m) for n, m in model.named_modules() if isinstance(m, Linear) and n.startswith("blocks.")]
+    places = [(n, m) for n, m in model.named_modules() if isinstance(m, Linear) and "blocks" in n.split(".")]
     for name, frozen in places:
         generator = torch.Generator().manual_seed(int(digest("lora", str(seed), name), 16) >> 1)
         parent, _, last = name.rpartition(".")

@@ -58,6 +58,10 @@ class Transformer(nn.Module):
         """The weight that turns states into logits: the head's, or the embedding's where they are tied."""
         return self.embedding.weight if self.head is None else self.head.weight
 
+    def units(self) -> list[nn.Module]:
+        """The blocks, which are compiled, recomputed and spread over ranks one by one."""
+        return list(self.blocks)
+
     def compile_blocks(self, **options: Any) -> None:
         """Compile every block but its attention, whose shapes are those of the documents: new ones in each step.
 
@@ -66,7 +70,7 @@ class Transformer(nn.Module):
         """
         # Not a decorator of the function: torch's compiler takes a second to import, and most commands never compile.
         self._attend = torch.compiler.disable(attend_packed)
-        for block in self.blocks:
+        for block in self.units():
             block.compile(**options)
 
     @property

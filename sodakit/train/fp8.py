@@ -93,7 +93,9 @@ def use_fp8(model: nn.Module, from_width: int) -> int:
     Raises:
         ConfigError: no matrix is that large, or the sides of one are not multiples of `GRANULE`.
     """
-    matrices = [(n, m) for n, m in model.named_modules() if isinstance(m, Linear) and n.startswith("blocks.")]
+    matrices = [
+        (n, m) for n, m in model.named_modules() if isinstance(m, Linear) and "blocks" in n.split(".")
+    ]
     chosen = [(n, m) for n, m in matrices if min(m.weight.shape) >= from_width]
     if not chosen:
         largest = max(min(m.weight.shape) for _, m in matrices)

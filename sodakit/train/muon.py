@@ -11,7 +11,7 @@ _STEPS = 5
 
 def is_muon_matrix(name: str, parameter: Tensor) -> bool:
     """Matrices of the body; embedding, head and norms are not."""
-    return parameter.ndim == 2 and "embedding" not in name and not name.startswith("head")
+    return parameter.ndim == 2 and "embedding" not in name and "head.weight" not in name
 
 
 def orthogonalised(matrix: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:

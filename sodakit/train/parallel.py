@@ -155,14 +155,14 @@ def lay_out(model: Transformer, ranks: Ranks, *, recompute: bool = False) -> nn.
     """
     if recompute:
         alone = ranks.size == 1 and ranks.device.type == "cpu"
-        recompute_blocks(model.blocks, alone_on_cpu=alone)
+        recompute_blocks(model.units(), alone_on_cpu=alone)
     if ranks.size == 1:
         return model
     if ranks.mesh is None:
         return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
     from torch.distributed.fsdp import fully_shard
 
-    for block in model.blocks:
+    for block in model.units():
         fully_shard(block, mesh=ranks.mesh)
     # The head is used after the forward pass, by the loss, so it stays gathered until the backward pass is over.
     fully_shard(model, mesh=ranks.mesh, reshard_after_forward=False)

@@ -4,7 +4,7 @@
 ranks. It brings torch's compiler along, 90 MB and a second to import, which one process on a CPU has no other use for.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
-def recompute_blocks(blocks: nn.ModuleList, *, alone_on_cpu: bool) -> None:
+def recompute_blocks(blocks: Sequence[nn.Module], *, alone_on_cpu: bool) -> None:
     """Change each block's forward, in place; names of weights stay as they are.
 
     Args:

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from sodakit.model.contract import Slot, Told
 from sodakit.model.frame.config import FrameConfig
@@ -33,6 +33,9 @@ class FrameTransformer(Transformer):
     @property
     def head_VD(self) -> Tensor:
         return super().head_VD[: self.frame.head_ids]
+
+    def units(self) -> list[nn.Module]:
+        return [*self.blocks, *(self.depth.blocks if self.depth else ())]
 
     def embed(self, ids_BPW: Tensor) -> Tensor:
         """The sum of the embeddings of the ids of each position: x_BPD."""
