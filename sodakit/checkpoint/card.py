@@ -8,9 +8,9 @@ import sodakit
 from sodakit.checkpoint.contents import Checkpoint
 from sodakit.checkpoint.load import BEST, OF_RUN
 from sodakit.model.accounting import count_parameters
-from sodakit.model.config import ModelConfig
-from sodakit.model.layers import rotary_frequencies
 from sodakit.model.families import flat_config
+from sodakit.model.frame.config import AnyConfig
+from sodakit.model.layers import rotary_frequencies
 from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.units import format_count
 
@@ -69,8 +69,9 @@ def model_card(
     )
 
 
-def scaled_frequencies(model: ModelConfig) -> str:
+def scaled_frequencies(config: AnyConfig) -> str:
     """How many rotary frequencies the model's scaling changes, in words; empty if none."""
+    model = config.backbone
     differ = rotary_frequencies(model) != rotary_frequencies(replace(model, rope_scaling=None))
     return f"{int(differ.sum())} of {len(differ)} frequencies differ" if differ.any() else ""
 

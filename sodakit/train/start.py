@@ -1,7 +1,8 @@
 """Weights to begin with: a checkpoint of ours, or a text model whose vocabulary grows by markers and audio."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,10 +12,12 @@ from sodakit.checkpoint.hf import import_hf
 from sodakit.checkpoint.load import find_checkpoint, load_checkpoint
 from sodakit.checkpoint.save import checkpoint_name
 from sodakit.codec.contract import CodecSpec
+from sodakit.config import to_plain
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.files import digest
 from sodakit.model.config import ModelConfig
 from sodakit.model.families import flat_config
+from sodakit.model.frame.config import AnyConfig
 from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.train.config import TrainConfig
 
@@ -108,6 +111,18 @@ def check_language(
         )
 
 
+def _differences(given: dict[str, Any], wanted: dict[str, Any], may_differ: tuple[str, ...]) -> list[str]:
+    """What two plain configs do not agree on, the parts inside them among it."""
+    found = []
+    for name in [*wanted, *(n for n in given if n not in wanted)]:
+        a, b = given.get(name), wanted.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += [f"{name}.{part}" for part in _differences(a, b, may_differ)]
+        elif name not in may_differ and a != b:
+            found.append(f"{name}: {a} there, {b} in the config")
+    return found
+
+
 def _check_step(checkpoint: Checkpoint, first_step: int) -> None:
     """A run that goes on in the middle of a schedule needs the weights of that step, not of a later one's decay."""
     step = checkpoint.state.get("step")
@@ -119,13 +134,9 @@ def _check_step(checkpoint: Checkpoint, first_step: int) -> None:
 
 
 def _check_shape(
-    given: ModelConfig, wanted: ModelConfig, origin: str, may_differ: tuple[str, ...] = _MAY_DIFFER
+    given: AnyConfig, wanted: AnyConfig, origin: str, may_differ: tuple[str, ...] = _MAY_DIFFER
 ) -> None:
-    differ = [
-        f"{f.name}: {getattr(given, f.name)} there, {getattr(wanted, f.name)} in the config"
-        for f in fields(ModelConfig)
-        if f.name not in may_differ and getattr(given, f.name) != getattr(wanted, f.name)
-    ]
+    differ = _differences(to_plain(given), to_plain(wanted), may_differ)
     if differ:
         raise CheckpointError(
             f"{origin} is a model of another shape ({'; '.join(differ)}). Change the config."
