@@ -234,7 +234,7 @@ class Speaker:
             max_s=limits[self._why],
             sampling=self.sampling,
             seed=self.seed + len(self.pieces),
-            shared_positions=model.prompt_positions(self.reference) - 1 if self.reference else 0,
+            shared=self.reference or None,
         )
 
     def spoke(self, text: str, completion: Completion) -> np.ndarray:

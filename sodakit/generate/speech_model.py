@@ -25,6 +25,7 @@ from sodakit.model.compiled import Precision
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.documents import Span, Speech, Template, Text
 from sodakit.tokens.frames import ids_to_codes
+from sodakit.tokens.layouts.contract import Layout, lay
 from sodakit.tokens.text import TextTokenizer
 from sodakit.tokens.vocabulary import Vocabulary
 
@@ -120,6 +121,11 @@ class SpeechModel:
         )
 
     @property
+    def layout(self) -> Layout:
+        """How documents lie along the model's positions."""
+        return self.engine.layout
+
+    @property
     def context_positions(self) -> int:
         """Positions of prompt and answer together."""
         return self.model.config.context
@@ -127,7 +133,7 @@ class SpeechModel:
     @property
     def positions_per_s(self) -> float:
         """Positions that a second of speech takes."""
-        return self.template.num_codebooks * self.codec.spec.frame_rate_hz
+        return self.layout.frame_positions * self.codec.spec.frame_rate_hz
 
     @property
     def context_s(self) -> float:
@@ -144,15 +150,16 @@ class SpeechModel:
 
     def prompt_positions(self, spans: Sequence[Span]) -> int:
         """Positions of a prompt of these spans: with what begins the document, and what opens the answer."""
-        return 2 + sum(len(self.template.span(span)) for span in spans)
+        return 2 + sum(len(lay(self.layout, self.template.span(span))) for span in spans)
 
     def fits(self, prompt_T: np.ndarray) -> bool:
         """Whether a prompt leaves room for an answer, however short."""
-        return len(prompt_T) < self.context_positions
+        return len(lay(self.layout, prompt_T)) < self.context_positions
 
     def room_frames(self, prompt_T: np.ndarray) -> int:
         """Whole frames that may follow a prompt, and the marker that closes them."""
-        return max(0, self.context_positions - len(prompt_T) - 1) // self.template.num_codebooks
+        left = self.context_positions - len(lay(self.layout, prompt_T)) - 1 - self.layout.positions_after_end
+        return max(0, left) // self.layout.frame_positions
 
     def room_s(self, prompt_T: np.ndarray) -> float:
         """Seconds of speech that may follow a prompt."""
@@ -165,9 +172,13 @@ class SpeechModel:
         max_s: float,
         sampling: Sampling = SPEECH,
         seed: int = 0,
-        shared_positions: int = 0,
+        shared: Sequence[Span] | None = None,
     ) -> Request:
-        """The request for speech after a prompt: whole frames, at most `max_s` of them and what the context leaves."""
+        """The request for speech after a prompt: whole frames, at most `max_s` of them and what the context leaves.
+
+        Args:
+            shared: the spans that the prompt begins with, where others begin with them too.
+        """
         frames = min(max(1, self.frames(max_s)), self.room_frames(prompt_T))
         return Request(
             prompt_T=prompt_T,
@@ -176,7 +187,7 @@ class SpeechModel:
             semantic=sampling,
             acoustic=sampling,
             seed=seed,
-            shared_tokens=shared_positions,
+            shared_tokens=0 if shared is None else 1 + sum(len(self.template.span(s)) for s in shared),
         )
 
     def text_request(
