@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -29,6 +29,9 @@ class Options(ResumeOptions):
     """Training steps; default: 1150, fewer for little data."""
     sentences: int | None = None
     """Sentences of built-in speech to train on; default: 4000."""
+    family: Literal["flat", "depth", "delay"] = "flat"
+    """Of models: one position for every code; or one for every frame, its codes written by a depth decoder, or by heads
+    side by side."""
     seed: int = 0
     """Another seed, another draw of sentences, splits and weights."""
     hourly_cost: float = 0.10
@@ -55,7 +58,7 @@ def main(argv: list[str]) -> None:
     )
     reader = street.build_store(walk, source.options)
     street.teach_judge(walk, reader)
-    config = demo.demo(walk.store, steps=options.steps, seed=options.seed)
+    config = demo.demo(walk.store, steps=options.steps, seed=options.seed, family=options.family)
     street.train_model(walk, config, other_code=options.other_code)
     street.measure(walk, reader)
     with stopwatch.stage("Write the report"):

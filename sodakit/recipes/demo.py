@@ -14,6 +14,7 @@ from sodakit.errors import AudioError
 from sodakit.hardware import has_fast_bfloat16
 from sodakit.log import track
 from sodakit.model.config import model_size
+from sodakit.model.families import Family, family_config, pattern_of
 from sodakit.prepare.options import PrepareOptions
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.detect import open_folder
@@ -25,8 +26,8 @@ from sodakit.train.config import LossConfig, OptimConfig, ScheduleConfig, TrainC
 from sodakit.voices.catalogue import SEEN_VOICES, UNSEEN_VOICES
 from sodakit.voices.household import sentences
 
-CONTEXT = 2048
-"""Tokens of a row, about 20 seconds of speech."""
+ROWS = {"flat": (2048, 2), "depth": (512, 4), "delay": (512, 4)}
+"""Positions of a row, about 20 seconds of speech or 35, and rows of a step, by family."""
 MAX_STEPS = 1150
 """More would take longer than a demo should."""
 MAX_PASSES = 8
@@ -83,7 +84,7 @@ def household_readings(config: DemoConfig) -> list[Reading]:
     return readings
 
 
-def demo(store: Path, *, steps: int | None = None, seed: int = 0) -> TrainConfig:
+def demo(store: Path, *, steps: int | None = None, seed: int = 0, family: Family = "flat") -> TrainConfig:
     """A 4M-parameter body on one store, both orders, with the demo's departures from the SODA recipe.
 
     They buy learning per minute on two cores and are named in the report: a third of the tokens are documents with
@@ -95,15 +96,20 @@ def demo(store: Path, *, steps: int | None = None, seed: int = 0) -> TrainConfig
         store: made by `sodakit prepare`.
         steps: default: at most `MAX_STEPS`, fewer where that would be more than `MAX_PASSES` over the store.
         seed: keys weights and order.
+        family: of models.
     """
     reader, vocabulary = open_language(store)
+    context, batch_rows = ROWS[family]
+    model = family_config(family, model_size("demo", vocabulary.size, context=context), vocabulary)
     sources = tuple(SourceConfig(store=str(store), weight=weight, view=view) for view, weight in SHARES)
-    tokens = [int(DocumentView(reader, "train", view, vocabulary).lengths_U.sum()) for view, _ in SHARES]
+    views = (DocumentView(reader, "train", view, vocabulary, pattern_of(model)) for view, _ in SHARES)
+    positions = [view.num_positions for view in views]
     # A handful of recordings, seen through one codebook, may be shorter than a row.
-    data = DataConfig(sources=sources, context=min(CONTEXT, *tokens), batch_rows=2, seed=seed)
-    steps = steps or max(1, min(MAX_STEPS, round(MAX_PASSES * (tokens[0] + tokens[1]) / data.batch_tokens)))
+    data = DataConfig(sources=sources, context=min(context, *positions), batch_rows=batch_rows, seed=seed)
+    passes = MAX_PASSES * (positions[0] + positions[1])
+    steps = steps or max(1, min(MAX_STEPS, round(passes / data.batch_tokens)))
     return TrainConfig(
-        model=model_size("demo", vocabulary.size, context=CONTEXT),
+        model=model,
         data=data,
         steps=steps,
         precision="bfloat16" if has_fast_bfloat16() else "float32",

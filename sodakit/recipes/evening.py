@@ -14,7 +14,7 @@ from sodakit.data.language import open_language
 from sodakit.errors import ConfigError
 from sodakit.hardware import has_fast_bfloat16
 from sodakit.model.config import model_size
-from sodakit.recipes.demo import CONTEXT, LOSS, SHARES
+from sodakit.recipes.demo import LOSS, ROWS, SHARES
 from sodakit.store.reader import StoreReader
 from sodakit.train.config import OptimConfig, ScheduleConfig, TrainConfig
 
@@ -54,10 +54,10 @@ def evening(stores: Sequence[Path]) -> TrainConfig:
     ] + [SourceConfig(store=str(s), weight=text_share / len(texts)) for s in texts]
     return TrainConfig(
         model=replace(
-            model_size("demo", vocabulary.size, context=CONTEXT),
+            model_size("demo", vocabulary.size, context=ROWS["flat"][0]),
             layers=6, width=320, heads=5, kv_heads=5, ffn_width=896,
         ),
-        data=DataConfig(sources=tuple(sources), context=CONTEXT, batch_rows=BATCH_ROWS),
+        data=DataConfig(sources=tuple(sources), context=ROWS["flat"][0], batch_rows=BATCH_ROWS),
         steps=STEPS,
         precision="bfloat16" if has_fast_bfloat16() else "float32",
         optim=OptimConfig(beta1=0.95, beta2=0.98, weight_decay=0.1),
