@@ -110,7 +110,8 @@ class Lengths:
     """A view of documents of given lengths."""
 
     def __init__(self, *lengths: int) -> None:
-        self.lengths_U, self.num_tokens = np.array(lengths), sum(lengths)
+        self.lengths_U = np.array(lengths)
+        self.num_tokens = self.num_positions = sum(lengths)
 
     def __len__(self) -> int:
         return len(self.lengths_U)
@@ -129,7 +130,7 @@ def test_documents_that_fill_a_window_exactly_share_it(lengths, windows):
 def test_a_window_holds_as_many_short_documents_as_a_row_may_have_and_no_more():
     stream = PackedStream(Lengths(*[1] * (2 * MAX_DOCUMENTS + 3)), 100 * MAX_DOCUMENTS, seed=0)
     assert [len(window) for window in stream._members] == [MAX_DOCUMENTS, MAX_DOCUMENTS, 3]
-    assert stream.packed_tokens == 2 * MAX_DOCUMENTS + 3 and stream.num_left_out == 0
+    assert stream.packed_positions == 2 * MAX_DOCUMENTS + 3 and stream.num_left_out == 0
 
 
 def test_when_many_windows_are_open_the_fullest_is_closed_first():

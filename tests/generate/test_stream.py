@@ -59,7 +59,7 @@ def run(batch, arrivals):
                 rows.append(batch.admit(waiting.pop(when)))
         batch.step()
         if not batch.rows and not waiting:
-            return [row.completion(4).ids_T.tolist() for row in rows]
+            return [row.completion().ids_T.tolist() for row in rows]
     raise AssertionError("the batch never ended")
 
 
@@ -80,7 +80,7 @@ def test_a_row_taken_out_leaves_the_others_as_they_were(engine):
         batch.step()
     assert len(rows[0].ids) == 10
     for row, n in zip(rows[1:], (5, 8), strict=True):
-        assert row.completion(4).ids_T.tolist() == engine.generate([speak(n, n)])[0].ids_T.tolist()
+        assert row.completion().ids_T.tolist() == engine.generate([speak(n, n)])[0].ids_T.tolist()
 
 
 def test_a_shared_voice_is_read_once_and_changes_nothing(engine, monkeypatch):
