@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from sodakit.commands.scale_options import (
+    FLOPS,
+    SIZE,
     Flops,
     KnownLaw,
     RuleOptions,
@@ -221,10 +223,10 @@ class Next(RuleOptions):
     """Training FLOPs at which N* is asked for."""
     loss: str = "all"
     """Which loss."""
-    size: Size = "two_embeddings"
-    """What counts as N."""
-    flops: Flops = "soda"
-    """What counts as C."""
+    size: Size = SIZE
+    """What counts as N; as in `scale fit`."""
+    flops: Flops = FLOPS
+    """What counts as C; as in `scale fit`."""
     total: float = float("inf")
     """Training FLOPs for all of them."""
     out: Path | None = None

@@ -1,12 +1,13 @@
 """`sodakit scale fit` and `scale report`: what runs teach, in numbers and to look at."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from sodakit.commands.scale_options import Flops, Resample, Size, pair, print_table
+from sodakit.commands.scale_options import FLOPS, SIZE, Decimal, Flops, Resample, Size, pair, print_table
 from sodakit.files import write_json
 from sodakit.log import say
 
@@ -27,10 +28,23 @@ class FitOptions:
     """chinchilla, tied, interaction, over_training, compute, or data_repeat (needs unique_tokens)."""
     misfit: str = "huber"
     """huber, huber-linear, mse, mse-log, asymmetric, median or lower-decile."""
-    size: Size = "total"
+    size: Size = SIZE
     """What counts as N."""
-    flops: Flops = "given"
+    flops: Flops = FLOPS
     """What counts as C."""
+    where: tuple[str, ...] = ()
+    """Only runs that meet these, for example split=train or loss/all<4; several values as dataset=a|b."""
+    window: float | None = 10.0
+    """Parabolas: use runs with N within this factor of the lowest run of their budget; none for all of them."""
+    edge_reach: float | None = 2.0
+    """Parabolas: minima outside the runs of their budget count if within this factor of them; 1: none do, none: all do."""
+    valley: Literal["parabola", "akima"] = "parabola"
+    """How the optimum of a budget is found: a parabola in log N, or Akima's curve through the runs."""
+    cluster: str | None = None
+    """Column of what belongs together in a bootstrap, or none. By default the runs of one name, apart from a step at its end:
+    checkpoints of one training run."""
+    decimal: Decimal | None = None
+    """What stands before decimals in the tables, point or comma; by default read off the cells."""
     given_e: float | None = None
     """Irreducible loss, where it is known."""
     drop_highest: int = 0
@@ -47,13 +61,16 @@ class FitOptions:
     alias: tuple[str, ...] = ()
     """Further column names, theirs=ours: my_loss=loss/all."""
 
-    def runs(self, losses: tuple[str, ...] = ()) -> "RunTable":
+    def runs(self, losses: tuple[str, ...] = (), by: str | None = None) -> "RunTable":
         """The finished runs that have N, D, C and the losses asked for, without the highest."""
         import numpy as np
 
+        from sodakit.scaling.groups import looks_grouped, where
         from sodakit.scaling.records import read_tables
 
-        table = read_tables(self.tables, dict(pair(a) for a in self.alias))
+        table = read_tables(self.tables, dict(pair(a) for a in self.alias), self.decimal)
+        say(f"{len(table)} rows of {table.origin}.")
+        table = where(table, self.where)
         for loss in losses or (self.loss,):
             table = table.usable(loss=loss, size=self.size, flops=self.flops)
         if self.drop_highest:
@@ -61,6 +78,10 @@ class FitOptions:
             table = table.select(np.sort(by_loss[: -self.drop_highest]))
         for note in table.notes:
             say(note)
+        said = [re.split("[=!<>]", condition)[0].strip() for condition in self.where]
+        said += [name for name in (by, self.cluster) if name]
+        for line in looks_grouped(table, said, repeats_known=self.law == "data_repeat"):
+            say(f"NOTE: {line}")
         return table
 
     @property
@@ -71,6 +92,7 @@ class FitOptions:
     def study(self) -> "Study":
         """Everything these runs say."""
         from sodakit.scaling.study import study
+        from sodakit.scaling.sweeps import ValleyRule
 
         return study(
             self.runs(),
@@ -84,6 +106,8 @@ class FitOptions:
             hold_out=self.hold_out,
             given_e=self.given_e,
             resample=self.resample,
+            cluster=self.cluster,
+            valley_rule=ValleyRule(window=self.window, edge_reach=self.edge_reach, method=self.valley),
         )
 
 
@@ -94,6 +118,8 @@ class Fit(FitOptions):
     Example: sodakit scale fit runs/scale --loss semantic --report scale.html --out fit.json
     """
 
+    by: str | None = None
+    """A column of groups: the law is fitted to each, and their parameters are compared."""
     streams: tuple[str, ...] = ()
     """Fit one law to each of these losses together: text semantic acoustic_1 …"""
     shared: tuple[str, ...] = ("alpha", "beta")
@@ -106,6 +132,8 @@ class Fit(FitOptions):
     def run(self) -> None:
         if self.streams:
             return self._fit_streams()
+        if self.by is not None:
+            return self._fit_groups(self.by)
         found = self.study()
         print_findings(found, self.hold_out)
         if self.out is not None:
@@ -114,6 +142,28 @@ class Fit(FitOptions):
             from sodakit.scaling.report import write_report
 
             write_report(found, self.report, f"Scaling laws of {self.name}")
+
+    def _fit_groups(self, column: str) -> None:
+        from sodakit.scaling.compare import fit_groups
+
+        found = fit_groups(
+            self.runs(by=column),
+            column,
+            law=self.law,
+            misfit=self.misfit,
+            loss=self.loss,
+            size=self.size,
+            flops=self.flops,
+            fixed={} if self.given_e is None else {"E": self.given_e},
+            draws=min(self.draws, 300),
+            seed=self.seed,
+            cluster=self.cluster,
+        )
+        print_table(found.rows())
+        for line in found.verdicts():
+            print(f"- {line}")
+        if self.out is not None:
+            write_json(self.out, found.to_json())
 
     def _fit_streams(self) -> None:
         from dataclasses import asdict
@@ -183,5 +233,9 @@ def print_findings(found: "Study", hold_out: int) -> None:
             f"largest {hold_out} of the budgets predicted from the others within {best.error:.2%} ({best.law}, {best.misfit})"
         )
     print(f"objective {found.fit.objective:.12g}; {found.fit.certificate}")
+    if found.repeats is not None:
+        print(str(found.repeats))
+    if found.clusters:
+        print(found.clusters)
     for sentence in found.findings:
         print(f"- {sentence}")

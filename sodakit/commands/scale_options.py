@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 Size = Literal["total", "non_embedding", "one_embedding", "two_embeddings", "matmul"]
 Resample = Literal["residuals", "runs"]
 Flops = Literal["given", "soda", "exact", "palm", "6nd"]
+Decimal = Literal["point", "comma"]
+SIZE: Size = "total"
+FLOPS: Flops = "given"
+"""What counts as N and C in every word that reads a table: what the table itself gives."""
 FAR = 3.0
 """Times the largest run beyond which a plan is warned of."""
 
@@ -67,6 +71,14 @@ class KnownLaw:
     """How its runs were made, for `RuleOptions.rule`."""
     largest_flops: float | None = None
     """Of its runs."""
+    tokens_per_audio_s: float | None = None
+    """Tokens of its mixture over seconds of audio; None where nothing tells, as for text."""
+
+    @property
+    def has_shapes(self) -> bool:
+        """Whether its runs tell how shapes are made of sizes: their vocabulary at least."""
+        return "vocab_size" in self.rule
+
     unidentified: Mapping[str, str] = field(default_factory=dict)
     """Parameters that its runs say nothing about, with the reason."""
 
@@ -100,7 +112,17 @@ def read_law(source: str) -> KnownLaw:
         "besiroglu": simulate.BESIROGLU,
     }
     if source in known:
-        return KnownLaw(parameters=dict(known[source]), draws=[])
+        from sodakit.scaling.design import SODA_RULE
+        from sodakit.scaling.plan import SODA_TOKENS_PER_AUDIO_S
+
+        if source == "soda":
+            return KnownLaw(
+                parameters=dict(known[source]),
+                draws=[],
+                rule={"vocab_size": SODA_RULE.vocab_size},
+                tokens_per_audio_s=SODA_TOKENS_PER_AUDIO_S,
+            )
+        return KnownLaw(parameters=dict(known[source]), draws=[], size="total")
     if not Path(source).exists():
         raise ConfigError(
             f"{source!r} is neither a known surface ({', '.join(known)}) nor a file. Make one with `sodakit scale fit --out`."
@@ -126,6 +148,7 @@ def read_law(source: str) -> KnownLaw:
         rule=flops_rule(settings["flops"]) | stored.get("rule", {}),
         largest_flops=stored.get("ranges", {}).get("C", [None, None])[1],
         unidentified=stored.get("unidentified", {}),
+        tokens_per_audio_s=stored.get("tokens_per_audio_s"),
     )
 
 

@@ -27,10 +27,14 @@ class Plan(RuleOptions):
     inference_tokens: float | None = None
     """Tokens to be served over the model's life."""
     exact_flops: bool = True
-    """FLOPs per token of buildable shapes; with --no-exact-flops 6N."""
+    """FLOPs per token of buildable shapes where the runs of the law tell their vocabulary, or --vocab does; with --no-exact-flops,
+    and for other tables, 6N."""
+    tokens_per_audio_s: float | None = None
+    """Tokens over seconds of audio, to print hours; by default as in the runs of the law, which tables of text do not tell."""
 
     def run(self) -> None:
         from sodakit.scaling.costs import flops_by_size, six_n
+        from sodakit.scaling.design import LARGEST_WIDTH
         from sodakit.scaling.plan import (
             SODA_LAW,
             buildable_plans,
@@ -45,7 +49,12 @@ class Plan(RuleOptions):
         for sentence in law.warnings(self.flops):
             say(sentence)
         # N is counted as in the law's own runs.
-        cost = flops_by_size(rule, law.size) if self.exact_flops else six_n
+        has_shapes = law.has_shapes or self.vocab is not None
+        cost = flops_by_size(rule, law.size) if self.exact_flops and has_shapes else six_n
+        if not has_shapes:
+            say(
+                "The runs of this law tell no vocabulary: C = 6ND, and no buildable shapes. --vocab and --context make some."
+            )
         half_life = law.half_life or HALF_LIFE
         plan = plan_budget(
             parameters,
@@ -61,14 +70,28 @@ class Plan(RuleOptions):
         )
         if not law.draws:
             print("no intervals: the law is given by its parameters alone")
-        print(f"D*/N* {plan.tokens_per_parameter:.1f}; about {plan.audio_hours():,.0f} hours of audio heard")
+        rate = self.tokens_per_audio_s or law.tokens_per_audio_s
+        heard = f"; about {plan.audio_hours(rate):,.0f} hours of audio heard" if rate else ""
+        print(f"D*/N* {plan.tokens_per_parameter:.1f}{heard}")
         for share, ends in plan.within.items():
             print(f"within {share:.1%} of that loss: {_range(ends)} parameters")
         if plan.passes is not None:
             print(f"{plan.passes:.1f} passes over the data")
-        for found in buildable_plans(
-            parameters, self.flops, rule, size=law.size, unique_tokens=self.unique, repeat_half_life=half_life
-        ):
+        shapes = (
+            buildable_plans(
+                parameters,
+                self.flops,
+                rule,
+                size=law.size,
+                unique_tokens=self.unique,
+                repeat_half_life=half_life,
+            )
+            if has_shapes
+            else []
+        )
+        if shapes and max(f.model.width for f in shapes) == LARGEST_WIDTH:
+            say(f"Shapes are tried up to width {LARGEST_WIDTH:,}; the best may be wider.")
+        for found in shapes:
             print(
                 f"buildable: width {found.model.width}, {found.model.layers} layers, {format_count(found.size)} parameters, "
                 f"{format_count(found.tokens)} tokens, loss {found.loss:.4f} ({found.excess:+.3%})"

@@ -169,12 +169,14 @@ def _draw(whole: Study, beyond: RunTable, folder: Path) -> None:
     """`isoflop.png` of the sweep, and `losses.png` of its best runs and of the run beyond."""
     sizes, tokens = whole.table.sizes(SIZE), whole.table.tokens()
     save(
-        isoflop_figure(sizes, tokens, whole.fit.loss_R, whole.budget_R, fit=whole.fit, sweep=whole.parabolas),
+        isoflop_figure(
+            sizes, tokens, whole.fit.loss_R, whole.shown_budget_R, fit=whole.fit, sweep=whole.parabolas
+        ),
         folder / "isoflop.png",
     )
     kinds = [name for name in whole.table.losses if name != "bits_per_audio_s"]
     losses = {name: np.concatenate([t.loss(name) for t in (whole.table, beyond)]) for name in kinds}
-    budget_R = np.concatenate([whole.budget_R, beyond.columns["budget"].astype(float)])
+    budget_R = np.concatenate([whole.shown_budget_R, beyond.columns["budget"].astype(float)])
     save(streams_figure(losses, budget_R, losses["all"]), folder / "losses.png")
 
 

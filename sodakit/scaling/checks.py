@@ -12,7 +12,7 @@ from sodakit.scaling.laws import LAWS
 from sodakit.scaling.profiles import Profile
 from sodakit.scaling.residuals import MISFITS, Misfit
 from sodakit.scaling.rollout import Rollout
-from sodakit.scaling.sweeps import SweepFit, expected_bias, fit_parabolas
+from sodakit.scaling.sweeps import WINDOWED, SweepFit, ValleyRule, expected_bias, fit_parabolas
 from sodakit.scaling.table import RunTable
 
 
@@ -25,13 +25,17 @@ class Influence:
     a: float
     """nan where the law has none."""
     shift: float
-    """Of a (or of the first exponent), in units of the spread over all single leave-outs."""
+    """Of `watched`, in units of the spread over all single leave-outs."""
+    watched: str = "a"
+    """The exponent a, or the law's first exponent where it fixes a or has none."""
+    value: float = float("nan")
+    """Of `watched`, without this run or budget."""
 
 
 def influence(fit: Fit, names: Sequence[str], groups: Sequence[object] | None = None) -> list[Influence]:
     """The fit without each run, or without each group of runs (budgets), the most influential first."""
-    keys = [str(k) for k in (names if groups is None else groups)]
-    labels = list(dict.fromkeys(keys))
+    keys = [None if k is None else str(k) for k in (names if groups is None else groups)]
+    labels = [k for k in dict.fromkeys(keys) if k is not None]
     weights_SR = np.array(
         [[w * (k != label) for k, w in zip(keys, fit.weights_R, strict=True)] for label in labels]
     )
@@ -39,13 +43,23 @@ def influence(fit: Fit, names: Sequence[str], groups: Sequence[object] | None = 
     rows = [dict(zip(fit.names, row.tolist(), strict=True)) for row in natural_SP]
     beta_of = [(p.get("beta", p.get("alpha", np.nan)), p.get("alpha", np.nan)) for p in rows]
     exponent_S = np.array([b / (a + b) for b, a in beta_of])
-    if not np.isfinite(exponent_S).all() or np.ptp(exponent_S) == 0:
-        watched_S, here = natural_SP[:, len(fit.law.terms)], fit.parameters[fit.law.exponents[0]]
+    if (
+        not fit.optimum_exponents or np.ptp(exponent_S) < 1e-9
+    ):  # a law of one exponent fixes a to its last digit or so
+        watched = next((x for x in fit.law.exponents if x not in fit.law.fixed), fit.names[0])
+        watched_S, here = natural_SP[:, fit.names.index(watched)], fit.parameters[watched]
     else:
-        watched_S, here = exponent_S, fit.optimum_exponents.get("a", float(np.median(exponent_S)))
+        watched, watched_S, here = "a", exponent_S, fit.optimum_exponents["a"]
     spread = max(1.4826 * float(np.median(np.abs(watched_S - here))), 1e-12)
     found = [
-        Influence(left_out=label, parameters=p, a=float(a), shift=float((w - here) / spread))
+        Influence(
+            left_out=label,
+            parameters=p,
+            a=float(a),
+            shift=float((w - here) / spread),
+            watched=watched,
+            value=float(w),
+        )
         for label, p, a, w in zip(labels, rows, exponent_S, watched_S, strict=True)
     ]
     return sorted(found, key=lambda i: -abs(i.shift))
@@ -71,7 +85,11 @@ class ConventionRow:
 
 
 def convention_table(
-    table: RunTable, *, loss: str = "all", misfit: Misfit = MISFITS["huber"]
+    table: RunTable,
+    *,
+    loss: str = "all",
+    misfit: Misfit = MISFITS["huber"],
+    rule: ValleyRule = WINDOWED,
 ) -> list[ConventionRow]:
     """Every convention for N with every one for C on the same runs.
 
@@ -107,8 +125,8 @@ def convention_table(
                 ConventionRow(
                     size=size,
                     flops=convention,
-                    surface=_surface_exponents(surface, c, n, tokens, budgets),
-                    parabolas=_parabola_exponents(c, n, tokens, losses, budgets, weights),
+                    surface=_surface_exponents(surface, c, n, tokens, budgets, rule),
+                    parabolas=_parabola_exponents(c, n, tokens, losses, budgets, weights, rule),
                     ratio=(float(ratio.min()), float(ratio.max())),
                 )
             )
@@ -120,22 +138,28 @@ def _same(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def _surface_exponents(
-    surface: Fit | None, c: np.ndarray, n: np.ndarray, d: np.ndarray, budgets: np.ndarray
+    surface: Fit | None, c: np.ndarray, n: np.ndarray, d: np.ndarray, budgets: np.ndarray, rule: ValleyRule
 ) -> tuple[float, float] | None:
     if surface is None or surface.unidentified:
         return None
     try:
-        bias = expected_bias(surface, c, n, d, budgets)
+        bias = expected_bias(surface, c, n, d, budgets, rule)
     except ConfigError:
         return None
     return (bias["true_a"], bias["true_b"]) if "true_a" in bias else None
 
 
 def _parabola_exponents(
-    c: np.ndarray, n: np.ndarray, d: np.ndarray, losses: np.ndarray, budgets: np.ndarray, weights: np.ndarray
+    c: np.ndarray,
+    n: np.ndarray,
+    d: np.ndarray,
+    losses: np.ndarray,
+    budgets: np.ndarray,
+    weights: np.ndarray,
+    rule: ValleyRule,
 ) -> tuple[float, float] | None:
     try:
-        found = fit_parabolas(c, n, d, losses, budgets, weights_R=weights)
+        found = fit_parabolas(c, n, d, losses, budgets, weights_R=weights, rule=rule)
     except ConfigError:
         return None
     return found.a, found.b
@@ -187,7 +211,7 @@ def diagnose(
         )
     heavy = [i for i in influences if abs(i.shift) > 8]
     said += [
-        f"Without {i.left_out} a would be {i.a:.3f}, {abs(i.shift):.0f} times the usual shift."
+        f"Without {i.left_out} {i.watched} would be {i.value:.3f}, {abs(i.shift):.0f} times the usual shift."
         for i in heavy[:3]
     ]
     residual_R = fit.residual_R

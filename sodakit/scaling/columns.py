@@ -16,6 +16,7 @@ from sodakit.model.accounting import (
     training_flops_per_token,
 )
 from sodakit.model.config import ModelConfig
+from sodakit.scaling.numbers import unit_of
 
 SIZES = ("total", "non_embedding", "one_embedding", "two_embeddings", "matmul")
 """Conventions for N. The paper's law counts two embeddings; `total` is what a table calls its parameters."""
@@ -55,6 +56,7 @@ _ALIASES: dict[str, tuple[str, ...]] = {
         "eval_loss_all", "val_loss_all", "validation_loss_all",
     ),
     "bits_per_audio_s": ("bits_per_audio_s", "eval_bits_per_audio_s", "validation_bits_per_audio_s"),
+    "tokens_per_audio_s": ("tokens_per_audio_s",),
     "lr": ("lr", "learning_rate", "peak_lr", "trainer_learning_rate", "optimizer_learning_rate"),
     "batch_tokens": ("batch_tokens", "tokens_per_batch", "tokens_per_step"),
     "batch_rows": ("batch", "batch_size", "train_batch_size", "trainer_train_batch_size", "batch_rows"),
@@ -89,21 +91,28 @@ _STREAM = re.compile(rf"^(?:{_HELD_OUT})?/?(?:loss[/._])?(text|markers|semantic|
 """`eval/semantic/loss`, `validation/loss/semantic`, `semantic_loss`, `semantic`."""
 
 
-def named_row(row: Mapping[str, Any], aliases: Mapping[str, str]) -> dict[str, tuple[str, Any]]:
-    """By our names: what each is called in the row, and its value. Nested keys are flattened, unknown ones dropped.
+def named_row(
+    row: Mapping[str, Any], aliases: Mapping[str, str]
+) -> tuple[dict[str, tuple[str, Any]], dict[str, Any]]:
+    """By our names: what each is called in the row, and its value; and by their own names the values that have none of ours.
 
-    Of several names for one thing an alias stands, else one that says it is of held-out data, else the first.
+    Nested keys are flattened. Of several names for one thing an alias stands, else one that says it is of held-out data,
+    else the first.
     """
     found: dict[str, tuple[str, Any]] = {}
     ranks: dict[str, int] = {}
+    others: dict[str, Any] = {}
     for key, value in _flat(row):
-        name = aliases.get(key) or _our_name(key)
-        if not name or value in (None, ""):
+        if value is None or value == "":
+            continue
+        name = aliases.get(key) or _our_name(key) or _our_name(unit_of(key)[0])
+        if not name:
+            others[key] = value
             continue
         rank = 0 if key in aliases else 1 if key == name or re.match(_HELD_OUT, _plain(key)) else 2
         if rank < ranks.get(name, 3):
             found[name], ranks[name] = (key, value), rank
-    return found
+    return found, others
 
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -122,7 +131,20 @@ def _our_name(key: str) -> str | None:
     if stream:
         return f"loss/{stream.group(1)}"
     slug = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")
-    return _KNOWN.get(slug)
+    return _KNOWN.get(slug) or ("c/given" if _FLOPS_OF_UNIT.fullmatch(slug) else None)
+
+
+_FLOPS_OF_UNIT = re.compile(r"(?:throughput_|train(?:ing)?_)?(?:total|train|training)_([kmgtpez]flops?)")
+"""Levanter and others write training FLOPs in a unit: `throughput/total_gflops`."""
+
+
+def factor_of(key: str, aliased: bool = False) -> float:
+    """What the unit in a column's name multiplies its numbers by."""
+    slug = re.sub(r"[^a-z0-9]+", "_", _plain(key)).strip("_")
+    in_flops = _FLOPS_OF_UNIT.fullmatch(slug)
+    if in_flops:
+        return unit_of(f"({in_flops[1]})")[1]
+    return 1.0 if _our_name(key) and not aliased else unit_of(key)[1]
 
 
 def _plain(key: str) -> str:
@@ -144,9 +166,6 @@ def complete_row(row: dict[str, Any]) -> dict[str, str]:
     Sizes are counted from the shape, and FLOPs from shape and tokens. Tokens are a product of steps where those are
     told. C = 6ND is the last resort: for tokens that nothing else tells, and for the C of a run without a shape.
     """
-    for name in row:
-        if name not in WORDS:
-            row[name] = _number(row[name])
     made: dict[str, str] = {}
 
     def fill(name: str, value: float, source: str) -> None:
@@ -220,19 +239,6 @@ def model_of(row: Mapping[str, Any]) -> ModelConfig | None:
     shape.setdefault("head_width", shape["width"] // shape["heads"])
     shape["tied_embeddings"] = bool(shape.get("tied_embeddings", False))
     return from_plain(ModelConfig, shape, "shape")
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, (bool, dict)):
-        return value
-    if isinstance(value, str):
-        text = value.strip().replace(",", "").replace("_", "")
-        suffix = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}.get(text[-1:].lower())
-        try:
-            return float(text[:-1]) * suffix if suffix else float(text)
-        except ValueError:
-            return {"true": True, "false": False}.get(text.lower(), float("nan"))
-    return float(value) if isinstance(value, (int, float)) else value
 
 
 def column_of(name: str, values: list[Any]) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.interpolate import PchipInterpolator
 
 from sodakit.model.accounting import count_parameters
-from sodakit.scaling.design import SODA_RULE, GridRule, buildable_widths
+from sodakit.scaling.design import LARGEST_WIDTH, SODA_RULE, GridRule, buildable_widths
 
 FlopsPerToken = Callable[[np.ndarray], np.ndarray]
 """Training FLOPs of one token by N."""
@@ -22,7 +22,7 @@ def six_n(size: np.ndarray) -> np.ndarray:
 
 def flops_by_size(rule: GridRule = SODA_RULE, size: str = "two_embeddings") -> FlopsPerToken:
     """Exact FLOPs per token of the shapes of a rule by their N, smooth in between."""
-    models = [rule.shape(width) for width in buildable_widths(rule, 64, 16_384)]
+    models = [rule.shape(width) for width in buildable_widths(rule, 64, LARGEST_WIDTH)]
     sizes = np.array([float(getattr(count_parameters(m), size)) for m in models])
     return _between(sizes, np.array([rule.flops_per_token(m) for m in models]))
 

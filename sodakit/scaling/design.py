@@ -254,6 +254,10 @@ def isoflop_grid(
     return points
 
 
+LARGEST_WIDTH = 16_384
+"""Of the shapes that are tried for a plan."""
+
+
 def buildable_widths(rule: GridRule, low: int = 64, high: int = 4096) -> list[int]:
     """Widths the shape rule can build: even below 256 (one head), multiples of 128 above."""
     narrow = list(range(max(low, 64), min(high, 255) + 1, 16))
@@ -264,7 +268,7 @@ def nearest_buildable(
     size: float, rule: GridRule = SODA_RULE, convention: str = "two_embeddings"
 ) -> ModelConfig:
     """The model of the rule whose parameters, by a convention, are nearest to `size` in ratio."""
-    widths = buildable_widths(rule, 64, 16_384)
+    widths = buildable_widths(rule, 64, LARGEST_WIDTH)
     return min(
         (rule.shape(width) for width in widths),
         key=lambda m: abs(math.log(getattr(count_parameters(m), convention) / size)),

@@ -3,22 +3,24 @@
 Sizes and FLOPs follow the conventions of the law: a law of N with two embeddings plans N with two embeddings.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from scipy import optimize
 
 from sodakit.errors import ConfigError
 from sodakit.model.accounting import count_parameters
 from sodakit.model.config import ModelConfig
 from sodakit.scaling.costs import FlopsPerToken, flops_by_size, six_n
-from sodakit.scaling.design import SODA_RULE, GridRule, buildable_widths
+from sodakit.scaling.design import LARGEST_WIDTH, SODA_RULE, GridRule, buildable_widths
 from sodakit.scaling.laws import LAWS, Law
 from sodakit.scaling.repeats import HALF_LIFE, effective_tokens
 from sodakit.scaling.sweeps import PowerLaw
 
-SODA_TOKENS_PER_S = 100.0
-"""Audio tokens of a second: 12.5 frames of 8 codebooks."""
+SODA_TOKENS_PER_AUDIO_S = 100.0 / 0.95
+"""Tokens of SODA's mixture over seconds of its audio: 12.5 frames of 8 codebooks, and 5% of the tokens are text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +54,9 @@ class Plan:
         """Over the unique data."""
         return None if self.unique_tokens is None else self.tokens / self.unique_tokens
 
-    def audio_hours(self, audio_share: float = 0.95, tokens_per_s: float = SODA_TOKENS_PER_S) -> float:
-        """Hours of audio in the tokens; with both orders every second counts twice."""
-        return self.tokens * audio_share / tokens_per_s / 3600
+    def audio_hours(self, tokens_per_audio_s: float) -> float:
+        """Hours of audio heard, by all tokens of the mixture over seconds of audio; with both orders each counts twice."""
+        return self.tokens / tokens_per_audio_s / 3600
 
 
 def plan_budget(
@@ -81,23 +83,18 @@ def plan_budget(
         raise ConfigError(
             f"The law {law.name!r} does not trade size for data; plan with 'chinchilla' or 'tied'."
         )
-    grid_N = np.geomspace(1e4, 1e14, 8001)
-    tokens_N = flops / flops_per_token(grid_N)
-    effective_N = effective_tokens(tokens_N, unique_tokens, repeat_half_life)
-    given = {"N": grid_N, "D": effective_N, "C": np.full_like(grid_N, flops)}
-    values = {k: v for k, v in given.items() if k in law.variables}
+
+    def losses(p: Mapping[str, float], size: np.ndarray) -> np.ndarray:
+        tokens = effective_tokens(flops / flops_per_token(size), unique_tokens, repeat_half_life)
+        given = {"N": size, "D": tokens, "C": np.full_like(size, flops)}
+        return law.loss(p, **{k: v for k, v in given.items() if k in law.variables})
 
     def best(p: Mapping[str, float]) -> tuple[float, float, float]:
-        loss_N = law.loss(p, **values)
-        i = int(np.argmin(loss_N))
-        return float(grid_N[i]), float(tokens_N[i]), float(loss_N[i])
+        size, least = _minimum(partial(losses, p))
+        return size, float(flops / flops_per_token(np.array([size]))[0]), least
 
     size, tokens, loss = best(parameters)
-    loss_N = law.loss(parameters, **values)
-    ranges = {}
-    for share in within:
-        inside = np.flatnonzero(loss_N <= loss * (1 + share))
-        ranges[share] = (float(grid_N[inside[0]]), float(grid_N[inside[-1]]))
+    ranges = {share: _ends_below(partial(losses, parameters), size, loss * (1 + share)) for share in within}
     intervals: list[tuple[float, float] | None] = [None, None, None]
     if draws:
         found = np.array([best(p) for p in draws])
@@ -114,6 +111,51 @@ def plan_budget(
         loss_interval=intervals[2],
         unique_tokens=unique_tokens,
     )
+
+
+_SIZES = np.geomspace(1e4, 1e14, 2001)
+"""Where a minimum is looked for before it is solved."""
+
+
+def _minimum(losses: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
+    """The size of the least loss and that loss: bracketed on a grid, then solved."""
+    on_grid = losses(_SIZES)
+    i = int(np.argmin(on_grid))
+    if i in (0, len(_SIZES) - 1):
+        return float(_SIZES[i]), float(on_grid[i])
+    ends = np.log(_SIZES[[i - 1, i + 1]])
+    found = optimize.minimize_scalar(
+        lambda x: float(losses(np.array([np.exp(x)]))[0]),
+        bounds=(float(ends[0]), float(ends[1])),
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
+    return float(np.exp(found.x)), float(found.fun)
+
+
+def _ends_below(losses: Callable[[np.ndarray], np.ndarray], size: float, level: float) -> tuple[float, float]:
+    """The sizes on both sides of the best at which the loss reaches a level."""
+    above = losses(_SIZES) - level
+    ends = []
+    for sign in (-1, 1):
+        side = _SIZES[sign * (_SIZES - size) > 0][::sign]
+        outside = above[sign * (_SIZES - size) > 0][::sign] > 0
+        if not outside.any():
+            ends.append(float(side[-1]) if len(side) else size)
+            continue
+        ends.append(
+            float(
+                np.exp(
+                    optimize.brentq(
+                        lambda x: float(losses(np.array([np.exp(x)]))[0]) - level,
+                        np.log(size),
+                        np.log(side[int(np.argmax(outside))]),
+                        xtol=1e-9,
+                    )
+                )
+            )
+        )
+    return ends[0], ends[1]
 
 
 def optimal_tokens(
@@ -162,12 +204,13 @@ def plan_with_inference(
     """Size, tokens and total FLOPs of the cheapest model as good as the optimum at `flops`, once it also has to serve
     `inference_tokens` (a third of the training FLOPs per token each)."""
     loss = plan_budget(parameters, flops, flops_per_token=flops_per_token).loss
-    sizes = np.geomspace(1e5, 1e14, 6001)
-    tokens = np.array([tokens_for_loss(parameters, n, loss) for n in sizes])
-    cost = flops_per_token(sizes)
-    total = cost * tokens + cost / 3 * inference_tokens
-    best = int(np.argmin(total))
-    return float(sizes[best]), float(tokens[best]), float(total[best])
+
+    def total(size: np.ndarray) -> np.ndarray:
+        tokens = np.array([tokens_for_loss(parameters, float(n), loss) for n in size])
+        return flops_per_token(size) * (tokens + inference_tokens / 3)
+
+    size, cost = _minimum(total)
+    return size, tokens_for_loss(parameters, size, loss), cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +279,7 @@ def buildable_plans(
         repeat_half_life=repeat_half_life,
     )
     found = []
-    for width in buildable_widths(rule, 64, 16_384):
+    for width in buildable_widths(rule, 64, LARGEST_WIDTH):
         model = rule.shape(width)
         params, tokens = float(getattr(count_parameters(model), size)), flops / rule.flops_per_token(model)
         effective = float(effective_tokens(np.array(tokens), unique_tokens, repeat_half_life))

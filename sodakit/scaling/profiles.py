@@ -34,7 +34,8 @@ class Profile:
     def __str__(self) -> str:
         if self.identified:
             return f"{self.name} in {self.low:.4g} – {self.high:.4g}"
-        known = "" if self.low is None and self.high is None else f" (one end only: {self.low} – {self.high})"
+        ends = " – ".join("?" if end is None else f"{end:.4g}" for end in (self.low, self.high))
+        known = "" if self.low is None and self.high is None else f" (one end only: {ends})"
         return f"{self.name} not identified{known}"
 
 

@@ -1,71 +1,105 @@
 """Tables of training runs, whatever their origin: our run folders, CSV, JSON lines, exports of W&B and others."""
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sodakit.errors import ConfigError
 from sodakit.files import read_json, read_json_lines
-from sodakit.scaling.columns import column_of, complete_row, named_row, notes_on
+from sodakit.scaling.columns import WORDS, column_of, complete_row, factor_of, named_row, notes_on
+from sodakit.scaling.numbers import Style, read_cells, table_style
+from sodakit.scaling.rows import read_rows
 from sodakit.scaling.table import RunTable
 from sodakit.scaling.wandb_runs import SUMMARY, wandb_rows
 
 
 def table_from_rows(
-    rows: Iterable[Mapping[str, Any]], origin: str = "", aliases: Mapping[str, str] | None = None
+    rows: Iterable[Mapping[str, Any]],
+    origin: str = "",
+    aliases: Mapping[str, str] | None = None,
+    decimal: Style | None = None,
 ) -> RunTable:
-    """A table of rows with any known column names, nested or flat; sizes and FLOPs are counted where rows tell the shape.
+    """A table of rows with any column names, nested or flat; sizes and FLOPs are counted where rows tell the shape.
+
+    Columns that no name of ours fits are kept as they are (`RunTable.others`).
 
     Args:
         aliases: further column names: theirs → ours, for example `{"my_loss": "loss/all"}`.
+        decimal: what stands before decimals; by default read off the cells.
+    Raises:
+        ConfigError: cells that could be two numbers, or of an unknown unit.
     """
-    found = [named_row(row, aliases or {}) for row in rows]
+    aliases = aliases or {}
+    both = [named_row(row, aliases) for row in rows]
+    found, others = [named for named, _ in both], [rest for _, rest in both]
     keys = [{n: key for n, (key, _) in row.items() if n.startswith("loss/")} for row in found]
-    named = [{name: value for name, (_, value) in row.items()} for row in found]
+    named, notes = _read_numbers(found, aliases, decimal)
     made = []
     for number, row in enumerate(named):
         row.setdefault("run", f"run{number:03d}")
         made.append(complete_row(row))
     names = list(dict.fromkeys(name for row in named for name in row))
     columns = {name: column_of(name, [row.get(name) for row in named]) for name in names}
-    return RunTable(columns, origin, notes_on(made, keys, len(named)))
+    kept = {
+        key: np.array([rest.get(key) for rest in others], dtype=object)
+        for key in dict.fromkeys(k for rest in others for k in rest)
+    }
+    return RunTable(columns, origin, (*notes, *notes_on(made, keys, len(named))), kept)
 
 
-def read_table(path: Path | str, aliases: Mapping[str, str] | None = None) -> RunTable:
-    """The runs in a CSV or JSON-lines file, a JSON list, a folder of our runs, or one of W&B's (`wandb/`).
+def _read_numbers(
+    found: Sequence[Mapping[str, tuple[str, Any]]], aliases: Mapping[str, str], decimal: Style | None
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows by our names with cells as numbers, column by column, and what could not be read."""
+    cells: dict[tuple[str, str], list[tuple[int, Any]]] = {}
+    for number, row in enumerate(found):
+        for name, (key, value) in row.items():
+            cells.setdefault((name, key), []).append((number, value))
+    named: list[dict[str, Any]] = [{} for _ in found]
+    notes: list[str] = []
+    numbers = {at: [v for _, v in column] for at, column in cells.items() if at[0] not in WORDS}
+    common = decimal or table_style({key: column for (_, key), column in numbers.items()})
+    for (name, key), column in cells.items():
+        values = [v for _, v in column]
+        if name not in WORDS:
+            read = read_cells(name, key, values, common, decimal)
+            factor = factor_of(key, key in aliases)
+            values = [v * factor if isinstance(v, float) else v for v in read.values]
+            notes += [read.note] if read.note else []
+        for (number, _), value in zip(column, values, strict=True):
+            named[number][name] = value
+    return named, notes
+
+
+def read_table(
+    path: Path | str, aliases: Mapping[str, str] | None = None, decimal: Style | None = None
+) -> RunTable:
+    """The runs in a CSV or JSON-lines file, JSON, a folder of our runs, or one of W&B's (`wandb/`).
 
     Raises:
         ConfigError: no such file, or nothing in it that names sizes, tokens and losses.
     """
     path = Path(path)
     if path.is_dir() and any(path.rglob(SUMMARY)):
-        return _complete_table(list(wandb_rows(path)), path, aliases)
+        return _complete_table(list(wandb_rows(path)), path, aliases, decimal)
     if path.is_dir():
         return read_runs(path)
-    if not path.exists():
-        raise ConfigError(f"{path} does not exist. Give a CSV or JSONL table, or a folder of runs.")
-    if path.suffix == ".json":
-        rows = read_json(path)
-    elif path.suffix == ".jsonl":
-        rows = read_json_lines(path)
-    else:
-        with open(path, newline="", encoding="utf-8-sig") as handle:
-            sample = handle.read(4096)
-            handle.seek(0)
-            rows = list(csv.DictReader(handle, delimiter="\t" if "\t" in sample.split("\n")[0] else ","))
-    return _complete_table(rows, path, aliases)
+    return _complete_table(read_rows(path), path, aliases, decimal)
 
 
-def read_tables(paths: Sequence[Path | str], aliases: Mapping[str, str] | None = None) -> RunTable:
+def read_tables(
+    paths: Sequence[Path | str], aliases: Mapping[str, str] | None = None, decimal: Style | None = None
+) -> RunTable:
     """The runs of several tables or folders as one.
 
     Raises:
         ConfigError: one cannot be read, or one run stands in two of them.
     """
-    tables = [read_table(path, aliases) for path in paths]
+    tables = [read_table(path, aliases, decimal) for path in paths]
     if len(tables) == 1:
         return tables[0]
     names = [(name, float(d)) for t in tables for name, d in zip(t.runs, t.tokens(), strict=True)]
@@ -75,14 +109,21 @@ def read_tables(paths: Sequence[Path | str], aliases: Mapping[str, str] | None =
             f"The run {twice[0]} ({twice[1]:.4g} tokens) stands in two of the tables. Give each run once."
         )
     whole = table_from_rows(
-        (row for table in tables for row in table.rows()), ", ".join(t.origin for t in tables)
+        (
+            {**row, **rest}
+            for table in tables
+            for row, rest in zip(table.rows(), table.other_rows(), strict=True)
+        ),
+        ", ".join(t.origin for t in tables),
     )
     return replace(whole, notes=tuple(dict.fromkeys(note for t in (*tables, whole) for note in t.notes)))
 
 
-def _complete_table(rows: list[dict[str, Any]], path: Path, aliases: Mapping[str, str] | None) -> RunTable:
+def _complete_table(
+    rows: list[dict[str, Any]], path: Path, aliases: Mapping[str, str] | None, decimal: Style | None
+) -> RunTable:
     """The rows as a table that has what every law needs."""
-    table = table_from_rows(rows, str(path), aliases)
+    table = table_from_rows(rows, str(path), aliases, decimal)
     missing = [name for name in ("tokens",) if name not in table.columns]
     if not any(c.startswith("n/") for c in table.columns):
         missing.insert(0, "parameters (n, params, …)")
@@ -136,6 +177,9 @@ def _own_run(run: Path) -> dict[str, Any] | None:
     row |= {f"shape/{k}": v for k, v in config["model"].items()} | {
         "shape/context": config["data"]["context"]
     }
+    heard = next((m for m in reversed(metrics) if m.get("audio_hours") and m.get("tokens")), None)
+    if heard is not None:
+        row["tokens_per_audio_s"] = heard["tokens"] / (heard["audio_hours"] * 3600)
     for values in metrics:
         for name, value in values.items():
             if name.startswith("validation/") and name != "validation/loss/all_weighted":

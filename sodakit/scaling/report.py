@@ -70,19 +70,19 @@ def pictures_of(study: Study) -> dict[str, Picture]:
                 study.table.sizes(study.settings["size"]),
                 study.table.tokens(),
                 fit.loss_R,
-                study.budget_R,
+                study.shown_budget_R,
                 fit=fit,
                 sweep=study.parabolas,
                 loss_name=_loss_name(study),
             ),
-            describe_isoflop(study.budget_R, fit.loss_R),
+            describe_isoflop(study.shown_budget_R, fit.loss_R),
         )
     }
     losses = {name: study.table.loss(name) for name in study.table.losses if name != "bits_per_audio_s"}
     if len(losses) > 1:
         pictures["losses"] = Picture(
-            streams_figure(losses, study.budget_R, fit.loss_R),
-            describe_streams(losses, study.budget_R, fit.loss_R),
+            streams_figure(losses, study.shown_budget_R, fit.loss_R),
+            describe_streams(losses, study.shown_budget_R, fit.loss_R),
         )
     if plans := plans_of(study, _plan_budgets(study)):
         pictures["optimum"] = Picture(
@@ -128,7 +128,7 @@ def study_report(study: Study, title: str = "Scaling laws") -> Report:
     pictures = pictures_of(study)
     report = Report(
         title,
-        f"{len(study.table)} runs, {len(np.unique(study.budget_R))} budgets; loss: {study.settings['loss']}",
+        f"{len(study.table)} runs, {len(np.unique(study.budget_R[np.isfinite(study.budget_R)]))} budgets; loss: {study.settings['loss']}",
     )
     rows = {name: (value, interval) for name, value, _, interval, *_ in study.parameter_rows()}
     for name in ("a", "b", "E"):
@@ -173,7 +173,7 @@ def write_report(study: Study, path: Path | str, title: str = "Scaling laws") ->
 
 
 def _plan_budgets(study: Study) -> list[float]:
-    return [float(c) for c in np.geomspace(study.budget_R.min(), study.budget_R.max() * 10, 13)]
+    return [float(c) for c in np.geomspace(study.shown_budget_R.min(), study.shown_budget_R.max() * 10, 13)]
 
 
 def _parameters(report: Report, study: Study, pictures: Mapping[str, Picture]) -> None:
@@ -236,14 +236,14 @@ def _checks(report: Report, study: Study, pictures: Mapping[str, Picture]) -> No
     )
     report.section("Influence")
     report.table(
-        ("Without", "a", "Shift"),
-        [(i.left_out, f"{i.a:.4f}", f"{i.shift:+.1f}") for i in study.influences[:8]],
+        ("Without", study.influences[0].watched if study.influences else "a", "Shift"),
+        [(i.left_out, f"{i.value:.4f}", f"{i.shift:+.1f}") for i in study.influences[:8]],
         "The runs that move the answer most, in units of the usual shift",
     )
     if study.budget_influences:
         report.table(
-            ("Without", "a", "Shift"),
-            [(i.left_out, f"{i.a:.4f}", f"{i.shift:+.1f}") for i in study.budget_influences],
+            ("Without", study.budget_influences[0].watched, "Shift"),
+            [(i.left_out, f"{i.value:.4f}", f"{i.shift:+.1f}") for i in study.budget_influences],
             "Each budget left out",
         )
 

@@ -51,12 +51,12 @@ def rollout(
     Raises:
         ConfigError: too few budgets to hold any out.
     """
-    levels = np.unique(budget_R)
+    levels = np.unique(budget_R[np.isfinite(budget_R)])
     if len(levels) <= hold_out:
         raise ConfigError(f"{len(levels)} budgets; needed: more than the {hold_out} to hold out.")
     weights_R = np.ones(len(loss_R)) if weights_R is None else weights_R
     late_R = (budget_R >= levels[-hold_out]) & (weights_R > 0)
-    early_R = budget_R < levels[-hold_out]
+    early_R = budget_R < levels[-hold_out]  # runs of no budget are in neither
     found = []
     for name in laws:
         law = LAWS[name]
@@ -140,7 +140,7 @@ def extrapolate(fit: Fit, budget_R: np.ndarray, *, most: int = 4) -> list[Extrap
     Raises:
         ConfigError: too few budgets, or too few runs below the largest.
     """
-    levels = np.unique(budget_R)
+    levels = np.unique(budget_R[np.isfinite(budget_R)])
     cuts = [
         k
         for k in range(FEWEST_BUDGETS, len(levels))
@@ -163,8 +163,9 @@ def _extrapolate(fit: Fit, budget_R: np.ndarray, last: float) -> Extrapolation:
         misfit=fit.misfit,
         weights_R=fit.weights_R[early_R],
     )
-    error_R = known.predict(**{k: fit.values[k][~early_R] for k in fit.law.variables}) - fit.loss_R[~early_R]
-    late_R = budget_R[~early_R]
+    later = budget_R > last
+    error_R = known.predict(**{k: fit.values[k][later] for k in fit.law.variables}) - fit.loss_R[later]
+    late_R = budget_R[later]
     budgets = np.unique(late_R)
     return Extrapolation(
         last_budget=float(last),

@@ -15,6 +15,7 @@ from sodakit.scaling.checks import (
     influence,
 )
 from sodakit.scaling.fit import Fit, fit_law
+from sodakit.scaling.groups import clusters as cluster_names
 from sodakit.scaling.intervals import Bootstrap, Resample, bootstrap, delta_method, quantities
 from sodakit.scaling.laws import named_law
 from sodakit.scaling.profiles import Profile, profile, profile_exponent_a
@@ -22,8 +23,10 @@ from sodakit.scaling.repeats import RepeatFit, effective_tokens, fit_repeats
 from sodakit.scaling.residuals import MISFITS
 from sodakit.scaling.rollout import Extrapolation, Rollout, extrapolate, rollout
 from sodakit.scaling.sweeps import (
+    WINDOWED,
     SweepBootstrap,
     SweepFit,
+    ValleyRule,
     bootstrap_parabolas,
     counted_exponents,
     expected_bias,
@@ -69,8 +72,19 @@ class Study:
     budget_R: np.ndarray
     ratio: tuple[float, float]
     """Lowest and highest 6ND/C."""
+    skipped: Sequence[str] = ()
+    """What could not be read off these runs, and why."""
+    clusters: str = ""
+    """Which rows were drawn as a whole, in words; empty where each stands for itself."""
+    valley_rule: ValleyRule = WINDOWED
     repeats: RepeatFit | None = None
     """What repeated data are worth, where the law is of them; `fit` is then of effective tokens."""
+
+    @property
+    def shown_budget_R(self) -> np.ndarray:
+        """The budget of each run for figures: those that form none by half decades of C."""
+        coarse_R = 10 ** (np.round(2 * np.log10(self.fit.values["C"])) / 2)
+        return np.where(np.isfinite(self.budget_R), self.budget_R, coarse_R)
 
     @property
     def findings(self) -> list[str]:
@@ -79,6 +93,7 @@ class Study:
         said = [] if self.repeats is None or self.repeats.identified else [f"{self.repeats}."]
         if self.profile_a is not None:
             said += self._doubts_of_a(self.profile_a)
+        said += [f"No {line}" for line in self.skipped]
         return said + diagnose(
             self.fit,
             self.parabolas,
@@ -112,7 +127,11 @@ class Study:
         if self.profile_a is not None:
             low, high = self.profile_a
             profiles |= {"a": self.profile_a, "b": (_rest(high), _rest(low))}
-        return [
+        own = []
+        if self.repeats is not None:
+            r = self.repeats
+            own = [("R*", r.half_life, float("nan"), "–", "–", _ends((r.low, r.high)))]
+        return own + [
             (
                 name,
                 float(quantity(self.fit.parameters)),
@@ -192,6 +211,7 @@ class Study:
             "runs": len(self.table),
             "ranges": {name: [float(v.min()), float(v.max())] for name, v in self.fit.values.items()},
             "rule": self.table.rule(),
+            "tokens_per_audio_s": self.table.tokens_per_audio_s(),
             "settings": dict(self.settings),
             "parameters": self.fit.parameters,
             "standard_errors": {n: self.boot.standard_error(v) for n, v in q.items()},
@@ -215,6 +235,12 @@ class Study:
             "conventions": [vars(c) for c in self.conventions],
             "six_nd_over_c": self.ratio,
             "findings": self.findings,
+            "skipped": list(self.skipped),
+            "clusters": self.clusters,
+            "valley_rule": vars(self.valley_rule),
+            "repeats": None
+            if self.repeats is None
+            else {"half_life": self.repeats.half_life, "interval_95": [self.repeats.low, self.repeats.high]},
             # Refits are kept, thinned, so that plans made from this file have intervals.
             "draws": [
                 dict(zip(self.fit.names, row.tolist(), strict=True))
@@ -236,6 +262,8 @@ def study(
     hold_out: int = 1,
     given_e: float | None = None,
     resample: Resample | None = None,
+    cluster: str | None = None,
+    valley_rule: ValleyRule = WINDOWED,
 ) -> Study:
     """Fit, check and compare.
 
@@ -248,6 +276,8 @@ def study(
         draws: bootstrap refits.
         hold_out: largest budgets to predict from the rest.
         given_e: irreducible loss, where it is known.
+        cluster: column of rows that the bootstrap draws as a whole, or `none`; `groups.clusters` says which by default.
+        valley_rule: how the optimum of a budget is read off its runs.
         resample: what the bootstrap draws anew, `residuals` or `runs`; `bootstrap` says which it is by default.
     Raises:
         ConfigError: the table lacks what the law needs.
@@ -267,7 +297,7 @@ def study(
         repeats = fit_repeats(values, unique_R, losses, law=chosen, misfit=MISFITS[misfit], weights_R=weights)
         values["D"] = effective_tokens(d, unique_R, repeats.half_life)
     fit = fit_law(chosen, values, losses, misfit=MISFITS[misfit], weights_R=weights)
-    clusters = table.columns["cluster"].tolist() if "cluster" in table.columns else None
+    clusters, told = cluster_names(table, cluster)
     boot = bootstrap(fit, draws=draws, seed=seed, clusters=clusters, resample=resample)
     boot_runs = (
         boot
@@ -275,7 +305,19 @@ def study(
         else bootstrap(fit, draws=draws, seed=seed, clusters=clusters, resample="runs")
     )
     used = weights > 0
-    parabolas = _or_none(fit_parabolas, c, n, d, losses, budget_R, weights_R=weights)
+    skipped: list[str] = []
+
+    def tried(what: str, function: Any, *arguments: Any, **options: Any) -> Any:
+        """What the function finds, or None where the runs do not allow it: why is kept."""
+        try:
+            return function(*arguments, **options)
+        except ConfigError as error:
+            skipped.append(f"{what}: {error}")
+            return None
+
+    parabolas = tried(
+        "optimum by budgets", fit_parabolas, c, n, d, losses, budget_R, weights_R=weights, rule=valley_rule
+    )
     return Study(
         table=table,
         settings={
@@ -295,39 +337,50 @@ def study(
         fit=fit,
         boot=boot,
         boot_runs=boot_runs,
-        profile_a=_or_none(profile_exponent_a, fit),
+        profile_a=tried("profile of a", profile_exponent_a, fit) if fit.optimum_exponents else None,
         profiles=[
             profile(fit, n) for n in ("E", *chosen.exponents) if n in fit.names and n not in chosen.fixed
         ],
         parabolas=parabolas,
         parabolas_boot=bootstrap_parabolas(
-            c, n, d, losses, budget_R, weights_R=weights, draws=draws, seed=seed
+            c, n, d, losses, budget_R, weights_R=weights, rule=valley_rule, draws=draws, seed=seed
         )
         if parabolas
         else None,
-        envelope=_or_none(
-            fit_envelope, *(v[used] for v in (c, n, d, losses)), curves=np.array(clusters or n.tolist())[used]
+        envelope=tried(
+            "envelope",
+            fit_envelope,
+            *(v[used] for v in (c, n, d, losses)),
+            curves=np.array(clusters or n.tolist())[used],
         ),
         # The grid of effective tokens is not the grid of the runs.
-        bias=(_or_none(expected_bias, fit, c, n, d, budget_R) or {})
-        if fit.optimum_exponents and repeats is None
+        bias=(tried("bias of the grid", expected_bias, fit, c, n, d, budget_R, valley_rule) or {})
+        if parabolas and fit.optimum_exponents and repeats is None
         else {},
-        rollouts=_or_none(rollout, values, losses, budget_R, weights_R=weights, hold_out=hold_out) or [],
-        extrapolations=_or_none(extrapolate, fit, budget_R) or [],
+        rollouts=tried(
+            "held-out budgets", rollout, values, losses, budget_R, weights_R=weights, hold_out=hold_out
+        )
+        or [],
+        extrapolations=tried("extrapolation", extrapolate, fit, budget_R) or [],
         influences=influence(fit, table.runs),
-        budget_influences=influence(fit, table.runs, [f"{b:.3g} FLOPs" for b in budget_R])
+        budget_influences=influence(
+            fit, table.runs, [f"{b:.3g} FLOPs" if np.isfinite(b) else None for b in budget_R]
+        )
         if _budgets_can_go(fit, budget_R)
         else [],
-        conventions=convention_table(table, loss=loss, misfit=MISFITS[misfit]),
+        conventions=convention_table(table, loss=loss, misfit=MISFITS[misfit], rule=valley_rule),
         budget_R=budget_R,
         ratio=ratio,
+        skipped=skipped,
+        clusters=told,
+        valley_rule=valley_rule,
         repeats=repeats,
     )
 
 
 def _budgets_can_go(fit: Fit, budget_R: np.ndarray) -> bool:
     """Whether the law can still be fitted without any one budget."""
-    levels, weighted_R = np.unique(budget_R), fit.weights_R > 0
+    levels, weighted_R = np.unique(budget_R[np.isfinite(budget_R)]), fit.weights_R > 0
     return len(levels) > 2 and all(
         (weighted_R & (budget_R != level)).sum() > fit.law.num_free for level in levels
     )
@@ -339,11 +392,3 @@ def _ends(ends: tuple[float | None, float | None]) -> str:
 
 def _rest(share: float | None) -> float | None:
     return None if share is None else 1 - share
-
-
-def _or_none(function: Any, *arguments: Any, **options: Any) -> Any:
-    """What the function finds, or None where the runs do not allow it; the page then shows no such row."""
-    try:
-        return function(*arguments, **options)
-    except ConfigError:
-        return None

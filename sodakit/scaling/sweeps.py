@@ -1,9 +1,11 @@
 """The optimum read off a sweep budget by budget: the envelope (approach 1) and parabolas (approach 2)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
+from scipy.interpolate import Akima1DInterpolator
 
 from sodakit.errors import ConfigError
 from sodakit.scaling.costs import flops_of_runs
@@ -28,6 +30,25 @@ class PowerLaw:
         return float((value / self.factor) ** (1 / self.exponent))
 
 
+@dataclass(frozen=True, kw_only=True)
+class ValleyRule:
+    """How the optimum of one budget is read off its runs."""
+
+    window: float | None = 10.0
+    """Runs with N (or D) within this factor of the lowest run's are used, six at least; None for all runs. A parabola holds near
+    the minimum only: over a factor of 1,200 in N it gives exponents that the runs contradict."""
+    edge_reach: float | None = 2.0
+    """Minima outside the runs of their budget count if they are within this factor of them; 1 for none of them, None for all. To
+    drop every one bends the exponent, because noise decides which; far ones are of the parabola alone."""
+    method: Literal["parabola", "akima"] = "parabola"
+    """A parabola in log N, or the minimum of Akima's curve through the runs, which has no shape to be wrong about."""
+
+
+WINDOWED = ValleyRule()
+PUBLISHED = ValleyRule(window=None, edge_reach=None)
+"""As most papers do it: one parabola through every run of a budget, and every minimum counts."""
+_FEWEST = 6
+"""Runs that a window keeps at least, where the budget has as many: a parabola through fewer follows their noise."""
 SEARCH_NEPERS = 7.0
 """How far beyond the sizes of the runs, in natural logarithms (a factor of 1,100), an optimum is looked for."""
 OUTSIDE = "minimum outside the runs"
@@ -45,6 +66,8 @@ class Valley:
     """Of (log x)², log x and 1."""
     problem: str = ""
     """`bends down`, `minimum outside the runs` or `too few runs`; empty where all is well."""
+    reach: tuple[float, float] = (-np.inf, np.inf)
+    """Lowest and highest log x of the runs that were used."""
     off_centre: float = 0.0
     """Natural log of the optimum over the middle of the runs: a drift of it with C biases the exponent."""
 
@@ -79,22 +102,26 @@ def fit_parabolas(
     budget_R: np.ndarray,
     *,
     weights_R: np.ndarray | None = None,
-    keep_edges: bool = True,
+    rule: ValleyRule = WINDOWED,
 ) -> SweepFit:
-    """Approach 2: a parabola in log N and one in log D for each budget, then a line through the minima.
+    """Approach 2: the minimum over log N and over log D of each budget, then a line through the minima.
 
     Args:
-        budget_R: which runs share a budget.
-        keep_edges: use minima that lie outside the runs of their budget (they are marked either way).
+        budget_R: which runs share a budget; nan for those of none.
+        rule: how a minimum is read off, and which count (those outside the runs are marked either way).
     Raises:
         ConfigError: fewer than two budgets have a minimum.
     """
     weights_R = np.ones(len(loss_R)) if weights_R is None else weights_R
-    valleys, token_valleys = (_valleys(v, loss_R, budget_R, weights_R) for v in (size_R, tokens_R))
+    valleys, token_valleys = (_valleys(v, loss_R, budget_R, weights_R, rule) for v in (size_R, tokens_R))
     laws = []
     for found in (valleys, token_valleys):
-        good = _usable(found, keep_edges)
+        good = _usable(found, rule.edge_reach)
         if len(good) < 2:
+            if not found:
+                raise ConfigError(
+                    "The runs form no budgets: their C's go on and on. Fit the surface, or name a column `budget`."
+                )
             reasons = "; ".join(f"{v.budget:.2g}: {v.problem}" for v in found)
             raise ConfigError(
                 f"{len(good)} of {len(found)} budgets have a minimum ({reasons}); needed: 2. Fit the surface, or widen the sweep."
@@ -171,7 +198,7 @@ def bootstrap_parabolas(
     budget_R: np.ndarray,
     *,
     weights_R: np.ndarray | None = None,
-    keep_edges: bool = True,
+    rule: ValleyRule = WINDOWED,
     draws: int = 500,
     seed: int = 0,
     level: float = 0.95,
@@ -183,23 +210,25 @@ def bootstrap_parabolas(
     all budgets together does better. Percentiles are given, for a few parabolas that hardly bend are wild.
     """
     weights_R = np.ones(len(loss_R)) if weights_R is None else weights_R
-    sides = [_valleys(v, loss_R, budget_R, weights_R) for v in (size_R, tokens_R)]
-    fitted = [
+    sides = [_valleys(v, loss_R, budget_R, weights_R, rule) for v in (size_R, tokens_R)]
+    on_R = [
         _on_parabolas(v, values_R, budget_R) for v, values_R in zip(sides, (size_R, tokens_R), strict=True)
     ]
-    used = (weights_R > 0) & np.isfinite(fitted[0])
+    used = (weights_R > 0) & np.isfinite(on_R[0])
     spare = int(used.sum()) - 3 * sum(np.isfinite(v.coefficients[0]) for v in sides[0])
-    off_R = (fitted[0] - loss_R)[used]
+    off_R = (on_R[0] - loss_R)[used]
+    # Runs outside a window have no parabola: their losses are drawn about themselves, so that a draw may take them in.
+    fitted = [np.where(np.isfinite(at), at, loss_R) for at in on_R]
     noise = float(np.sqrt((weights_R[used] * off_R**2).sum() / spare)) if spare > 0 else float("nan")
     rng, found, valleys = np.random.default_rng(seed), [], []
     for _ in range(draws if spare > 0 else 0):
         moved_R = noise * rng.standard_normal(len(loss_R)) / np.sqrt(np.where(weights_R > 0, weights_R, 1.0))
         both = [
-            _valleys(values_R, at_R + moved_R, budget_R, weights_R)
+            _valleys(values_R, at_R + moved_R, budget_R, weights_R, rule)
             for values_R, at_R in zip((size_R, tokens_R), fitted, strict=True)
         ]
         valleys += both[0]
-        good = [_usable(v, keep_edges) for v in both]
+        good = [_usable(v, rule.edge_reach) for v in both]
         if min(map(len, good)) >= 2:
             found.append([_line_of(v, flops_R, budget_R).exponent for v in good])
     ends = np.full((2, 2), np.nan)
@@ -210,22 +239,27 @@ def bootstrap_parabolas(
         b=(float(ends[0, 1]), float(ends[1, 1])),
         noise=noise,
         num_failed=draws - len(found),
-        dropped_share=1 - len(_usable(valleys, True)) / max(len(valleys), 1),
+        dropped_share=1 - len(_usable(valleys, None)) / max(len(valleys), 1),
         edge_share=sum(v.problem == OUTSIDE for v in valleys) / max(len(valleys), 1),
     )
 
 
 def expected_bias(
-    surface: Fit, flops_R: np.ndarray, size_R: np.ndarray, tokens_R: np.ndarray, budget_R: np.ndarray
+    surface: Fit,
+    flops_R: np.ndarray,
+    size_R: np.ndarray,
+    tokens_R: np.ndarray,
+    budget_R: np.ndarray,
+    rule: ValleyRule = WINDOWED,
 ) -> dict[str, float]:
     """What approach 2 would return on this grid if the fitted surface were the noise-free truth, minus that truth.
 
     The truth minimises the surface at each budget with the FLOPs per token that these runs had, so that exact FLOPs
     (6ND/C varies with N) are no bias.
     """
-    read = fit_parabolas(flops_R, size_R, tokens_R, surface.predict(N=size_R, D=tokens_R), budget_R)
-    if len(np.unique(budget_R)) < 2:
-        return {"a": float("nan"), "b": float("nan")}
+    read = fit_parabolas(
+        flops_R, size_R, tokens_R, surface.predict(N=size_R, D=tokens_R), budget_R, rule=rule
+    )
     true = {
         k: q(surface.parameters)
         for k, q in counted_exponents(surface.law, flops_R, size_R, tokens_R, budget_R).items()
@@ -246,7 +280,7 @@ def counted_exponents(
     """
     cost = flops_of_runs(size_R, tokens_R, flops_R)
     fine_G = np.arange(np.log(size_R.min()) - SEARCH_NEPERS, np.log(size_R.max()) + SEARCH_NEPERS, 0.01)
-    budgets = np.unique(budget_R)
+    budgets = _levels(budget_R)
     # Runs of a budget may differ a little in C: its middle is what its optimum belongs to.
     log_c_B = np.array([np.log(flops_R[budget_R == b]).mean() for b in budgets])
     log_cost_G = np.log(cost(np.exp(fine_G)))
@@ -281,29 +315,53 @@ def counted_exponents(
     return {"a": a, "b": b}
 
 
+def _levels(budget_R: np.ndarray) -> np.ndarray:
+    """The budgets there are, ascending."""
+    return np.unique(budget_R[np.isfinite(budget_R)])
+
+
 def _valleys(
-    values_R: np.ndarray, loss_R: np.ndarray, budget_R: np.ndarray, weights_R: np.ndarray
+    values_R: np.ndarray, loss_R: np.ndarray, budget_R: np.ndarray, weights_R: np.ndarray, rule: ValleyRule
 ) -> list[Valley]:
-    """The parabola of every budget that has runs of some weight."""
-    return [
-        _valley(float(b), values_R[m], loss_R[m], weights_R[m])
-        for b in np.unique(budget_R)
-        if (m := (budget_R == b) & (weights_R > 0)).any()
-    ]
+    """The valley of every budget that has runs of some weight."""
+    found = []
+    for budget in _levels(budget_R):
+        at = np.flatnonzero((budget_R == budget) & (weights_R > 0))
+        if not len(at):
+            continue
+        near = at[_in_window(np.log(values_R[at]), loss_R[at], rule.window)]
+        read = _valley if rule.method == "parabola" else _akima_valley
+        found.append(read(float(budget), values_R[near], loss_R[near], weights_R[near]))
+    return found
+
+
+def _in_window(logs: np.ndarray, losses: np.ndarray, window: float | None) -> np.ndarray:
+    """Which runs lie within the window about the lowest; of too few the nearest instead."""
+    if window is None:
+        return np.ones(len(logs), bool)
+    away = np.abs(logs - logs[np.argmin(losses)])
+    reach = max(np.log(window), np.sort(away)[min(_FEWEST, len(away)) - 1])
+    return away <= reach + 1e-9
 
 
 def _on_parabolas(valleys: Sequence[Valley], values_R: np.ndarray, budget_R: np.ndarray) -> np.ndarray:
     """The loss of each run on the parabola of its budget; nan where that has none."""
     found_R = np.full(len(values_R), np.nan)
     for v in valleys:
-        at = budget_R == v.budget
-        found_R[at] = np.polyval(v.coefficients, np.log(values_R[at]))
+        logs = np.log(values_R)
+        at = (budget_R == v.budget) & (logs >= v.reach[0] - 1e-9) & (logs <= v.reach[1] + 1e-9)
+        found_R[at] = np.polyval(v.coefficients, logs[at])
     return found_R
 
 
-def _usable(valleys: Sequence[Valley], keep_edges: bool) -> list[Valley]:
-    """Those with a minimum, inside their runs if edges are not kept."""
-    return [v for v in valleys if np.isfinite(v.optimum) and (keep_edges or not v.problem)]
+def _usable(valleys: Sequence[Valley], edge_reach: float | None) -> list[Valley]:
+    """Those with a minimum within this factor of their runs."""
+    far = np.inf if edge_reach is None else np.log(edge_reach) + 1e-12
+    return [
+        v
+        for v in valleys
+        if np.isfinite(v.optimum) and v.reach[0] - far <= np.log(v.optimum) <= v.reach[1] + far
+    ]
 
 
 def _line_of(valleys: Sequence[Valley], flops_R: np.ndarray, budget_R: np.ndarray) -> PowerLaw:
@@ -322,6 +380,7 @@ def _valley(budget: float, values_R: np.ndarray, loss_R: np.ndarray, weights_R: 
             problem="too few runs",
         )
     logs = np.log(values_R)
+    reach = float(logs.min()), float(logs.max())
     middle = float(logs.mean())
     x = logs - middle
     design = np.stack([x**2, x, np.ones_like(x)], axis=1) * np.sqrt(weights_R)[:, None]
@@ -333,7 +392,12 @@ def _valley(budget: float, values_R: np.ndarray, loss_R: np.ndarray, weights_R: 
     )
     if bend <= 0:
         return Valley(
-            budget=budget, optimum=np.nan, lowest_loss=np.nan, coefficients=coefficients, problem="bends down"
+            budget=budget,
+            optimum=np.nan,
+            lowest_loss=np.nan,
+            coefficients=coefficients,
+            problem="bends down",
+            reach=reach,
         )
     at = -tilt / (2 * bend)
     outside = not x.min() <= at <= x.max()
@@ -343,7 +407,28 @@ def _valley(budget: float, values_R: np.ndarray, loss_R: np.ndarray, weights_R: 
         lowest_loss=float(base - tilt**2 / (4 * bend)),
         coefficients=coefficients,
         problem=OUTSIDE if outside else "",
+        reach=reach,
         off_centre=float(at - (x.min() + x.max()) / 2),
+    )
+
+
+def _akima_valley(budget: float, values_R: np.ndarray, loss_R: np.ndarray, weights_R: np.ndarray) -> Valley:
+    """The minimum of Akima's curve through the mean loss of each size; the parabola, beside, says how runs scatter."""
+    parabola = _valley(budget, values_R, loss_R, weights_R)
+    sizes, index = np.unique(np.log(values_R), return_inverse=True)
+    if len(sizes) < 5:
+        return replace(parabola, optimum=np.nan, lowest_loss=np.nan, problem="too few runs")
+    means = np.bincount(index, loss_R * weights_R) / np.bincount(index, weights_R)
+    fine = np.linspace(sizes[0], sizes[-1], 2001)
+    curve = Akima1DInterpolator(sizes, means)(fine)
+    at = int(np.argmin(curve))
+    edge = at in (0, len(fine) - 1)
+    return replace(
+        parabola,
+        optimum=float(np.exp(fine[at])),
+        lowest_loss=float(curve[at]),
+        problem=OUTSIDE if edge else "",
+        off_centre=float(fine[at] - (sizes[0] + sizes[-1]) / 2),
     )
 
 

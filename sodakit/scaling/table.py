@@ -4,10 +4,11 @@ No convention is taken for another. What a file does not tell is counted from sh
 told either, follows from C = 6ND; the table's `notes` say of which columns, for how many runs.
 """
 
+import csv
+import io
 import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from sodakit.scaling.columns import FLOPS, SIZES, WORDS
 from sodakit.scaling.design import SODA_RULE
 
 _FINISHED = ("", "finished", "done", "completed", "true")
+
+BUDGET_WIDTH = 1.5
+"""Largest C over smallest of one budget: runs of a budget miss it by rounding of steps, not by more."""
 
 _LOW_6ND_OVER_C = {"non_embedding": 0.003}
 """Lowest believable 6ND/C where it is not 0.1. N without embeddings leaves out the head, which C counts: of width 64 over
@@ -37,6 +41,8 @@ class RunTable:
     """Where it was read."""
     notes: tuple[str, ...] = ()
     """What the file did not say: columns that were filled in, of how many runs and from what; runs left out, and why."""
+    others: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Columns that no name of ours fits, by their own names: what runs are grouped and chosen by."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()))) if self.columns else 0
@@ -106,7 +112,24 @@ class RunTable:
 
     def select(self, keep: np.ndarray | Sequence[int]) -> "RunTable":
         """The runs of a mask or of indices."""
-        return replace(self, columns={name: column[keep] for name, column in self.columns.items()})
+        return replace(
+            self,
+            columns={name: column[keep] for name, column in self.columns.items()},
+            others={name: column[keep] for name, column in self.others.items()},
+        )
+
+    def column(self, name: str) -> np.ndarray:
+        """A column by our name for it or by its own.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        found = self.columns.get(name, self.others.get(name))
+        if found is None:
+            raise ConfigError(
+                f"{self.origin or 'The table'} has no column {name!r}. Its columns: {', '.join([*self.columns, *self.others])}."
+            )
+        return found
 
     def usable(self, *, loss: str = "all", size: str = "total", flops: str = "given") -> "RunTable":
         """Runs that finished and have N, D, C and the loss; the notes say how many were left out, and why.
@@ -145,17 +168,18 @@ class RunTable:
         return replace(kept, notes=tuple(dict.fromkeys((*self.notes, *why))))
 
     def budgets(self, flops: str = "given", size: str = "total", tolerance: float = 0.1) -> np.ndarray:
-        """The budget each run belongs to: the column `budget` where it is whole, else found from C.
-
-        C's that follow one another within `tolerance` are one budget, their median.
-        """
+        """The budget each run belongs to: the column `budget` where it is whole, else found from C (nan: to none)."""
         told_R = self._numbers("budget", ())
         return told_R if np.isfinite(told_R).all() else self.budgets_of_flops(flops, size, tolerance)
 
     def budgets_of_flops(
         self, flops: str = "given", size: str = "total", tolerance: float = 0.1
     ) -> np.ndarray:
-        """The budget each run belongs to by its C alone, whatever the table says."""
+        """The budget each run belongs to by its C alone, whatever the table says.
+
+        C's that follow one another within `tolerance` are one budget, their median, if they are within `BUDGET_WIDTH`
+        together. Runs whose C's go on and on form no budget, and have nan.
+        """
         flops_R = self.flops(flops, size)
         order = np.argsort(flops_R)
         new = np.concatenate([[True], np.diff(np.log(flops_R[order])) > np.log1p(tolerance)])
@@ -163,7 +187,8 @@ class RunTable:
         result = np.empty(len(self))
         for g in range(group[-1] + 1):
             members = order[group == g]
-            result[members] = np.median(flops_R[members])
+            wide = flops_R[members].max() > BUDGET_WIDTH * flops_R[members].min()
+            result[members] = np.nan if wide else np.median(flops_R[members])
         return result
 
     def rule(self) -> dict[str, float | bool]:
@@ -187,6 +212,12 @@ class RunTable:
             # One more, for steps were rounded: the longest run itself would get twice its batch.
             shared["reference_steps"] = int(steps[free].max()) + 1
         return shared
+
+    def tokens_per_audio_s(self) -> float | None:
+        """Tokens over seconds of audio heard, where all runs that tell agree within 5%; None where none tells."""
+        told = self._numbers("tokens_per_audio_s", ())
+        told = told[np.isfinite(told)]
+        return float(np.median(told)) if len(told) and told.max() < 1.05 * told.min() else None
 
     def consistency(self, flops: str = "given", size: str = "total") -> tuple[float, float]:
         """Lowest and highest 6ND/C. 1 in a small-vocabulary model; 0.98–1.66 in SODA's sweep.
@@ -216,16 +247,22 @@ class RunTable:
             for i in range(len(self))
         ]
 
+    def other_rows(self) -> list[dict[str, Any]]:
+        """One dict for each run of what our names do not fit, unknown values left out."""
+        return [{k: c[i] for k, c in self.others.items() if c[i] is not None} for i in range(len(self))]
+
     def write(self, path: Path | str) -> None:
         """Write CSV or JSON lines, by the ending of the name."""
         path = Path(path)
+        rows = [{**row, **rest} for row, rest in zip(self.rows(), self.other_rows(), strict=True)]
         if path.suffix == ".csv":
-            lines = [list(self.columns)] + [
-                [row.get(name, "") for name in self.columns] for row in self.rows()
-            ]
-            write_text(path, "".join(",".join(_csv_cell(c) for c in line) + "\n" for line in lines))
+            text = io.StringIO()
+            writer = csv.DictWriter(text, [*self.columns, *self.others], restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            write_text(path, text.getvalue())
         else:
-            write_json_lines(path, self.rows())
+            write_json_lines(path, rows)
 
     def _numbers(self, name: str, known: Sequence[str]) -> np.ndarray:
         if name not in self.columns:
@@ -236,8 +273,3 @@ class RunTable:
 
     def _has(self, name: str) -> bool:
         return name in self.columns and bool(np.isfinite(self.columns[name].astype(float)).all())
-
-
-def _csv_cell(value: Any) -> str:
-    text = repr(value) if isinstance(value, float) else str(value)
-    return f'"{text.replace(chr(34), chr(34) * 2)}"' if re.search(r'[",\n]', text) else text

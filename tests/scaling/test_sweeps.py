@@ -8,7 +8,9 @@ from sodakit.scaling.fit import fit_chinchilla
 from sodakit.scaling.laws import LAWS
 from sodakit.scaling.simulate import SODA_SURFACE, simulate
 from sodakit.scaling.sweeps import (
+    PUBLISHED,
     PowerLaw,
+    ValleyRule,
     bootstrap_parabolas,
     counted_exponents,
     expected_bias,
@@ -50,7 +52,7 @@ def study_columns():
 )
 def test_parabolas_on_soda_s_grid_return_other_exponents_than_its_surface_has(targets, size, a, b):
     """Noise-free: all of the difference from the surface's a = 0.391 is grid and convention."""
-    fit = fit_parabolas(*columns(soda_runs(noise=0.0, targets=targets), size))
+    fit = fit_parabolas(*columns(soda_runs(noise=0.0, targets=targets), size), rule=PUBLISHED)
     assert fit.a == pytest.approx(a, abs=0.002) and fit.b == pytest.approx(b, abs=0.002)
 
 
@@ -81,9 +83,11 @@ def test_a_minimum_at_the_edge_is_marked_and_can_be_left_out():
     keep = (c < 1e20) | (n > 1.2 * np.sqrt(c / 6))
     n, c = n[keep], c[keep]
     losses = LAWS["chinchilla"].loss(truth, N=n, D=c / 6 / n)
-    fit = fit_parabolas(c, n, c / 6 / n, losses, c)
+    fit = fit_parabolas(c, n, c / 6 / n, losses, c, rule=PUBLISHED)
     assert [v.problem for v in fit.valleys] == ["", "", "minimum outside the runs"]
-    assert fit_parabolas(c, n, c / 6 / n, losses, c, keep_edges=False).a == pytest.approx(0.5, abs=1e-6)
+    assert fit_parabolas(
+        c, n, c / 6 / n, losses, c, rule=ValleyRule(window=None, edge_reach=1.0)
+    ).a == pytest.approx(0.5, abs=1e-6)
 
 
 def test_one_budget_is_not_enough():
@@ -95,11 +99,13 @@ def test_one_budget_is_not_enough():
 
 def test_the_bootstrap_is_of_the_point_s_own_rule_and_wider_than_the_surface_s():
     c, n, d, losses, budgets = columns(soda_runs(targets=False))
-    boot = bootstrap_parabolas(c, n, d, losses, budgets, draws=200)
-    point = fit_parabolas(c, n, d, losses, budgets)
+    boot = bootstrap_parabolas(c, n, d, losses, budgets, draws=200, rule=PUBLISHED)
+    point = fit_parabolas(c, n, d, losses, budgets, rule=PUBLISHED)
     assert boot.a[0] < point.a < boot.a[1] and boot.b[0] < point.b < boot.b[1]
     assert boot.a[1] - boot.a[0] > 0.05 and 0 < boot.edge_share < 0.3 and boot.dropped_share == 0.0
-    strict = bootstrap_parabolas(c, n, d, losses, budgets, draws=200, keep_edges=False)
+    strict = bootstrap_parabolas(
+        c, n, d, losses, budgets, draws=200, rule=ValleyRule(window=None, edge_reach=1.0)
+    )
     assert strict.edge_share == boot.edge_share and strict.a != boot.a
 
 
@@ -107,7 +113,8 @@ def test_the_bootstrap_keeps_the_edges_that_the_fit_keeps():
     """The study's first budget has its minimum outside the runs and its last bends down: with two minima and an edge
     anything is possible, and the interval says so."""
     c, n, d, losses, budgets = study_columns()
-    point, boot = fit_parabolas(c, n, d, losses, budgets), bootstrap_parabolas(c, n, d, losses, budgets)
+    point = fit_parabolas(c, n, d, losses, budgets, rule=PUBLISHED)
+    boot = bootstrap_parabolas(c, n, d, losses, budgets, rule=PUBLISHED)
     assert [v.problem for v in point.valleys] == ["minimum outside the runs", "", "", "bends down"]
     assert boot.a[0] < point.a < boot.a[1] and boot.a[1] - boot.a[0] > 1
     assert boot.dropped_share > 0.1 and boot.edge_share > 0.2
@@ -117,10 +124,10 @@ def test_intervals_of_parabolas_cover_what_parabolas_return_without_noise():
     """150 sweeps: 87 to 99.5 % is three standard deviations about 95; the bias of the method is another matter."""
     runs = soda_runs(targets=False)
     c, n, d, _, budgets = columns(runs)
-    truth = fit_parabolas(*columns(soda_runs(noise=0.0, targets=False)))
+    truth = fit_parabolas(*columns(soda_runs(noise=0.0, targets=False)), rule=PUBLISHED)
     hits = []
     for losses in simulate(SODA_SURFACE, n, d, noise=0.004, draws=150, seed=5):
-        boot = bootstrap_parabolas(c, n, d, losses, budgets, draws=100)
+        boot = bootstrap_parabolas(c, n, d, losses, budgets, draws=100, rule=PUBLISHED)
         hits.append((boot.a[0] <= truth.a <= boot.a[1], boot.b[0] <= truth.b <= boot.b[1]))
     assert all(0.87 <= share <= 0.995 for share in np.mean(hits, axis=0))
 
@@ -207,3 +214,39 @@ def test_exponents_as_counted_are_those_of_6nd_where_c_is_6nd_and_need_not_sum_t
     assert plain["a"](SODA_SURFACE) + plain["b"](SODA_SURFACE) == pytest.approx(1, abs=1e-9)
     counted = counted_exponents(law, runs.flops("soda"), n, d, budgets)
     assert counted["a"](SODA_SURFACE) + counted["b"](SODA_SURFACE) < 0.96
+
+
+def wide_sweep() -> tuple[np.ndarray, ...]:
+    """Six budgets over a factor of 1,200 in N, the steep side steeper than any parabola; the smallest models of two budgets only."""
+    c = np.repeat(np.geomspace(1e18, 1e21, 6), 13)
+    n = np.sqrt(c / 6) / 4 * np.tile(np.geomspace(1 / 600, 2, 13), 6)
+    d = c / 6 / n
+    truth = {"E": 1.8, "A": 480.0, "B": 2100.0, "alpha": 0.35, "beta": 0.37}
+    keep = (c < 1e20) | (n > np.sqrt(c / 6) / 120)
+    c, n, d = c[keep], n[keep], d[keep]
+    return c, n, d, LAWS["chinchilla"].loss(truth, N=n, D=d), c
+
+
+def test_a_parabola_over_a_thousandfold_range_of_sizes_is_wrong_and_a_window_about_the_lowest_runs_is_not():
+    true = 0.37 / 0.72
+    columns = wide_sweep()
+    everything = fit_parabolas(*columns, rule=PUBLISHED)
+    windowed = fit_parabolas(*columns)
+    assert abs(everything.a - true) > 5 * abs(windowed.a - true) and abs(windowed.a - true) < 0.02
+    assert fit_parabolas(*columns, rule=ValleyRule(method="akima")).a == pytest.approx(true, abs=0.03)
+
+
+def test_a_far_minimum_of_a_parabola_does_not_count_and_a_near_one_does():
+    """Three budgets with the optimum in the middle, one 1.5 times and one 5 times above its largest model."""
+    c = np.repeat([1e18, 1e19, 1e20, 1e21, 1e22], 7)
+    middle = np.sqrt(c / 6)
+    n = middle * np.tile(np.geomspace(0.25, 4, 7), 5)
+    off = np.where(c == 1e21, 6.0, np.where(c == 1e22, 20.0, 1.0))
+    losses = 2 + 0.1 * np.log(n / (middle * off)) ** 2
+    valleys = fit_parabolas(c, n, c / 6 / n, losses, c).valleys
+    assert [bool(v.problem) for v in valleys] == [False, False, False, True, True]
+    exponents = [
+        fit_parabolas(c, n, c / 6 / n, losses, c, rule=ValleyRule(edge_reach=reach)).a
+        for reach in (1.0, 2.0, None)
+    ]
+    assert exponents[0] == pytest.approx(0.5) and exponents[0] < exponents[1] < exponents[2]

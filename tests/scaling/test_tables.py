@@ -1,0 +1,298 @@
+"""Other people's tables: how numbers are written, columns are called, files are laid out, and what is said of the rest."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sodakit.commands.scale import main
+from sodakit.errors import ConfigError
+from sodakit.scaling.groups import by, clusters, looks_grouped, where
+from sodakit.scaling.laws import LAWS
+from sodakit.scaling.numbers import read_cells, unit_of
+from sodakit.scaling.records import read_table, table_from_rows
+from sodakit.scaling.simulate import HOFFMANN
+
+
+def sweep(budgets=(1e17, 3e17, 1e18, 3e18), sizes=7, noise=0.004, seed=0, truth=HOFFMANN) -> list[dict]:
+    """Rows N, D, loss of an IsoFLOP sweep by Hoffmann's surface."""
+    rng, rows = np.random.default_rng(seed), []
+    for c in budgets:
+        for n in np.geomspace(2e6, 6e7, sizes) * (c / 1e17) ** 0.5:
+            d = c / 6 / n
+            loss = float(LAWS["chinchilla"].loss(truth, N=n, D=d)[0]) * np.exp(rng.normal(0, noise))
+            rows.append({"N": n, "D": d, "loss": loss})
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("name", "cells", "values"),
+    [
+        ("loss/all", ["5,304", "4,990"], [5.304, 4.99]),  # nobody has a loss of 5,304 nats
+        ("loss/all", ["5,3", "4,990"], [5.3, 4.99]),
+        ("loss/all", ["5.304", "4.990"], [5.304, 4.99]),
+        ("n/total", ["5,304", "4,990"], [5304, 4990]),  # whole numbers have thousands
+        ("tokens", ["1,234,567", "999"], [1_234_567, 999]),
+        ("tokens", ["1.234.567,5", "999"], [1_234_567.5, 999]),
+        ("tokens", ["1 234 567", "1\u202f234\u202f568", "1'234'569", "1_234_570"], [1234567, 1234568, 1234569, 1234570]),
+        ("n/total", ["124M", "1.3B", "70b params", "2 million"], [124e6, 1.3e9, 70e9, 2e6]),
+        ("c/given", ["1.2e18 FLOPs", "3 EFLOPs", "6×10^19", "1.5 x 10^20", "1 PF-days"], [1.2e18, 3e18, 6e19, 1.5e20, 8.64e19]),
+        ("loss/all", ["3.1 nats", "4 bits"], [3.1, 4 * np.log(2)]),
+        ("tokens", ["1e9", "", "n/a", "-"], [1e9, np.nan, np.nan, np.nan]),
+    ],
+)  # fmt: skip
+def test_numbers_are_read_as_they_were_meant(name, cells, values):
+    np.testing.assert_allclose(read_cells(name, name, cells, None).values, values)
+
+
+@pytest.mark.parametrize(
+    ("cells", "says"),
+    [
+        (["0,001", "0.002"], "Write all of it in one way"),
+        (["1,234", "5,678"], "1.234 or 1234"),
+        (["1.2 furlongs"], "unit 'furlongs' is not known"),
+        (["95%"], "unit '%' is not known"),
+    ],
+)
+def test_numbers_that_could_be_two_are_refused(cells, says):
+    with pytest.raises(ConfigError, match=says):
+        read_cells("lr", "lr", cells, None)
+
+
+def test_the_style_of_the_table_decides_and_the_user_above_all():
+    rows = [{"N": "1.000.000", "D": "2,5e9", "loss": "3,142", "lr": "1,234"}]
+    assert table_from_rows(rows).columns["lr"][0] == 1.234
+    assert table_from_rows([{"lr": "1,234"}], decimal="comma").columns["lr"][0] == 1.234
+    assert read_cells("loss/all", "loss", ["1,234"], None, "point").values == [1234.0]
+
+
+def test_what_is_no_number_is_counted():
+    table = table_from_rows([{"N": "1e6", "D": 1e9, "loss": "~3"}, {"N": "2e6", "D": 1e9, "loss": 3.0}])
+    assert any("1 of 2 cells are no numbers ('~3')" in note for note in table.notes)
+
+
+def test_units_in_headers_and_levanter_s_gigaflops():
+    """Marin's tables have training FLOPs under this name; by 6ND their exponent is another."""
+    rows = [{"params (M)": 1.5, "tokens_billions": 2, "throughput/total_gflops": 3e9, "eval/loss": 3.0}]
+    table = table_from_rows(rows)
+    assert (table.sizes()[0], table.tokens()[0], table.flops()[0]) == (1.5e6, 2e9, 3e18)
+    for key, factor in (("total_tflops", 1e12), ("train_pflops", 1e15)):
+        assert table_from_rows([{"n": 1e6, "d": 1e9, "loss": 3, key: 2}]).flops()[0] == 2 * factor
+    assert unit_of("loss (bits)") == ("loss", np.log(2)) and unit_of("loss (mine)") == ("loss (mine)", 1.0)
+
+
+def write(path: Path, layout: str, rows: list[dict]) -> Path:
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    if layout in ("comma", "tab", "semicolon", "bar", "utf16", "blank_lines"):
+        mark = {"tab": "\t", "semicolon": ";", "bar": "|"}.get(layout, ",")
+        text = "\n".join(
+            mark.join(map(str, row)) for row in [list(columns), *zip(*columns.values(), strict=True)]
+        )
+        if layout == "blank_lines":
+            text = text.replace("\n", "\n\n") + "\n\n"
+        path = path.with_suffix(".csv")
+        path.write_bytes(text.encode("utf-16" if layout == "utf16" else "utf-8"))
+        return path
+    value = {
+        "list": rows,
+        "under_a_key": {"about": "x", "runs": rows},
+        "wide": columns,
+        "pandas": {name: {str(i): v for i, v in enumerate(column)} for name, column in columns.items()},
+        "by_name": {f"run {i}": row for i, row in enumerate(rows)},
+        "wandb": [{"name": f"r{i}", "state": "finished", "config": {"params": r["N"]}, "summary": {"tokens": r["D"], "eval/loss": r["loss"]}} for i, r in enumerate(rows)],
+        "marin": [{"run_name": f"r{i}", "parameter_count": r["N"], "throughput/total_tokens": r["D"], "throughput/total_gflops": 6e-9 * r["N"] * r["D"], "eval/paloma/c4_en/loss": 9.0, "eval/loss": r["loss"]} for i, r in enumerate(rows)],
+    }[layout]  # fmt: skip
+    path = path.with_suffix(".json")
+    path.write_text(json.dumps(value))
+    return path
+
+
+@pytest.mark.parametrize(
+    "layout",
+    ["comma", "tab", "semicolon", "bar", "utf16", "blank_lines", "list", "under_a_key", "wide", "pandas", "by_name", "wandb", "marin"],
+)  # fmt: skip
+def test_a_table_of_any_layout_gives_the_same_runs(layout, tmp_path):
+    rows = sweep()
+    table = read_table(write(tmp_path / "runs", layout, rows)).usable()
+    np.testing.assert_allclose(table.sizes(), [r["N"] for r in rows], rtol=1e-12)
+    np.testing.assert_allclose(table.tokens(), [r["D"] for r in rows], rtol=1e-12)
+    np.testing.assert_allclose(table.loss(), [r["loss"] for r in rows], rtol=1e-12)
+    np.testing.assert_allclose(table.flops(), [6 * r["N"] * r["D"] for r in rows], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.json", b'{"a": 1}', "that is no table"),
+        ("a.json", b"[1, 2]", "entry 1 is a int"),
+        ("a.jsonl", b"[1]\n", "entry 1 is a list"),
+        ("a.csv", b"N,D,loss\n1e6,1e9,5,304\n", "line 2, has 4 cells"),
+        ("a.csv", b"N,D,loss\n\xff\xfe\xfa,1,2\n", "no UTF-8"),
+        ("a.csv", b"", "is empty"),
+    ],
+)
+def test_what_is_no_table_is_refused_in_a_line(name, content, says, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=says):
+        read_table(tmp_path / name)
+
+
+def grouped() -> list[dict]:
+    """Two corpora of one sweep with other losses, a flag, a split, repeats, and columns that are no groups."""
+    rows = []
+    for corpus, shift in (("books", 1.0), ("speech", 1.3)):
+        for i, row in enumerate(sweep(seed=int(10 * shift))):
+            rows.append(
+                row
+                | {
+                    "loss": row["loss"] * shift,
+                    "corpus": corpus,
+                    "outlier": int(i == 3),
+                    "split": "test" if i % 7 == 6 else "train",
+                    "unique_tokens": row["D"] / (3 if i == 5 else 1),
+                    "model": f"{row['N']:.3g}",
+                    "lr": 1e-3 * (1 + i % 3 / 10),
+                    "note": f"row {i} {corpus}",
+                }
+            )
+    return rows
+
+
+def test_what_looks_like_groups_splits_flags_and_repeats_is_said():
+    lines = looks_grouped(table_from_rows(grouped()))
+    for said in (
+        "corpus looks like a group, and all are fitted as one: books (28), speech (28). --by corpus",
+        "outlier marks 2 of 56 runs",
+        "--where outlier=0",
+        "split looks like a split",
+        "2 of 56 runs repeat their data (up to 3.0 passes)",
+    ):
+        assert any(said in line for line in lines), said
+    assert len(lines) == 4  # neither sizes by another name, nor settings, nor notes
+    assert not looks_grouped(table_from_rows(grouped()), ["corpus", "outlier", "split"], repeats_known=True)
+
+
+def test_runs_are_chosen_by_conditions_on_any_column():
+    table = table_from_rows(grouped())
+    chosen = where(table, ["corpus=books", "outlier!=1", "n/total<1e7", "split = train|dev"])
+    assert set(chosen.others["corpus"]) == {"books"} and chosen.sizes().max() < 1e7
+    assert any("28 of 56 runs have corpus=books" in note for note in chosen.notes)
+    for condition, says in (
+        ("corpus", "no condition"),
+        ("color=red", "no column 'color'"),
+        ("corpus=x", "No run"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            where(table, [condition])
+    with pytest.raises(ConfigError, match="56 values for 56 runs"):
+        list(by(table, "note"))
+
+
+def test_a_law_is_fitted_to_each_group_and_groups_are_compared(tmp_path, capsys):
+    path = write(tmp_path / "runs", "list", grouped())
+    main(
+        [
+            "fit",
+            str(path),
+            "--by",
+            "corpus",
+            "--where",
+            "outlier=0",
+            "--draws",
+            "100",
+            "--out",
+            str(tmp_path / "by.json"),
+        ]
+    )
+    said = capsys.readouterr()
+    assert "books" in said.out and "speech" in said.out and "looks like a group" not in said.err
+    stored = json.loads((tmp_path / "by.json").read_text())
+    ratio = stored["groups"][1]["parameters"]["E"] / stored["groups"][0]["parameters"]["E"]
+    assert ratio == pytest.approx(1.3, abs=0.15) and "no more than their errors" in stored["verdicts"][0]
+
+
+def test_checkpoints_of_one_run_are_drawn_together():
+    rows = [{**r, "run": f"r{i // 4}/step_{i % 4}000"} for i, r in enumerate(sweep())]
+    names, told = clusters(table_from_rows(rows))
+    assert len(set(names)) == 7 and "28 rows are of 7 training runs" in told
+    assert clusters(table_from_rows(rows), "none") == (None, "")
+    assert clusters(table_from_rows(sweep())) == (None, "")
+    with pytest.raises(ConfigError, match="no column 'seeds'"):
+        clusters(table_from_rows(rows), "seeds")
+
+
+def test_intervals_of_checkpoints_are_wider_when_their_errors_go_together():
+    """Four checkpoints of a run share its error: taken for four runs, the interval is half as wide as it should be."""
+    from sodakit.scaling.study import study
+
+    rng, rows = np.random.default_rng(3), []
+    for i, n in enumerate(np.geomspace(2e6, 2e8, 14)):
+        shared = rng.normal(0, 0.01)
+        for step, d in enumerate(np.geomspace(5 * n, 80 * n, 4)):
+            loss = float(LAWS["chinchilla"].loss(HOFFMANN, N=n, D=d)[0]) * np.exp(
+                shared + rng.normal(0, 1e-3)
+            )
+            rows.append({"run": f"r{i}-step{step}", "N": n, "D": d, "loss": loss})
+    table = table_from_rows(rows)
+    widths = []
+    for cluster in (None, "none"):
+        low, high = study(table, draws=150, cluster=cluster).boot.interval(lambda p: p["alpha"])
+        widths.append(high - low)
+    assert widths[0] > 1.4 * widths[1]
+
+
+def test_runs_whose_compute_goes_on_and_on_form_no_budget(capsys, tmp_path):
+    """Neighbours within 10% chained to one budget over a factor of 371, and everything by budget was nonsense."""
+    rng = np.random.default_rng(0)
+    c = np.geomspace(1e17, 3.71e19, 120)
+    n = np.exp(rng.uniform(np.log(1e6), np.log(1e8), 120)) * (c / 1e17) ** 0.5
+    loss = LAWS["chinchilla"].loss(HOFFMANN, N=n, D=c / 6 / n) * np.exp(rng.normal(0, 0.004, 120))
+    rows = [{"N": a, "D": b, "loss": x} for a, b, x in zip(n, c / 6 / n, loss, strict=True)]
+    assert np.isnan(table_from_rows(rows).budgets()).all()
+    main(["fit", str(write(tmp_path / "runs", "list", rows)), "--draws", "50"])
+    said = capsys.readouterr().out
+    assert "2: parabolas" not in said and "The runs form no budgets" in said and "the grid alone" not in said
+
+
+def test_a_plan_of_a_table_without_shapes_is_by_6nd_and_without_audio(tmp_path, capsys):
+    """It had 144,644 ids, rows of 4,096 and hours of audio, for text as well."""
+    path = write(tmp_path / "runs", "comma", sweep())
+    main(["fit", str(path), "--draws", "50", "--out", str(tmp_path / "fit.json")])
+    capsys.readouterr()
+    main(["plan", "--flops", "1e19", "--fit", str(tmp_path / "fit.json")])
+    said = capsys.readouterr()
+    assert (
+        "buildable" not in said.out
+        and "audio" not in said.out
+        and "C = 6ND, and no buildable shapes" in said.err
+    )
+    main(
+        [
+            "plan",
+            "--flops",
+            "1e19",
+            "--fit",
+            str(tmp_path / "fit.json"),
+            "--tokens-per-audio-s",
+            "50",
+            "--vocab",
+            "32000",
+        ]
+    )
+    said = capsys.readouterr().out
+    assert "hours of audio heard" in said and "buildable: width" in said
+
+
+def test_what_is_not_shown_has_its_reason(tmp_path, capsys):
+    rows = [{"N": n, "D": 20 * n, "loss": float(LAWS["chinchilla"].loss(HOFFMANN, N=n, D=20 * n)[0])} for n in np.geomspace(1e6, 1e9, 9)]  # fmt: skip
+    main(["fit", str(write(tmp_path / "runs", "list", rows)), "--draws", "20", "--law", "compute"])
+    assert "No optimum by budgets: 0 of 9 budgets have a minimum" in capsys.readouterr().out
+
+
+def test_fit_and_next_count_alike():
+    from sodakit.commands.scale_design import Next
+    from sodakit.commands.scale_fit import Fit
+
+    fit, following = Fit(tables=()), Next(tables=(), budgets=(), widths=())
+    assert (fit.size, fit.flops) == (following.size, following.flops)
