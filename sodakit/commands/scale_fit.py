@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from sodakit.commands.scale_options import FLOPS, SIZE, Decimal, Flops, Resample, Size, pair, print_table
+from sodakit.errors import ConfigError
 from sodakit.files import write_json
 from sodakit.log import say
 
@@ -25,7 +26,10 @@ class FitOptions:
     loss: str = "all"
     """all, text, semantic, acoustic_1, …, bits_per_audio_s."""
     law: str = "chinchilla"
-    """chinchilla, tied, interaction, over_training, compute, or data_repeat (needs unique_tokens)."""
+    """chinchilla, tied, interaction, over_training, compute, data_repeat (needs unique_tokens), or your own as a sum of terms over
+    N, D, C, M (D/N) and columns of the table: "E + A/N^a + B/(D^b N^c)"."""
+    fix: tuple[str, ...] = ()
+    """Parameters that are held: beta=0.35 E=1.69."""
     misfit: str = "huber"
     """huber, huber-linear, mse, mse-log, asymmetric, median or lower-decile."""
     size: Size = SIZE
@@ -45,8 +49,6 @@ class FitOptions:
     checkpoints of one training run."""
     decimal: Decimal | None = None
     """What stands before decimals in the tables, point or comma; by default read off the cells."""
-    given_e: float | None = None
-    """Irreducible loss, where it is known."""
     drop_highest: int = 0
     """Leave out the runs with the highest losses (Besiroglu et al. leave out five)."""
     draws: int = 1000
@@ -84,6 +86,19 @@ class FitOptions:
             say(f"NOTE: {line}")
         return table
 
+    def fixed(self) -> dict[str, float]:
+        """The parameters that are held."""
+        held = {}
+        for word in self.fix:
+            name, _, value = word.partition("=")
+            try:
+                held[name.strip()] = float(value)
+            except ValueError as error:
+                raise ConfigError(
+                    f"{word!r} holds nothing. Write NAME=NUMBER, for example --fix beta=0.35."
+                ) from error
+        return held
+
     @property
     def name(self) -> str:
         """Of the tables, for a heading."""
@@ -104,7 +119,7 @@ class FitOptions:
             draws=self.draws,
             seed=self.seed,
             hold_out=self.hold_out,
-            given_e=self.given_e,
+            fixed=self.fixed(),
             resample=self.resample,
             cluster=self.cluster,
             valley_rule=ValleyRule(window=self.window, edge_reach=self.edge_reach, method=self.valley),
@@ -154,7 +169,7 @@ class Fit(FitOptions):
             loss=self.loss,
             size=self.size,
             flops=self.flops,
-            fixed={} if self.given_e is None else {"E": self.given_e},
+            fixed=self.fixed(),
             draws=min(self.draws, 300),
             seed=self.seed,
             cluster=self.cluster,
@@ -176,7 +191,7 @@ class Fit(FitOptions):
         found = fit_streams(
             {"N": table.sizes(self.size), "D": table.tokens(), "C": table.flops(self.flops, self.size)},
             {name: table.loss(name) for name in self.streams},
-            law=named_law(self.law),
+            law=named_law(self.law).given(**self.fixed()),
             shared=self.shared,
             misfit=MISFITS[self.misfit],
             draws=min(self.draws, 300),

@@ -12,6 +12,7 @@ from sodakit.files import read_json
 if TYPE_CHECKING:
     from sodakit.scaling.design import GridRule
     from sodakit.scaling.intervals import Quantity
+    from sodakit.scaling.laws import Law
 
 Size = Literal["total", "non_embedding", "one_embedding", "two_embeddings", "matmul"]
 Resample = Literal["residuals", "runs"]
@@ -67,6 +68,8 @@ class KnownLaw:
     """What counts as N."""
     half_life: float | None = None
     """R*, where the law is of repeated data."""
+    law: "Law | None" = None
+    """None for the Chinchilla law."""
     rule: Mapping[str, Any] = field(default_factory=dict)
     """How its runs were made, for `RuleOptions.rule`."""
     largest_flops: float | None = None
@@ -105,6 +108,7 @@ def read_law(source: str) -> KnownLaw:
         ConfigError: neither, or a law that trades no size for data.
     """
     from sodakit.scaling import simulate
+    from sodakit.scaling.laws import LAWS, Law
 
     known = {
         "soda": simulate.SODA_SURFACE,
@@ -136,13 +140,23 @@ def read_law(source: str) -> KnownLaw:
             f"{source} is no fit. Make one of a table of runs with `sodakit scale fit RUNS --out fit.json`."
         )
     settings = stored["settings"]
-    if settings["law"] not in ("chinchilla", "tied", "data_repeat"):
+    written = stored.get("law", {})
+    law = LAWS["chinchilla"]
+    parameters, draws = stored["parameters"], stored["draws"]
+    if settings["law"] in ("chinchilla", "tied", "data_repeat"):
+        # One law: what ties its exponents has no bearing on a plan.
+        parameters = {"beta": parameters["alpha"], **parameters}
+        draws = [{"beta": d["alpha"], **d} for d in draws]
+    elif written:
+        law = Law(written["name"], written["terms"], written["fixed"])
+    if not ({"N", "D"} <= set(law.variables) <= {"N", "D", "C"} and set(law.coefficients) <= set(parameters)):
         raise ConfigError(
-            f"{source} holds the law {settings['law']!r}; plans need 'chinchilla', 'tied' or 'data_repeat'."
+            f"{source} holds the law {settings['law']!r}; plans need one of N and D, as 'chinchilla', 'tied', 'data_repeat' or your own."
         )
     return KnownLaw(
-        parameters={"beta": stored["parameters"]["alpha"], **stored["parameters"]},
-        draws=[{"beta": d["alpha"], **d} for d in stored["draws"]],
+        parameters=parameters,
+        draws=draws,
+        law=law,
         size=settings["size"],
         half_life=settings.get("half_life"),
         rule=flops_rule(settings["flops"]) | stored.get("rule", {}),

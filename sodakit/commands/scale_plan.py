@@ -35,6 +35,7 @@ class Plan(RuleOptions):
     def run(self) -> None:
         from sodakit.scaling.costs import flops_by_size, six_n
         from sodakit.scaling.design import LARGEST_WIDTH
+        from sodakit.scaling.laws import LAWS
         from sodakit.scaling.plan import (
             SODA_LAW,
             buildable_plans,
@@ -45,7 +46,7 @@ class Plan(RuleOptions):
         from sodakit.scaling.repeats import HALF_LIFE
 
         law = read_law(self.fit)
-        parameters, rule = law.parameters, self.rule(law.rule)
+        parameters, rule, form = law.parameters, self.rule(law.rule), law.law or LAWS["chinchilla"]
         for sentence in law.warnings(self.flops):
             say(sentence)
         # N is counted as in the law's own runs.
@@ -59,6 +60,7 @@ class Plan(RuleOptions):
         plan = plan_budget(
             parameters,
             self.flops,
+            law=form,
             flops_per_token=cost,
             draws=law.draws,
             unique_tokens=self.unique,
@@ -83,6 +85,7 @@ class Plan(RuleOptions):
                 self.flops,
                 rule,
                 size=law.size,
+                law=form,
                 unique_tokens=self.unique,
                 repeat_half_life=half_life,
             )

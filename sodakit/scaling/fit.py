@@ -36,11 +36,14 @@ class Certificate:
     """Condition of the Hessian in centred parameters: large means some combination is hardly determined."""
     grid_above: bool
     """No grid point lies below the minimum."""
+    exact: bool = False
+    """Every residual is zero but for rounding, as of losses that were computed."""
 
     @property
     def holds(self) -> bool:
-        """Whether everything it can show was shown: no grid point lies below, it is a minimum, and it was reached twice."""
-        return self.grid_above and self.decrement < 1e-8 and self.agreeing >= 2
+        """Whether everything it can show was shown: no grid point lies below, it is a minimum, and it was reached twice; or
+        the law goes through every run, and nothing can lie below."""
+        return self.exact or (self.grid_above and self.decrement < 1e-8 and self.agreeing >= 2)
 
     def __str__(self) -> str:
         return (
@@ -119,7 +122,7 @@ class Fit:
         a + b is 1 here by construction. With exact FLOPs it need not be: see `plan.py`.
         """
         p = self.parameters
-        if "A" not in p or "B" not in p or "eta" in p or "G" in p:
+        if not {"A", "B", "alpha"} <= p.keys() or "G" in p or self.law.name not in LAWS:
             return {}
         alpha = p["alpha"]
         beta = p.get("beta", alpha)
@@ -137,7 +140,7 @@ class Fit:
                 found[name] = "driven to 0: the runs do not reach where it would be seen"
                 found |= {x: f"its only term, {name}, is absent" for x in terms if self._only_in(x, name)}
         for name, value in zip(self.law.exponents, self.solution_P[J:], strict=True):
-            if not GRID_LOW < value < GRID_HIGH:
+            if name not in self.law.fixed and not GRID_LOW < value < GRID_HIGH:
                 found.setdefault(
                     name, f"at {value:.3g}, outside the {GRID_LOW}–{GRID_HIGH} that runs can tell apart"
                 )
@@ -188,17 +191,18 @@ def fit_law(
             f"{powers_XRJ.shape[1]} runs with N and D, {len(loss_R)} with a loss; needed: the same."
         )
     centre_XJ = np.average(powers_XRJ, axis=1, weights=weights_R)
+    # A given coefficient stays what it is: its logs are not centred.
+    centre_XJ[:, [name in law.fixed for name in law.coefficients]] = 0.0
     problem = Problem(powers_XRJ - centre_XJ[:, None, :], loss_R, misfit)
     free_P = np.array([n not in law.fixed for n in law.coefficients + law.exponents])
-    if law.fixed and any(law.terms[name] for name in law.fixed):
-        raise ConfigError(f"Only E can be given, not {', '.join(law.fixed)}.")
     fixed_log_J = np.log([law.fixed.get(name, np.nan) for name in law.coefficients])
 
-    theta_SX = exponent_grid(len(law.exponents), grid_points)
+    held_X = np.array([law.fixed.get(name, np.nan) for name in law.exponents], float)
+    theta_SX, shape = exponent_grid(held_X, grid_points)
     on_grid_SP, grid_S = project(problem, theta_SX, weights_R, fixed_log_J)
-    ends = _refined(problem, on_grid_SP[_starts(grid_S, len(law.exponents), max_starts)], weights_R, free_P)
+    ends = _refined(problem, on_grid_SP[_starts(grid_S, shape, max_starts)], weights_R, free_P)
     if max_starts > 2 and _agreeing(ends.objective_S) < 2:
-        more = _starts(grid_S, len(law.exponents), 4 * max_starts)
+        more = _starts(grid_S, shape, 4 * max_starts)
         ends = _refined(problem, on_grid_SP[more], weights_R, free_P)
     best = int(np.argmin(ends.objective_S))
     objective = float(ends.objective_S[best])
@@ -254,28 +258,30 @@ def _certify(
         gradient=float(np.abs(gradient_P).max()) / scale,
         condition=float(size_P.max() / max(size_P.min(), 1e-300)),
         grid_above=bool(grid_S.min() >= objective * (1 - 1e-9) - 1e-20),
+        exact=bool(
+            np.abs(problem.residual(solution_P[None])).max() < 1e-7 * max(1.0, float(problem.loss_R.max()))
+        ),
     )
 
 
-def _starts(grid_S: np.ndarray, num_exponents: int, most: int) -> np.ndarray:
+def _starts(grid_S: np.ndarray, shape: tuple[int, ...], most: int) -> np.ndarray:
     """The grid's local minima, then points spread over its lowest quarter."""
-    minima = _local_minima(grid_S, num_exponents)[:most]
+    minima = _local_minima(grid_S, shape)[:most]
     low = np.argsort(grid_S, kind="stable")[: max(len(grid_S) // 4, 1)]
     others = low[:: max(len(low) // most, 1)]
     return np.array(list(dict.fromkeys([*minima.tolist(), *others.tolist()]))[:most])
 
 
-def _local_minima(grid_S: np.ndarray, num_exponents: int) -> np.ndarray:
+def _local_minima(grid_S: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Indices of grid points no neighbour undercuts, the lowest first."""
-    if num_exponents == 0:
+    if not shape:
         return np.array([0])
-    points = round(len(grid_S) ** (1 / num_exponents))
-    cube = grid_S.reshape((points,) * num_exponents)
+    cube = grid_S.reshape(shape)
     padded = np.pad(cube, 1, constant_values=np.inf)
     lowest = np.ones(cube.shape, bool)
-    for axis in range(num_exponents):
+    for axis, points in enumerate(shape):
         for shift in (0, 2):
-            window = [slice(1, -1)] * num_exponents
+            window = [slice(1, -1)] * len(shape)
             window[axis] = slice(shift, shift + points)
             lowest &= cube <= padded[tuple(window)]
     found = np.flatnonzero(lowest.reshape(-1))

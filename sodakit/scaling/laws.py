@@ -7,6 +7,7 @@ Axes of this package: R runs, J terms, X exponents, S solutions refined side by 
 With the exponents held, the loss is linear in its coefficients; with logs taken it is smooth in everything.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -24,7 +25,7 @@ class Law:
     terms: Mapping[str, Mapping[str, Mapping[str, float]]]
     """Coefficient → exponent → variable → power: `{"A": {"alpha": {"N": 1}}}` is A / N^alpha."""
     fixed: Mapping[str, float] = field(default_factory=dict)
-    """Coefficients that are given, by name, for example an irreducible loss E."""
+    """Coefficients and exponents that are given, by name, for example an irreducible loss E."""
 
     @property
     def coefficients(self) -> tuple[str, ...]:
@@ -45,7 +46,7 @@ class Law:
     @property
     def num_free(self) -> int:
         """Parameters to be found."""
-        return len(self.terms) - len(self.fixed) + len(self.exponents)
+        return len(self.terms) + len(self.exponents) - len(self.fixed)
 
     def powers(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
         """powers_XRJ: what each exponent multiplies in the log of each term, for the runs in `values`.
@@ -81,15 +82,16 @@ class Law:
         return np.exp(-np.tensordot(exponents_X, powers_XRJ, 1)) @ coefficients_J
 
     def given(self, **fixed: float) -> "Law":
-        """The same law with some coefficients held: `LAWS["chinchilla"].given(E=1.69)`.
+        """The same law with some parameters held: `LAWS["chinchilla"].given(E=1.69, beta=0.35)`.
 
         Raises:
-            ConfigError: a name that is no coefficient, or a value that is not positive.
+            ConfigError: a name that is no parameter, or a coefficient that is not positive.
         """
         for name, value in fixed.items():
-            if name not in self.terms or not value > 0:
+            known = (*self.coefficients, *self.exponents)
+            if name not in known or not (np.isfinite(value) and (value > 0 or name in self.exponents)):
                 raise ConfigError(
-                    f"{name}={value}; needed: a positive value for one of {', '.join(self.coefficients)}."
+                    f"{name}={value}; needed: a value for one of {', '.join(known)}, positive for a coefficient."
                 )
         return Law(self.name, self.terms, {**self.fixed, **fixed})
 
@@ -128,11 +130,15 @@ LAWS: dict[str, Law] = {
 
 
 def named_law(name: str) -> Law:
-    """A law by its name.
+    """A law by its name, or one's own as it is written: `E + A/N^a + B/(D^b N^c)`.
 
     Raises:
-        ConfigError: no such law.
+        ConfigError: no such law, or a formula that is no sum of powers.
     """
-    if name not in LAWS:
-        raise ConfigError(f"No law {name!r}. Laws: {', '.join(LAWS)}.")
-    return LAWS[name]
+    if name in LAWS:
+        return LAWS[name]
+    if not re.fullmatch(r"[\w-]+", name):
+        from sodakit.scaling.own_law import parse_law  # imports this file
+
+        return parse_law(name)
+    raise ConfigError(f"No law {name!r}. Laws: {', '.join(LAWS)}, or your own: E + A/N^a + B/(D^b N^c).")

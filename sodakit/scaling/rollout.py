@@ -36,6 +36,10 @@ class Rollout:
         return abs(self.bias) > 3 * self.bias_error
 
 
+HELD_OUT_LAWS = ("chinchilla", "tied", "interaction", "over_training")
+"""That are scored on held-out budgets, beside the one that was asked for."""
+
+
 def rollout(
     values: Mapping[str, np.ndarray],
     loss_R: np.ndarray,
@@ -43,7 +47,7 @@ def rollout(
     *,
     weights_R: np.ndarray | None = None,
     hold_out: int = 1,
-    laws: Sequence[str] = ("chinchilla", "tied", "interaction", "over_training"),
+    laws: Sequence[str | Law] = HELD_OUT_LAWS,
     misfits: Sequence[str] = ("huber", "mse"),
 ) -> list[Rollout]:
     """Every law by every misfit on all but the `hold_out` largest budgets, the best first.
@@ -58,8 +62,8 @@ def rollout(
     late_R = (budget_R >= levels[-hold_out]) & (weights_R > 0)
     early_R = budget_R < levels[-hold_out]  # runs of no budget are in neither
     found = []
-    for name in laws:
-        law = LAWS[name]
+    for asked in laws:
+        law = LAWS[asked] if isinstance(asked, str) else asked
         if not set(law.variables) <= set(values) or (early_R & (weights_R > 0)).sum() <= law.num_free:
             continue
         for misfit in misfits:
@@ -75,7 +79,7 @@ def rollout(
             known, *_ = delta_method(fit, partial(_mean_log_loss, law, late))
             found.append(
                 Rollout(
-                    law=name,
+                    law=law.name,
                     misfit=misfit,
                     num_fitted=int(early_R.sum()),
                     num_held_out=int(late_R.sum()),

@@ -197,11 +197,21 @@ def _search(
     return moved
 
 
-def exponent_grid(num_exponents: int, points: int | None = None) -> np.ndarray:
-    """theta_SX: all combinations of exponents from GRID_LOW to GRID_HIGH, evenly in their logarithm."""
-    axis = np.geomspace(GRID_LOW, GRID_HIGH, points or _GRID_POINTS.get(num_exponents, 7))
-    axes = np.meshgrid(*[axis] * num_exponents, indexing="ij")
-    return np.stack([a.reshape(-1) for a in axes], axis=1) if num_exponents else np.zeros((1, 0))
+def exponent_grid(held_X: np.ndarray, points: int | None = None) -> tuple[np.ndarray, tuple[int, ...]]:
+    """theta_SX: all combinations of exponents from GRID_LOW to GRID_HIGH, evenly in their logarithm; and points an axis.
+
+    Args:
+        held_X: exponents that are given; nan for those to be found.
+        points: of each exponent that is to be found.
+    """
+    free = int(np.isnan(held_X).sum())
+    axis = np.geomspace(
+        GRID_LOW, GRID_HIGH, points or _GRID_POINTS.get(free, max(int(3000 ** (1 / max(free, 1))), 3))
+    )
+    axes = [axis if np.isnan(held) else np.array([held]) for held in held_X]
+    shape = tuple(len(a) for a in axes)
+    grids = np.meshgrid(*axes, indexing="ij")
+    return (np.stack([g.reshape(-1) for g in grids], axis=1) if axes else np.zeros((1, 0))), shape
 
 
 def project(

@@ -147,7 +147,7 @@ class _Joint:
 
     def starts(self) -> np.ndarray:
         """starts_SP: the lowest points of a grid of exponents that all streams share, coefficients projected out."""
-        theta_SX = exponent_grid(len(self.law.exponents))
+        theta_SX, _ = exponent_grid(np.full(len(self.law.exponents), np.nan))
         J, R = len(self.law.terms), self.powers_XRJ.shape[1]
         coefficients, objective_S = [], np.zeros(len(theta_SX))
         for loss_R in self.loss_KR:

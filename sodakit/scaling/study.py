@@ -1,7 +1,7 @@
 """Everything a table of runs says, in one call: the laws side by side, their intervals, checks and plans."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,12 @@ from sodakit.scaling.checks import (
 from sodakit.scaling.fit import Fit, fit_law
 from sodakit.scaling.groups import clusters as cluster_names
 from sodakit.scaling.intervals import Bootstrap, Resample, bootstrap, delta_method, quantities
-from sodakit.scaling.laws import named_law
+from sodakit.scaling.laws import LAWS, Law, named_law
+from sodakit.scaling.numbers import read_cells
 from sodakit.scaling.profiles import Profile, profile, profile_exponent_a
 from sodakit.scaling.repeats import RepeatFit, effective_tokens, fit_repeats
 from sodakit.scaling.residuals import MISFITS
-from sodakit.scaling.rollout import Extrapolation, Rollout, extrapolate, rollout
+from sodakit.scaling.rollout import HELD_OUT_LAWS, Extrapolation, Rollout, extrapolate, rollout
 from sodakit.scaling.sweeps import (
     WINDOWED,
     SweepBootstrap,
@@ -214,6 +215,11 @@ class Study:
             "tokens_per_audio_s": self.table.tokens_per_audio_s(),
             "settings": dict(self.settings),
             "parameters": self.fit.parameters,
+            "law": {
+                "name": self.fit.law.name,
+                "terms": {c: {x: dict(p) for x, p in t.items()} for c, t in self.fit.law.terms.items()},
+                "fixed": dict(self.fit.law.fixed),
+            },
             "standard_errors": {n: self.boot.standard_error(v) for n, v in q.items()},
             "delta_standard_errors": {n: delta_method(self.fit, v)[0] for n, v in q.items()},
             "intervals_95": {n: self.boot.interval(v) for n, v in q.items()},
@@ -260,7 +266,7 @@ def study(
     draws: int = 1000,
     seed: int = 0,
     hold_out: int = 1,
-    given_e: float | None = None,
+    fixed: Mapping[str, float] | None = None,
     resample: Resample | None = None,
     cluster: str | None = None,
     valley_rule: ValleyRule = WINDOWED,
@@ -269,13 +275,13 @@ def study(
 
     Args:
         loss: `all`, `text`, `semantic`, `acoustic_1` … or `bits_per_audio_s`.
-        law: a name in `LAWS`, or `data_repeat` where the runs tell their unique tokens.
+        law: a name in `LAWS`, a formula (`own_law.py`), or `data_repeat` where the runs tell their unique tokens.
         misfit: a name in `MISFITS`.
         size: convention for N.
         flops: convention for C.
         draws: bootstrap refits.
         hold_out: largest budgets to predict from the rest.
-        given_e: irreducible loss, where it is known.
+        fixed: parameters that are held, by name: `{"E": 1.69, "beta": 0.35}`.
         cluster: column of rows that the bootstrap draws as a whole, or `none`; `groups.clusters` says which by default.
         valley_rule: how the optimum of a budget is read off its runs.
         resample: what the bootstrap draws anew, `residuals` or `runs`; `bootstrap` says which it is by default.
@@ -285,13 +291,14 @@ def study(
     if misfit not in MISFITS:
         raise ConfigError(f"No misfit {misfit!r}. Misfits: {', '.join(MISFITS)}.")
     chosen = named_law("chinchilla" if law == DATA_REPEAT else law)
-    if given_e is not None:
-        chosen = chosen.given(E=given_e)
-    table = table.usable(loss=loss, size=size, flops=flops)
+    chosen = chosen.given(**(fixed or {}))
+    table = _with_variables(table.usable(loss=loss, size=size, flops=flops), chosen)
     ratio = table.consistency(flops, size)
     n, d, c, losses = table.sizes(size), table.tokens(), table.flops(flops, size), table.loss(loss)
     budget_R, weights = table.budgets(flops, size), table.weights()
-    values, repeats = {"N": n, "D": d, "C": c}, None
+    values: dict[str, np.ndarray] = {"N": n, "D": d, "C": c}
+    values |= {v: _variable(table, v) for v in chosen.variables if v not in values}
+    repeats = None
     if law == DATA_REPEAT:
         unique_R = table.columns.get("unique_tokens", np.full(len(table), np.nan)).astype(float)
         repeats = fit_repeats(values, unique_R, losses, law=chosen, misfit=MISFITS[misfit], weights_R=weights)
@@ -355,10 +362,17 @@ def study(
         ),
         # The grid of effective tokens is not the grid of the runs.
         bias=(tried("bias of the grid", expected_bias, fit, c, n, d, budget_R, valley_rule) or {})
-        if parabolas and fit.optimum_exponents and repeats is None
+        if parabolas and set(chosen.variables) == {"N", "D"} and "G" not in fit.names and repeats is None
         else {},
         rollouts=tried(
-            "held-out budgets", rollout, values, losses, budget_R, weights_R=weights, hold_out=hold_out
+            "held-out budgets",
+            rollout,
+            values,
+            losses,
+            budget_R,
+            weights_R=weights,
+            hold_out=hold_out,
+            laws=HELD_OUT_LAWS if chosen == LAWS.get(chosen.name) else (*HELD_OUT_LAWS, chosen),
         )
         or [],
         extrapolations=tried("extrapolation", extrapolate, fit, budget_R) or [],
@@ -376,6 +390,25 @@ def study(
         valley_rule=valley_rule,
         repeats=repeats,
     )
+
+
+def _variable(table: RunTable, name: str) -> np.ndarray:
+    """A column that a law of one's own is over, as numbers; nan where a run has none."""
+    column = table.column(f"shape/{name}" if f"shape/{name}" in table.columns else name)
+    cells = read_cells(name, name, column.tolist(), None).values
+    return np.array([v if isinstance(v, (int, float)) else np.nan for v in cells], float)
+
+
+def _with_variables(table: RunTable, law: Law) -> RunTable:
+    """The runs that have every variable of the law, positive; how many have not is noted."""
+    keep = np.ones(len(table), bool)
+    for name in law.variables:
+        if name not in ("N", "D", "C"):
+            keep &= _variable(table, name) > 0
+    if keep.all():
+        return table
+    left_out = f"{int((~keep).sum())} of {len(table)} runs left out: not all of {', '.join(law.variables)} are positive numbers."
+    return replace(table.select(keep), notes=(*table.notes, left_out))
 
 
 def _budgets_can_go(fit: Fit, budget_R: np.ndarray) -> bool:
