@@ -18,6 +18,7 @@ from sodakit.commands.scale_options import (
     questions,
     read_law,
 )
+from sodakit.errors import ConfigError
 from sodakit.log import say
 
 if TYPE_CHECKING:
@@ -72,9 +73,14 @@ class Design(RuleOptions):
 
         from sodakit.scaling.design import isoflop_grid, soda_design
         from sodakit.scaling.design_file import write_design
+        from sodakit.scaling.laws import LAWS
         from sodakit.scaling.trunks import computed_flops, share_trunks
 
         law = read_law(self.prior)
+        if "alpha" not in law.parameters or law.law not in (None, LAWS["chinchilla"]):
+            raise ConfigError(
+                f"{self.prior} holds a law of one's own; designs are made for Chinchilla's. Fit that for the prior."
+            )
         rule = self.rule(law.rule)
         if self.question is not None:
             points, promises = self._optimal(law, rule)
@@ -100,6 +106,7 @@ class Design(RuleOptions):
                 )
             else:
                 say(f"{name}: these runs cannot tell it. Add sizes or budgets.")
+        self._say_left_out(law, rule, points)
         if self.plot is not None:
             self._draw(law, rule, points, self.plot)
         if self.out is not None:
@@ -141,6 +148,34 @@ class Design(RuleOptions):
                 ).error
             promises[name] = (error, bound)
         return promises
+
+    def _say_left_out(self, law: KnownLaw, rule: "GridRule", points: "Sequence[DesignPoint]") -> None:
+        """How much the smallest batch costs: the grid's points that it leaves out, and SE(a) with them."""
+        from dataclasses import replace
+
+        from sodakit.scaling.design import isoflop_grid, soda_design
+        from sodakit.scaling.information import Surface, exponent_a, runs_of, standard_error
+
+        if self.question is not None or rule.min_batch_rows <= 1:
+            return
+        freer = replace(rule, min_batch_rows=1)
+        every = (
+            isoflop_grid(self.budgets, self.widths, rule=freer, seeds=self.seeds)
+            if self.budgets or self.widths
+            else soda_design(rule=freer)
+        )
+        if len(every) <= len(points):
+            return
+        surface = Surface(parameters=law.parameters)
+        errors = [
+            standard_error(surface, runs_of(p, law.size), exponent_a, noise=self.noise)
+            for p in (points, every)
+        ]
+        say(
+            f"{len(every) - len(points)} points are left out because their batch would be below {rule.min_batch_rows} rows "
+            f"(--min-batch-rows 1 keeps them): with them the standard error of a would be {errors[1]:.4f}, not {errors[0]:.4f}, "
+            f"{errors[0] / errors[1]:.1f} times smaller."
+        )
 
     def _candidates(self, law: KnownLaw, rule: "GridRule", low: float, high: float) -> "Runs":
         """What could be run at budgets between two."""

@@ -13,6 +13,8 @@ from sodakit.files import write_json
 from sodakit.log import say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sodakit.scaling.study import Study
     from sodakit.scaling.table import RunTable
 
@@ -31,7 +33,7 @@ class FitOptions:
     fix: tuple[str, ...] = ()
     """Parameters that are held: beta=0.35 E=1.69."""
     misfit: str = "huber"
-    """huber, huber-linear, mse, mse-log, asymmetric, median or lower-decile."""
+    """huber, huber-linear, mse, mse-log, absolute, absolute-linear, asymmetric, asymmetric-linear, median or lower-decile."""
     size: Size = SIZE
     """What counts as N."""
     flops: Flops = FLOPS
@@ -58,6 +60,8 @@ class FitOptions:
     residuals, runs for misfits that count the two sides differently. The intervals of resampled runs are given beside."""
     hold_out: int = 1
     """Largest budgets to predict from the rest."""
+    at: tuple[float, ...] = ()
+    """Training FLOPs at which N* and D* are given by every approach; by default the largest of the runs and ten times that."""
     seed: int = 0
     """Keys the bootstrap."""
     alias: tuple[str, ...] = ()
@@ -150,7 +154,7 @@ class Fit(FitOptions):
         if self.by is not None:
             return self._fit_groups(self.by)
         found = self.study()
-        print_findings(found, self.hold_out)
+        print_findings(found, self.hold_out, self.at)
         if self.out is not None:
             write_json(self.out, found.to_json())
         if self.report is not None:
@@ -229,7 +233,7 @@ class Report(FitOptions):
         from sodakit.scaling.report import save_pictures, write_report
 
         found = self.study()
-        print_findings(found, self.hold_out)
+        print_findings(found, self.hold_out, self.at)
         write_report(found, self.out / "report.html", self.title or f"Scaling laws of {self.name}")
         write_json(self.out / "fit.json", found.to_json())
         found.table.write(self.out / "runs.csv")
@@ -237,11 +241,13 @@ class Report(FitOptions):
         say(f"{self.out}/report.html, fit.json, runs.csv and {len(figures)} figures written.")
 
 
-def print_findings(found: "Study", hold_out: int) -> None:
-    """A study on the screen: parameters, approaches, held-out budgets, what speaks against it."""
+def print_findings(found: "Study", hold_out: int, at: "Sequence[float]" = ()) -> None:
+    """A study on the screen: parameters, approaches, optima at budgets, held-out budgets, what speaks against it."""
     names = ("parameter", "value", "error", "bootstrap_95", "runs_95", "profile_95")
     print_table([dict(zip(names, row, strict=True)) for row in found.parameter_rows()])
     print_table([dict(zip(("approach", "a", "b", "how"), row, strict=True)) for row in found.approach_rows()])
+    largest = float(found.fit.values["C"].max())
+    print_table(found.optima_rows(at or (largest, 10 * largest)))
     if found.rollouts:
         best = found.rollouts[0]
         print(

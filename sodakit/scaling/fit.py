@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sodakit.errors import ConfigError
+from sodakit.scaling.kinks import settle
 from sodakit.scaling.laws import LAWS, Law
 from sodakit.scaling.residuals import MISFITS, Misfit
 from sodakit.scaling.solve import GRID_HIGH, GRID_LOW, Problem, Refined, exponent_grid, project, refine
@@ -222,13 +223,20 @@ def fit_law(
 
 
 def _refined(problem: Problem, starts_SP: np.ndarray, weights_R: np.ndarray, free_P: np.ndarray) -> Refined:
-    """Every start taken down to its minimum; misfits with kinks by way of their smooth relative."""
-    if problem.misfit.smoothed is not None:
+    """Every start taken down to its minimum; misfits with kinks by way of their smooth relatives."""
+    if problem.misfit.is_sharp:
+        for misfit in problem.misfit.road:
+            easier = replace(problem, misfit=misfit)
+            starts_SP = refine(
+                easier, starts_SP, weights_R[None], free_P, max_steps=20, tolerance=1e-8
+            ).solutions_SP
+    elif problem.misfit.smoothed is not None:
         easier = replace(problem, misfit=problem.misfit.smoothed)
         starts_SP = refine(
             easier, starts_SP, weights_R[None], free_P, max_steps=12, tolerance=1e-4
         ).solutions_SP
-    return refine(problem, starts_SP, weights_R[None], free_P)
+    found = refine(problem, starts_SP, weights_R[None], free_P)
+    return settle(problem, found, weights_R, free_P) if problem.misfit.is_sharp else found
 
 
 def _agreeing(ends_S: np.ndarray) -> int:

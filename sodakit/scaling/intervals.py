@@ -9,6 +9,7 @@ from scipy import stats
 
 from sodakit.errors import ConfigError
 from sodakit.scaling.fit import Fit
+from sodakit.scaling.residuals import SHARP
 from sodakit.scaling.solve import Refined, refine
 
 Quantity = Callable[[Mapping[str, float]], float]
@@ -192,6 +193,9 @@ def refit(fit: Fit, weights_SR: np.ndarray, loss_SR: np.ndarray | None = None) -
     for first in range(0, len(weights_SR), _CHUNK):
         rows = slice(first, first + _CHUNK)
         problem = fit.problem if loss_SR is None else replace(fit.problem, loss_R=loss_SR[rows])
+        if fit.misfit.delta is not None and fit.misfit.delta < SHARP:
+            # Thousands of corners are not worth a linear programme each; far below the scatter of runs the refit is the same.
+            problem = replace(problem, misfit=replace(fit.misfit, delta=SHARP))
         starts = np.repeat(fit.solution_P[None], len(weights_SR[rows]), 0)
         parts.append(refine(problem, starts, weights_SR[rows], fit.free_P, max_steps=60, tolerance=1e-10))
     return Refined(*(np.concatenate([getattr(p, f) for p in parts]) for f in Refined.__dataclass_fields__))

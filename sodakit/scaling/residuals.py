@@ -1,11 +1,16 @@
 """What a misfit costs: squares, Huber, and costs that differ above and below, on loss or on its logarithm."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from sodakit.errors import ConfigError
+
+SHARP = 5e-4
+"""A delta below it is far under the scatter of any runs."""
+SMOOTH = 0.02
+"""A delta above the scatter of any runs: the cost is of squares."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +35,20 @@ class Misfit:
     @property
     def smoothed(self) -> "Misfit | None":
         """The same cost with a delta ten times as large: an easier road to the same valley."""
+        return None if self.delta is None else replace(self, delta=10 * self.delta)
+
+    @property
+    def is_sharp(self) -> bool:
+        """Whether the cost is nearly a kink at zero, where Newton's method stops short: a small delta, or two sides that differ."""
+        return self.delta is not None and (self.delta < SHARP or self.over != self.under)
+
+    @property
+    def road(self) -> "list[Misfit]":
+        """Ever sharper costs that lead to this one, the smoothest first."""
         if self.delta is None:
-            return None
-        return Misfit(space=self.space, delta=10 * self.delta, over=self.over, under=self.under)
+            return []
+        steps = int(np.ceil(np.log(SMOOTH / self.delta) / np.log(4))) if self.delta < SMOOTH else 0
+        return [replace(self, delta=self.delta * 4.0**k) for k in range(steps, 0, -1)]
 
     def cost(self, residual: np.ndarray) -> np.ndarray:
         """Cost of each residual."""
@@ -67,15 +83,15 @@ class Misfit:
         return np.where(residual > 0, self.over, self.under)
 
 
-def quantile(fraction: float, delta: float = 1e-4) -> Misfit:
-    """The cost whose minimum leaves `fraction` of the runs below the curve, smoothed within ±delta of log loss.
+def quantile(fraction: float, delta: float = 1e-6, space: Literal["log", "linear"] = "log") -> Misfit:
+    """The cost whose minimum leaves `fraction` of the runs below the curve: absolute residuals, rounded within ±delta.
 
     Raises:
         ConfigError: a fraction outside (0, 1).
     """
     if not 0 < fraction < 1:
         raise ConfigError(f"quantile={fraction}; needed: between 0 and 1.")
-    return Misfit(delta=delta, over=1 - fraction, under=fraction)
+    return Misfit(space=space, delta=delta, over=1 - fraction, under=fraction)
 
 
 MISFITS: dict[str, Misfit] = {
@@ -83,8 +99,12 @@ MISFITS: dict[str, Misfit] = {
     "huber-linear": Misfit(space="linear", delta=1e-3),
     "mse": Misfit(space="linear", delta=None),
     "mse-log": Misfit(delta=None),
+    "absolute": Misfit(delta=1e-6),
+    "absolute-linear": Misfit(space="linear", delta=1e-6),
     "asymmetric": Misfit(over=10.0),
+    "asymmetric-linear": Misfit(space="linear", delta=1e-6, over=10.0),
     "median": quantile(0.5),
     "lower-decile": quantile(0.1),
 }
-"""Costs by name. `huber` is Hoffmann's and Besiroglu's; `asymmetric` counts predictions that are too high ten times."""
+"""Costs by name. `huber` is Hoffmann's and Besiroglu's; `asymmetric` counts predictions that are too high ten times.
+`absolute`, the asymmetric and the quantiles are minimised exactly, whatever the delta, on the loss as on its log."""

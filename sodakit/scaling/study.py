@@ -1,6 +1,6 @@
 """Everything a table of runs says, in one call: the laws side by side, their intervals, checks and plans."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,11 +14,13 @@ from sodakit.scaling.checks import (
     diagnose,
     influence,
 )
+from sodakit.scaling.costs import flops_of_runs, six_n
 from sodakit.scaling.fit import Fit, fit_law
 from sodakit.scaling.groups import clusters as cluster_names
 from sodakit.scaling.intervals import Bootstrap, Resample, bootstrap, delta_method, quantities
 from sodakit.scaling.laws import LAWS, Law, named_law
 from sodakit.scaling.numbers import read_cells
+from sodakit.scaling.plan import plan_budget
 from sodakit.scaling.profiles import Profile, profile, profile_exponent_a
 from sodakit.scaling.repeats import RepeatFit, effective_tokens, fit_repeats
 from sodakit.scaling.residuals import MISFITS
@@ -35,6 +37,7 @@ from sodakit.scaling.sweeps import (
     fit_parabolas,
 )
 from sodakit.scaling.table import RunTable
+from sodakit.units import format_count
 
 WIDER = 1.5
 """Times the width of the bootstrap's interval of a from which a profile is said to disagree."""
@@ -194,6 +197,41 @@ class Study:
                 )
             )
         return rows
+
+    def optima_rows(self, budgets: Sequence[float]) -> list[dict[str, str]]:
+        """N* and D* at budgets by every approach that these runs allow, with 95 % intervals, beside each other."""
+        rows = []
+        for flops in budgets:
+            for approach, size, tokens in self._optima(flops):
+                rows.append({"C": f"{flops:.3g}", "approach": approach, "N*": _of(*size), "D*": _of(*tokens)})
+        return rows
+
+    def _optima(self, flops: float) -> "Iterator[tuple[str, _Read, _Read]]":
+        if self.envelope is not None:
+            yield (
+                "1: envelope",
+                (float(self.envelope.size(flops)), None),
+                (float(self.envelope.tokens(flops)), None),
+            )
+        if self.parabolas is not None and self.parabolas_boot is not None:
+            size, tokens = self.parabolas_boot.at(flops)
+            yield (
+                "2: parabolas",
+                (float(self.parabolas.size(flops)), size),
+                (float(self.parabolas.tokens(flops)), tokens),
+            )
+        if not {"N", "D"} <= set(self.fit.law.variables) <= {"N", "D", "C"}:
+            return
+        values = self.fit.values
+        draws = [dict(zip(self.fit.names, row, strict=True)) for row in self.boot.draws_SP[:200]]
+        for name, cost in (
+            ("3: surface, C = 6ND", six_n),
+            ("3: surface, C as counted", flops_of_runs(values["N"], values["D"], values["C"])),
+        ):
+            plan = plan_budget(
+                self.fit.parameters, flops, law=self.fit.law, draws=draws, flops_per_token=cost
+            )
+            yield name, (plan.size, plan.size_interval), (plan.tokens, plan.tokens_interval)
 
     def counted_intervals(self) -> dict[str, tuple[float, float]]:
         """Intervals of a and b with the runs' own FLOPs per token; empty where the law has no optimum of N and D."""
@@ -390,6 +428,15 @@ def study(
         valley_rule=valley_rule,
         repeats=repeats,
     )
+
+
+_Read = tuple[float, tuple[float, float] | None]
+"""A value and its interval."""
+
+
+def _of(value: float, ends: tuple[float, float] | None) -> str:
+    shown = format_count(value)
+    return shown if ends is None else f"{shown} ({format_count(ends[0])} – {format_count(ends[1])})"
 
 
 def _variable(table: RunTable, name: str) -> np.ndarray:

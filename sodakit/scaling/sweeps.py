@@ -188,6 +188,21 @@ class SweepBootstrap:
     """Share of all parabolas, those of failed draws too, without a minimum: bending down, or with too few sizes."""
     edge_share: float
     """Share whose minimum lies outside the runs of its budget."""
+    size_S2: np.ndarray
+    """Log factor and exponent of N* in every draw that has a line."""
+    tokens_S2: np.ndarray
+    """The same of D*."""
+    level: float = 0.95
+
+    def at(self, flops: float) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Percentile intervals of N* and D* at a budget; nan where no draw has a line."""
+        ends = []
+        for lines_S2 in (self.size_S2, self.tokens_S2):
+            values_S = np.exp(lines_S2[:, 0] + lines_S2[:, 1] * np.log(flops))
+            tail = (1 - self.level) / 2
+            low, high = np.quantile(values_S, [tail, 1 - tail]) if len(values_S) else (np.nan, np.nan)
+            ends.append((float(low), float(high)))
+        return ends[0], ends[1]
 
 
 def bootstrap_parabolas(
@@ -230,10 +245,12 @@ def bootstrap_parabolas(
         valleys += both[0]
         good = [_usable(v, rule.edge_reach) for v in both]
         if min(map(len, good)) >= 2:
-            found.append([_line_of(v, flops_R, budget_R).exponent for v in good])
+            lines = [_line_of(v, flops_R, budget_R) for v in good]
+            found.append([(np.log(line.factor), line.exponent) for line in lines])
+    lines_S22 = np.array(found).reshape(-1, 2, 2)
     ends = np.full((2, 2), np.nan)
     if found:
-        ends = np.quantile(np.array(found), [(1 - level) / 2, (1 + level) / 2], axis=0)
+        ends = np.quantile(lines_S22[:, :, 1], [(1 - level) / 2, (1 + level) / 2], axis=0)
     return SweepBootstrap(
         a=(float(ends[0, 0]), float(ends[1, 0])),
         b=(float(ends[0, 1]), float(ends[1, 1])),
@@ -241,6 +258,9 @@ def bootstrap_parabolas(
         num_failed=draws - len(found),
         dropped_share=1 - len(_usable(valleys, None)) / max(len(valleys), 1),
         edge_share=sum(v.problem == OUTSIDE for v in valleys) / max(len(valleys), 1),
+        size_S2=lines_S22[:, 0],
+        tokens_S2=lines_S22[:, 1],
+        level=level,
     )
 
 

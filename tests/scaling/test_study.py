@@ -251,3 +251,18 @@ def test_weights_of_a_table_reach_the_fit():
     weights = np.where(np.arange(len(runs)) < 5, 0.0, 1.0)
     found = study(RunTable({**runs.columns, "weight": weights}), size="two_embeddings", draws=10)
     assert (found.fit.weights_R == weights).all()
+
+
+def test_optima_at_a_budget_stand_beside_each_other_by_every_approach(soda):
+    rows = soda.optima_rows([1e20, 1e21])
+    assert [r["approach"] for r in rows[:4]] == [
+        "1: envelope",
+        "2: parabolas",
+        "3: surface, C = 6ND",
+        "3: surface, C as counted",
+    ]
+    assert len(rows) == 8 and all(
+        "–" in r["N*"] and "–" in r["D*"] for r in rows if "envelope" not in r["approach"]
+    )
+    size, _ = soda.parabolas_boot.at(1e20)
+    assert size[0] < soda.parabolas.size(1e20) < size[1]
