@@ -159,8 +159,8 @@ class Study:
             rows.append(
                 (
                     "2: parabolas",
-                    f"{self.parabolas.a:.3f} ({boot.a[0]:.3f} – {boot.a[1]:.3f})",
-                    f"{self.parabolas.b:.3f} ({boot.b[0]:.3f} – {boot.b[1]:.3f})",
+                    f"{self.parabolas.a:.3f} ({_three(boot.a)})",
+                    f"{self.parabolas.b:.3f} ({_three(boot.b)})",
                     f"losses drawn anew, scatter {boot.noise:.3f}: {boot.dropped_share:.0%} of parabolas without a minimum, "
                     f"{boot.edge_share:.0%} with one outside the runs, {boot.num_failed} draws without a line",
                 )
@@ -436,7 +436,11 @@ _Read = tuple[float, tuple[float, float] | None]
 
 def _of(value: float, ends: tuple[float, float] | None) -> str:
     shown = format_count(value)
-    return shown if ends is None else f"{shown} ({format_count(ends[0])} – {format_count(ends[1])})"
+    return (
+        shown
+        if ends is None or not np.isfinite(ends).all()
+        else f"{shown} ({format_count(ends[0])} – {format_count(ends[1])})"
+    )
 
 
 def _variable(table: RunTable, name: str) -> np.ndarray:
@@ -468,6 +472,10 @@ def _budgets_can_go(fit: Fit, budget_R: np.ndarray) -> bool:
 
 def _ends(ends: tuple[float | None, float | None]) -> str:
     return " – ".join("?" if end is None else f"{end:.4g}" for end in ends)
+
+
+def _three(ends: tuple[float, float]) -> str:
+    return " – ".join(f"{end:.3f}" if np.isfinite(end) else "?" for end in ends)
 
 
 def _rest(share: float | None) -> float | None:
