@@ -10,6 +10,7 @@ from sodakit.commands.scale_fit import Fit, Report
 from sodakit.commands.scale_plan import Plan
 from sodakit.commands.scale_proxy import Proxy
 from sodakit.commands.scale_run import Run
+from sodakit.commands.scale_score import Score
 from sodakit.commands.scale_study import Study
 
 WORDS: dict[str, Callable[..., Any]] = {
@@ -20,6 +21,7 @@ WORDS: dict[str, Callable[..., Any]] = {
     "plan": Plan,
     "next": Next,
     "proxy": Proxy,
+    "score": Score,
     "study": Study,
 }
 

@@ -166,12 +166,9 @@ def _is_group(table: RunTable, values: np.ndarray, counted: Counter[str]) -> boo
     numeric = all(np.isfinite(_number(w)) for w in counted)
     if numeric and any(not _number(w).is_integer() for w in counted):
         return False  # a setting that was varied, such as a learning rate
-    for told in (table.sizes(_any_size(table)), table.tokens(), table.flops("given")):
-        kinds: dict[float, set[str]] = {}
-        for at, word in zip(told, words, strict=True):
-            kinds.setdefault(float(at), set()).add(word)
-        # Determined by N, D or C, whose values repeat: another name for it.
-        if len(kinds) <= len(table) / 2 and all(len(k) == 1 for k in kinds.values()):
+    for told in (table.sizes(_any_size(table)), table.tokens(), table.budgets()):
+        # One word for each N, D or budget and the other way round: another name for it.
+        if len({*zip(told.tolist(), words, strict=True)}) == len(counted) == len({*told.tolist()}):
             return False
     return True
 

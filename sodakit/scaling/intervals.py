@@ -57,6 +57,8 @@ class Bootstrap:
     """Natural parameters of every refit that settled."""
     num_failed: int
     """Refits that did not settle; they are left out and counted."""
+    num_units: int = 0
+    """What was drawn: clusters, or runs; 0 stands for the runs of the fit."""
 
     def of(self, quantity: Quantity) -> np.ndarray:
         """The quantity in every refit."""
@@ -78,7 +80,11 @@ class Bootstrap:
         tail = (1 - level) / 2
         if self.resample == "residuals":
             tail = float(
-                stats.norm.sf(stats.t.isf(tail, max(len(self.fit.loss_R) - self.fit.law.num_free, 1)))
+                stats.norm.sf(
+                    stats.t.isf(
+                        tail, max((self.num_units or len(self.fit.loss_R)) - self.fit.law.num_free, 1)
+                    )
+                )
             )
         low, high = np.nanquantile(self.of(quantity), [tail, 1 - tail])
         return float(low), float(high)
@@ -130,6 +136,7 @@ def bootstrap(
         resample=resample,
         draws_SP=fit.natural(ends.solutions_SP[settled]),
         num_failed=int((~settled).sum()),
+        num_units=len(fit.loss_R) if clusters is None else len({str(c) for c in clusters}),
     )
 
 
@@ -138,15 +145,15 @@ def simulated_losses(fit: Fit, draws: int, seed: int, clusters: Sequence[object]
     names = np.arange(len(fit.loss_R)) if clusters is None else np.array([str(c) for c in clusters])
     _, cluster_R = np.unique(names, return_inverse=True)
     signs_SG = np.random.default_rng(seed).choice([-1.0, 1.0], (draws, int(cluster_R.max()) + 1))
-    moved_SR = signs_SG[:, cluster_R] * left_out_residual(fit)
+    moved_SR = signs_SG[:, cluster_R] * left_out_residual(fit, cluster_R)
     predicted_R = fit.predict(**{k: fit.values[k] for k in fit.law.variables})
     if fit.misfit.space == "log":
         return predicted_R * np.exp(moved_SR)
     return np.maximum(predicted_R + moved_SR, 1e-6 * predicted_R)
 
 
-def left_out_residual(fit: Fit) -> np.ndarray:
-    """residual_R of each run from the law fitted without it, to first order.
+def left_out_residual(fit: Fit, cluster_R: np.ndarray | None = None) -> np.ndarray:
+    """residual_R of each run from the law fitted without it, or without its cluster, to first order.
 
     A fit bends towards its runs: with squares by the leverage h, residual / (1 − h). Nearly absolute costs go through
     as many runs as there are parameters, whose residuals of about 0 would say that there is hardly any noise; what
@@ -156,11 +163,25 @@ def left_out_residual(fit: Fit) -> np.ndarray:
     slopes_RP = slopes_SRP[0][:, fit.free_P]
     pulled_RP = slopes_RP * fit.weights_R[:, None]
     inverse_PP = np.linalg.pinv(pulled_RP.T @ slopes_RP, hermitian=True)
-    # A run that alone holds a parameter has h = 1 and no residual of its own.
-    leverage_R = np.clip(np.einsum("rp,pq,rq->r", pulled_RP, inverse_PP, slopes_RP), 0.0, 0.9)
     bend = np.average(curvature(fit, residual_SR[0]), weights=fit.weights_R)
     step_R = fit.misfit.slope(residual_SR[0]) / max(float(bend), 1e-300)
+    if cluster_R is not None and len(np.unique(cluster_R)) < len(cluster_R):
+        return residual_SR[0] + _pull_of_clusters(pulled_RP @ inverse_PP @ slopes_RP.T, step_R, cluster_R)
+    # A run that alone holds a parameter has h = 1 and no residual of its own.
+    leverage_R = np.clip(np.einsum("rp,pq,rq->r", pulled_RP, inverse_PP, slopes_RP), 0.0, 0.9)
     return residual_SR[0] + leverage_R / (1 - leverage_R) * step_R
+
+
+def _pull_of_clusters(hat_RR: np.ndarray, step_R: np.ndarray, cluster_R: np.ndarray) -> np.ndarray:
+    """How far each cluster, its runs together, pulls the law towards itself: H (1 − H)⁻¹ step, H its part of the hat matrix."""
+    pull_R = np.zeros(len(step_R))
+    for cluster in np.unique(cluster_R):
+        rows = np.flatnonzero(cluster_R == cluster)
+        own = hat_RR[np.ix_(rows, rows)].T
+        values, basis = np.linalg.eig(own)
+        kept = np.clip(values.real, 0.0, 0.9)
+        pull_R[rows] = (basis @ np.diag(kept / (1 - kept)) @ np.linalg.pinv(basis) @ step_R[rows]).real
+    return pull_R
 
 
 def resampling_weights(

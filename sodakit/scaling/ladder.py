@@ -1,6 +1,6 @@
 """A ladder of models with their likelihoods and scores: folders that `sodakit eval` filled, or one table."""
 
-import csv
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,9 @@ import numpy as np
 
 from sodakit.errors import ConfigError
 from sodakit.eval.results import estimates
-from sodakit.files import read_json, read_json_lines
+from sodakit.files import read_json
+from sodakit.scaling.numbers import read_cells, table_style
+from sodakit.scaling.rows import read_rows
 
 LOSS_PREFIX = "nll_"
 """Columns of a table that begin so are losses; other numbers are scores."""
@@ -53,10 +55,18 @@ def _row_of_results(rung: Sequence[Mapping[str, Any]]) -> tuple[dict[str, float]
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    if path.suffix == ".jsonl":
-        return read_json_lines(path)
-    with open(path, newline="", encoding="utf-8-sig") as handle:
-        return list(csv.DictReader(handle))
+    rows = read_rows(path)
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    style = table_style({n: c for n, c in columns.items() if any(isinstance(v, str) for v in c)})
+    for name, cells in columns.items():
+        words = [v for v in cells if isinstance(v, str) and v.strip()]
+        if not words or not all(re.match(r"[\s+-]*[\d.,]", w) for w in words):
+            continue  # names of models
+        # Losses and scores are small: what could have thousands has decimals.
+        for row, value in zip(rows, read_cells(f"loss/{name}", name, cells, style).values, strict=True):
+            row[name] = value
+    return rows
 
 
 def _row_of_table(row: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]]:

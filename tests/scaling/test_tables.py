@@ -173,6 +173,13 @@ def test_what_looks_like_groups_splits_flags_and_repeats_is_said():
     assert not looks_grouped(table_from_rows(grouped()), ["corpus", "outlier", "split"], repeats_known=True)
 
 
+def test_a_group_whose_models_have_sizes_of_their_own_is_a_group():
+    """Each size is of one corpus, and yet the corpus is no other name for the size."""
+    rows = [{**r, "corpus": "books", "size": f"{r['N']:.2g}"} for r in sweep(budgets=(1e17, 3e17))]
+    rows += [{**r, "corpus": "speech", "size": f"{r['N']:.2g}"} for r in sweep(budgets=(1e19, 3e19))]
+    assert [line.split(" ")[0] for line in looks_grouped(table_from_rows(rows))] == ["corpus"]
+
+
 def test_runs_are_chosen_by_conditions_on_any_column():
     table = table_from_rows(grouped())
     chosen = where(table, ["corpus=books", "outlier!=1", "n/total<1e7", "split = train|dev"])
