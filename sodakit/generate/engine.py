@@ -18,13 +18,18 @@ from torch import Tensor
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.generate.sampling import GREEDY, Sampling, choose
 from sodakit.model.compiled import Precision
-from sodakit.model.contract import Decoder
+from sodakit.model.contract import Decoder, WholeFrames
 from sodakit.model.families import can_compile, cpu_decoder, pattern_of
 from sodakit.model.kv_cache import KVCache
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.grammar import FIRST_SLOT
 from sodakit.tokens.layouts.contract import ABSENT, Layout, lay
 from sodakit.tokens.vocabulary import Vocabulary
+
+NO_NUMBERS = (
+    "The model's scores are NaN or infinite, so nothing can be drawn from them. Its weights are damaged, or it diverged "
+    "while it was trained: use an earlier checkpoint."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,6 +256,9 @@ class Engine:
         v = self.layout.vocabulary
         members = [n for n, columns in enumerate(due) if columns]
         inside = self.decoder.inside(x_BD if len(members) == len(rows) else x_BD[members])
+        if isinstance(inside, WholeFrames) and self._all_free(rows, due, members):
+            self._write_whole(inside, rows, positions, members)
+            return
         for k in range(1, self.layout.num_codebooks):
             inside.put(torch.tensor([positions[n][k - 1] for n in members], device=self.device))
             logits_BR = inside.logits(k)
@@ -263,6 +271,36 @@ class Engine:
                 if (fixed := due[n].get(k)) is not None:
                     positions[n][k] = fixed
 
+    def _all_free(self, rows: list[Row], due: list[dict[int, int | None]], members: list[int]) -> bool:
+        """Whether every code of every member's frame is to be drawn, all alike and without a penalty."""
+        columns = list(range(1, self.layout.width))
+        how = self._samplings(rows[members[0]])
+        return not any(h.repeat_penalty for h in how) and all(
+            list(due[n]) == columns
+            and not any(fixed is not None for fixed in due[n].values())
+            and self._samplings(rows[n]) == how
+            for n in members
+        )
+
+    def _samplings(self, row: Row) -> list[Sampling]:
+        """How the codes after the first of a frame are chosen."""
+        return [row.sampling(FIRST_SLOT + k) for k in range(1, self.layout.width)]
+
+    def _write_whole(
+        self, inside: WholeFrames, rows: list[Row], positions: list[list[int]], members: list[int]
+    ) -> None:
+        """The codes beside the first, in one call for all columns."""
+        how = self._samplings(rows[members[0]])
+        first_B = torch.tensor([positions[n][0] for n in members], device=self.device)
+        drawn = [[rows[n].uniform() for _ in how] for n in members]
+        uniform_BS = torch.tensor(drawn, dtype=torch.float64, device=self.device)
+        codes_BS = inside.write(first_B, uniform_BS, [(h.temperature, h.top_p, h.top_k) for h in how])
+        firsts = [self.layout.vocabulary.codebook_range(k)[0] for k in range(1, self.layout.width)]
+        for n, codes_S in zip(members, codes_BS.tolist(), strict=True):
+            if min(codes_S) < 0:
+                raise CheckpointError(NO_NUMBERS)
+            positions[n][1:] = [first + code for first, code in zip(firsts, codes_S, strict=True)]
+
     def _draw(
         self, rows: list[Row], members: list[int], kind: int, logits_of: Callable[[list[int]], Tensor]
     ) -> dict[int, int]:
@@ -271,10 +309,7 @@ class Engine:
         for sampling, of in _grouped(members, [row.sampling(kind) for row in rows]).items():
             logits_BR = logits_of(of)
             if not bool(logits_BR.amax(dim=1).isfinite().all()):
-                raise CheckpointError(
-                    "The model's scores are NaN or infinite, so nothing can be drawn from them. Its weights are damaged, or "
-                    "it diverged while it was trained: use an earlier checkpoint."
-                )
+                raise CheckpointError(NO_NUMBERS)
             if sampling.repeat_penalty:
                 self._penalise(logits_BR, [rows[n] for n in of], sampling, kind)
             uniform_B = torch.tensor([rows[n].uniform() for n in of], dtype=torch.float64, device=self.device)

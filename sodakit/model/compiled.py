@@ -71,7 +71,7 @@ class CompiledMatrix:
             len(x_BC),
             ctypes.c_void_p(x_BC.data_ptr()),
             ctypes.c_void_p(out_BR.data_ptr()),
-            _threads(out_BR.numel() * part.columns),
+            threads_for(out_BR.numel() * part.columns),
         )
         return out_BR
 
@@ -109,10 +109,13 @@ class CompiledBlocks:
                 "Leave precision at the model's own to decode with torch."
             )
         self.shape, self.precision = shape, precision
+        self.kind = get_args(Precision).index(precision)
+        """The precision as compiled code counts it."""
         self.cache_dtype = torch.float32 if precision == "float32" else torch.bfloat16
         self._kept: list[Tensor | CompiledMatrix] = []  # what the pointers point to
-        self._model = self._laid_out(blocks, final_norm, rotary)
-        self._weights = sum(weight.numel() for weight in blocks.parameters())
+        self.model = self._laid_out(blocks, final_norm, rotary)
+        """As compiled code sees it."""
+        self.num_weights = sum(weight.numel() for weight in blocks.parameters())
 
     def __call__(self, x_BTD: Tensor, cache: KVCache) -> Tensor:
         """The final states of new positions, normed: x_BTD, float32.
@@ -130,16 +133,15 @@ class CompiledBlocks:
         starts_B1 = torch.tensor(cache.lengths, dtype=torch.int32)[:, None]
         positions_BT = (starts_B1 + torch.arange(tokens, dtype=torch.int32)).contiguous()
         rows_BT = torch.arange(batch, dtype=torch.int32)[:, None].expand(batch, tokens).contiguous()
-        stride = cache.k_LBGTH.stride()
         call(
             "sodakit_step",
-            ctypes.byref(self._model),
-            ctypes.byref(native.Cache(cache.k_LBGTH.data_ptr(), cache.v_LBGTH.data_ptr(), *stride[:3])),
+            ctypes.byref(self.model),
+            ctypes.byref(cache_of(cache)),
             ctypes.byref(native.Tokens(batch * tokens, rows_BT.data_ptr(), positions_BT.data_ptr())),
-            get_args(Precision).index(self.precision),
+            self.kind,
             int(self.cache_dtype == torch.bfloat16),
             ctypes.c_void_p(x_BTD.data_ptr()),
-            _threads(self._weights * batch * tokens),
+            threads_for(self.num_weights * batch * tokens),
         )
         cache.advance(tokens)
         return x_BTD
@@ -183,11 +185,17 @@ class CompiledBlocks:
         )
 
 
-def _threads(work: int) -> int:
+def cache_of(cache: KVCache) -> native.Cache:
+    """A cache as compiled code sees it."""
+    return native.Cache(cache.k_LBGTH.data_ptr(), cache.v_LBGTH.data_ptr(), *cache.k_LBGTH.stride()[:3])
+
+
+def threads_for(work: int) -> int:
+    """Threads that so many multiplications pay for."""
     return max(1, min(torch.get_num_threads(), work // WORK_PER_THREAD))
 
 
-def call(name: str, *arguments: object) -> None:
+def call(name: str, *arguments: object) -> int:
     library = native.compiled()
     assert library is not None, "checked when the decoder was made"
-    getattr(library, name)(*arguments)
+    return getattr(library, name)(*arguments)

@@ -6,7 +6,7 @@ matrix. The loss, likelihoods and sampling are made from that, the same for all 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -75,6 +75,22 @@ class Inside(Protocol):
 
     def logits(self, codebook: int) -> Tensor:
         """Scores of the codes of a codebook, from 1 on and each in turn: logits_BR."""
+
+
+@runtime_checkable
+class WholeFrames(Inside, Protocol):
+    """Codes that can be written at once as well."""
+
+    def write(self, first_B: Tensor, uniform_BS: Tensor, how: Sequence[tuple[float, float, int]]) -> Tensor:
+        """The codes of every column after 0, instead of `put` and `logits` in turn.
+
+        Args:
+            first_B: the ids in column 0.
+            uniform_BS: float64, a number in [0, 1) for each of the K - 1 codes.
+            how: temperature, top_p and top_k of each, as `generate.sampling` means them.
+        Returns:
+            int64 (B, K - 1), codes counted from their codebook's first; -1 where scores are no numbers.
+        """
 
 
 def put(tensor: Tensor, device: torch.device | str) -> Tensor:

@@ -334,6 +334,114 @@ static void linear(const Matrix& matrix, int count, const float* x, float* out, 
   });
 }
 
+// ---- choices, as `generate/sampling.py` defines them ----
+
+struct Sampling {
+  float temperature, top_p;
+  int32_t top_k;
+};
+
+// The place of the choice among `count` scores, by a number in [0, 1); -1 where they are no numbers. Of the ids in
+// order of their scores only as many are sorted as the choice needs.
+static int choose(const float* scores, int count, double uniform, const Sampling& how, std::vector<int>& order,
+                  std::vector<double>& weight) {
+  const int best = (int)(std::max_element(scores, scores + count) - scores);
+  for (int i = 0; i < count; ++i)
+    if (std::isnan(scores[i])) return -1;
+  if (!std::isfinite(scores[best])) return -1;
+  if (how.temperature < 1e-30f) return best;
+  order.resize(count);
+  weight.resize(count);
+  for (int i = 0; i < count; ++i) {
+    order[i] = i;
+    weight[i] = std::exp(scores[i] / how.temperature - scores[best] / how.temperature);
+  }
+  auto before = [&](int a, int b) { return scores[a] != scores[b] ? scores[a] > scores[b] : a < b; };
+  int sorted = 0, part = 64;
+  auto sort_to = [&](int end) {
+    while (sorted < end) {
+      const int next = std::min(sorted + part, count);
+      if (next < count) std::nth_element(order.begin() + sorted, order.begin() + next, order.end(), before);
+      std::sort(order.begin() + sorted, order.begin() + next, before);
+      sorted = next, part *= 4;
+    }
+  };
+  const int most = how.top_k > 0 ? std::min(how.top_k, count) : count;
+  double total = 0;
+  if (most < count) {
+    sort_to(most);
+    for (int i = 0; i < most; ++i) total += weight[order[i]];
+  } else {
+    for (int i = 0; i < count; ++i) total += weight[i];
+  }
+  double kept = total;
+  int last = most;
+  if (how.top_p < 1) {  // an id stays if those before it have not reached top_p yet
+    kept = 0;
+    for (last = 0; last < most && kept < how.top_p * total; ++last) {
+      sort_to(last + 1);
+      kept += weight[order[last]];
+    }
+  }
+  double reached = 0;
+  for (int i = 0; i < last; ++i) {
+    sort_to(i + 1);
+    reached += weight[order[i]];
+    if (reached > uniform * kept) return order[i];
+  }
+  return order[last - 1];
+}
+
+// ---- the codes inside a frame ----
+
+struct Frame {
+  Model depth;
+  Matrix project, head;
+  const float* embedding;  // of every code: codebooks x size, width of the depth decoder
+  int32_t codebooks, size;
+  int32_t sums, shifted;  // fed the sum of the codes so far; a slot does not see the code before its own
+};
+
+// Codes 1 … K-1 of a frame for each row, after its state and its first code (-1 for none), which stand in `codes`.
+template <class W, class KV>
+static bool frame(const Frame& f, const Cache& cache, int count, const float* states, int64_t* codes,
+                  const double* uniforms, const Sampling* how, int threads) {
+  const int width = f.depth.width, books = f.codebooks, size = f.size;
+  std::vector<float> base((size_t)count * width), known((size_t)count * width), next((size_t)count * width),
+      x((size_t)count * width), logits((size_t)count * size);
+  std::vector<int32_t> rows(count), positions(count);
+  std::vector<int> order;
+  std::vector<double> weight;
+  for (int b = 0; b < count; ++b) rows[b] = b;
+  linear<W>(f.project, count, states, base.data(), threads);
+  for (int k = 1; k < books; ++k) {
+    for (int b = 0; b < count; ++b) {  // what the code before tells, for this slot or (shifted) for the next one
+      const int64_t code = codes[(size_t)b * books + k - 1];
+      const float* row = code < 0 ? nullptr : f.embedding + ((k - 1) * (int64_t)size + code) * width;
+      float *fed = &known[(size_t)b * width], *later = &next[(size_t)b * width];
+      if (f.shifted) memcpy(fed, later, width * sizeof *fed);
+      float* into = f.shifted ? later : fed;
+      for (int c = 0; c < width; ++c) into[c] = (f.sums ? into[c] : 0.0f) + (row ? row[c] : 0.0f);
+      positions[b] = k - 1;
+      for (int c = 0; c < width; ++c) x[(size_t)b * width + c] = base[(size_t)b * width + c] + fed[c];
+    }
+    step<W, KV>(f.depth, cache, Tokens{count, rows.data(), positions.data()}, x.data(), threads);
+    Matrix head = f.head;
+    const int64_t first = (int64_t)(k - 1) * size;
+    head.weight = (const W*)head.weight + first * head.columns;
+    head.scales = head.scales ? head.scales + first : nullptr;
+    head.rows = size;
+    linear<W>(head, count, x.data(), logits.data(), threads);
+    for (int b = 0; b < count; ++b) {
+      const int code = choose(&logits[(size_t)b * size], size, uniforms[(size_t)b * (books - 1) + k - 1], how[k - 1],
+                              order, weight);
+      if (code < 0) return false;
+      codes[(size_t)b * books + k] = code;
+    }
+  }
+  return true;
+}
+
 // ---- what native.py calls; kinds: 0 float32, 1 bfloat16, 2 int8 ----
 
 extern "C" void sodakit_step(const Model* model, const Cache* cache, const Tokens* tokens, int weights, int kept, float* x,
@@ -349,4 +457,22 @@ extern "C" void sodakit_linear(const Matrix* matrix, int weights, int count, con
   weights == 0   ? linear<float>(*matrix, count, x, out, threads)
   : weights == 1 ? linear<BFloat16>(*matrix, count, x, out, threads)
                  : linear<int8_t>(*matrix, count, x, out, threads);
+}
+
+// 0 where the scores are no numbers.
+extern "C" int32_t sodakit_frame(const Frame* depth, const Cache* cache, int weights, int kept, int count,
+                                 const float* states, int64_t* codes, const double* uniforms, const Sampling* how,
+                                 int threads) {
+  auto run = [&](auto weight) {
+    using W = decltype(weight);
+    return kept ? frame<W, BFloat16>(*depth, *cache, count, states, codes, uniforms, how, threads)
+                : frame<W, float>(*depth, *cache, count, states, codes, uniforms, how, threads);
+  };
+  return weights == 0 ? run(float()) : weights == 1 ? run(BFloat16()) : run(int8_t());
+}
+
+extern "C" int32_t sodakit_choose(const float* scores, int32_t count, double uniform, const Sampling* how) {
+  std::vector<int> order;
+  std::vector<double> weight;
+  return choose(scores, count, uniform, *how, order, weight);
 }

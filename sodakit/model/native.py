@@ -1,7 +1,7 @@
 """`native.cpp`, compiled for this machine when first needed, and its structures as Python sees them."""
 
 import ctypes
-from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
+from ctypes import POINTER, Structure, c_double, c_float, c_int32, c_int64, c_void_p
 from functools import lru_cache
 from pathlib import Path
 
@@ -51,10 +51,30 @@ class Tokens(Structure):
     _fields_ = (("count", c_int32), ("rows", c_void_p), ("positions", c_void_p))
 
 
+class Sampling(Structure):
+    """How a code is chosen, as `generate.sampling.Sampling` says."""
+
+    _fields_ = (("temperature", c_float), ("top_p", c_float), ("top_k", c_int32))
+
+
+class Frame(Structure):
+    """A depth decoder: its blocks, what leads into them, and what leads out."""
+
+    _fields_ = (
+        ("depth", Model),
+        ("project", Matrix),
+        ("head", Matrix),
+        ("embedding", c_void_p),
+        *((name, c_int32) for name in ("codebooks", "size", "sums", "shifted")),
+    )
+
+
 @lru_cache(maxsize=1)
 def compiled() -> ctypes.CDLL | None:
     """The compiled step, or None where there is no C++ compiler that takes it."""
     library = compile_library(SOURCE, "-fopenmp", otherwise="Decoding with torch, slower")
     if library is not None:
         library.sodakit_step.restype = library.sodakit_linear.restype = None
+        library.sodakit_frame.restype = library.sodakit_choose.restype = c_int32
+        library.sodakit_choose.argtypes = (c_void_p, c_int32, c_double, POINTER(Sampling))
     return library

@@ -68,6 +68,14 @@ class DepthDecoder(nn.Module):
         """Vectors of codes counted from codebook 0's first; zeros for -1."""
         return self.embedding(codes.clamp(min=0)) * (codes >= 0)[..., None]
 
+    def local(self, ids_B: Tensor, codebook: int | None = None) -> Tensor:
+        """Ids as codes counted from codebook 0's first, or from that of one codebook; -1 where one is no code."""
+        codes_B = ids_B - self.config.audio_base
+        codes_B = torch.where((codes_B >= 0) & (codes_B < self.shape.vocab_size), codes_B, -1)
+        if codebook:
+            codes_B = torch.where(codes_B >= 0, codes_B - codebook * self.config.codebook_size, -1)
+        return codes_B
+
     def known_codes(self, rows: int) -> "KnownCodes":
         """For frames of so many rows that are about to be written."""
         return KnownCodes(self, rows)
@@ -97,9 +105,7 @@ class KnownCodes:
 
     def put(self, ids_B: Tensor) -> None:
         """The ids of the next column, -1 where a row has none there."""
-        codes_B = ids_B - self._depth.config.audio_base
-        codes_B = torch.where(codes_B < self._depth.shape.vocab_size, codes_B, -1)
-        embedded_BD = self._depth.embedded(codes_B)
+        embedded_BD = self._depth.embedded(self._depth.local(ids_B))
         self._sum_BD = self._sum_BD + embedded_BD
         self._fed.append(self._sum_BD if self._depth.settings.fed == "sum" else embedded_BD)
 
