@@ -12,6 +12,7 @@ from sodakit.commands.scale_proxy import Proxy
 from sodakit.commands.scale_run import Run
 from sodakit.commands.scale_score import Score
 from sodakit.commands.scale_study import Study
+from sodakit.commands.scale_tune import Tune
 
 WORDS: dict[str, Callable[..., Any]] = {
     "design": Design,
@@ -22,6 +23,7 @@ WORDS: dict[str, Callable[..., Any]] = {
     "next": Next,
     "proxy": Proxy,
     "score": Score,
+    "tune": Tune,
     "study": Study,
 }
 

@@ -30,6 +30,10 @@ class FitOptions:
     law: str = "chinchilla"
     """chinchilla, tied, interaction, over_training, compute, data_repeat (needs unique_tokens), or your own as a sum of terms over
     N, D, C, M (D/N) and columns of the table: "E + A/N^a + B/(D^b N^c)"."""
+    delta: float | None = None
+    """Of Huber's cost, in units of log loss (of nats for huber-linear); by default the misfit's own, 0.001 for huber."""
+    weights: Literal["given", "compute", "seeds"] = "given"
+    """Of runs: the column weight, or 1; compute: the square root of C; seeds: one over the variance of equal runs at each budget."""
     fix: tuple[str, ...] = ()
     """Parameters that are held: beta=0.35 E=1.69."""
     misfit: str = "huber"
@@ -82,6 +86,10 @@ class FitOptions:
         if self.drop_highest:
             by_loss = np.argsort(table.loss((losses or (self.loss,))[0]))
             table = table.select(np.sort(by_loss[: -self.drop_highest]))
+        if self.weights != "given":
+            table = table.weighted(
+                self.weights, loss=(losses or (self.loss,))[0], flops=self.flops, size=self.size
+            )
         for note in table.notes:
             say(note)
         said = [re.split("[=!<>]", condition)[0].strip() for condition in self.where]
@@ -126,6 +134,7 @@ class FitOptions:
             fixed=self.fixed(),
             resample=self.resample,
             cluster=self.cluster,
+            delta=self.delta,
             valley_rule=ValleyRule(window=self.window, edge_reach=self.edge_reach, method=self.valley),
         )
 
@@ -177,6 +186,7 @@ class Fit(FitOptions):
             draws=min(self.draws, 300),
             seed=self.seed,
             cluster=self.cluster,
+            delta=self.delta,
         )
         print_table(found.rows())
         for line in found.verdicts():

@@ -1,10 +1,15 @@
 """`sodakit scale plan`: from a budget to a run."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sodakit.commands.scale_options import RuleOptions, read_law
+from sodakit.commands.scale_options import KnownLaw, RuleOptions, read_law
 from sodakit.log import say
 from sodakit.units import format_count
+
+if TYPE_CHECKING:
+    from sodakit.scaling.costs import FlopsPerToken
+    from sodakit.scaling.plan import Plan as BestRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +29,8 @@ class Plan(RuleOptions):
     """Tokens of that size."""
     unique: float | None = None
     """Tokens of data there are; more are repeats."""
+    otherwise: str | None = None
+    """Another law, by name or file: how much of the compute this plan wastes if that one is true."""
     inference_tokens: float | None = None
     """Tokens to be served over the model's life."""
     exact_flops: bool = True
@@ -99,6 +106,8 @@ class Plan(RuleOptions):
                 f"buildable: width {found.model.width}, {found.model.layers} layers, {format_count(found.size)} parameters, "
                 f"{format_count(found.tokens)} tokens, loss {found.loss:.4f} ({found.excess:+.3%})"
             )
+        if self.unique is None:
+            self._say_wasted(law, plan, cost)
         if self.inference_tokens is not None:
             size, tokens, total = plan_with_inference(
                 parameters, self.flops, self.inference_tokens, flops_per_token=cost
@@ -118,6 +127,35 @@ class Plan(RuleOptions):
                 print(
                     f"and {SODA_LAW.over_training_factor(self.size, self.tokens):.1f} times its optimal tokens"
                 )
+
+    def _say_wasted(self, law: "KnownLaw", plan: "BestRun", cost: "FlopsPerToken") -> None:
+        """What the plan costs too much if the law is another of its refits, or another law."""
+        import numpy as np
+
+        from sodakit.scaling.laws import LAWS
+        from sodakit.scaling.plan import wasted_share
+
+        form = law.law or LAWS["chinchilla"]
+        shares = [
+            wasted_share(p, self.flops, plan.size, plan.tokens, law=form, flops_per_token=cost)
+            for p in law.draws[:: max(len(law.draws) // 40, 1)]
+        ]
+        if shares:
+            print(
+                f"wasted if the truth is another refit of this law: {np.median(shares):.1%} of the compute, at most "
+                f"{np.quantile(shares, 0.95):.1%} in 95 % of them"
+            )
+        if self.otherwise is not None:
+            other = read_law(self.otherwise)
+            share = wasted_share(
+                other.parameters,
+                self.flops,
+                plan.size,
+                plan.tokens,
+                law=other.law or LAWS["chinchilla"],
+                flops_per_token=cost,
+            )
+            print(f"wasted if {self.otherwise} is true: {share:.1%} of the compute")
 
 
 def _with_ends(value: float, ends: tuple[float, float] | None) -> str:

@@ -65,6 +65,37 @@ def influence(fit: Fit, names: Sequence[str], groups: Sequence[object] | None = 
     return sorted(found, key=lambda i: -abs(i.shift))
 
 
+FEW = 5
+"""Runs that may be left out together; of fewer than twenty a quarter."""
+
+
+def joint_influence(fit: Fit, names: Sequence[str], interval_95: tuple[float, float]) -> Influence | None:
+    """The fewest runs whose joint absence takes a out of its interval, or None.
+
+    Runs are taken in the order of what each does alone, those that raise a and those that lower it apart: outliers of one kind
+    hide each other, because without one the others still hold the law.
+    """
+    most = min(FEW, len(names) // 4)
+    alone = influence(fit, [str(i) for i in range(len(names))])
+    sets = []
+    for sign in (1, -1):
+        ordered = [int(i.left_out) for i in alone if sign * i.shift > 0]
+        sets += [ordered[:k] for k in range(2, most + 1) if len(ordered) >= k]
+    if not sets:
+        return None
+    weights_SR = np.array([[w * (i not in left) for i, w in enumerate(fit.weights_R)] for left in sets])
+    natural_SP = fit.natural(refit(fit, weights_SR).solutions_SP)
+    low, high = interval_95
+    for left, row in sorted(zip(sets, natural_SP, strict=True), key=lambda pair: len(pair[0])):
+        p = dict(zip(fit.names, row.tolist(), strict=True))
+        a = p.get("beta", p["alpha"]) / (p["alpha"] + p.get("beta", p["alpha"]))
+        if not low <= a <= high:
+            told = ", ".join(names[i] for i in left)
+            shift = (a - fit.optimum_exponents["a"]) / max((high - low) / 3.92, 1e-12)
+            return Influence(left_out=told, parameters=p, a=float(a), shift=float(shift), value=float(a))
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConventionRow:
     """The exponents under one way to count parameters and FLOPs."""

@@ -12,7 +12,7 @@ from sodakit.scaling.fit import Fit, fit_law
 from sodakit.scaling.groups import by, clusters
 from sodakit.scaling.intervals import Bootstrap, bootstrap, quantities
 from sodakit.scaling.laws import named_law
-from sodakit.scaling.residuals import MISFITS
+from sodakit.scaling.residuals import named_misfit
 from sodakit.scaling.table import RunTable
 
 
@@ -110,6 +110,7 @@ def fit_groups(
     draws: int = 300,
     seed: int = 0,
     cluster: str | None = None,
+    delta: float | None = None,
 ) -> GroupFits:
     """The law of each value of a column.
 
@@ -117,11 +118,12 @@ def fit_groups(
         ConfigError: no such column, or no group with runs enough.
     """
     chosen = named_law(law).given(**(fixed or {}))
+    cost = named_misfit(misfit, delta)
     groups, left_out = [], {}
     for name, part in by(table, column):
         values = {"N": part.sizes(size), "D": part.tokens(), "C": part.flops(flops, size)}
         try:
-            fit = fit_law(chosen, values, part.loss(loss), misfit=MISFITS[misfit], weights_R=part.weights())
+            fit = fit_law(chosen, values, part.loss(loss), misfit=cost, weights_R=part.weights())
             names, _ = clusters(part, cluster)
         except ConfigError as error:
             left_out[name] = str(error)

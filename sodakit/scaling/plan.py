@@ -158,6 +158,37 @@ def _ends_below(losses: Callable[[np.ndarray], np.ndarray], size: float, level: 
     return ends[0], ends[1]
 
 
+def wasted_share(
+    parameters: Mapping[str, float],
+    flops: float,
+    size: float,
+    tokens: float,
+    *,
+    law: Law = LAWS["chinchilla"],
+    flops_per_token: FlopsPerToken = six_n,
+) -> float:
+    """The share of a plan's compute that is wasted if this is the true law: with 1 − share of it the best run is as good.
+
+    Args:
+        parameters: of the law that is true.
+        size: N of the plan, made by another law or by other parameters.
+        tokens: D of the plan.
+    """
+    given = {"N": size, "D": tokens, "C": flops}
+    reached = float(law.loss(parameters, **{k: given[k] for k in law.variables})[0])
+
+    def above(log_share: float) -> float:
+        budget = flops * float(np.exp(log_share))
+        return (
+            plan_budget(parameters, budget, law=law, flops_per_token=flops_per_token, within=()).loss
+            - reached
+        )
+
+    if above(-14.0) <= 0:  # the plan is no better than a millionth of its compute
+        return 1.0
+    return float(1 - np.exp(optimize.brentq(above, -14.0, 0.0, xtol=1e-6))) if above(0.0) < 0 else 0.0
+
+
 def optimal_tokens(
     parameters: Mapping[str, float], size: float, *, flops_per_token: FlopsPerToken = six_n
 ) -> float:

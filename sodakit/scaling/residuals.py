@@ -94,6 +94,23 @@ def quantile(fraction: float, delta: float = 1e-6, space: Literal["log", "linear
     return Misfit(space=space, delta=delta, over=1 - fraction, under=fraction)
 
 
+def named_misfit(name: str, delta: float | None = None) -> Misfit:
+    """A misfit by its name, with another delta if one is given.
+
+    Raises:
+        ConfigError: no such misfit, or a delta for one of squares.
+    """
+    if name not in MISFITS:
+        raise ConfigError(f"No misfit {name!r}. Misfits: {', '.join(MISFITS)}.")
+    if delta is None:
+        return MISFITS[name]
+    if MISFITS[name].delta is None:
+        raise ConfigError(
+            f"The misfit {name!r} is of squares and has no delta. Leave it out, or take 'huber'."
+        )
+    return replace(MISFITS[name], delta=delta)
+
+
 MISFITS: dict[str, Misfit] = {
     "huber": Misfit(),
     "huber-linear": Misfit(space="linear", delta=1e-3),

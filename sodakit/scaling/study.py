@@ -13,6 +13,7 @@ from sodakit.scaling.checks import (
     convention_table,
     diagnose,
     influence,
+    joint_influence,
 )
 from sodakit.scaling.costs import flops_of_runs, six_n
 from sodakit.scaling.fit import Fit, fit_law
@@ -23,7 +24,7 @@ from sodakit.scaling.numbers import read_cells
 from sodakit.scaling.plan import plan_budget
 from sodakit.scaling.profiles import Profile, profile, profile_exponent_a
 from sodakit.scaling.repeats import RepeatFit, effective_tokens, fit_repeats
-from sodakit.scaling.residuals import MISFITS
+from sodakit.scaling.residuals import MISFITS, named_misfit
 from sodakit.scaling.rollout import HELD_OUT_LAWS, Extrapolation, Rollout, extrapolate, rollout
 from sodakit.scaling.sweeps import (
     WINDOWED,
@@ -72,6 +73,8 @@ class Study:
     """Each run left out."""
     budget_influences: Sequence[Influence]
     """Each budget left out; empty where too few runs would stay."""
+    joint: Influence | None
+    """The fewest runs that together take a out of its interval; None where a few do not."""
     conventions: Sequence[ConventionRow]
     budget_R: np.ndarray
     ratio: tuple[float, float]
@@ -98,6 +101,10 @@ class Study:
         if self.profile_a is not None:
             said += self._doubts_of_a(self.profile_a)
         said += [f"No {line}" for line in self.skipped]
+        if self.joint is not None:
+            said.append(
+                f"Without {self.joint.left_out} together a would be {self.joint.a:.3f}, outside its interval."
+            )
         return said + diagnose(
             self.fit,
             self.parabolas,
@@ -276,6 +283,7 @@ class Study:
             "extrapolation": [e.row() for e in self.extrapolations],
             "influence": [vars(i) for i in self.influences[:10]],
             "budget_influence": [vars(i) for i in self.budget_influences],
+            "joint_influence": None if self.joint is None else vars(self.joint),
             "conventions": [vars(c) for c in self.conventions],
             "six_nd_over_c": self.ratio,
             "findings": self.findings,
@@ -308,6 +316,7 @@ def study(
     resample: Resample | None = None,
     cluster: str | None = None,
     valley_rule: ValleyRule = WINDOWED,
+    delta: float | None = None,
 ) -> Study:
     """Fit, check and compare.
 
@@ -315,6 +324,7 @@ def study(
         loss: `all`, `text`, `semantic`, `acoustic_1` … or `bits_per_audio_s`.
         law: a name in `LAWS`, a formula (`own_law.py`), or `data_repeat` where the runs tell their unique tokens.
         misfit: a name in `MISFITS`.
+        delta: of Huber's cost, in place of the misfit's own.
         size: convention for N.
         flops: convention for C.
         draws: bootstrap refits.
@@ -326,8 +336,7 @@ def study(
     Raises:
         ConfigError: the table lacks what the law needs.
     """
-    if misfit not in MISFITS:
-        raise ConfigError(f"No misfit {misfit!r}. Misfits: {', '.join(MISFITS)}.")
+    cost = named_misfit(misfit, delta)
     chosen = named_law("chinchilla" if law == DATA_REPEAT else law)
     chosen = chosen.given(**(fixed or {}))
     table = _with_variables(table.usable(loss=loss, size=size, flops=flops), chosen)
@@ -339,9 +348,9 @@ def study(
     repeats = None
     if law == DATA_REPEAT:
         unique_R = table.columns.get("unique_tokens", np.full(len(table), np.nan)).astype(float)
-        repeats = fit_repeats(values, unique_R, losses, law=chosen, misfit=MISFITS[misfit], weights_R=weights)
+        repeats = fit_repeats(values, unique_R, losses, law=chosen, misfit=cost, weights_R=weights)
         values["D"] = effective_tokens(d, unique_R, repeats.half_life)
-    fit = fit_law(chosen, values, losses, misfit=MISFITS[misfit], weights_R=weights)
+    fit = fit_law(chosen, values, losses, misfit=cost, weights_R=weights)
     clusters, told = cluster_names(table, cluster)
     boot = bootstrap(fit, draws=draws, seed=seed, clusters=clusters, resample=resample)
     boot_runs = (
@@ -369,6 +378,7 @@ def study(
             "loss": loss,
             "law": law,
             "misfit": misfit,
+            "delta": cost.delta,
             "size": size,
             "flops": flops,
             "draws": draws,
@@ -415,12 +425,15 @@ def study(
         or [],
         extrapolations=tried("extrapolation", extrapolate, fit, budget_R) or [],
         influences=influence(fit, table.runs),
+        joint=joint_influence(fit, table.runs, boot.interval(quantities(fit)["a"]))
+        if fit.optimum_exponents
+        else None,
         budget_influences=influence(
             fit, table.runs, [f"{b:.3g} FLOPs" if np.isfinite(b) else None for b in budget_R]
         )
         if _budgets_can_go(fit, budget_R)
         else [],
-        conventions=convention_table(table, loss=loss, misfit=MISFITS[misfit], rule=valley_rule),
+        conventions=convention_table(table, loss=loss, misfit=cost, rule=valley_rule),
         budget_R=budget_R,
         ratio=ratio,
         skipped=skipped,

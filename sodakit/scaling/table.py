@@ -103,6 +103,45 @@ class RunTable:
         given = self.columns.get("weight", np.full(len(self), np.nan)).astype(float)
         return np.where(np.isfinite(given), given, 1.0)
 
+    def weighted(
+        self, by: str, *, loss: str = "all", flops: str = "given", size: str = "total"
+    ) -> "RunTable":
+        """The same with the column `weight` set: `compute` by the square root of C, so that large runs count more; `seeds` by the
+        variance of runs of equal N and D at each budget, where there are such. The mean weight is 1.
+
+        Raises:
+            ConfigError: `seeds`, and no two runs are equal.
+        """
+        if by == "compute":
+            weight_R = np.sqrt(self.flops(flops, size))
+        else:
+            variance_R = self._seed_variance(loss, size, self.budgets(flops, size))
+            weight_R = 1 / variance_R
+        return replace(self, columns={**self.columns, "weight": weight_R / weight_R.mean()})
+
+    def _seed_variance(self, loss: str, size: str, budget_R: np.ndarray) -> np.ndarray:
+        """Variance of log loss between equal runs, pooled over each budget; over all where a budget has none."""
+        logs, keys = (
+            np.log(self.loss(loss)),
+            [(f"{n:.4g}", f"{d:.4g}") for n, d in zip(self.sizes(size), self.tokens(), strict=True)],
+        )
+        squares: dict[float, list[float]] = {}
+        for key in set(keys):
+            rows = [i for i, k in enumerate(keys) if k == key]
+            if len(rows) > 1:
+                at = squares.setdefault(float(budget_R[rows[0]]), [0.0, 0.0])
+                at[0] += float(((logs[rows] - logs[rows].mean()) ** 2).sum())
+                at[1] += len(rows) - 1
+        spare = sum(count for _, count in squares.values())
+        whole = sum(total for total, _ in squares.values()) / max(spare, 1)
+        if not whole > 0:
+            raise ConfigError(
+                "No two runs have equal N and D, so seeds tell no noise. Weigh by compute, or equally."
+            )
+        # A budget with few seeds leans on all of them.
+        pooled = {b: (total + 2 * whole) / (count + 2) for b, (total, count) in squares.items()}
+        return np.array([pooled.get(float(b), whole) for b in budget_R])
+
     def conventions(self) -> tuple[list[str], list[str]]:
         """For N and for C, the conventions every run has."""
         return (
