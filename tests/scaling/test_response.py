@@ -48,17 +48,18 @@ def test_the_best_settings_and_their_law_are_found():
 
 def test_a_best_at_the_edge_is_marked_and_takes_no_part_in_the_law():
     """At one token count only learning rates below the best were tried."""
-    rows = [
-        r
-        for r in tuned_runs()
-        if r["D"] < 1e10 or r["lr"] < 1.01 * 30 * r["N"] ** -0.3 * r["D"] ** -0.1 / 1.2
-    ]
+    rows = [r for r in tuned_runs() if r["D"] < 1e10]
+    for n in (1e7, 4e7, 1.6e8):
+        best = 30 * n**-0.3 * 1.6e10**-0.1
+        rows += [
+            {"N": n, "D": 1.6e10, "lr": f * best, "loss": 3 * np.exp(0.02 * np.log(f) ** 2)}
+            for f in (0.1, 0.2, 0.4, 0.8)
+        ]
     rows.append({"N": 5e8, "D": 1e9, "lr": 1e-3, "batch_rows": 8, "loss": 3.0})
-    rows += [{**r, "lr": r["lr"] * f, "loss": r["loss"] * g} for r in tuned_runs()[-1:] for f, g in ((0.05, 1.3), (0.1, 1.2), (0.2, 1.1))]  # fmt: skip
     found, left_out = responses(table_from_rows(rows), ("lr",))
-    assert [r.tokens for r in found if r.edge] and all(r.tokens == 1.6e10 for r in found if r.edge)
+    assert [r.tokens for r in found if r.edge] == [1.6e10] * 3
     assert "left out" in left_out[0]
-    assert best_law(found, "lr").num_points == len([r for r in found if not r.edge])
+    assert best_law(found, "lr").num_points == 6
     with pytest.raises(ConfigError, match="Needed: several runs of equal N and D"):
         responses(table_from_rows(rows[:1]), ("lr",))
 
