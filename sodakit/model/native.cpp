@@ -9,6 +9,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include <omp.h>
@@ -341,55 +343,71 @@ struct Sampling {
   int32_t top_k;
 };
 
-// The place of the choice among `count` scores, by a number in [0, 1); -1 where they are no numbers. Of the ids in
-// order of their scores only as many are sorted as the choice needs.
-static int choose(const float* scores, int count, double uniform, const Sampling& how, std::vector<int>& order,
-                  std::vector<double>& weight) {
-  const int best = (int)(std::max_element(scores, scores + count) - scores);
-  for (int i = 0; i < count; ++i)
-    if (std::isnan(scores[i])) return -1;
-  if (!std::isfinite(scores[best])) return -1;
-  if (how.temperature < 1e-30f) return best;
-  order.resize(count);
-  weight.resize(count);
+// Scores in order, the best first and equal ones by place, as far as it is needed: never sorted whole.
+struct Ranking {
+  const float* scores;
+  std::vector<int> order;
+  std::vector<float> weight;
+
+  bool before(int a, int b) const { return scores[a] != scores[b] ? scores[a] > scores[b] : a < b; }
+
+  // How many of the first `end` places, in order, it takes until their weights sum up to `target`, or to more than it
+  // if `beyond`; and that sum. Behind it the places stand in no order, but before it stand those that are before.
+  std::pair<int, double> reach(int end, double target, bool beyond) {
+    auto reached = [&](double sum) { return beyond ? sum > target : sum >= target; };
+    double sum = 0;
+    int first = 0;
+    while (end - first > 16) {
+      const int pivot = order[first + (end - first) / 2];
+      int* middle = std::partition(&order[first], &order[0] + end, [&](int i) { return before(i, pivot); });
+      double part = 0;
+      for (int* i = &order[first]; i < middle; ++i) part += weight[*i];
+      if (reached(sum + part)) {
+        end = (int)(middle - &order[0]);
+        continue;
+      }
+      sum += part;
+      first = (int)(middle - &order[0]);
+      std::iter_swap(middle, std::find(middle, &order[0] + end, pivot));
+      sum += weight[pivot];
+      ++first;
+      if (reached(sum)) return {first, sum};
+    }
+    std::sort(&order[first], &order[0] + end, [&](int a, int b) { return before(a, b); });
+    while (first < end) {
+      sum += weight[order[first++]];
+      if (reached(sum)) break;
+    }
+    return {first, sum};
+  }
+};
+
+// The place of the choice among `count` scores, by a number in [0, 1); -1 where they are no numbers.
+static int choose(const float* scores, int count, double uniform, const Sampling& how, Ranking& ranking) {
+  int best = 0;
+  bool numbers = true;
   for (int i = 0; i < count; ++i) {
-    order[i] = i;
-    weight[i] = std::exp(scores[i] / how.temperature - scores[best] / how.temperature);
+    numbers &= scores[i] == scores[i];
+    best = scores[i] > scores[best] ? i : best;
   }
-  auto before = [&](int a, int b) { return scores[a] != scores[b] ? scores[a] > scores[b] : a < b; };
-  int sorted = 0, part = 64;
-  auto sort_to = [&](int end) {
-    while (sorted < end) {
-      const int next = std::min(sorted + part, count);
-      if (next < count) std::nth_element(order.begin() + sorted, order.begin() + next, order.end(), before);
-      std::sort(order.begin() + sorted, order.begin() + next, before);
-      sorted = next, part *= 4;
-    }
-  };
-  const int most = how.top_k > 0 ? std::min(how.top_k, count) : count;
-  double total = 0;
-  if (most < count) {
-    sort_to(most);
-    for (int i = 0; i < most; ++i) total += weight[order[i]];
-  } else {
-    for (int i = 0; i < count; ++i) total += weight[i];
-  }
-  double kept = total;
-  int last = most;
-  if (how.top_p < 1) {  // an id stays if those before it have not reached top_p yet
-    kept = 0;
-    for (last = 0; last < most && kept < how.top_p * total; ++last) {
-      sort_to(last + 1);
-      kept += weight[order[last]];
-    }
-  }
-  double reached = 0;
-  for (int i = 0; i < last; ++i) {
-    sort_to(i + 1);
-    reached += weight[order[i]];
-    if (reached > uniform * kept) return order[i];
-  }
-  return order[last - 1];
+  if (!numbers || !std::isfinite(scores[best])) return -1;
+  if (how.temperature < 1e-30f) return best;
+  const int padded = (count + LANES - 1) / LANES * LANES;
+  ranking.scores = scores;
+  ranking.order.resize(count);
+  ranking.weight.assign(padded, -INFINITY);
+  const float largest = scores[best] / how.temperature;
+  for (int i = 0; i < count; ++i) ranking.order[i] = i, ranking.weight[i] = scores[i] / how.temperature - largest;
+  for (int i = 0; i < padded; i += LANES) store(&ranking.weight[i], exp_of(load<Floats>(&ranking.weight[i])));
+  int most = how.top_k > 0 ? std::min(how.top_k, count) : count;
+  if (most < count)
+    std::nth_element(ranking.order.begin(), ranking.order.begin() + most, ranking.order.end(),
+                     [&](int a, int b) { return ranking.before(a, b); });
+  double kept = 0;
+  for (int i = 0; i < most; ++i) kept += ranking.weight[ranking.order[i]];
+  // An id stays if those before it have not reached top_p yet.
+  if (how.top_p < 1) std::tie(most, kept) = ranking.reach(most, how.top_p * kept, false);
+  return ranking.order[ranking.reach(most, uniform * kept, true).first - 1];
 }
 
 // ---- the codes inside a frame ----
@@ -410,8 +428,7 @@ static bool frame(const Frame& f, const Cache& cache, int count, const float* st
   std::vector<float> base((size_t)count * width), known((size_t)count * width), next((size_t)count * width),
       x((size_t)count * width), logits((size_t)count * size);
   std::vector<int32_t> rows(count), positions(count);
-  std::vector<int> order;
-  std::vector<double> weight;
+  Ranking ranking;
   for (int b = 0; b < count; ++b) rows[b] = b;
   linear<W>(f.project, count, states, base.data(), threads);
   for (int k = 1; k < books; ++k) {
@@ -433,8 +450,8 @@ static bool frame(const Frame& f, const Cache& cache, int count, const float* st
     head.rows = size;
     linear<W>(head, count, x.data(), logits.data(), threads);
     for (int b = 0; b < count; ++b) {
-      const int code = choose(&logits[(size_t)b * size], size, uniforms[(size_t)b * (books - 1) + k - 1], how[k - 1],
-                              order, weight);
+      const double uniform = uniforms[(size_t)b * (books - 1) + k - 1];
+      const int code = choose(&logits[(size_t)b * size], size, uniform, how[k - 1], ranking);
       if (code < 0) return false;
       codes[(size_t)b * books + k] = code;
     }
@@ -472,7 +489,6 @@ extern "C" int32_t sodakit_frame(const Frame* depth, const Cache* cache, int wei
 }
 
 extern "C" int32_t sodakit_choose(const float* scores, int32_t count, double uniform, const Sampling* how) {
-  std::vector<int> order;
-  std::vector<double> weight;
-  return choose(scores, count, uniform, *how, order, weight);
+  Ranking ranking;
+  return choose(scores, count, uniform, *how, ranking);
 }
