@@ -16,6 +16,7 @@ from sodakit.scaling.groups import clusters
 from sodakit.scaling.intervals import bootstrap, log_optimal_size
 from sodakit.scaling.laws import LAWS, named_law
 from sodakit.scaling.records import table_from_rows
+from sodakit.scaling.score_law import chained, fit_score_law
 from sodakit.scaling.simulate import HOFFMANN
 from sodakit.scaling.sweeps import bootstrap_parabolas, fit_parabolas
 
@@ -73,11 +74,36 @@ def own_law(sweeps: int, draws: int) -> Hits:
         yield {x: _inside(boot.interval(lambda p, x=x: p[x]), truth[x]) for x in ("E", "x", "y")}
 
 
+def score(sweeps: int, draws: int) -> Hits:
+    """A loss by sixty runs of Hoffmann's law, then a score of sixteen models by a sigmoid of the loss."""
+    random = np.random.default_rng(4)
+    size_R, tokens_R = np.exp(random.uniform(14, 22, 60)), np.exp(random.uniform(18, 25, 60))
+    clean_R = LAWS["chinchilla"].loss(HOFFMANN, N=size_R, D=tokens_R)
+    at = {"N": 1e10, "D": 2e11}
+    true_loss = float(LAWS["chinchilla"].loss(HOFFMANN, **at)[0])
+    models_R = np.linspace(true_loss, 4.0, 16)
+
+    def curve(loss: np.ndarray) -> np.ndarray:
+        return 0.5 + 0.45 / (1 + np.exp(4 * (loss - 2.8)))
+
+    for seed in range(sweeps):
+        fit = fit_law(
+            LAWS["chinchilla"], {"N": size_R, "D": tokens_R}, clean_R * np.exp(random.normal(0, NOISE, 60))
+        )
+        boot = bootstrap(fit, draws=draws, seed=seed)
+        losses = boot.of(lambda p: float(LAWS["chinchilla"].loss(p, **at)[0]))
+        law = fit_score_law(models_R, curve(models_R) + random.normal(0, 0.01, 16), floor=0.5)
+        _, mean, one = chained(law, float(fit.predict(**at)[0]), losses.tolist(), draws=draws, seed=seed)
+        truth = float(curve(np.array(true_loss)))
+        yield {"mean": _inside(mean, truth), "one run": _inside(one, truth + random.normal(0, 0.01))}
+
+
 CASES: dict[str, Callable[[int, int], Hits]] = {
     "parabolas": parabolas,
     "checkpoints": checkpoints,
     "checkpoints as runs": partial(checkpoints, cluster="none"),
     "own law": own_law,
+    "score": score,
 }
 
 

@@ -55,17 +55,16 @@ class ScoreLaw:
     def refits(self, draws: int, seed: int = 0) -> "list[ScoreLaw]":
         """The curve of the same models with their scores drawn anew about it, with the scatter that they leave."""
         random = np.random.default_rng(seed)
-        fitted_R = self(self.loss_R)
+        fitted_R, count = self(self.loss_R), len(self.loss_R)
         return [
-            _refined(
-                self.form,
-                self.loss_R,
-                fitted_R + random.normal(0, self.noise, len(fitted_R)),
-                self.held,
-                self.shape,
-            )
-            for _ in range(draws)
+            _refined(self.form, self.loss_R, fitted_R + random.normal(0, noise, count), self.held, self.shape)
+            for noise in self.noises(draws, random)
         ]
+
+    def noises(self, draws: int, random: np.random.Generator) -> np.ndarray:
+        """What the scatter might be, as few models tell it: as wide as Student's t is wider than the normal."""
+        spare = max(len(self.score_R) - self.num_free, 1)
+        return self.noise * np.sqrt(spare / random.chisquare(spare, draws))
 
 
 def fit_score_law(
@@ -128,7 +127,7 @@ def chained(
     curves = law.refits(draws, seed)
     picked = random.choice(np.asarray(loss_draws, float), draws)
     mean_S = np.array([float(c(x)) for c, x in zip(curves, picked, strict=True)])
-    one_S = mean_S + random.normal(0, law.noise, draws)
+    one_S = mean_S + random.normal(0, law.noises(draws, random), draws)
     ends = [np.quantile(v, [(1 - level) / 2, (1 + level) / 2]) for v in (mean_S, one_S)]
     return float(law(loss)), (float(ends[0][0]), float(ends[0][1])), (float(ends[1][0]), float(ends[1][1]))
 

@@ -230,8 +230,7 @@ def bootstrap_parabolas(
         _on_parabolas(v, values_R, budget_R) for v, values_R in zip(sides, (size_R, tokens_R), strict=True)
     ]
     used = (weights_R > 0) & np.isfinite(on_R[0])
-    spare = int(used.sum()) - 3 * sum(np.isfinite(v.coefficients[0]) for v in sides[0])
-    off_R = (on_R[0] - loss_R)[used]
+    off_R, spare = _scatter(sides[0], size_R, loss_R, budget_R, weights_R, used, on_R[0])
     # Runs outside a window have no parabola: their losses are drawn about themselves, so that a draw may take them in.
     fitted = [np.where(np.isfinite(at), at, loss_R) for at in on_R]
     noise = float(np.sqrt((weights_R[used] * off_R**2).sum() / spare)) if spare > 0 else float("nan")
@@ -372,6 +371,32 @@ def _on_parabolas(valleys: Sequence[Valley], values_R: np.ndarray, budget_R: np.
         at = (budget_R == v.budget) & (logs >= v.reach[0] - 1e-9) & (logs <= v.reach[1] + 1e-9)
         found_R[at] = np.polyval(v.coefficients, logs[at])
     return found_R
+
+
+def _scatter(
+    valleys: Sequence[Valley],
+    values_R: np.ndarray,
+    loss_R: np.ndarray,
+    budget_R: np.ndarray,
+    weights_R: np.ndarray,
+    used: np.ndarray,
+    on_R: np.ndarray,
+) -> tuple[np.ndarray, int]:
+    """What runs lie off the curves of their budgets, and how many runs there are beyond the parameters of the curves.
+
+    Where a budget has runs enough, the curve is a cubic: losses rise more steeply on one side, which is no noise.
+    """
+    off_R, spare = np.array(on_R - loss_R), 0
+    for v in valleys:
+        at = np.flatnonzero(used & (budget_R == v.budget))
+        degree = 3 if len(np.unique(values_R[at])) > _FEWEST else 2
+        if degree == 3:
+            x = np.log(values_R[at]) - np.log(values_R[at]).mean()
+            cubic = np.polyfit(x, loss_R[at], 3, w=np.sqrt(weights_R[at]))
+            off_R[at] = np.polyval(cubic, x) - loss_R[at]
+        if np.isfinite(v.coefficients[0]):
+            spare += len(at) - degree - 1
+    return off_R[used], spare
 
 
 def _usable(valleys: Sequence[Valley], edge_reach: float | None) -> list[Valley]:
