@@ -45,9 +45,9 @@ class FitOptions:
     where: tuple[str, ...] = ()
     """Only runs that meet these, for example split=train or loss/all<4; several values as dataset=a|b."""
     window: float | None = 10.0
-    """Parabolas: use runs with N within this factor of the lowest run of their budget; none for all of them."""
+    """Parabolas: use runs with N within this factor of the lowest run of their budget; None for all of them."""
     edge_reach: float | None = 2.0
-    """Parabolas: minima outside the runs of their budget count if within this factor of them; 1: none do, none: all do."""
+    """Parabolas: minima outside the runs of their budget count if within this factor of them; 1: none of them, None: all."""
     valley: Literal["parabola", "akima"] = "parabola"
     """How the optimum of a budget is found: a parabola in log N, or Akima's curve through the runs."""
     cluster: str | None = None
