@@ -27,6 +27,8 @@ VERBS = {
     "continue": "go on with speech",
     "translate": "speech to speech in another language, in the same voice",
     "s2st_demo": "speech translation, the whole experiment in under an hour",
+    "voices": "who can speak: built in, installed, in folders; to be heard",
+    "synthesise": "a corpus from texts and voices, ready for prepare",
     "serve": "the model behind HTTP, with a page to try it",
     "export": "a model as a Hugging Face folder",
     "import": "a Hugging Face folder as a model",

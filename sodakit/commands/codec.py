@@ -27,6 +27,8 @@ class Train:
     """Training time."""
     voices_hours: float = 3.0
     """Hours of synthetic speech to train on; 0 for none."""
+    voices: tuple[str, ...] = ()
+    """Who speaks it: `sodakit voices` lists the names. Default: ten of espeak-ng, and as many random ones."""
     text: tuple[Path, ...] = ()
     """Files of sentences to speak: .txt or .jsonl (field `text`), either with .gz."""
     data: tuple[Path, ...] = ()
@@ -51,6 +53,7 @@ class Train:
             out=self.out,
             minutes=self.minutes,
             voices_hours=self.voices_hours,
+            voices=self.voices,
             text=self.text,
             data=self.data,
             start=self.start,
@@ -75,6 +78,8 @@ class Eval(JudgeOptions):
     """Folders of recordings, in any layout that `sodakit prepare` reads."""
     clips: int = 20
     """Clips from each folder and from the voices."""
+    voices: tuple[str, ...] = ("unseen",)
+    """Who speaks those: `sodakit voices` lists the names. Default: four that no codec has heard."""
     judge: str | None = "small"
     """Who writes down originals and copies: `small` (a recogniser taught on the spot, where words are few), `none`,
     Whisper or Wav2Vec2 by hub id or folder, Whisper also as faster-whisper has it, or a judge's .safetensors."""
@@ -86,11 +91,12 @@ class Eval(JudgeOptions):
         from sodakit.eval.codecs import as_text, measure_codec, page
         from sodakit.eval.copies import folder_set, voices_set
         from sodakit.files import write_json
+        from sodakit.voices.names import find_voices
 
         codec = load_codec(self.codec)
         teach = self.judge == "small"
         judge = None if self.judge in ("small", "none") else self.named_recogniser()
-        sets = [voices_set(self.clips, judge, teach)]
+        sets = [voices_set(self.clips, judge, teach, find_voices(self.voices))]
         sets += [folder_set(folder, self.clips, judge, teach) for folder in self.data]
         report, copies = measure_codec(codec, sets, self.speakers(), phone_sentences=10 * self.clips)
         print(as_text(report))

@@ -14,7 +14,7 @@ from sodakit.log import say
 class Options(ResumeOptions):
     """Speech, store, model, report: train a small model that listens and speaks, on two CPU cores.
 
-    Without --data, speech is made on the spot by the voices of espeak-ng. Stopped at any time, the same command goes on.
+    Without --data, speech is made on the spot by synthetic voices. Stopped at any time, the same command goes on.
 
     Example: sodakit demo --data recordings/ --out runs/mine
     """
@@ -29,6 +29,10 @@ class Options(ResumeOptions):
     """Training steps; default: 1150, fewer for little data."""
     sentences: int | None = None
     """Sentences of built-in speech to train on; default: 4000."""
+    voices: tuple[str, ...] = ("seen",)
+    """Who speaks, in training and test: `sodakit voices` lists the names. Default: ten of espeak-ng."""
+    unseen_voices: tuple[str, ...] = ("unseen",)
+    """Who else speaks in the test, and never in training."""
     family: Literal["flat", "depth", "delay"] = "flat"
     """Of models: one position for every code; or one for every frame, its codes written by a depth decoder, or by heads
     side by side."""
@@ -46,8 +50,10 @@ def main(argv: list[str]) -> None:
     from sodakit.recipes.street_report import write_report
 
     if options.data:
-        refuse_unused(options, ("sentences",), "with --data: speech is read, not made")
-    size = demo.DemoConfig(seed=options.seed)
+        refuse_unused(
+            options, ("sentences", "voices", "unseen_voices"), "with --data: speech is read, not made"
+        )
+    size = demo.DemoConfig(seed=options.seed, voices=options.voices, unseen_voices=options.unseen_voices)
     if options.sentences is not None:
         size = replace(size, train_sentences=options.sentences)
     stopwatch = street.Stopwatch(options.out / "stages.json")

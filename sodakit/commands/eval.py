@@ -168,6 +168,8 @@ class Build:
     """Pairs in each part."""
     voices_per_pair: int = 1
     """Voices that speak each written pair."""
+    voices: tuple[str, ...] = ()
+    """Who speaks: `sodakit voices` lists the names. Default: the built-in ones."""
     segment_s: float = 2.0
     """Length of each half of a consistency pair."""
     snr_db: float = 5.0
@@ -183,6 +185,7 @@ class Build:
         config = BuildConfig(
             pairs_per_part=self.pairs,
             voices_per_pair=self.voices_per_pair,
+            voices=self.voices,
             segment_s=self.segment_s,
             snr_db=self.snr_db,
             sample_rate_hz=self.sample_rate_hz,

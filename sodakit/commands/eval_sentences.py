@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -20,8 +20,9 @@ class Sentences:
     """A text file (one sentence a line), JSON lines with `text`, or a store: its validation and test sentences."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
     """Folder for sounds, manifest.jsonl and meta.lst; an older one there is replaced."""
-    voices: Literal["seen", "unseen", "all"] = "seen"
-    """The ten that the shipped codec has heard, the four that nothing was trained on, or both."""
+    voices: tuple[str, ...] = ("seen",)
+    """Who speaks: seen (the ten that the shipped codec has heard), unseen (the four that nothing was trained on), all,
+    or others: `sodakit voices` lists the names."""
     count: int = 120
     """Sentences."""
     max_s: float = 6.0
@@ -31,11 +32,11 @@ class Sentences:
 
     def run(self) -> None:
         from sodakit.eval.spoken_cases import SpokenCasesConfig, read_sentences, write_spoken_cases
-        from sodakit.voices.catalogue import SEEN_VOICES, UNSEEN_VOICES
+        from sodakit.voices.names import find_voices
 
-        voices = {"seen": SEEN_VOICES, "unseen": UNSEEN_VOICES, "all": (*SEEN_VOICES, *UNSEEN_VOICES)}
+        voices = find_voices(self.voices)
         config = SpokenCasesConfig(count=self.count, max_s=self.max_s, seed=self.seed)
-        count = write_spoken_cases(read_sentences(self.texts), self.out, config, voices[self.voices])
+        count = write_spoken_cases(read_sentences(self.texts), self.out, config, voices)
         say(
-            f"{self.out}: {count} sentences by {len(voices[self.voices])} voices. Next: sodakit eval asr --data {self.out}"
+            f"{self.out}: {count} sentences by {len(voices)} voices. Next: sodakit eval asr --data {self.out}"
         )

@@ -38,6 +38,10 @@ class Options(JudgeOptions, ResumeOptions):
     """Passes over the pairs; default: 3."""
     size: str | None = None
     """Shape of the model; default: demo."""
+    voices: tuple[str, ...] = ("seen",)
+    """Who speaks in training, in every language: `sodakit voices` lists the names."""
+    unseen_voices: tuple[str, ...] = ("unseen",)
+    """Who else speaks in the test."""
     seed: int = 0
     """Another seed, another draw of sentences and weights."""
 
@@ -54,7 +58,12 @@ def main(argv: list[str]) -> None:
         for n in ("base_sentences", "train_pairs", "test_pairs", "pretrain_steps", "epochs", "size")
     }
     config = replace(
-        S2stDemoConfig(sources=options.sources, seed=options.seed),
+        S2stDemoConfig(
+            sources=options.sources,
+            voices=options.voices,
+            unseen_voices=options.unseen_voices,
+            seed=options.seed,
+        ),
         **{name: value for name, value in given.items() if value is not None},
     )
     experiment, scores = run(

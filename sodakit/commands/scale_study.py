@@ -24,6 +24,8 @@ class Study(ResumeOptions):
     """Gets stores, runs, prediction.json, fit.json, sweep.csv, summary.json, report.html and two figures."""
     codec: str = "mini"
     """mini, toy, kyutai/mimi, or a folder."""
+    voices: tuple[str, ...] = ("seen",)
+    """Who speaks the sentences: `sodakit voices` lists the names."""
     device: str | None = None
     """cpu, cuda, …"""
     ablations: bool = True
@@ -44,7 +46,9 @@ class Study(ResumeOptions):
         from sodakit.scaling.run import progress
         from sodakit.train.trainer import train
 
-        stores = study.study_stores(self.out / "stores", self.data, load_codec(self.codec), self.parts)
+        stores = study.study_stores(
+            self.out / "stores", self.data, load_codec(self.codec), self.parts, self.voices
+        )
         vocab_size = study.vocabulary_size(stores)
         points, beyond = study.study_design(vocab_size), study.predicted_point(vocab_size)
         print(study_walk.study_costs(vocab_size).table(self.flops_per_s))

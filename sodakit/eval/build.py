@@ -50,6 +50,8 @@ class BuildConfig:
     """Spoken pairs whose sides differ more than this fraction in length are left out."""
     voices_per_pair: int = 1
     """How many voices speak each spoken pair."""
+    voices: tuple[str, ...] = ()
+    """Who speaks, as `voices/names.py` names them; none: the seen ones, and all fourteen where recordings are the rest."""
     seed: int = 0
     """Decides every choice."""
 

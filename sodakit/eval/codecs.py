@@ -20,7 +20,8 @@ from sodakit.eval.results import provenance
 from sodakit.eval.voiceprints import SpeakerJudge
 from sodakit.eval.words import word_errors
 from sodakit.voices.catalogue import UNSEEN_VOICES
-from sodakit.voices.espeak import Speech, Synthesizer
+from sodakit.voices.contract import Speech
+from sodakit.voices.engines import Synthesizer
 from sodakit.voices.household import sentences
 
 _ROUNDS = 15

@@ -20,6 +20,7 @@ from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.detect import open_folder
 from sodakit.prepare.sources.voices import Reading, speak_readings
 from sodakit.voices.catalogue import SEEN_VOICES, UNSEEN_VOICES
+from sodakit.voices.contract import Voice
 from sodakit.voices.household import sentences
 
 HELD_OUT_SEED = 999_983
@@ -85,20 +86,23 @@ def folder_set(folder: Path, clips: int, judge: Judge | None, teach: bool = Fals
     return SoundSet(folder.name, recordings, _taught(_readable(lessons)))
 
 
-def voices_set(clips: int, judge: Judge | None, teach: bool = False) -> SoundSet:
-    """`clips` household sentences by the synthetic voices that nothing is trained on.
+def voices_set(
+    clips: int, judge: Judge | None, teach: bool = False, voices: Sequence[Voice] = UNSEEN_VOICES
+) -> SoundSet:
+    """`clips` household sentences by synthetic voices, those that nothing is trained on unless others are named.
 
     Args:
         judge: who listens. None with `teach`: a small recogniser taught by the seen voices.
     """
     readings = [
-        Reading(UNSEEN_VOICES[i % len(UNSEEN_VOICES)], (text,), "test")
+        Reading(voices[i % len(voices)], (text,), "test")
         for i, text in enumerate(sentences(clips, HELD_OUT_SEED))
     ]
     recordings = tuple(_readable(speak_readings(readings)))
     if judge is None and teach:
         judge = _taught(_lessons())
-    return SoundSet("unseen voices", recordings, judge, "" if judge else "no judge asked for")
+    name = "unseen voices" if voices == UNSEEN_VOICES else ", ".join(voice.name for voice in voices)
+    return SoundSet(name, recordings, judge, "" if judge else "no judge asked for")
 
 
 def _lessons(count: int = 1200) -> Iterable[Recording]:

@@ -8,7 +8,7 @@ from sodakit.eval.judges import CtcJudge, train_judge
 from sodakit.eval.normalisers import normalise
 from sodakit.log import say
 from sodakit.voices.catalogue import SEEN_VOICES
-from sodakit.voices.espeak import Synthesizer
+from sodakit.voices.engines import Synthesizer
 
 VOICES_PER_TEXT = 4
 FEWEST_CLIPS = 400

@@ -26,8 +26,8 @@ from sodakit.errors import AudioError, ConfigError
 from sodakit.eval.build import BuildConfig, Clip, Draft, normalised
 from sodakit.files import digest
 from sodakit.prepare.recording import Item
-from sodakit.voices.catalogue import SEEN_VOICES, UNSEEN_VOICES
-from sodakit.voices.espeak import Synthesizer
+from sodakit.voices.engines import Synthesizer
+from sodakit.voices.names import find_voices
 
 FADE_S = 0.01
 """At the ends of each half, so that no side clicks where it was joined."""
@@ -300,7 +300,7 @@ def _mix(studio: _Studio, speech_S: np.ndarray, noises: Sequence[Any]) -> np.nda
 
 def _alignment(studio: _Studio) -> Iterator[Draft]:
     labels = {label: items for label, items in _labels(studio.sources).items() if label}
-    voices = (*SEEN_VOICES, *UNSEEN_VOICES)
+    voices = find_voices(studio.config.voices or ("all",))
 
     def make(number: int) -> list[Draft] | None:
         chosen = [sorted(labels)[int(n)] for n in studio.rng.permutation(len(labels))[:2]]

@@ -26,7 +26,8 @@ from sodakit.files import atomic_folder, digest, write_json, write_json_lines, w
 from sodakit.log import track
 from sodakit.store.reader import StoreReader
 from sodakit.voices.catalogue import SEEN_VOICES
-from sodakit.voices.espeak import Synthesizer, Voice
+from sodakit.voices.contract import Voice
+from sodakit.voices.engines import Synthesizer
 
 FORMAT_VERSION = 2
 

@@ -1,4 +1,4 @@
-"""sWUGGY-, sBLIMP- and StoryCloze-style pairs: texts spoken by the built-in voices.
+"""sWUGGY-, sBLIMP- and StoryCloze-style pairs: texts spoken by synthetic voices.
 
 A pair whose right side is longer, of higher peak and smaller as FLAC waits until one comes along whose right side is
 shorter, of lower peak and larger, and both are written. So none of the trivial cues (`cues.CUES`) says anything.
@@ -14,25 +14,27 @@ from sodakit.audio.wave import Wave
 from sodakit.errors import ConfigError
 from sodakit.eval.build import BuildConfig, Clip, Draft, normalised
 from sodakit.eval.pair_layouts import Pair, Side
-from sodakit.voices.catalogue import SEEN_VOICES
-from sodakit.voices.espeak import Synthesizer, Voice
+from sodakit.voices.contract import Voice
+from sodakit.voices.engines import Synthesizer
+from sodakit.voices.names import find_voices
 
 PAUSE_S = 0.25
 """Between a story and its ending."""
 
 
 def spoken_pairs(
-    pairs: Sequence[Pair], config: BuildConfig, part: str, voices: Sequence[Voice] = SEEN_VOICES
+    pairs: Sequence[Pair], config: BuildConfig, part: str, voices: Sequence[Voice] = ()
 ) -> Iterator[Draft]:
     """Drafts of text pairs, `config.pairs_per_part` (or one more) in each of `config.voices_per_pair` turns.
 
     Args:
         pairs: written pairs with one wrong side each; taken in an order that the seed decides.
         part: name of the part, for example `swuggy`.
-        voices: who speaks; they take turns.
+        voices: who speaks; they take turns. None: those of the config.
     Raises:
         ConfigError: more voices asked of a pair than there are.
     """
+    voices = voices or find_voices(config.voices or ("seen",))
     if config.voices_per_pair > len(voices):
         raise ConfigError(
             f"voices_per_pair={config.voices_per_pair} and {len(voices)} voices. Name more voices, or ask for fewer."

@@ -23,8 +23,8 @@ from sodakit.prepare.splits import SplitRule, assign_splits
 from sodakit.prepare.variants import with_variants
 from sodakit.store.reader import StoreReader
 from sodakit.train.config import LossConfig, OptimConfig, ScheduleConfig, TrainConfig
-from sodakit.voices.catalogue import SEEN_VOICES, UNSEEN_VOICES
 from sodakit.voices.household import sentences
+from sodakit.voices.names import find_voices, held_apart
 
 ROWS = {"flat": (2048, 2), "depth": (512, 4), "delay": (512, 4)}
 """Positions of a row, about 20 seconds of speech or 35, and rows of a step, by family."""
@@ -60,6 +60,10 @@ class DemoConfig:
     """Held-out sentences by seen voices."""
     unseen_voice_sentences: int = 60
     """Held-out sentences by voices never trained on."""
+    voices: tuple[str, ...] = ("seen",)
+    """Who speaks in training and test, as `voices/names.py` names them."""
+    unseen_voices: tuple[str, ...] = ("unseen",)
+    """Who else speaks in the test."""
     sentences_per_reading: int = 2
     """Sentences one voice reads in a row: one document, so that a voice sample can be followed."""
     seed: int = 0
@@ -68,11 +72,13 @@ class DemoConfig:
 
 def household_readings(config: DemoConfig) -> list[Reading]:
     """Who says what: no sentence is in two splits, and the unseen voices are only in the test split."""
+    seen, unseen = find_voices(config.voices), find_voices(config.unseen_voices)
+    held_apart(seen, unseen)
     parts = (
-        ("train", SEEN_VOICES, config.train_sentences),
-        ("validation", SEEN_VOICES, config.validation_sentences),
-        ("test", SEEN_VOICES, config.test_sentences),
-        ("test", UNSEEN_VOICES, config.unseen_voice_sentences),
+        ("train", seen, config.train_sentences),
+        ("validation", seen, config.validation_sentences),
+        ("test", seen, config.test_sentences),
+        ("test", unseen, config.unseen_voice_sentences),
     )
     texts = iter(sentences(sum(count for _, _, count in parts), config.seed))
     readings = []
@@ -154,12 +160,12 @@ class DemoSource:
 
 
 def household(config: DemoConfig) -> DemoSource:
-    """The default: household sentences by the voices of espeak-ng, made on the spot."""
+    """The default: household sentences by synthetic voices, made on the spot."""
     return DemoSource(
         "A model that listens and speaks",
         list(track(speak_readings(household_readings(config)), "speech")),
         PrepareOptions(split=SplitRule(by_field="split")),
-        frozenset(voice.name for voice in UNSEEN_VOICES),
+        frozenset(voice.name for voice in find_voices(config.unseen_voices)),
     )
 
 

@@ -25,7 +25,7 @@ from sodakit.generate.translate import Translator
 from sodakit.model.config import model_size
 from sodakit.prepare.options import PrepareOptions
 from sodakit.prepare.recording import Item
-from sodakit.prepare.sources.spoken_pairs import Dialogue, in_language, speak_pairs
+from sodakit.prepare.sources.spoken_pairs import Dialogue, speak_pairs
 from sodakit.prepare.sources.voices import Reading, speak_readings
 from sodakit.prepare.splits import SplitRule
 from sodakit.prepare.stages import prepare
@@ -38,7 +38,7 @@ from sodakit.tokens.tasks import tagged
 from sodakit.tokens.text import TextTokenizer, train_bpe
 from sodakit.train.config import LossConfig, TrainConfig
 from sodakit.train.trainer import train
-from sodakit.voices.catalogue import SEEN_VOICES, UNSEEN_VOICES
+from sodakit.voices.names import find_voices, held_apart
 from sodakit.voices.parallel import parallel_sentences
 
 FINETUNED = ("pretrained", "pretrained, replay", "scratch")
@@ -54,6 +54,10 @@ class S2stDemoConfig:
     """Languages to translate from, of `voices/parallel.py`."""
     target: str = "en"
     """Language to translate to."""
+    voices: tuple[str, ...] = ("seen",)
+    """Who speaks in training, as `voices/names.py` names them; each must speak every language."""
+    unseen_voices: tuple[str, ...] = ("unseen",)
+    """Who else speaks in the test."""
     base_sentences: int = 1600
     """Sentences of each language to pretrain on, each spoken once."""
     held_out_sentences: int = 40
@@ -93,6 +97,8 @@ def make_texts(config: S2stDemoConfig) -> Texts:
 
     Test pairs are spoken by voices of the training and by unseen ones in turn.
     """
+    seen, unseen = find_voices(config.voices), find_voices(config.unseen_voices)
+    held_apart(seen, unseen)
     languages = (config.target, *config.sources)
     base = {
         "train": config.base_sentences,
@@ -104,7 +110,7 @@ def make_texts(config: S2stDemoConfig) -> Texts:
     left = iter(parallel_sentences(count, config.seed))
     readings = [
         Reading(
-            in_language(SEEN_VOICES[n % len(SEEN_VOICES)], language),
+            seen[n % len(seen)].in_language(language),
             (next(left).texts[language],),
             split,
             language,
@@ -116,7 +122,7 @@ def make_texts(config: S2stDemoConfig) -> Texts:
     dialogues = [
         Dialogue(next(left), voices[n % len(voices)], source, config.target, split)
         for split, number in pairs.items()
-        for voices in [(*SEEN_VOICES, *UNSEEN_VOICES) if split == "test" else SEEN_VOICES]
+        for voices in [(*seen, *unseen) if split == "test" else seen]
         for source in config.sources
         for n in range(number)
     ]

@@ -28,7 +28,8 @@ from sodakit.recipes.isoflop import isoflop
 from sodakit.scaling.design import DesignPoint, GridRule, isoflop_grid, point_at
 from sodakit.tokens.text import TextTokenizer, train_bpe
 from sodakit.train.config import TrainConfig
-from sodakit.voices.catalogue import SEEN_VOICES
+from sodakit.voices.contract import Voice
+from sodakit.voices.names import find_voices
 
 CONTEXT = 1024
 """Tokens of a row, ten seconds of speech."""
@@ -147,15 +148,22 @@ def study_run(
     )
 
 
-def study_stores(folder: Path, data: Path, codec: Codec, parts: int | None = None) -> StudyStores:
+def study_stores(
+    folder: Path,
+    data: Path,
+    codec: Codec,
+    parts: int | None = None,
+    voices: Sequence[str] = ("seen",),
+) -> StudyStores:
     """The stores of a study, made where they are missing.
 
     Args:
         folder: gets the tokenizer and a folder for each store.
         data: where the recordings, sentences and books lie.
         parts: stores of made speech at most, to try things out; all sentences by default.
+        voices: who speaks, as `voices/names.py` names them.
     """
-    made = sentence_parts(data)[:parts]
+    made = sentence_parts(data, find_voices(voices))[:parts]
     tokenizer = _tokenizer(folder / "tokenizer", made)
     by_field = PrepareOptions(split=SplitRule(by_field="split"))
     folders = []
@@ -179,8 +187,8 @@ def real_items(data: Path) -> Iterator[Item]:
     return chain.from_iterable(open_folder(data / name, name) for name in (*REAL_TRAIN, REAL_HELD_OUT))
 
 
-def sentence_parts(data: Path) -> list[list[Reading]]:
-    """Who reads what, in parts: ten voices in turn; the held-out sentences open the first part."""
+def sentence_parts(data: Path, voices: Sequence[Voice]) -> list[list[Reading]]:
+    """Who reads what, in parts: the voices in turn; the held-out sentences open the first part."""
     sentences = list(dict.fromkeys(s for name in SENTENCES for s in _sentences(data / name)))
     # Evenly apart, so that both lists are held out from.
     stride = max(len(sentences) // HELD_OUT_SENTENCES, 2)
@@ -189,17 +197,17 @@ def sentence_parts(data: Path) -> list[list[Reading]]:
     train = [s for s in sentences if s not in kept]
     parts = []
     for first in range(0, len(train), SENTENCES_PER_PART):
-        readings = _readings(train[first : first + SENTENCES_PER_PART], "train")
-        parts.append(_readings(held_out, "validation") + readings if first == 0 else readings)
+        readings = _readings(train[first : first + SENTENCES_PER_PART], "train", voices)
+        parts.append(_readings(held_out, "validation", voices) + readings if first == 0 else readings)
     return parts
 
 
-def _readings(sentences: Sequence[str], split: str) -> list[Reading]:
+def _readings(sentences: Sequence[str], split: str, voices: Sequence[Voice]) -> list[Reading]:
     groups = [
         tuple(sentences[i : i + SENTENCES_PER_READING])
         for i in range(0, len(sentences), SENTENCES_PER_READING)
     ]
-    return [Reading(SEEN_VOICES[n % len(SEEN_VOICES)], group, split) for n, group in enumerate(groups)]
+    return [Reading(voices[n % len(voices)], group, split) for n, group in enumerate(groups)]
 
 
 def _sentences(path: Path) -> Iterator[str]:

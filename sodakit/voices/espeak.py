@@ -1,4 +1,4 @@
-"""Text to sound with phone times, by espeak-ng in a process of its own.
+"""Text to sound with phone and word times, by espeak-ng in a process of its own.
 
 espeak-ng is a formant synthesiser: hundreds of times faster than real time, the same samples on every run, and it
 says which phone sounds when. It is GPL-3 and never enters this process; see `worker.py`.
@@ -6,12 +6,13 @@ says which phone sounds when. It is GPL-3 and never enters this process; see `wo
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -20,15 +21,20 @@ import numpy as np
 
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError, MissingExtra
+from sodakit.files import digest
+from sodakit.voices.contract import PhoneSpan, Speech, WordSpan
 
 # Requests in flight stay well under the 64 KiB of a pipe, so writing never waits for a worker that waits for us.
 _MAX_IN_FLIGHT_BYTES = 16_384
+
+LANGUAGE_NAMES = {"en": "en-us", "zh": "cmn", "zh-CN": "cmn", "sv-SE": "sv", "no": "nb"}
+"""What espeak-ng calls a language, where it is not the code."""
 
 _WORKER = Path(__file__).with_name("worker.py")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Voice:
+class EspeakVoice:
     """How espeak-ng should speak."""
 
     name: str
@@ -51,37 +57,39 @@ class Voice:
                 raise ConfigError(f"Voice {self.name}: {field}={value}; use {low} to {high}.")
 
     @property
+    def engine(self) -> str:
+        """espeak-ng."""
+        return "espeak-ng"
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """The one it is set to; `in_language` gives the others."""
+        code = self.language.split("-")[0]
+        return ({"cmn": "zh", "nb": "no"}.get(code, code),)
+
+    @property
+    def licence(self) -> str:
+        """Nobody's: espeak-ng is GPL-3, what it says is not."""
+        return "synthetic"
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its settings."""
+        return digest(repr(self))
+
+    def in_language(self, language: str) -> "EspeakVoice":
+        """espeak-ng's variants keep their timbre across languages; an English voice keeps its own accent."""
+        if language == "en" and self.language.startswith("en"):
+            return self
+        return replace(self, language=LANGUAGE_NAMES.get(language, language))
+
+    @property
     def espeak_name(self) -> str:
         """The name espeak-ng knows: `en-us+f2`."""
         return f"{self.language}+{self.variant}" if self.variant else self.language
 
 
-@dataclass(frozen=True)
-class PhoneSpan:
-    """One phone and when it sounds."""
-
-    phone: str
-    """espeak-ng's mnemonic, for example `t`, `aI`; `_` and its kin are pauses."""
-    start_s: float
-    end_s: float
-
-    @property
-    def is_pause(self) -> bool:
-        """Whether this is silence between phones."""
-        return self.phone.startswith("_") or not self.phone
-
-
-@dataclass(frozen=True)
-class Speech:
-    """What was spoken."""
-
-    wave: Wave
-    """At espeak-ng's own rate, 22050 Hz."""
-    phones: tuple[PhoneSpan, ...]
-    """In order, without gaps; the last ends with the sound."""
-
-
-class Synthesizer:
+class EspeakEngine:
     """A running espeak-ng. Use it in a `with` block, or `close()` it.
 
     Raises:
@@ -98,7 +106,7 @@ class Synthesizer:
             stderr=subprocess.DEVNULL,
         )
 
-    def speak(self, text: str, voice: Voice) -> Speech:
+    def speak(self, text: str, voice: EspeakVoice) -> Speech:
         """The sound of `text` in `voice`.
 
         Raises:
@@ -107,7 +115,18 @@ class Synthesizer:
         """
         return next(self.speak_many([(text, voice)]))
 
-    def speak_many(self, items: Iterable[tuple[str, Voice]]) -> Iterator[Speech]:
+    def clauses(self, text: str, language: str) -> list[tuple[str, str]]:
+        """Each clause of `text` in IPA, with the mark that ends it ('' for none): what other engines read.
+
+        Raises:
+            ConfigError: espeak-ng has no such language.
+        """
+        fields = {"text": text, "voice": LANGUAGE_NAMES.get(language, language), "task": "phonemes"}
+        self._send(json.dumps(fields).encode() + b"\n")
+        header, _ = self._answer()
+        return [(ipa, mark) for ipa, mark in header["clauses"]]
+
+    def speak_many(self, items: Iterable[tuple[str, EspeakVoice]]) -> Iterator[Speech]:
         """The sound of each text in its voice, in order; the worker speaks ahead while the caller works."""
         waiting: deque[tuple[str, int]] = deque()
         in_flight_bytes = 0
@@ -137,7 +156,7 @@ class Synthesizer:
             with suppress(BrokenPipeError):
                 _pipe(pipe).close()
 
-    def __enter__(self) -> "Synthesizer":
+    def __enter__(self) -> "EspeakEngine":
         return self
 
     def __exit__(
@@ -162,7 +181,7 @@ class Synthesizer:
         header = json.loads(line)
         return header, stdout.read(2 * header.get("num_samples", 0))
 
-    def _receive(self, text: str) -> Speech:
+    def _answer(self) -> tuple[dict[str, Any], bytes]:
         answer = self._read_answer()
         if answer is None:
             raise AudioError(_died(self._process))
@@ -171,14 +190,18 @@ class Synthesizer:
             raise ConfigError(
                 f"{header['error']} Voices: an espeak-ng language and variant, as en-us and f2."
             )
+        return header, sound
+
+    def _receive(self, text: str) -> Speech:
+        header, sound = self._answer()
         wave = Wave(np.frombuffer(sound, "<i2").astype(np.float32) / 32768, header["sample_rate_hz"])
         phones = _spans(header["phones"], wave)
         if all(span.is_pause for span in phones):
             raise AudioError(f"espeak-ng says nothing for {text[:60]!r}. Give it words.")
-        return Speech(wave, phones)
+        return Speech(wave, phones, _words(text, header["words"], phones, wave.sample_rate_hz))
 
 
-def _request(text: str, voice: Voice) -> bytes:
+def _request(text: str, voice: EspeakVoice) -> bytes:
     fields: dict[str, Any] = {"text": text, "voice": voice.espeak_name, "pitch": voice.pitch}
     fields |= {"pitch_range": voice.pitch_range, "speed_wpm": voice.speed_wpm}
     return json.dumps(fields).encode() + b"\n"
@@ -192,6 +215,29 @@ def _spans(phones: list[tuple[str, int]], wave: Wave) -> tuple[PhoneSpan, ...]:
         PhoneSpan(phone or "_", starts_s[i], max(starts_s[i], starts_s[i + 1]))
         for i, (phone, _) in enumerate(phones)
     )
+
+
+_MARKS = re.compile(r"^[^\w]+|[^\w]+$")
+
+
+def _words(
+    text: str, found: list[tuple[int, int, int]], phones: tuple[PhoneSpan, ...], rate_hz: int
+) -> tuple[WordSpan, ...]:
+    """Words from (first character, characters, first sample); a word ends with its last phone before the next one."""
+    # A number is one written word and several spoken ones, each at a place inside it.
+    firsts: list[tuple[int, int, int]] = []
+    for row in found:
+        if not firsts or row[0] >= firsts[-1][0] + firsts[-1][1]:
+            firsts.append(row)
+    starts_s = [sample / rate_hz for _, _, sample in firsts]
+    words = []
+    for n, (place, length, _) in enumerate(firsts):
+        until_s = starts_s[n + 1] if n + 1 < len(firsts) else float("inf")
+        own = [p for p in phones if starts_s[n] - 1e-6 <= p.start_s < until_s - 1e-6 and not p.is_pause]
+        word = _MARKS.sub("", text[place : place + length])
+        if word and own:
+            words.append(WordSpan(word, own[0].start_s, own[-1].end_s))
+    return tuple(words)
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

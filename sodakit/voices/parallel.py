@@ -21,9 +21,6 @@ from sodakit.errors import ConfigError
 
 LANGUAGES = ("en", "es", "de", "fr")
 
-ESPEAK = {"en": "en-us", "zh-CN": "cmn", "sv-SE": "sv"}
-"""What espeak-ng calls a language, where it is not the code."""
-
 _OPENINGS = (
     ("could you", "podrías", "könntest du", "pourrais-tu"),
     ("can you", "puedes", "kannst du", "peux-tu"),

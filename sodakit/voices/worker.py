@@ -3,8 +3,12 @@
 espeak-ng is GPL-3, so it lives in a process of its own and the rest of the package talks to it over pipes.
 This file needs the standard library and `espeakng_loader`, nothing else.
 
+    request    one JSON line   {"text", "voice", "task": "phonemes"}
+    answer     one JSON line   {"clauses": [[ipa, mark], ...]}
+
     request    one JSON line   {"text", "voice", "pitch", "pitch_range", "speed_wpm"}
-    answer     one JSON line   {"sample_rate_hz", "num_samples", "phones": [[phone, start_sample], ...]}
+    answer     one JSON line   {"sample_rate_hz", "num_samples", "phones": [[phone, start_sample], ...],
+                                "words": [[first_character, characters, start_sample], ...]}
                then            num_samples little-endian int16
                or one line     {"error"}
 """
@@ -12,7 +16,9 @@ This file needs the standard library and `espeakng_loader`, nothing else.
 import ctypes
 import json
 import os
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +27,12 @@ _OUTPUT_SYNCHRONOUS = 2
 _PHONEME_EVENTS = 1
 _CHARS_UTF8 = 1
 _RATE, _PITCH, _RANGE = 1, 3, 4
-_EVENT_END_OF_LIST, _EVENT_PHONEME = 0, 7
+_EVENT_END_OF_LIST, _EVENT_WORD, _EVENT_PHONEME = 0, 1, 7
+_IPA = 2
+# espeak-ng reads on to the first letter of the next clause before it ends one.
+_CLAUSE_END = re.compile(r"""([.,;:!?…—。！？])["'”’»)\]\s]*\w?$""")
+# It stops after a title without a pause: no sentence ends there.
+_TITLE = re.compile(r"(^|\W)(Mr|r|Mrs|rs|Ms|s|Dr|St|t|Prof|rof|Jr|Sr|vs)\.\s*\w?$")
 
 
 class _Id(ctypes.Union):
@@ -62,6 +73,7 @@ class _Engine:
         self.sample_rate_hz: int = rate_hz
         self._sound: list[bytes] = []
         self._phones: list[tuple[str, int]] = []
+        self._words: list[tuple[int, int, int]] = []
         # Kept on the object: a callback that is garbage collected crashes the process.
         self._callback = _Callback(self._collect)
         self._library.espeak_SetSynthCallback(self._callback)
@@ -74,12 +86,31 @@ class _Engine:
             if events[index].type == _EVENT_PHONEME:
                 phone = events[index].id.string.decode("utf-8", "replace")
                 self._phones.append((phone, events[index].sample))
+            elif events[index].type == _EVENT_WORD:
+                event = events[index]
+                self._words.append((event.text_position - 1, event.length, event.sample))
             index += 1
         return 0
 
-    def speak(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    def answer(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         if self._library.espeak_SetVoiceByName(request["voice"].encode()) != 0:
             return {"error": f"espeak-ng has no voice {request['voice']!r}."}, b""
+        if request.get("task") == "phonemes":
+            return {"clauses": list(self._clauses(request["text"].encode("utf-8")))}, b""
+        return self._speak(request)
+
+    def _clauses(self, text: bytes) -> Iterator[tuple[str, str]]:
+        self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        held = ctypes.create_string_buffer(text)
+        begin = ctypes.addressof(held)
+        place = ctypes.c_void_p(begin)
+        while place.value is not None:
+            before = place.value - begin
+            ipa = self._library.espeak_TextToPhonemes(ctypes.byref(place), _CHARS_UTF8, _IPA) or b""
+            after = len(text) if place.value is None else min(place.value - begin, len(text))
+            yield ipa.decode("utf-8", "replace"), _mark(text[before:after].decode("utf-8", "ignore"))
+
+    def _speak(self, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         for parameter, value in (
             (_RATE, request["speed_wpm"]),
             (_PITCH, request["pitch"]),
@@ -88,7 +119,7 @@ class _Engine:
             self._library.espeak_SetParameter(parameter, value, 0)
         # Voices with breath draw noise from a generator that espeak-ng seeds with the time of day.
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))
-        self._sound, self._phones = [], []
+        self._sound, self._phones, self._words = [], [], []
         text = request["text"].encode("utf-8") + b"\0"
         if self._library.espeak_Synth(text, len(text), 0, 0, 0, _CHARS_UTF8, None, None) != 0:
             return {"error": f"espeak-ng could not speak {request['text'][:60]!r}."}, b""
@@ -97,8 +128,15 @@ class _Engine:
             "sample_rate_hz": self.sample_rate_hz,
             "num_samples": len(sound) // 2,
             "phones": self._phones,
+            "words": self._words,
         }
         return header, sound
+
+
+def _mark(read: str) -> str:
+    """The mark that ends a clause; '' for none."""
+    found = _CLAUSE_END.search(read)
+    return "" if found is None or _TITLE.search(read) else found[1]
 
 
 def main() -> None:
@@ -122,7 +160,7 @@ def _answer_afresh(engine: _Engine, line: bytes, answers: IO[bytes]) -> None:
         if os.waitpid(child, 0)[1] != 0:
             raise RuntimeError("espeak-ng crashed while speaking.")
         return
-    header, sound = engine.speak(json.loads(line))
+    header, sound = engine.answer(json.loads(line))
     answers.write(json.dumps(header).encode() + b"\n" + sound)
     answers.flush()
     if hasattr(os, "fork"):

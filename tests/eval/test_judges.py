@@ -20,7 +20,7 @@ from sodakit.eval.recogniser import Lexicon, Recogniser, greedy, log_mels
 from sodakit.eval.words import word_errors
 from sodakit.hardware import torch_threads
 from sodakit.voices.catalogue import SEEN_VOICES, voice
-from sodakit.voices.espeak import Synthesizer
+from sodakit.voices.engines import Synthesizer
 from tests.eval.small_judges import small_wav2vec2, small_whisper
 
 FSDD = Path(__file__).parents[2] / "../shared/data/fsdd"

@@ -21,6 +21,8 @@ class FitConfig:
     """Shape of the codec."""
     voices_hours: float = 3.0
     """Hours of synthetic speech to train on; 0 for none."""
+    voices: tuple[str, ...] = ()
+    """Who speaks it, as `voices/names.py` names them; none: the seen voices and as many random ones of espeak-ng."""
     text: tuple[Path, ...] = ()
     """Files of sentences to speak besides the household ones: .txt, .jsonl (field `text`), either with .gz."""
     data: tuple[Path, ...] = ()

@@ -18,8 +18,11 @@ from sodakit.codec.fit.speakers import speakers
 from sodakit.codec.fit.teacher import Teacher
 from sodakit.errors import AudioError, ConfigError
 from sodakit.log import progress_bar, say
-from sodakit.voices.espeak import Speech, Synthesizer, Voice
+from sodakit.voices.catalogue import UNSEEN_VOICES
+from sodakit.voices.contract import Speech, Voice
+from sodakit.voices.engines import Synthesizer
 from sodakit.voices.household import sentences
+from sodakit.voices.names import find_voices, held_apart
 
 UNKNOWN = -100
 """The label of a hop whose phone nobody knows; cross-entropy leaves it out."""
@@ -69,7 +72,7 @@ def read_sentences(path: Path) -> list[str]:
 
 
 def synthetic(config: FitConfig) -> tuple[list[Sound], tuple[str, ...]]:
-    """`voices_hours` of espeak-ng speech with phones, and the phone inventory; the same for the same config.
+    """`voices_hours` of synthetic speech with phones where the voices tell them, and the phone inventory; the same for the same config.
 
     Half the clips are played faster or slower by up to 12%, which moves formants as other heads would.
     """
@@ -192,7 +195,9 @@ def _script(config: FitConfig) -> Iterator[tuple[str, Voice]]:
     draw = random.Random(config.seed)
     general = [text for path in config.text for text in read_sentences(path)]
     household = sentences(20_000, config.seed)
-    for voice in speakers(config.seed):
+    named = find_voices(config.voices)
+    held_apart(named, UNSEEN_VOICES)
+    for voice in speakers(config.seed, named):
         if general and draw.random() > _HOUSEHOLD_FRACTION:
             yield draw.choice(general), voice
         else:
@@ -207,6 +212,9 @@ def _label(speech: Speech, ratio: float, config: FitConfig, inventory: dict[str,
     # Played at source_hz, every time shrinks by the true ratio of the two rates.
     shrink = speech.wave.sample_rate_hz / source_hz
     ends_s = np.array([span.end_s for span in speech.phones]) * shrink
+    if not speech.phones:
+        samples_S = _as_int16(samples_S)
+        return Sound(samples_S, np.full(-(-len(samples_S) // hop), UNKNOWN, np.int16))
     phones = [inventory.setdefault(plain_phone(span.phone), len(inventory)) for span in speech.phones]
     # The middle of the hop decides whose it is.
     middles_s = (np.arange(-(-len(samples_S) // hop)) + 0.5) * hop / rate_hz

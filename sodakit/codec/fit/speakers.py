@@ -1,10 +1,11 @@
 """Who speaks in training: the seen voices, and as many random ones; never the unseen."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from sodakit.voices.catalogue import SEEN_VOICES, UNSEEN_VOICES
-from sodakit.voices.espeak import Voice
+from sodakit.voices.contract import Voice
+from sodakit.voices.espeak import EspeakVoice
 
 LANGUAGES = (
     "en-us",
@@ -93,16 +94,18 @@ VARIANTS = tuple(
 assert not {voice.variant for voice in UNSEEN_VOICES} & set(VARIANTS), "an unseen voice is in training"
 
 
-def speakers(seed: int, seen_fraction: float = 0.4) -> Iterator[Voice]:
-    """An endless draw of voices: `seen_fraction` of them SEEN_VOICES, the others random."""
+def speakers(seed: int, named: Sequence[Voice] = (), seen_fraction: float = 0.4) -> Iterator[Voice]:
+    """An endless draw of voices: `seen_fraction` of them SEEN_VOICES, the others random; of the named alone where some are."""
     draw = random.Random(seed)
     number = 0
+    while named:
+        yield draw.choice(named)
     while True:
         number += 1
         if draw.random() < seen_fraction:
             yield draw.choice(SEEN_VOICES)
             continue
-        yield Voice(
+        yield EspeakVoice(
             name=f"random-{number}",
             language=draw.choice(LANGUAGES),
             variant=draw.choice(VARIANTS),

@@ -1,12 +1,12 @@
-"""Parallel sentences spoken by one synthetic voice in both languages: pairs for voice-preserving translation."""
+"""Parallel sentences spoken by one voice in both languages: pairs for voice-preserving translation."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sodakit.prepare.recording import Item
-from sodakit.prepare.sources.voices import SOURCE, speak_lines
-from sodakit.voices.espeak import Voice
-from sodakit.voices.parallel import ESPEAK, ParallelText
+from sodakit.prepare.sources.voices import speak_lines
+from sodakit.voices.contract import Voice
+from sodakit.voices.parallel import ParallelText
 
 
 @dataclass(frozen=True)
@@ -20,22 +20,15 @@ class Dialogue:
     split: str
 
 
-def in_language(voice: Voice, language: str) -> Voice:
-    """The same voice speaking another language: espeak-ng's variants keep their timbre across languages."""
-    # An English voice keeps its own accent.
-    if language == "en" and voice.language.startswith("en"):
-        return voice
-    return replace(voice, language=ESPEAK.get(language, language))
-
-
 def speak_pairs(dialogues: Sequence[Dialogue]) -> Iterator[Item]:
     """Two items for each dialogue, the source first; `fields["split"]` names the split.
 
     Raises:
-        MissingExtra: the package that brings espeak-ng is not installed.
+        MissingExtra: what a voice's engine needs is not installed.
+        ConfigError: a voice does not speak one of the languages.
     """
     lines = [
-        (d.text.texts[lang], in_language(d.voice, lang)) for d in dialogues for lang in (d.source, d.target)
+        (d.text.texts[lang], d.voice.in_language(lang)) for d in dialogues for lang in (d.source, d.target)
     ]
     spoken = speak_lines(lines)
     for number, dialogue in enumerate(dialogues):
@@ -48,7 +41,7 @@ def speak_pairs(dialogues: Sequence[Dialogue]) -> Iterator[Item]:
                 text=dialogue.text.texts[language],
                 speaker=dialogue.voice.name,
                 language=language,
-                source=SOURCE,
-                licence="synthetic",
+                source=dialogue.voice.engine,
+                licence=dialogue.voice.licence,
                 fields={"split": dialogue.split},
             )

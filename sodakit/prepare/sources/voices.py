@@ -1,13 +1,13 @@
-"""Speech made on the spot: sentences spoken by the built-in synthesiser, as items with the sound in memory."""
+"""Speech made on the spot: sentences spoken by synthetic voices, as items with the sound in memory."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from sodakit.prepare.recording import Item
-from sodakit.voices.espeak import Speech, Synthesizer, Voice
+from sodakit.voices.contract import Speech, Voice
+from sodakit.voices.engines import Synthesizer
 
-SOURCE = "espeak-ng"
 SYNTHESIZERS = 2
 """Processes that speak at once; the sound is the same for any number."""
 
@@ -27,7 +27,7 @@ def speak_readings(readings: Sequence[Reading]) -> Iterator[Item]:
     """The items of each reading, in order; `fields["split"]` names the split.
 
     Raises:
-        MissingExtra: the package that brings espeak-ng is not installed.
+        MissingExtra: what a voice's engine needs is not installed.
     """
     spoken = speak_lines(
         [(sentence, reading.voice) for reading in readings for sentence in reading.sentences]
@@ -42,8 +42,8 @@ def speak_readings(readings: Sequence[Reading]) -> Iterator[Item]:
                 text=sentence,
                 speaker=reading.voice.name,
                 language=reading.language,
-                source=SOURCE,
-                licence="synthetic",
+                source=reading.voice.engine,
+                licence=reading.voice.licence,
                 fields={"split": reading.split},
             )
 

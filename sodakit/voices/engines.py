@@ -1,0 +1,65 @@
+"""The one entry point: texts in any voices, of any engines, in order."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from types import TracebackType
+
+from sodakit.voices.contract import Engine, Speech, Voice
+from sodakit.voices.espeak import EspeakEngine
+from sodakit.voices.flite import FliteEngine
+from sodakit.voices.kokoro import KokoroEngine
+from sodakit.voices.piper import PiperEngine
+
+ENGINES: dict[str, Callable[[int], Engine]] = {
+    "espeak-ng": lambda seed: EspeakEngine(),
+    "flite": lambda seed: FliteEngine(),
+    "piper": PiperEngine,
+    "kokoro": KokoroEngine,
+}
+"""By name, started with a seed. Each file here is one kind."""
+
+
+class Synthesizer:
+    """Engines that start when a voice first needs them. Use it in a `with` block, or `close()` it."""
+
+    def __init__(self, seed: int = 0) -> None:
+        """
+        Args:
+            seed: of the noise that some engines draw: the same list of texts gives the same samples.
+        """
+        self._seed = seed
+        self._running: dict[str, Engine] = {}
+
+    def speak(self, text: str, voice: Voice) -> Speech:
+        """The sound of `text` in `voice`.
+
+        Raises:
+            MissingExtra: what its engine needs is not installed.
+            ConfigError: the engine has no such voice.
+            AudioError: nothing to say, or the engine died.
+        """
+        return next(self.speak_many([(text, voice)]))
+
+    def speak_many(self, items: Iterable[tuple[str, Voice]]) -> Iterator[Speech]:
+        """The sound of each text in its voice, in order; engines with a process of their own speak ahead."""
+        for engine, group in groupby(items, key=lambda item: item[1].engine):
+            yield from self._engine(engine).speak_many(group)
+
+    def close(self) -> None:
+        """End every engine."""
+        for engine in self._running.values():
+            engine.close()
+        self._running.clear()
+
+    def __enter__(self) -> "Synthesizer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _engine(self, name: str) -> Engine:
+        if name not in self._running:
+            self._running[name] = ENGINES[name](self._seed)
+        return self._running[name]

@@ -1,0 +1,74 @@
+"""ONNX networks of a few bytes, without the package onnx: protobuf by hand."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+FLOAT, INT64 = 1, 7
+
+
+def _varint(value: int) -> bytes:
+    found = b""
+    while value > 127:
+        found, value = found + bytes([value & 127 | 128]), value >> 7
+    return found + bytes([value])
+
+
+def _field(number: int, value: int | bytes | str) -> bytes:
+    if isinstance(value, int):
+        return _varint(number << 3) + _varint(value)
+    data = value.encode() if isinstance(value, str) else value
+    return _varint(number << 3 | 2) + _varint(len(data)) + data
+
+
+def _node(kind: str, inputs: Sequence[str], output: str, *attributes: bytes) -> bytes:
+    fields = [_field(1, name) for name in inputs] + [_field(2, output), _field(4, kind)]
+    return b"".join([*fields, *(_field(5, attribute) for attribute in attributes)])
+
+
+def _value(name: str, kind: int, shape: Sequence[int | str]) -> bytes:
+    dims = b"".join(_field(1, _field(1, d) if isinstance(d, int) else _field(2, d)) for d in shape)
+    return _field(1, name) + _field(2, _field(1, _field(1, kind) + _field(2, dims)))
+
+
+def write_model(
+    path: Path,
+    nodes: Sequence[bytes],
+    inputs: Sequence[bytes],
+    output: bytes,
+    initializers: Sequence[bytes] = (),
+) -> None:
+    """A network of opset 13."""
+    graph = [_field(1, node) for node in nodes] + [_field(2, "g"), *(_field(5, i) for i in initializers)]
+    graph += [_field(11, value) for value in inputs] + [_field(12, output)]
+    path.write_bytes(_field(1, 7) + _field(7, b"".join(graph)) + _field(8, _field(2, 13)))
+
+
+def _cast(source: str, output: str) -> bytes:
+    return _node("Cast", [source], output, _field(1, "to") + _field(3, FLOAT) + _field(20, 2))
+
+
+def fake_piper(path: Path) -> None:
+    """Says each id as one sample, id / 1000 plus noise that depends on the seed and on what was said before."""
+    ids = [
+        _value("input", INT64, [1, "n"]),
+        _value("input_lengths", INT64, [1]),
+        _value("scales", FLOAT, [3]),
+    ]
+    small = _field(1, 1) + _field(2, FLOAT) + _field(8, "small") + _field(9, b"\x6f\x12\x83\x3a")  # 0.001
+    tenth = _field(1, 1) + _field(2, FLOAT) + _field(8, "tenth") + _field(9, b"\xcd\xcc\xcc\x3d")
+    nodes = [_cast("input", "f"), _node("Mul", ["f", "small"], "clean"), _node("RandomNormalLike", ["clean"], "noise"),
+             _node("Mul", ["noise", "small"], "less"), _node("Mul", ["less", "tenth"], "faint"), _node("Add", ["clean", "faint"], "output")]  # fmt: skip
+    write_model(path, nodes, ids, _value("output", FLOAT, [1, "n"]), [small, tenth])
+
+
+def fake_kokoro(path: Path) -> None:
+    """Says each id as one sample: the id times the sum of the style."""
+    inputs = [
+        _value("tokens", INT64, [1, "n"]),
+        _value("style", FLOAT, [1, 256]),
+        _value("speed", FLOAT, [1]),
+    ]
+    keep = _field(1, "keepdims") + _field(3, 0) + _field(20, 2)
+    nodes = [_cast("tokens", "f"), _node("ReduceSum", ["style"], "s", keep), _node("Mul", ["f", "s"], "m"),
+             _node("Mul", ["m", "speed"], "audio")]  # fmt: skip
+    write_model(path, nodes, inputs, _value("audio", FLOAT, [1, "n"]))
