@@ -28,6 +28,7 @@ from sodakit.recipes.isoflop import isoflop
 from sodakit.scaling.design import DesignPoint, GridRule, isoflop_grid, point_at
 from sodakit.tokens.text import TextTokenizer, train_bpe
 from sodakit.train.config import TrainConfig
+from sodakit.voices.catalogue import SEEN_VOICES
 from sodakit.voices.contract import Voice
 from sodakit.voices.names import find_voices
 
@@ -187,7 +188,7 @@ def real_items(data: Path) -> Iterator[Item]:
     return chain.from_iterable(open_folder(data / name, name) for name in (*REAL_TRAIN, REAL_HELD_OUT))
 
 
-def sentence_parts(data: Path, voices: Sequence[Voice]) -> list[list[Reading]]:
+def sentence_parts(data: Path, voices: Sequence[Voice] = SEEN_VOICES) -> list[list[Reading]]:
     """Who reads what, in parts: the voices in turn; the held-out sentences open the first part."""
     sentences = list(dict.fromkeys(s for name in SENTENCES for s in _sentences(data / name)))
     # Evenly apart, so that both lists are held out from.
