@@ -1,6 +1,5 @@
 """Verbs to commands: the only place that reads argv."""
 
-import difflib
 import importlib
 import os
 import sys
@@ -9,7 +8,7 @@ from keyword import iskeyword
 
 from sodakit import __version__
 from sodakit.disk import disk_error
-from sodakit.errors import SodakitError
+from sodakit.errors import SodakitError, nearest
 from sodakit.log import say
 
 VERBS = {
@@ -47,9 +46,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     verb = words[0]
     if verb not in VERBS:
-        close = difflib.get_close_matches(verb, VERBS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else f" Verbs: {', '.join(VERBS)}."
-        raise SystemExit(_complain(f"No verb {verb!r}.{hint}"))
+        raise SystemExit(_complain(f"No verb {verb!r}.{nearest(verb, VERBS, 'Verbs')}"))
     broken = [word for word in words if not _is_utf8(word)]
     if broken:
         raise SystemExit(

@@ -4,14 +4,13 @@
 """
 
 import dataclasses
-import difflib
 import json
 import types
 import typing
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, nearest
 from sodakit.files import digest
 
 T = TypeVar("T")
@@ -43,7 +42,7 @@ def from_plain(kind: Any, value: Any, name: str = "config") -> Any:
         fields = {f.name: f for f in dataclasses.fields(kind)}
         for key in value:
             if key not in fields:
-                raise ConfigError(f"{name} has no field {key!r}.{_suggest(key, fields)}")
+                raise ConfigError(f"{name} has no field {key!r}.{nearest(key, sorted(fields), cutoff=0.5)}")
         return kind(**{k: from_plain(hints[k], v, f"{name}.{k}") for k, v in value.items()})  # type: ignore[operator]
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
@@ -112,10 +111,12 @@ def override(config: T, settings: dict[str, str]) -> T:
         *parents, leaf = dotted.split(".")
         for parent in parents:
             if not isinstance(node, dict) or parent not in node:
-                raise ConfigError(f"No setting {dotted!r}.{_suggest(dotted, _leaves(plain))}")
+                raise ConfigError(
+                    f"No setting {dotted!r}.{nearest(dotted, sorted(_leaves(plain)), cutoff=0.5)}"
+                )
             node = node[parent]
         if not isinstance(node, dict) or leaf not in node:
-            raise ConfigError(f"No setting {dotted!r}.{_suggest(dotted, _leaves(plain))}")
+            raise ConfigError(f"No setting {dotted!r}.{nearest(dotted, sorted(_leaves(plain)), cutoff=0.5)}")
         try:
             node[leaf] = json.loads(text)
         except json.JSONDecodeError:
@@ -154,8 +155,3 @@ def _leaves(plain: Any, prefix: str = "") -> list[str]:
     return [
         leaf for key, value in plain.items() for leaf in _leaves(value, f"{prefix}.{key}" if prefix else key)
     ]
-
-
-def _suggest(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(sorted(known))}."

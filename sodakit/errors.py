@@ -15,6 +15,23 @@
 A message says what came in, what is needed, and what to do.
 """
 
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(name: str, known: Iterable[str], kind: str = "Known", cutoff: float = 0.6) -> str:
+    """What to say after a name that is none of those known: the one that was probably meant, or all of them.
+
+    Args:
+        name: as it was given.
+        known: those there are.
+        kind: what they are called in a list, as "Tasks".
+        cutoff: how alike a name must be to be offered, from 0 to 1.
+    """
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
+    return f" Did you mean {close[0]!r}?" if close else f" {kind}: {', '.join(names)}."
+
 
 class SodakitError(Exception):
     """The root: `except SodakitError` catches a user's mistakes and no programming error."""

@@ -1,6 +1,16 @@
 """Numbers as people read them."""
 
 from collections.abc import Sequence
+from typing import TypeVar
+
+Thing = TypeVar("Thing")
+
+
+def spread(things: Sequence[Thing], most: int | None) -> list[Thing]:
+    """At most so many of the things, evenly spaced, both ends among them; None for all."""
+    if most is None or most >= len(things):
+        return list(things)
+    return [things[round(n * (len(things) - 1) / max(1, most - 1))] for n in range(most)]
 
 
 def format_count(value: float) -> str:

@@ -1,10 +1,9 @@
 """Codecs by name. Adding a codec: its file, and a row here."""
 
-import difflib
 from pathlib import Path
 
 from sodakit.codec.contract import Codec
-from sodakit.errors import CodecError
+from sodakit.errors import CodecError, nearest
 from sodakit.files import read_json
 
 NAMES = ("mini", "toy", "mimi")
@@ -39,9 +38,8 @@ def load_codec(name: str = "mini", *, num_codebooks: int | None = None, device: 
         return _load_folder(Path(name), num_codebooks, device)
     if name.count("/") == 1 and not name.startswith((".", "/", "~")):
         return _load_mimi(name, name, num_codebooks, device)
-    close = difflib.get_close_matches(name, NAMES, n=1)
-    hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(NAMES)}, a folder, or owner/name."
-    raise CodecError(f"No codec {name!r}, and no folder of that name. {hint}")
+    hint = nearest(name, NAMES, "A folder, owner/name on the hub, or one of")
+    raise CodecError(f"No codec {name!r}, and no folder of that name.{hint}")
 
 
 def _load_folder(folder: Path, num_codebooks: int | None, device: str) -> Codec:

@@ -215,6 +215,10 @@ def _finish(result: dict[str, Any], path: Path) -> None:
     for role in ("judge", "speaker_judge", "text_model"):
         if result.get(role):
             print(f"{role.replace('_', ' ')}: {result[role]['name']}")
+    if skipped := result.get("skipped"):
+        print(f"{len(skipped)} entries of the list are no cases and were skipped:")
+        for entry in skipped[:20]:
+            print(f"  {entry['id']}: {entry['reason']}")
     if result["failures"]:
         print(f"{len(result['failures'])} of {result['num_cases']} outputs failed and count as errors:")
         for failure in result["failures"][:20]:

@@ -1,11 +1,10 @@
 """What a run reads: stores, how each is written as documents, and in which shares."""
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, nearest
 
 Order = Literal["audio_first", "text_first", "both"]
 Composition = Literal["semantic", "semantic_acoustic", "semantic_acoustic_text"]
@@ -107,9 +106,8 @@ class DataConfig:
         for phase in self.phases:
             for name in phase.weights:
                 if name not in names:
-                    close = difflib.get_close_matches(name, names, n=1)
-                    hint = f"Did you mean {close[0]!r}?" if close else f"Sources: {', '.join(names)}."
-                    raise ConfigError(f"The phase from step {phase.from_step} weighs {name!r}. {hint}")
+                    hint = nearest(name, names, "Sources")
+                    raise ConfigError(f"The phase from step {phase.from_step} weighs {name!r}.{hint}")
 
     @property
     def batch_tokens(self) -> int:

@@ -4,7 +4,8 @@ meta.lst       seed-tts-eval: utt|prompt text|prompt wav|target text[|original w
 anything else  the layouts that `sodakit prepare` reads, with transcripts
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +16,7 @@ from sodakit.errors import AudioError, ConfigError
 from sodakit.files import digest
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.detect import open_folder
+from sodakit.units import spread
 
 T = TypeVar("T")
 
@@ -34,6 +36,8 @@ class Recording:
         Raises:
             AudioError: it cannot be read.
         """
+        if self.item.problem is not None:
+            raise AudioError(f"{self.id}: {self.item.problem}")
         return _sound(self.item.read(), self.id)
 
 
@@ -63,28 +67,50 @@ class VoiceCase:
         return self.prompt.parent.name if self.prompt else ""
 
 
-def read_recordings(folder: Path | str, limit: int | None = None) -> list[Recording]:
+class Cases(list[T]):
+    """The cases of a set, and what else its lists name."""
+
+    def __init__(self, cases: Iterable[T], skipped: Sequence[dict[str, str]] = ()) -> None:
+        super().__init__(cases)
+        self.skipped = list(skipped)
+        """`id` and `reason` of each entry that is no case: there is nothing to compare with. Results keep them."""
+
+
+def read_recordings(folder: Path | str, limit: int | None = None) -> Cases[Recording]:
     """The recordings of a folder or manifest that have a transcript, in order of their ids, `limit` spread over them.
+
+    One that has a transcript and cannot be read is a case too, and will count as an error.
 
     Raises:
         ConfigError: no recording with a transcript.
     """
-    items = sorted(open_folder(folder), key=lambda item: item.id)
-    found = [
-        Recording(id=item.id, item=item, text=item.text, speaker=item.speaker)
-        for item in items
-        if item.text and item.text.strip() and not item.is_text and item.problem is None
-    ]
+    found: dict[str, Recording] = {}
+    skipped = []
+    for item in sorted(open_folder(folder), key=lambda item: item.id):
+        reason = None
+        if not (item.text and item.text.strip()):
+            reason = item.problem or "no transcript"
+        elif item.is_text and item.problem is None:
+            reason = "no sound"
+        elif item.id in found:
+            reason = "named twice"
+        if reason:
+            skipped.append({"id": item.id, "reason": reason})
+        else:
+            found[item.id] = Recording(id=item.id, item=item, text=item.text or "", speaker=item.speaker)
     if not found:
-        raise ConfigError(f"{folder} has no recording with a transcript. Name a folder that has some.")
-    return spread(found, limit)
+        why = "; ".join(f"{entry['id']}: {entry['reason']}" for entry in skipped[:3])
+        raise ConfigError(
+            f"{folder} has no recording with a transcript{f' ({why})' if why else ''}. Name a folder that has some."
+        )
+    return Cases(spread(list(found.values()), limit), skipped)
 
 
-def read_voice_cases(source: Path | str, limit: int | None = None) -> list[VoiceCase]:
+def read_voice_cases(source: Path | str, limit: int | None = None) -> Cases[VoiceCase]:
     """The cases of a seed-tts-eval list, or of the folder that holds its `meta.lst`.
 
     Raises:
-        ConfigError: no list, or a line that is none of its.
+        ConfigError: no list, a line that is none of its, or a name that stands twice.
     """
     path = Path(source)
     path = path / "meta.lst" if path.is_dir() else path
@@ -96,7 +122,12 @@ def read_voice_cases(source: Path | str, limit: int | None = None) -> list[Voice
     cases = [_voice_case(path, number, line) for number, line in lines if line.strip()]
     if not cases:
         raise ConfigError(f"{path} is empty; needed: at least one line.")
-    return spread(cases, limit)
+    twice = [name for name, count in Counter(case.id for case in cases).items() if count > 1]
+    if twice:
+        raise ConfigError(
+            f"{path} names {', '.join(twice[:3])} more than once; needed: a name for each line."
+        )
+    return Cases(spread(cases, limit))
 
 
 def cases_digest(cases: Sequence[Recording] | Sequence[VoiceCase]) -> str:
@@ -111,9 +142,9 @@ def cases_digest(cases: Sequence[Recording] | Sequence[VoiceCase]) -> str:
         else:
             parts += [case.id, case.text, case.prompt_text]
             parts += [
-                digest(p.read_bytes()) if p and p.exists() else "" for p in (case.prompt, case.original)
+                digest(p.read_bytes()) if p and p.is_file() else "" for p in (case.prompt, case.original)
             ]
-    parts += [digest(path.read_bytes()) for path in files if path.exists()]
+    parts += [digest(path.read_bytes()) for path in files if path.is_file()]
     return digest(*parts)
 
 
@@ -125,13 +156,6 @@ def original_of(case: Recording | VoiceCase) -> Wave | None:
         return None if case.original is None else read_wave(case.original)
     except AudioError:
         return None
-
-
-def spread(cases: list[T], limit: int | None) -> list[T]:
-    """`limit` of the cases, evenly spaced."""
-    if limit is None or limit >= len(cases):
-        return cases
-    return [cases[round(n * (len(cases) - 1) / max(1, limit - 1))] for n in range(limit)]
 
 
 def _voice_case(path: Path, number: int, line: str) -> VoiceCase:
@@ -151,7 +175,7 @@ def _voice_case(path: Path, number: int, line: str) -> VoiceCase:
         prompt_text=prompt_text,
         prompt=path.parent / prompt,
         prompt_name=prompt,
-        original=original if original.exists() else None,
+        original=original if original.is_file() else None,
     )
 
 

@@ -11,7 +11,6 @@ shares of empty, silent, unended and looping outputs, and beside the same scores
 no capitals and marks, as the one without download, makes every text less likely.
 """
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ import numpy as np
 from sodakit.audio.files import resample
 from sodakit.audio.levels import is_silent
 from sodakit.audio.wave import Wave
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, nearest
 from sodakit.eval.cases import Recording, original_of
 from sodakit.eval.generation import ContinueConfig
 from sodakit.eval.hub import named
@@ -77,9 +76,7 @@ def protocol(name: str) -> Protocol:
         ConfigError: there is none.
     """
     if name not in PROTOCOLS:
-        close = difflib.get_close_matches(name, PROTOCOLS, n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else f"Protocols: {', '.join(PROTOCOLS)}."
-        raise ConfigError(f"No protocol {name!r} of continuations. {hint}")
+        raise ConfigError(f"No protocol {name!r} of continuations.{nearest(name, PROTOCOLS, 'Protocols')}")
     return PROTOCOLS[name]
 
 

@@ -254,6 +254,7 @@ def _settings(
     return {
         "task": task,
         "data_digest": cases_digest(cases),
+        "skipped": getattr(cases, "skipped", []),
         "settings": config,
         "model": model_fingerprint(model.model),
         "precision": str(next(model.model.parameters()).dtype).removeprefix("torch."),

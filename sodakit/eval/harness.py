@@ -89,7 +89,13 @@ class HarnessModel(TemplateLM):
         limit = int(options.get("max_gen_toks", self._max_new_tokens))
         stops = options.get("until") or []
         stops = [stops] if isinstance(stops, str) else list(stops)
-        given = [v.bos, *self.tok_encode(text)[-(model.config.context - limit - 1) :]]
+        room = model.config.context - limit - 1
+        if room < 1:
+            raise ConfigError(
+                f"The harness asks for up to {limit} tokens, and the model's context of {model.config.context} leaves no "
+                "room for the question. Lower max_gen_toks, or use a model with a longer context."
+            )
+        given = [v.bos, *self.tok_encode(text)[-room:]]
         cache = KVCache(model.config, 1, len(given) + limit, model.device, next(model.parameters()).dtype)
         ids, fed = [], given
         for _ in range(limit):

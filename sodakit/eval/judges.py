@@ -6,7 +6,6 @@ Wav2Vec2 model by name and revision; `eval/whisper.py` has one for Whisper in CT
 """
 
 import json
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,8 +40,9 @@ from sodakit.hardware import has_fast_bfloat16
 from sodakit.tensors import broken_weight
 from sodakit.units import format_count
 
-MIN_STEPS = 200
-"""Training steps before time may run out: on a starved machine a judge comes late rather than deaf."""
+MAX_STEPS = 600
+"""Training steps at most, unless told otherwise: about 80 seconds of two quiet cores. Never a time, which would make
+scores depend on how busy the machine was."""
 
 Decoding = Literal["lexicon", "greedy"]
 
@@ -180,20 +180,19 @@ def train_judge(
     *,
     seed: int = 0,
     epochs: int = 14,
-    max_seconds_s: float = 75.0,
+    max_steps: int | None = MAX_STEPS,
     progress: Callable[[float, float], None] | None = None,
 ) -> CtcJudge:
     """A recogniser trained on original recordings.
 
-    The learning rate falls with the epochs done or the time spent, whichever is further along, so a slow
-    machine gets a finished judge in time; where time is no limit, the same seed gives the same judge.
+    The same seed gives the same judge, however busy the machine is.
 
     Args:
         waves: original recordings at any rate, never codec output.
         texts: what is said in them.
         seed: of weights, order and augmentation.
         epochs: passes over the recordings.
-        max_seconds_s: end by then, wall clock, but not before `MIN_STEPS`.
+        max_steps: end by then; None for all the epochs.
         progress: called after each step with (fraction done, CTC loss per character).
     Raises:
         ConfigError: nothing to train on, or a recording without words.
@@ -204,7 +203,6 @@ def train_judge(
             f"{len(waves)} recordings and {len(texts)} texts, {sum(not text for text in normalised)} of them "
             "without words; a judge needs at least one recording and the words of each."
         )
-    start_s = time.monotonic()
     alphabet = "".join(sorted({" ", *"".join(normalised)}))
     letter = {character: i for i, character in enumerate(alphabet, start=1)}
     targets = [torch.tensor([letter[character] for character in text]) for text in normalised]
@@ -215,11 +213,9 @@ def train_judge(
     mels = all_log_mels(waves)
     optimiser = torch.optim.AdamW(recogniser.parameters(), lr=0.0, betas=(0.9, 0.98), weight_decay=0.01)
     batches = [batch for _ in range(epochs) for batch in _batches([len(mel) for mel in mels], random)]
+    batches = batches[:max_steps]
     for step, batch in enumerate(batches):
-        spent_fraction = (time.monotonic() - start_s) / max_seconds_s
-        done = max(step / len(batches), min(spent_fraction, step / MIN_STEPS))
-        if done >= 1:
-            break
+        done = step / len(batches)
         loss = _train_step(
             recogniser, optimiser, _peak_lr_fraction(step, done) * 2e-3,
             [vary(mels[i], random) for i in batch], [targets[i] for i in batch],

@@ -1,6 +1,6 @@
 """How a text is reduced to the words that are compared. Each protocol has its own, and word error rates depend on it.
 
-sodakit       lower case; every punctuation mark, quote, dash and bracket deleted
+sodakit       lower case, letters composed (NFC); punctuation of every script, quotes, dashes and brackets deleted
 soda          the published scripts': deletes . , ! ? ; : quotes - and brackets; "don't" is "dont", "well-known" "wellknown"
 seed_tts_en   seed-tts-eval: deletes ASCII and Chinese marks but the straight apostrophe; double blanks are replaced once
 seed_tts_zh   the same, then one character is one word
@@ -8,17 +8,19 @@ whisper_en    OpenAI's: numbers, contractions and fillers written one way; Briti
 none          words as they stand between blanks
 """
 
-import difflib
 import re
 import string
+import unicodedata
 from collections.abc import Callable
 from functools import cache
 
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, nearest
 
 _QUOTES = "\"'`´‘’‚‛“”„‟«»‹›"
 _OURS = re.compile("[" + re.escape(".,!?;:" + _QUOTES + "-‐‑‒–—―()[]{}<>…¿¡") + "]")
 _SODA = re.compile("[" + re.escape(".,!?;:\"'-()[]{}‘’“”") + "]")
+_UNSEEN = "\u00ad\u200b\u200e\u200f\u2060\ufeff"
+"""Soft hyphen, zero-width space, marks of direction, joiner, byte-order mark. (Non-joiners tell words apart.)"""
 _SPACES = re.compile(r"\s+")
 
 # The marks of `zhon.hanzi.punctuation`, which seed-tts-eval deletes: full-width ASCII, CJK, dashes, curly quotes.
@@ -30,11 +32,19 @@ _SEED_TTS = re.compile("[" + re.escape(_HANZI + string.punctuation.replace("'", 
 
 
 def normalise(text: str) -> str:
-    """The words of `text` as they are compared: lower case, without `.,!?;:`, quotes, dashes and brackets.
+    """The words of `text` as they are compared: lower case, without `.,!?;:`, quotes, dashes, brackets, and the
+    punctuation of other scripts.
 
-    Marks are removed, not replaced by spaces: "don't" is "dont", "well-known" is "wellknown", on both sides.
+    Marks are removed, not replaced by spaces: "don't" is "dont", "well-known" is "wellknown", on both sides. Letters are
+    composed, so that two ways to write é are one. Other marks of ASCII (% & / and so on) are read aloud, and stay.
     """
-    return _SPACES.sub(" ", _OURS.sub("", text)).strip().lower()
+    bare = _OURS.sub("", unicodedata.normalize("NFC", text))
+    return _SPACES.sub(" ", bare if bare.isascii() else _of_words(bare)).strip().lower()
+
+
+def _of_words(text: str) -> str:
+    """Without the punctuation outside ASCII, and without characters that nobody sees."""
+    return "".join(c for c in text if c.isascii() or not (unicodedata.category(c)[0] == "P" or c in _UNSEEN))
 
 
 def _soda(text: str) -> str:
@@ -82,7 +92,5 @@ def normaliser(name: str) -> Callable[[str], str]:
         ConfigError: there is none.
     """
     if name not in NORMALISERS:
-        close = difflib.get_close_matches(name, NORMALISERS, n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else f"Normalisers: {', '.join(NORMALISERS)}."
-        raise ConfigError(f"No normaliser {name!r}. {hint}")
+        raise ConfigError(f"No normaliser {name!r}.{nearest(name, NORMALISERS, 'Normalisers')}")
     return NORMALISERS[name]

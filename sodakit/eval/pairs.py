@@ -8,7 +8,6 @@ topic_storycloze   the same with an ending of another story: easier
 tstorycloze        the written twin of sstorycloze
 """
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,7 +18,7 @@ import numpy as np
 
 from sodakit.audio.files import RESAMPLER, resample
 from sodakit.audio.wave import Wave
-from sodakit.errors import AudioError, ConfigError
+from sodakit.errors import AudioError, ConfigError, nearest
 from sodakit.eval.logprobs import TokenItem, model_fingerprint, score_folder
 from sodakit.eval.pair_layouts import Pair, Side, pairs_digest
 from sodakit.eval.policies import Family, Policy, Question, answer, item_scores, select
@@ -77,9 +76,7 @@ def task(name: str) -> Task:
         ConfigError: no such task.
     """
     if name not in TASKS:
-        close = difflib.get_close_matches(name.lower(), TASKS, n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else f"Tasks: {', '.join(TASKS)}."
-        raise ConfigError(f"No task {name!r}. {hint}")
+        raise ConfigError(f"No task {name!r}.{nearest(name.lower(), TASKS, 'Tasks')}")
     return TASKS[name]
 
 

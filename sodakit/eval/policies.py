@@ -5,14 +5,13 @@ points between them. So a score always carries its policy, and a policy is data:
 What follows from a policy is computed by small pure functions over a `TokenTable`.
 """
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, nearest
 from sodakit.eval.labels import Labels
 from sodakit.eval.token_table import AUDIO, CLOSE, OPEN, TEXT, TokenTable
 
@@ -128,9 +127,7 @@ def policy(name: str, family: Family) -> Policy:
         ConfigError: no such preset, or one that its author never defined for the family.
     """
     if name not in POLICIES:
-        close = difflib.get_close_matches(name, POLICIES, n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else f"Policies: {', '.join(POLICIES)}."
-        raise ConfigError(f"No policy {name!r}. {hint}")
+        raise ConfigError(f"No policy {name!r}.{nearest(name, POLICIES, 'Policies')}")
     if family not in POLICIES[name]:
         others = ", ".join(n for n, families in POLICIES.items() if family in families)
         raise ConfigError(f"{name} defines no score for {family} tasks. Those that do: {others}.")

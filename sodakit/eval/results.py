@@ -86,12 +86,33 @@ def estimate(
     """
     value_I = np.asarray(values, np.float64)
     weight_I = np.ones(len(value_I)) if weights is None else np.asarray(weights, np.float64)
+    return ratio_estimate(value_I * weight_I, weight_I, clusters, types, draws=draws, seed=seed)
+
+
+def ratio_estimate(
+    sums: Sequence[float] | np.ndarray,
+    counts: Sequence[float] | np.ndarray,
+    clusters: Sequence[str],
+    types: Sequence[str] | None = None,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Estimate:
+    """The mean over types of sums over counts, with an interval over clusters: an item may have a sum and no count.
+
+    Args:
+        sums: one for each item, such as its word errors.
+        counts: what they are shared by, such as its reference words.
+        clusters: the source of each item.
+        types: the type of each; None for one type.
+    """
+    sum_I, count_I = np.asarray(sums, np.float64), np.asarray(counts, np.float64)
     cluster_I, num_clusters = _numbers(clusters)
-    type_I, num_types = _numbers(types if types is not None else [""] * len(value_I))
+    type_I, num_types = _numbers(types if types is not None else [""] * len(sum_I))
     place_I = cluster_I * num_types + type_I
     sums, counts = (
-        np.bincount(place_I, w, num_clusters * num_types).reshape(num_clusters, num_types)
-        for w in (value_I * weight_I, weight_I)
+        np.bincount(place_I, x_I, num_clusters * num_types).reshape(num_clusters, num_types)
+        for x_I in (sum_I, count_I)
     )
     means = [_mean_of_means(drawn @ sums, drawn @ counts) for drawn in _drawn(num_clusters, draws, seed)]
     low, high = np.quantile(np.concatenate(means), _levels(num_clusters))
@@ -99,7 +120,7 @@ def estimate(
         _mean_of_means(sums.sum(0)[None], counts.sum(0)[None])[0].item(),
         float(low),
         float(high),
-        len(value_I),
+        len(sum_I),
         num_clusters,
     )
 

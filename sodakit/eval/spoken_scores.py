@@ -17,7 +17,7 @@ from sodakit.eval.hub import named
 from sodakit.eval.judges import Judge, WritingJudge, within_limit
 from sodakit.eval.normalisers import normaliser
 from sodakit.eval.outputs import Output
-from sodakit.eval.results import Estimate, estimate, plain_estimate, provenance
+from sodakit.eval.results import Estimate, estimate, plain_estimate, provenance, ratio_estimate
 from sodakit.eval.voiceprints import SpeakerJudge, equal_error_rate, similarity
 from sodakit.eval.words import ItemErrors, align
 
@@ -71,11 +71,13 @@ def word_rates(
     words = np.array([item.reference_words for item in items], np.float64)
     if not words.sum():
         raise ConfigError(f"{len(items)} references without a single word; a word error rate needs some.")
+    errors = np.array([item.errors for item in items], np.float64)
     absent = np.array([text is None for text in heard] if failed is None else failed, bool)
     rates = np.array([item.rate for item in items])
     kept = np.flatnonzero(~absent)
     return WordRates(
-        micro=estimate(rates, clusters, weights=np.maximum(words, 1)),
+        # Words heard where the reference has none are errors too; such an item weighs nothing else.
+        micro=ratio_estimate(errors, words, clusters),
         macro=estimate(rates, clusters),
         macro_without_failures=estimate(rates[kept], [clusters[int(n)] for n in kept]) if len(kept) else None,
         items=items,

@@ -1,12 +1,11 @@
 """What a model is: a Qwen3-style decoder, its sizes by name, and the shape rule of the scaling study."""
 
-import difflib
 import math
 from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, nearest
 
 SODA_VOCAB_SIZE = 144_644
 """Llama-3 text (128,256), four markers, eight codebooks of 2,048 codes."""
@@ -157,7 +156,7 @@ def model_size(name: str, vocab_size: int = SODA_VOCAB_SIZE, **changes: Any) -> 
         ConfigError: an unknown size or field; the message names the nearest known one.
     """
     if name not in MODEL_SIZES:
-        raise ConfigError(f"No model size {name!r}.{_nearest(name, list(MODEL_SIZES))}")
+        raise ConfigError(f"No model size {name!r}.{nearest(name, MODEL_SIZES, 'Sizes', 0.5)}")
     return _build({"vocab_size": vocab_size, **MODEL_SIZES[name]}, changes)
 
 
@@ -181,10 +180,5 @@ def _build(settings: dict[str, Any], changes: dict[str, Any]) -> ModelConfig:
     known = [field.name for field in fields(ModelConfig)]
     for name in changes:
         if name not in known:
-            raise ConfigError(f"A model has no field {name!r}.{_nearest(name, known)}")
+            raise ConfigError(f"A model has no field {name!r}.{nearest(name, known, cutoff=0.5)}")
     return ModelConfig(**settings | changes)
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known)}."

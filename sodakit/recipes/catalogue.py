@@ -1,13 +1,12 @@
 """Recipes by name, for `sodakit train --recipe NAME`."""
 
-import difflib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import get_args
 
 from sodakit.data.config import Composition
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, nearest
 from sodakit.recipes.ablations import SOURCES, TEXT_PERCENTS, anneal, composition, data_source, text_ratio
 from sodakit.recipes.demo import demo
 from sodakit.recipes.evening import evening
@@ -70,7 +69,5 @@ def recipe(name: str, stores: Sequence[Path]) -> TrainConfig:
         ConfigError: no such recipe; the message names the nearest one.
     """
     if name not in RECIPES:
-        close = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else f" Recipes: {', '.join(families())}."
-        raise ConfigError(f"No recipe {name!r}.{hint}")
+        raise ConfigError(f"No recipe {name!r}.{nearest(name, RECIPES, 'Recipes')}")
     return RECIPES[name](stores)

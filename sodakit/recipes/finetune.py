@@ -42,6 +42,7 @@ from sodakit.train.config import TrainConfig
 from sodakit.train.objective import LossVector, Objective
 from sodakit.train.trainer import train
 from sodakit.train.validate import Validation
+from sodakit.units import spread
 
 
 def pair_cases(
@@ -50,8 +51,7 @@ def pair_cases(
     """The pairs of a split to be translated, spread evenly over it. Sounds are the codec's copies: what the model hears."""
     reader, vocabulary = open_language(store)
     view = PairView(reader, split, task_name, vocabulary)
-    step = max(1.0, len(view) / (most or len(view)))
-    chosen = [view.pairs[int(n * step)] for n in range(min(len(view), most or len(view)))]
+    chosen = spread(view.pairs, most)
     rate_hz = codec.spec.sample_rate_hz
     cases = []
     for first, second in chosen:

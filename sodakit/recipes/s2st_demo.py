@@ -14,7 +14,7 @@ from typing import Any
 
 from sodakit.codec.contract import Codec
 from sodakit.eval.cascade import WordTable, cascade, learn_table
-from sodakit.eval.judges import CtcJudge, Judge, hear, train_judge
+from sodakit.eval.judges import MAX_STEPS, CtcJudge, Judge, hear, train_judge
 from sodakit.eval.speech import Case, score_speaking, score_transcription
 from sodakit.eval.translated import Heard, PairCase, bleu_difference, listen_to, scores_of, write_outputs
 from sodakit.eval.voiceprints import SpeakerJudge, SpectralSpeaker
@@ -215,7 +215,7 @@ def teach_judge(experiment: Experiment) -> None:
             items = items[:: max(1, len(items) // JUDGE_RECORDINGS)]
             # One language has the words of three to learn.
             train_judge(
-                [i.read(16_000) for i in items], [i.text or "" for i in items], max_seconds_s=150.0
+                [i.read(16_000) for i in items], [i.text or "" for i in items], max_steps=2 * MAX_STEPS
             ).save(path)
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from sodakit.codec.contract import Codec
 from sodakit.errors import ConfigError
@@ -26,9 +25,8 @@ from sodakit.recipes.listener import listener
 from sodakit.store.reader import StoreReader
 from sodakit.train.config import TrainConfig
 from sodakit.train.trainer import train
-from sodakit.units import format_duration
+from sodakit.units import format_duration, spread
 
-Thing = TypeVar("Thing")
 JUDGE_RECORDINGS = 1500
 """Most training recordings the judge is taught with."""
 
@@ -181,12 +179,6 @@ def voice_of(case: Case, cases: Sequence[Case]) -> VoiceSample | None:
         if other.speaker == case.speaker and other.id != case.id:
             return VoiceSample(other.original, other.text)
     return None
-
-
-def spread(things: Sequence[Thing], most: int) -> list[Thing]:
-    """At most so many, evenly over the list, so that every speaker and every word stays in."""
-    step = max(1.0, len(things) / most)
-    return [things[int(i * step)] for i in range(min(len(things), most))]
 
 
 def _plain(scores: SetScores) -> dict[str, object]:

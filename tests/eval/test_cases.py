@@ -3,9 +3,10 @@ from pathlib import Path
 import pytest
 
 from sodakit.codec.fit.sounds import read_sentences
-from sodakit.errors import ConfigError
-from sodakit.eval.cases import cases_digest, original_of, read_recordings, read_voice_cases, spread
+from sodakit.errors import AudioError, ConfigError
+from sodakit.eval.cases import cases_digest, original_of, read_recordings, read_voice_cases
 from sodakit.prepare.leaks import read_evaluation
+from sodakit.units import spread
 from tests.eval.recordings import recordings_folder, voice_list
 
 ZERO_SHOT = Path(__file__).parents[2] / "../shared/data/tts_zero_shot"
@@ -46,6 +47,34 @@ def test_recordings_without_a_transcript_are_no_cases(tmp_path: Path) -> None:
     manifest.write_text(manifest.read_text().replace('"the mat"', "null"))
     assert len(read_recordings(folder)) == 5
     assert [case.text for case in read_recordings(folder, limit=2)] == ["a dog ran home", "home"]
+
+
+def test_what_is_no_case_is_named_and_what_cannot_be_read_is_a_case(tmp_path: Path) -> None:
+    """A set that shrinks in silence has a better score than its model."""
+    folder = recordings_folder(tmp_path)
+    manifest = folder / "manifest.jsonl"
+    whole = len(read_recordings(folder))
+    lines = manifest.read_text().splitlines()
+    lines[0] = lines[0].replace('"text": "', '"text": "   ", "was": "')
+    lines[1] = lines[1][:-8]
+    lines.append('{"audio": "missing.wav", "text": "nobody can read this"}')
+    manifest.write_text("\n".join(lines) + "\n")
+    cases = read_recordings(folder)
+    assert len(cases) == whole - 2 + 1 and len(cases.skipped) == 2
+    assert all(entry["id"] and entry["reason"] for entry in cases.skipped)
+    unreadable = next(case for case in cases if "missing" in case.id)
+    with pytest.raises(AudioError):
+        unreadable.read()
+    manifest.write_text('{"audio": "audio/0.wav", "text": null}\n')
+    with pytest.raises(ConfigError, match="no transcript"):
+        read_recordings(folder)
+
+
+def test_a_name_that_stands_twice_in_a_list_is_refused(tmp_path: Path) -> None:
+    recordings_folder(tmp_path)
+    (tmp_path / "meta.lst").write_text("u1|a dog|audio/0.wav|the cat sat\n" * 2)
+    with pytest.raises(ConfigError, match="u1 more than once"):
+        read_voice_cases(tmp_path)
 
 
 def test_a_limit_takes_both_ends() -> None:

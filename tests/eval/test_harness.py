@@ -12,6 +12,7 @@ import torch
 
 from sodakit.checkpoint.hf import export_hf
 from sodakit.commands.eval import main
+from sodakit.errors import ConfigError
 from sodakit.files import read_json, read_json_lines, write_json_lines
 from sodakit.generate.speech_model import SpeechModel
 from tests.eval.small_model import small_checkpoint, small_speech_model
@@ -165,6 +166,9 @@ def test_text_goes_on_up_to_a_stop_string(model: SpeechModel) -> None:
 
     whole = said([])
     assert whole and said([whole[1]]) == whole.split(whole[1])[0]
+    greedy = {"until": [], "max_gen_toks": model.context_positions}
+    with pytest.raises(ConfigError, match="no room for the question"):
+        HarnessModel(model).generate_until([Instance("generate_until", {}, ("a dog", greedy), 0)])
 
 
 def test_the_command_writes_a_result(

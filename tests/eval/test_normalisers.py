@@ -1,4 +1,5 @@
 import string
+import unicodedata
 
 import pytest
 
@@ -32,3 +33,25 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'seed_tts_en'"):
         normaliser("seed-tts-en")
     assert set(NORMALISERS) == {"sodakit", "soda", "seed_tts_en", "seed_tts_zh", "whisper_en", "none"}
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ما اسمك؟", "ما اسمك"),
+        ("नमस्ते।", "नमस्ते"),
+        ("你好，世界。", "你好世界"),
+        (unicodedata.normalize("NFD", "Où est le café ?"), "où est le café"),
+        ("Κύριε·", "κύριε"),
+        ("\ufeffszép\u00ad nap\u200b", "szép nap"),
+        ("Անուն՞", "անուն"),
+    ],
+)
+def test_marks_of_every_script_are_no_words(one: str, other: str) -> None:
+    assert NORMALISERS["sodakit"](one) == NORMALISERS["sodakit"](other) == other
+
+
+@pytest.mark.parametrize("text", ["50% of R&D", "a/b", "#1 @home", "x_y*z", "d'accord 5°", "می\u200cروم"])
+def test_what_is_read_aloud_or_tells_words_apart_stays(text: str) -> None:
+    kept = NORMALISERS["sodakit"](text)
+    assert kept == text.lower().replace("'", "")

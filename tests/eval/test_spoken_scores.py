@@ -179,3 +179,9 @@ def test_the_speaker_judge_s_own_error_is_there_whether_or_not_folders_tell_spea
     expected = equal_error_rate(SpectralSpeaker().embed(waves), names)
     assert expected is not None
     assert result["scores"]["originals"]["equal_error_rate"] == pytest.approx(expected, abs=0.02)
+
+
+def test_words_heard_where_nothing_was_said_are_errors_over_the_words_of_the_others() -> None:
+    """An empty reference has no word to share errors by: two errors over four words, not over five."""
+    found = word_rates(["", "a b c d"], ["x y", "a b c d"], ["p", "q"], "none")
+    assert found.micro.value == pytest.approx(2 / 4)
