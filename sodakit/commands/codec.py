@@ -7,7 +7,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from sodakit.commands.options import JudgeOptions
+from sodakit.commands.options import MosOptions
 from sodakit.errors import CodecError
 from sodakit.files import atomic_path
 from sodakit.log import say
@@ -66,7 +66,7 @@ class Train:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eval(JudgeOptions):
+class Eval(MosOptions):
     """Measure a codec: on recordings in DATA, and on synthetic voices that no codec has heard.
 
     Example: sodakit codec eval --data recordings/ --out runs/codec
@@ -80,9 +80,9 @@ class Eval(JudgeOptions):
     """Clips from each folder and from the voices."""
     voices: tuple[str, ...] = ("unseen",)
     """Who speaks those: `sodakit voices` lists the names. Default: four that no codec has heard."""
-    judge: str | None = "small"
-    """Who writes down originals and copies: `small` (a recogniser taught on the spot, where words are few), `none`,
-    Whisper or Wav2Vec2 by hub id or folder, Whisper also as faster-whisper has it, or a judge's .safetensors."""
+    judge: str | None = None
+    """Who writes down originals and copies: `small` (a recogniser taught on the spot, where words are few; the default
+    where --judges has none), `none`, Whisper or Wav2Vec2 by hub id or folder, Whisper also as faster-whisper has it, or a judge's .safetensors."""
     out: Path | None = None
     """Folder for codec.json and codec.html."""
 
@@ -94,11 +94,13 @@ class Eval(JudgeOptions):
         from sodakit.voices.names import find_voices
 
         codec = load_codec(self.codec)
-        teach = self.judge == "small"
         judge = None if self.judge in ("small", "none") else self.named_recogniser()
+        teach = judge is None and self.judge != "none"
         sets = [voices_set(self.clips, judge, teach, find_voices(self.voices))]
         sets += [folder_set(folder, self.clips, judge, teach) for folder in self.data]
-        report, copies = measure_codec(codec, sets, self.speakers(), phone_sentences=10 * self.clips)
+        report, copies = measure_codec(
+            codec, sets, self.speakers(), phone_sentences=10 * self.clips, mos=self.mos()
+        )
         print(as_text(report))
         if self.out is not None:
             write_json(self.out / "codec.json", report.plain())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from sodakit.commands.options import JudgeOptions
+from sodakit.commands.options import MosOptions
 from sodakit.log import say
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Asr(ModelOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tts(ModelOptions, JudgeOptions):
+class Tts(ModelOptions, MosOptions):
     """Word errors and likeness of the voice of what a model says, over a seed-tts-eval list.
 
     Example: sodakit eval tts --data seedtts_testset/en --model runs/mine --judge openai/whisper-large-v3 \\
@@ -110,12 +110,12 @@ class Tts(ModelOptions, JudgeOptions):
         outputs, settings = speak_cases(self.load(), cases, self.out / "tts", config)
         texts, speakers = [case.text for case in cases], [case.speaker for case in cases]
         judge = self.recogniser(texts, self.out, self.model, speakers)
-        result = speech_result(settings, cases, outputs, judge, self.speakers(), self.normaliser)
+        result = speech_result(settings, cases, outputs, judge, self.speakers(), self.normaliser, self.mos())
         _finish(result, self.out / "tts.json")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Continue(ModelOptions, JudgeOptions):
+class Continue(ModelOptions, MosOptions):
     """What a model says after the opening of a recording: does the voice stay, are the words likely, do they repeat?
 
     Protocols: soda (3 s, temperature 1.0, top-p 0.9, 12 s; the words of the continuation given those of the opening)
@@ -174,14 +174,16 @@ class Continue(ModelOptions, JudgeOptions):
         judged = self.judged or chosen.judged
         changed = changes or judged != chosen.judged
         settings |= {"protocol": f"{self.protocol}, changed" if changed else self.protocol}
-        result = continuation_result(settings, cases, outputs, judge, self.speakers(), text_model, judged)
+        result = continuation_result(
+            settings, cases, outputs, judge, self.speakers(), text_model, judged, self.mos()
+        )
         _finish(result, self.out / "continuation.json")
         if text_model is None:
             say("No language model of text was named (--text-model), so GenPPL is not computed.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class S2st(JudgeOptions):
+class S2st(MosOptions):
     """ASR-BLEU, chrF, likeness of the voice and length of translated speech, from a list of outputs.
 
     Example: sodakit eval s2st --data outputs.jsonl --judge openai/whisper-large-v3 --judge-language en
@@ -199,7 +201,7 @@ class S2st(JudgeOptions):
 
         cases = read_translation_cases(self.data)
         judge = self.recogniser([*(case.reference for case in cases), *self.texts], self.out, None)
-        _finish(translation_result(cases, judge, self.speakers()), self.out / "s2st.json")
+        _finish(translation_result(cases, judge, self.speakers(), mos=self.mos()), self.out / "s2st.json")
 
 
 def _finish(result: dict[str, Any], path: Path) -> None:
@@ -212,7 +214,7 @@ def _finish(result: dict[str, Any], path: Path) -> None:
     own = result["scores"].get("originals", {}).get("equal_error_rate")
     if own is not None:
         print(f"{'speaker judge, equal error rate':<32} {own:.4f} on the originals")
-    for role in ("judge", "speaker_judge", "text_model"):
+    for role in ("judge", "speaker_judge", "mos_judge", "text_model"):
         if result.get(role):
             print(f"{role.replace('_', ' ')}: {result[role]['name']}")
     if skipped := result.get("skipped"):

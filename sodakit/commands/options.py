@@ -16,7 +16,9 @@ from sodakit.generate.defaults import SPEECH
 from sodakit.generate.sampling import Sampling
 
 if TYPE_CHECKING:
+    from sodakit.eval.judge_folder import JudgeFolder
     from sodakit.eval.judges import Judge
+    from sodakit.eval.opinion import OpinionJudge
     from sodakit.eval.voiceprints import SpeakerJudge
     from sodakit.generate.speech_model import SpeechModel
 
@@ -164,9 +166,13 @@ class JudgeOptions:
     judge_language: str | None = None
     """What a multilingual Whisper is told to expect, as en; default: it guesses."""
     speaker_judge: str | None = None
-    """WavLM-like speaker verification by hub id or folder; default: a spectral voice print, without download."""
+    """WavLM-like speaker verification by hub id or folder, or Resemblyzer's pretrained.pt; default: a spectral voice
+    print, without download."""
     speaker_judge_revision: str | None = None
     """Commit on the hub."""
+    judges: Path | None = None
+    """Folder that holds judges, each in a folder of its own: a Whisper, a speaker encoder, DNSMOS. Those named one by one
+    come first; what is not there stays as it is by default."""
     judge_device: str = "cpu"
     """Where judges from the hub or a folder listen: cpu, cuda, …"""
 
@@ -176,21 +182,31 @@ class JudgeOptions:
         Raises:
             ConfigError: something is.
         """
+        found = self._found
         if self.judge is None:
-            refuse_unused(self, ("judge_revision", "judge_language"), "without --judge")
+            refuse_unused(self, ("judge_revision",), "without --judge")
+        if self.judge is None and found.recogniser is None:
+            refuse_unused(self, ("judge_language",), "without --judge")
         if self.speaker_judge is None:
             refuse_unused(self, ("speaker_judge_revision",), "without --speaker-judge")
-        if self.judge is None and self.speaker_judge is None:
-            refuse_unused(self, ("judge_device",), "without --judge or --speaker-judge")
+        if not any((self.judge, self.speaker_judge, found.recogniser, found.speakers)):
+            refuse_unused(self, ("judge_device",), "without --judge, --speaker-judge or --judges")
+
+    @property
+    def _found(self) -> "JudgeFolder":
+        from sodakit.eval.judge_folder import JudgeFolder, find_judges
+
+        return JudgeFolder() if self.judges is None else find_judges(self.judges)
 
     def named_recogniser(self) -> "Judge | None":
         """The recogniser named; None where none was."""
         from sodakit.eval.judges import named_judge
 
-        if self.judge is None:
+        name = self.judge or self._found.recogniser
+        if name is None:
             return None
         return named_judge(
-            self.judge,
+            str(name),
             revision=self.judge_revision,
             language=self.judge_language,
             device=self.judge_device,
@@ -209,10 +225,25 @@ class JudgeOptions:
 
     def speakers(self) -> "SpeakerJudge":
         """The speaker judge named, or the one without weights."""
-        from sodakit.eval.voiceprints import HubSpeaker, SpectralSpeaker
+        from sodakit.eval.judge_folder import named_speaker_judge
+        from sodakit.eval.voiceprints import SpectralSpeaker
 
-        if self.speaker_judge is None:
+        name = self.speaker_judge or self._found.speakers
+        if name is None:
             return SpectralSpeaker()
-        return HubSpeaker.load(
-            self.speaker_judge, revision=self.speaker_judge_revision, device=self.judge_device
-        )
+        return named_speaker_judge(str(name), revision=self.speaker_judge_revision, device=self.judge_device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MosOptions(JudgeOptions):
+    """Judges, and one of quality: shared by the commands with columns of mean opinions."""
+
+    mos_judge: Path | None = None
+    """Folder of DNSMOS (sig_bak_ovr.onnx, model_v8.onnx) for columns of mean opinions, 1 to 5; default: none."""
+
+    def mos(self) -> "OpinionJudge | None":
+        """The judge of quality named; None where none was."""
+        from sodakit.eval.opinion import DnsMos
+
+        folder = self.mos_judge or self._found.mos
+        return None if folder is None else DnsMos.load(folder)

@@ -15,6 +15,7 @@ from sodakit.codec.fit.sounds import plain_phone
 from sodakit.codec.quality import CodebookUse, codebook_use
 from sodakit.eval.copies import HELD_OUT_SEED, CopyScores, SoundSet, score_copies, without_nan
 from sodakit.eval.judges import hear
+from sodakit.eval.opinion import OpinionJudge
 from sodakit.eval.report import Clip, Report
 from sodakit.eval.results import provenance
 from sodakit.eval.voiceprints import SpeakerJudge
@@ -91,7 +92,11 @@ def copy_all(codec: Codec, sounds: SoundSet) -> list[Wave]:
 
 
 def measure_codec(
-    codec: Codec, sets: Sequence[SoundSet], speaker_judge: SpeakerJudge, phone_sentences: int = 200
+    codec: Codec,
+    sets: Sequence[SoundSet],
+    speaker_judge: SpeakerJudge,
+    phone_sentences: int = 200,
+    mos: OpinionJudge | None = None,
 ) -> tuple[CodecReport, list[list[Wave]]]:
     """The report, and the copies of each set.
 
@@ -105,7 +110,7 @@ def measure_codec(
     report = CodecReport(
         spec=codec.spec,
         sets=tuple(
-            score_copies(sounds, made, speaker_judge) for sounds, made in zip(sets, copies, strict=True)
+            score_copies(sounds, made, speaker_judge, mos) for sounds, made in zip(sets, copies, strict=True)
         ),
         codebooks=tuple(codebook_use(codes_KF, phones_F, codec.spec.codebook_size)),
         num_frames=codes_KF.shape[1],
@@ -168,7 +173,7 @@ def _elapsed_s(work: Any) -> float:
 
 SET_COLUMNS = (
     "Sounds", "Clips", "STOI", "95 % interval", "Mel, dB", "STFT, dB", "Pitch, semitones", "PESQ", "WER",
-    "WER of originals", "Speaker found", "of originals",
+    "WER of originals", "Speaker found", "of originals", "MOS", "MOS of originals",
 )  # fmt: skip
 
 CODEBOOK_COLUMNS = ("Codebook", "Used", "Entropy, bits", "Phone purity", "Phone information")
@@ -190,7 +195,14 @@ def set_row(scores: CopyScores) -> tuple[str, ...]:
         "–" if scores.heard_original is None else f"{scores.heard_original.wer:.1%}",
         "–" if speakers is None else f"{speakers.found_copies:.0%}",
         "–" if speakers is None else f"{speakers.found_originals:.0%}",
+        *(_overall(mos) for mos in (scores.mos, scores.mos_originals)),
     )
+
+
+def _overall(mos: dict[str, dict[str, Any]] | None) -> str:
+    """The first column, with its interval."""
+    value = next(iter(mos.values()), None) if mos else None
+    return "–" if value is None else f"{value['value']:.2f} ({value['low']:.2f} – {value['high']:.2f})"
 
 
 def codebook_rows(report: CodecReport) -> list[tuple[str, ...]]:
@@ -220,6 +232,7 @@ def as_text(report: CodecReport) -> str:
             _summary(report),
             markdown(SET_COLUMNS, [set_row(scores) for scores in report.sets]),
             *(f"Judge of {s.name}: {s.judge}" for s in report.sets),
+            *(f"MOS of {s.name}: {s.mos_judge['name']}" for s in report.sets if s.mos_judge),
             markdown(CODEBOOK_COLUMNS, codebook_rows(report)),
             _speed_line(report.speed),
         )
@@ -257,7 +270,8 @@ def page(
     made.section("Copies against originals")
     made.table(SET_COLUMNS, [set_row(scores) for scores in report.sets], "Means over clips")
     for scores in report.sets:
-        made.text(f"{scores.name}, judge: {scores.judge}. {_speaker_line(scores)}")
+        quality = f" MOS by {scores.mos_judge['name']}." if scores.mos_judge else ""
+        made.text(f"{scores.name}, judge: {scores.judge}. {_speaker_line(scores)}{quality}")
     made.section("What the codebooks carry")
     caption = f"{report.num_frames} frames of unseen voices, phones by espeak-ng"
     made.table(CODEBOOK_COLUMNS, codebook_rows(report), caption)

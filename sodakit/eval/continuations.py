@@ -27,6 +27,7 @@ from sodakit.eval.generation import ContinueConfig
 from sodakit.eval.hub import named
 from sodakit.eval.judges import Judge
 from sodakit.eval.normalisers import normalise
+from sodakit.eval.opinion import WORST, OpinionJudge
 from sodakit.eval.outputs import Output
 from sodakit.eval.results import estimate, plain_estimate, provenance
 from sodakit.eval.spoken_scores import (
@@ -37,6 +38,7 @@ from sodakit.eval.spoken_scores import (
     is_audible,
     likeness,
     mean_estimate,
+    opinion_scores,
     word_rates,
 )
 from sodakit.eval.text_model import Likelihood, TextModel
@@ -88,12 +90,14 @@ def continuation_result(
     speakers: SpeakerJudge,
     text_model: TextModel | None = None,
     judged: Judged = "continuation",
+    mos: OpinionJudge | None = None,
 ) -> dict[str, Any]:
     """The JSON result; what the recordings themselves go on with is scored alike, under `originals`.
 
     Args:
         text_model: whose perplexity; None for no GenPPL.
         judged: which text its perplexity and the repetition are of.
+        mos: who judges quality; None for no such columns.
     """
     check_outputs(cases, outputs)
     prompt_s = float(settings["settings"]["prompt_s"])
@@ -114,6 +118,7 @@ def continuation_result(
         "judged": judged,
         "judge": named(judge),
         "speaker_judge": named(speakers),
+        "mos_judge": None if mos is None else named(mos),
         "text_model": None if text_model is None else named(text_model) | {"precision": "float32"},
         "versions": provenance(),
         "num_cases": len(cases),
@@ -122,9 +127,11 @@ def continuation_result(
             "similarity": mean_estimate(alike, clusters, failed=0.0),
             "similarity_without_failures": mean_estimate(alike, clusters),
             **_shares(outputs, made, clusters),
+            **opinion_scores(mos, [output.wave for output in outputs], clusters, failed=WORST),
             "originals": _word_scores(own, clusters)
             | {"similarity": mean_estimate(likeness(speakers, endings, openings), clusters)}
-            | _judged_originals(judge, cases, originals, clusters),
+            | _judged_originals(judge, cases, originals, clusters)
+            | opinion_scores(mos, endings, clusters),
             **ends(outputs),
         },
         "failures": failures(outputs),

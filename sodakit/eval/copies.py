@@ -11,8 +11,11 @@ from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
 from sodakit.codec.quality import SoundDistance, compare, pesq
 from sodakit.errors import AudioError, ConfigError
+from sodakit.eval.hub import named
 from sodakit.eval.judges import CtcJudge, Judge, hear, train_judge
+from sodakit.eval.opinion import WORST, OpinionJudge
 from sodakit.eval.results import Estimate, estimate
+from sodakit.eval.spoken_scores import opinion_scores
 from sodakit.eval.voiceprints import SpeakerJudge, SpeakerScores, score_speakers
 from sodakit.eval.words import WordErrors, normalise, word_errors
 from sodakit.log import say
@@ -153,6 +156,12 @@ class CopyScores:
     """Who listened, or why nobody did."""
     speakers: SpeakerScores | None
     """None where there are no two speakers to tell apart."""
+    mos: dict[str, dict[str, Any]] | None = None
+    """By column the mean opinion of the copies, with its interval over clips; None without such a judge."""
+    mos_originals: dict[str, dict[str, Any]] | None = None
+    """The same of the originals."""
+    mos_judge: dict[str, str] | None = None
+    """Name and fingerprint of who foretold the opinions."""
 
     def plain(self) -> dict[str, Any]:
         """For JSON; NaN becomes None."""
@@ -169,7 +178,12 @@ class CopyScores:
         return without_nan(values)
 
 
-def score_copies(sounds: SoundSet, copies: Sequence[Wave], speaker_judge: SpeakerJudge) -> CopyScores:
+def score_copies(
+    sounds: SoundSet,
+    copies: Sequence[Wave],
+    speaker_judge: SpeakerJudge,
+    mos: OpinionJudge | None = None,
+) -> CopyScores:
     """The scores of one copy for each recording of the set.
 
     A copy may have another rate than its original: the copy is resampled to compare. It must begin when the original
@@ -180,6 +194,7 @@ def score_copies(sounds: SoundSet, copies: Sequence[Wave], speaker_judge: Speake
     distances = [compare(wave, copy) for wave, copy in zip(originals, matched, strict=True)]
     qualities = [pesq(wave, copy) for wave, copy in zip(originals, matched, strict=True)]
     texts = [recording.text or "" for recording in sounds.recordings]
+    clips = [str(i) for i in range(len(originals))]
     judge = sounds.judge
     intelligible = [distance.stoi for distance in distances if np.isfinite(distance.stoi)]
     return CopyScores(
@@ -196,6 +211,9 @@ def score_copies(sounds: SoundSet, copies: Sequence[Wave], speaker_judge: Speake
         heard_original=word_errors(texts, hear(judge, originals)) if judge else None,
         judge=judge.name if judge else sounds.why_no_judge,
         speakers=score_speakers(originals, matched, [r.speaker for r in sounds.recordings], speaker_judge),
+        mos=opinion_scores(mos, matched, clips, failed=WORST) or None,
+        mos_originals=opinion_scores(mos, originals, clips) or None,
+        mos_judge=None if mos is None else named(mos),
     )
 
 

@@ -16,6 +16,7 @@ from sodakit.eval.cases import Recording, VoiceCase, original_of
 from sodakit.eval.hub import named
 from sodakit.eval.judges import Judge, WritingJudge, within_limit
 from sodakit.eval.normalisers import normaliser
+from sodakit.eval.opinion import WORST, OpinionJudge
 from sodakit.eval.outputs import Output
 from sodakit.eval.results import Estimate, estimate, plain_estimate, provenance, ratio_estimate
 from sodakit.eval.voiceprints import SpeakerJudge, equal_error_rate, similarity
@@ -116,8 +117,9 @@ def speech_result(
     judge: Judge,
     speakers: SpeakerJudge | None,
     normaliser_name: str,
+    mos: OpinionJudge | None = None,
 ) -> dict[str, Any]:
-    """The JSON result of what a model said: word errors and likeness by judges, with the judges' own errors beside."""
+    """The JSON result of what a model said: word errors, likeness and quality by judges, with the originals' beside."""
     check_outputs(cases, outputs)
     texts, clusters = [case.text for case in cases], [case.voice for case in cases]
     heard = heard_texts(judge, [output.wave for output in outputs])
@@ -134,11 +136,14 @@ def speech_result(
         scores["similarity_without_failures"] = mean_estimate(alike, clusters)
         scores["originals"] |= {"similarity": mean_estimate(likeness(speakers, originals, prompts), clusters)}
         scores["originals"] |= {"equal_error_rate": _own_error(speakers, cases, originals, prompts)}
+    scores |= opinion_scores(mos, [output.wave for output in outputs], clusters, failed=WORST)
+    scores["originals"] |= opinion_scores(mos, originals, clusters)
     return {
         **settings,
         "normaliser": normaliser_name,
         "judge": named(judge),
         "speaker_judge": None if speakers is None else named(speakers),
+        "mos_judge": None if mos is None else named(mos),
         "versions": provenance(),
         "num_cases": len(cases),
         "scores": scores | {"duration_ratio": _length_ratio(outputs, originals, clusters)},
@@ -242,6 +247,25 @@ def _own_error(
         if (w := side[n]) is not None
     ]
     return equal_error_rate(speakers.embed(waves), names + [names[both.index(n)] for n in once])
+
+
+def opinion_scores(
+    mos: OpinionJudge | None,
+    waves: Sequence[Wave | None],
+    clusters: Sequence[str],
+    failed: float | None = None,
+) -> dict[str, Any]:
+    """The mean of each of the judge's columns; nothing without a judge. Failed outputs count `failed`, or are left out."""
+    there = [wave for wave in waves if wave is not None and is_audible(wave)]
+    if mos is None or not there:
+        return {}
+    rated = iter(mos.rate(there))
+    rows = [next(rated) if is_audible(wave) else None for wave in waves]
+    columns = next(row for row in rows if row is not None)
+    return {
+        name: mean_estimate([None if row is None else row[name] for row in rows], clusters, failed)
+        for name in columns
+    }
 
 
 def mean_estimate(

@@ -16,6 +16,7 @@ from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError
 from sodakit.eval.judges import Judge, hear
 from sodakit.eval.normalisers import normaliser
+from sodakit.eval.opinion import WORST, OpinionJudge
 from sodakit.eval.results import (
     DRAWS,
     Difference,
@@ -25,7 +26,7 @@ from sodakit.eval.results import (
     plain_estimate,
     provenance,
 )
-from sodakit.eval.spoken_scores import mean_estimate
+from sodakit.eval.spoken_scores import mean_estimate, opinion_scores
 from sodakit.eval.voiceprints import SpeakerJudge, similarity
 from sodakit.files import digest, read_json_lines
 
@@ -75,6 +76,7 @@ def translation_result(
     *,
     normaliser_name: str = "sodakit",
     draws: int = DRAWS // 4,
+    mos: OpinionJudge | None = None,
 ) -> dict[str, Any]:
     """The JSON result: ASR-BLEU and chrF in points of 100, similarity of voice to the source, and the length ratio.
 
@@ -106,13 +108,14 @@ def translation_result(
             scores[name] = mean_estimate(kept, [clusters[n] for n in translated], failed=failed)
     ratios = [a.duration_s / b.duration_s if a and b else None for a, b in zip(outputs, sources, strict=True)]
     scores["duration_ratio"] = mean_estimate(ratios, clusters)
+    scores |= opinion_scores(mos, outputs, clusters, failed=WORST)
     there = [n for n, wave in enumerate(spoken) if wave is not None]
     if there:
         own = [written(text) for text in _transcripts(judge, [spoken[n] for n in there])]
         scores["originals"] = {
             name: plain_estimate(corpus_score(name, own, [references[n] for n in there], draws))
             for name in ("asr_bleu", "chrf")
-        }
+        } | opinion_scores(mos, spoken, clusters)
     return {
         "task": "s2st",
         "data_digest": digest(*(part for case in cases for part in _given(case))),
@@ -120,6 +123,7 @@ def translation_result(
         "normaliser": normaliser_name,
         "judge": {"name": judge.name, "fingerprint": judge.fingerprint},
         "speaker_judge": speakers and {"name": speakers.name, "fingerprint": speakers.fingerprint},
+        "mos_judge": mos and {"name": mos.name, "fingerprint": mos.fingerprint},
         "signatures": _signatures(),
         "versions": provenance(),
         "num_cases": len(cases),

@@ -72,3 +72,19 @@ def fake_kokoro(path: Path) -> None:
     nodes = [_cast("tokens", "f"), _node("ReduceSum", ["style"], "s", keep), _node("Mul", ["f", "s"], "m"),
              _node("Mul", ["m", "speed"], "audio")]  # fmt: skip
     write_model(path, nodes, inputs, _value("audio", FLOAT, [1, "n"]))
+
+
+def fake_p835(path: Path) -> None:
+    """Says the mean sample plus 1, 2 and 3."""
+    numbers = b"".join(bytes.fromhex(h) for h in ("0000803f", "00000040", "00004040"))
+    more = _field(1, 3) + _field(2, FLOAT) + _field(8, "more") + _field(9, numbers)
+    axes = _field(1, "axes") + _field(8, 1) + _field(20, 7)
+    nodes = [_node("ReduceMean", ["input_1"], "m", axes), _node("Add", ["m", "more"], "out")]
+    write_model(path, nodes, [_value("input_1", FLOAT, ["n", "s"])], _value("out", FLOAT, ["n", 3]), [more])
+
+
+def fake_p808(path: Path) -> None:
+    """Says the mean of the spectrogram."""
+    axes = _field(1, "axes") + _field(8, 2) + _field(20, 7)
+    nodes = [_node("ReduceMean", ["input_1"], "m", axes), _node("Flatten", ["m"], "out")]
+    write_model(path, nodes, [_value("input_1", FLOAT, ["n", "f", 120])], _value("out", FLOAT, ["n", 1]))
