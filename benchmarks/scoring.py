@@ -100,7 +100,9 @@ def _clip(codes_KF: np.ndarray) -> np.ndarray:
 def sodakits(model: Transformer, task: Task) -> Logprobs:
     """Our way to a task's log-probabilities."""
     if task.name == "hellaswag":
-        return lambda: np.concatenate([p for p, _ in score_targets(model, task.sequences, task.counts)])
+        return lambda: np.concatenate(
+            [p for p, _ in score_targets(model, VOCABULARY, task.sequences, task.counts)]
+        )
     items = [TokenItem(str(n), ids_T) for n, ids_T in enumerate(task.sequences)]
     return lambda: score_items(model, VOCABULARY, items).logprob_P
 

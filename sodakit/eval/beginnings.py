@@ -31,8 +31,8 @@ class Row:
     """Of each, where in P its tokens lie."""
     lengths: tuple[int, ...]
     """Tokens that each adds to the row: 0 where another begins with all of it."""
-    ids_P: np.ndarray
-    """int64."""
+    ids_PW: np.ndarray
+    """int64, -1 where a position has no id in a column."""
 
     @property
     def places(self) -> list[np.ndarray]:
@@ -50,7 +50,7 @@ def rows_of(sequences: Sequence[np.ndarray], row_tokens: int) -> Iterator[Row]:
     """Every sequence in exactly one row, next to those with which it shares most.
 
     Args:
-        sequences: ids, all different.
+        sequences: ids_PW of each, all different.
         row_tokens: most positions of a row; a longer sequence has a row of its own. Sequences that share more than
             one row holds go on in the next, which computes their beginning again.
     """
@@ -99,7 +99,7 @@ def _laid(sequences: Sequence[np.ndarray], members: list[tuple[int, int]]) -> Ro
         numbers=tuple(n for n, _ in members),
         paths=tuple(paths),
         lengths=tuple(len(sequences[n]) - shared for n, shared in members),
-        ids_P=np.concatenate([sequences[n][shared:] for n, shared in members]).astype(np.int64),
+        ids_PW=np.concatenate([sequences[n][shared:] for n, shared in members]).astype(np.int64),
     )
 
 
@@ -116,5 +116,5 @@ def _cut(path: Stretches, tokens: int) -> Stretches:
 
 def _num_shared(one_T: np.ndarray, other_T: np.ndarray) -> int:
     length = min(len(one_T), len(other_T))
-    differs_T = one_T[:length] != other_T[:length]
+    differs_T = (one_T[:length] != other_T[:length]).reshape(length, -1).any(1)
     return int(differs_T.argmax()) if differs_T.any() else length

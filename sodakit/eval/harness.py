@@ -17,6 +17,7 @@ from sodakit.eval.results import provenance
 from sodakit.files import digest
 from sodakit.generate.speech_model import SpeechModel
 from sodakit.model.kv_cache import KVCache
+from sodakit.tokens.layouts.contract import lay
 
 try:
     from lm_eval.api.model import TemplateLM
@@ -63,7 +64,9 @@ class HarnessModel(TemplateLM):
             ids = ([self.prefix_token_id, *given, *wanted])[-context:]
             sequences.append(np.array(ids, np.int64))
             lengths.append(min(len(wanted), len(ids) - 1))
-        found = score_targets(self._speech.model, sequences, lengths, row_tokens=self._row_tokens)
+        found = score_targets(
+            self._speech.model, self._speech.vocabulary, sequences, lengths, row_tokens=self._row_tokens
+        )
         return [(float(logprob_P.sum()), bool(best_P.all())) for logprob_P, best_P in found]
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
@@ -99,7 +102,8 @@ class HarnessModel(TemplateLM):
         cache = KVCache(model.config, 1, len(given) + limit, model.device, next(model.parameters()).dtype)
         ids, fed = [], given
         for _ in range(limit):
-            x_BTD = model(torch.tensor([fed], device=model.device), cache=cache)[:, -1]
+            ids_PW = lay(self._speech.layout, np.array(fed))
+            x_BTD = model(torch.from_numpy(ids_PW).long()[None].to(model.device), cache=cache)[:, -1]
             token = int(model.logits(x_BTD, rows=slice(0, v.text_size)).argmax())
             if token == v.eos:
                 break

@@ -23,9 +23,12 @@ from sodakit.eval.partition import is_likeliest, partition
 from sodakit.eval.token_table import AUDIO, CLOSE, EDGE, OPEN, TEXT, TokenTable, read_tables
 from sodakit.files import digest
 from sodakit.log import track
+from sodakit.model.contract import Told
+from sodakit.model.families import pattern_of, targets_after
 from sodakit.model.layers import wide
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.grammar import slots_of
+from sodakit.tokens.layouts.contract import Layout, lay
 from sodakit.tokens.vocabulary import FIRST_AUDIO_KIND, Vocabulary
 
 SETTINGS = "logprobs.json"
@@ -58,14 +61,15 @@ def score_items(
     Raises:
         ConfigError: no items, an item longer than the context, or one with nothing to predict.
     """
-    _check(items, model.config.context)
+    layout = pattern_of(model.config).layout(vocabulary, vocabulary.num_codebooks)
+    _check(items, model.config.context, layout)
     sequences = [item.ids_T for item in items]
     counts = [len(ids_T) - 1 for ids_T in sequences]
 
-    def scored(x_PD: Tensor, targets_P: np.ndarray) -> np.ndarray:
-        return _logprobs(model, vocabulary, x_PD, targets_P)
+    def scored(told: Told) -> Tensor:
+        return _logprobs(vocabulary, told)
 
-    found = _of_last_ids(model.eval(), sequences, counts, scored, row_tokens)
+    found = _of_last_ids(model.eval(), layout, sequences, counts, scored, row_tokens)
     return _table(vocabulary, items, np.concatenate(found))
 
 
@@ -106,6 +110,7 @@ def score_folder(
 @torch.inference_mode()
 def score_targets(
     model: Transformer,
+    vocabulary: Vocabulary,
     sequences: Sequence[np.ndarray],
     counts: Sequence[int],
     *,
@@ -117,13 +122,13 @@ def score_targets(
         sequences: ids beginning with BOS, none longer than the context.
     """
 
-    def scored(x_PD: Tensor, targets_P: np.ndarray) -> np.ndarray:
-        ids_P = torch.from_numpy(targets_P).to(model.device)
-        found = partition(model, x_PD, ids_P, [(0, model.config.vocab_size)])
+    def scored(told: Told) -> Tensor:
+        found = partition(told.x_TD, told.head_VD, told.targets_T, [(0, len(told.head_VD))])
         logprob_P = (found.picked_P - found.logsumexp_PR[:, 0]).double()
-        return torch.stack([logprob_P, is_likeliest(found).double()], dim=1).cpu().numpy()
+        return torch.stack([logprob_P, is_likeliest(found).double()], dim=1)
 
-    found = _of_last_ids(model.eval(), sequences, counts, scored, row_tokens)
+    layout = pattern_of(model.config).layout(vocabulary, vocabulary.num_codebooks)
+    found = _of_last_ids(model.eval(), layout, sequences, counts, scored, row_tokens)
     return [(answer_P2[:, 0], answer_P2[:, 1] > 0) for answer_P2 in found]
 
 
@@ -135,33 +140,34 @@ def model_fingerprint(model: Transformer) -> str:
     return digest(*parts)
 
 
-def _check(items: Sequence[TokenItem], context: int) -> None:
+def _check(items: Sequence[TokenItem], context: int, layout: Layout) -> None:
     if not items:
         raise ConfigError("No items to score; needed: at least one.")
     for item in items:
-        if len(item.ids_T) > context:
-            raise ConfigError(
-                f"{item.name} has {len(item.ids_T)} tokens and the model's context {context}. "
-                "Leave the item out, or cut the clips with max_s."
-            )
         if len(item.ids_T) < 2:
             raise ConfigError(
                 f"{item.name} has {len(item.ids_T)} tokens; needed: BOS and something after it."
             )
+        if (positions := len(lay(layout, item.ids_T))) > context:
+            raise ConfigError(
+                f"{item.name} has {positions} positions and the model's context {context}. "
+                "Leave the item out, or cut the clips with max_s."
+            )
+
+
+Scored = Callable[[Told], Tensor]
+"""A line of numbers for each told id, (T, L)."""
 
 
 def _of_last_ids(
     model: Transformer,
+    layout: Layout,
     sequences: Sequence[np.ndarray],
     counts: Sequence[int],
-    scored: Callable[[Tensor, np.ndarray], np.ndarray],
-    row_tokens: int,
+    scored: Scored,
+    row_positions: int,
 ) -> list[np.ndarray]:
-    """For each sequence what `scored` says of its last `counts` ids, a line for each.
-
-    Args:
-        scored: states and the ids that came next to one line each.
-    """
+    """For each sequence what `scored` says of its last `counts` ids, a line for each, in the order of the document."""
     # Equal sequences are scored once: apart they could differ in the last digit, and a tie would be decided by it.
     wanted: dict[bytes, int] = {}
     sequences = [ids_T.astype(np.int32) for ids_T in sequences]
@@ -169,55 +175,79 @@ def _of_last_ids(
     for key, count in zip(keys, counts, strict=True):
         wanted[key] = max(count, wanted.get(key, 0))
     unlike = list({key: ids_T for key, ids_T in zip(keys, sequences, strict=True)}.values())
+    laid = [lay(layout, ids_T) for ids_T in unlike]
     answers: dict[bytes, np.ndarray] = {}
-    for row in rows_of(unlike, min(row_tokens, model.config.context)):
-        members = [unlike[n] for n in row.numbers]
-        own = [wanted[ids_T.tobytes()] for ids_T in members]
-        parts = _score_row(model, row, members, own, scored)
-        answers |= {ids_T.tobytes(): part for ids_T, part in zip(members, parts, strict=True)}
+    for row in rows_of(laid, min(row_positions, model.config.context)):
+        members = [(unlike[n], laid[n], wanted[unlike[n].tobytes()]) for n in row.numbers]
+        parts = _score_row(model, layout, row, members, scored)
+        answers |= {ids_T.tobytes(): part for (ids_T, _, _), part in zip(members, parts, strict=True)}
     return [answers[key][wanted[key] - count :] for key, count in zip(keys, counts, strict=True)]
 
 
 def _score_row(
     model: Transformer,
+    layout: Layout,
     row: Row,
-    sequences: Sequence[np.ndarray],
-    counts: Sequence[int],
-    scored: Callable[[Tensor, np.ndarray], np.ndarray],
+    members: Sequence[tuple[np.ndarray, np.ndarray, int]],
+    scored: Scored,
 ) -> list[np.ndarray]:
-    """What `scored` says of the last `counts` ids of each sequence of a row; asked once where they share the state."""
-    ids_1P = torch.from_numpy(row.ids_P)[None].to(model.device)
-    x_PD = model(ids_1P, row.packing(model.device))[0]
-    # The id at T is predicted by the state before it, which may lie in another sequence's part of the row.
-    states = [places_T[len(places_T) - 1 - n : -1] for places_T, n in zip(row.places, counts, strict=True)]
-    targets = [ids_T[len(ids_T) - n :] for ids_T, n in zip(sequences, counts, strict=True)]
-    asked_2P = np.stack([np.concatenate(states), np.concatenate(targets).astype(np.int64)])
-    (states_Q, targets_Q), line_P = np.unique(asked_2P, axis=1, return_inverse=True)
-    answers_Q = scored(x_PD[torch.from_numpy(states_Q).to(model.device)], targets_Q)
-    return np.split(answers_Q[line_P.reshape(-1)], np.cumsum(counts)[:-1])
+    """What `scored` says of the last ids of each sequence of a row; asked once where they share the state.
+
+    Args:
+        members: the ids of each sequence, the same along positions, and how many of the last are wanted.
+    """
+    ids_1PW = torch.from_numpy(row.ids_PW)[None].to(model.device)
+    x_1PD = model(ids_1PW, row.packing(model.device))
+    asked, cells = [], []
+    for (ids_T, ids_PW, count), places_P in zip(members, row.places, strict=True):
+        position_C, column_C = (where_T[len(ids_T) - count :] for where_T in layout.places(ids_T))
+        first = int(position_C.min()) if count else len(ids_PW)
+        # A position is told by the state before it, which may lie in another sequence's part of the row.
+        asked.append(np.concatenate([places_P[first - 1 : -1, None], ids_PW[first:]], axis=1))
+        cells.append((position_C - first, column_C))
+    asked_QX, line_P = np.unique(np.concatenate(asked), axis=0, return_inverse=True)
+    targets = targets_after(model.config, asked_QX[:, 0], asked_QX[:, 1:]).to(model.device)
+    groups = [scored(told) for told in model.told(x_1PD, targets)]
+    answers_CL = torch.zeros(asked_QX.shape[0] * layout.width, groups[0].shape[1], dtype=groups[0].dtype)
+    answers_CL[targets.cells_T.cpu()] = torch.cat(groups).cpu()
+    answers_QWL = answers_CL.view(len(asked_QX), layout.width, -1).numpy()
+    of_members = np.split(answers_QWL[line_P.reshape(-1)], np.cumsum([len(a) for a in asked])[:-1])
+    return [part_PWL[where] for part_PWL, where in zip(of_members, cells, strict=True)]
 
 
-def _logprobs(model: Transformer, v: Vocabulary, x_PD: Tensor, targets_P: np.ndarray) -> np.ndarray:
-    """All three softmaxes from the denominators of a few blocks of ids."""
+def _logprobs(v: Vocabulary, told: Told) -> Tensor:
+    """All three softmaxes from the denominators of a few blocks of ids: (T, 3)."""
+    if not told.is_first:
+        return _inside(told)
+    num_ids = len(told.head_VD)
     audio_stop = v.audio_base + v.num_codebooks * v.codebook_size
-    books = [v.codebook_range(k) for k in range(v.num_codebooks)]
+    books = [v.codebook_range(k) for k in range(v.num_codebooks) if v.codebook_range(k)[1] <= num_ids]
     # Markers after the audio block, or a padded vocabulary: with the text.
-    rest = [(0, v.audio_base), (audio_stop, model.config.vocab_size)]
+    rest = [(0, v.audio_base), (audio_stop, num_ids)]
     rest = [(start, stop) for start, stop in rest if stop > start]
-    slots_P = torch.from_numpy(slots_of(targets_P, v)).to(x_PD.device)
-    ids_P = torch.from_numpy(targets_P).to(x_PD.device)
-    found = partition(model, x_PD, ids_P, [*books, *rest])
-    books_PK = found.logsumexp_PR[:, : v.num_codebooks]
-    rest_P = found.logsumexp_PR[:, v.num_codebooks :].logsumexp(1)
+    slots_P = torch.from_numpy(slots_of(told.targets_T.cpu().numpy(), v)).to(told.x_TD.device)
+    found = partition(told.x_TD, told.head_VD, told.targets_T, [*books, *rest])
+    books_PK = found.logsumexp_PR[:, : len(books)]
+    rest_P = found.logsumexp_PR[:, len(books) :].logsumexp(1)
     codes_P = books_PK.logsumexp(1)
-    closing_P = wide(F.linear(x_PD, model.head_VD[v.audio_end][None]))[:, 0]
+    closing_P = wide(F.linear(told.x_TD, told.head_VD[v.audio_end][None]))[:, 0]
     full_P = torch.logaddexp(rest_P, codes_P)
     modality_P = torch.where(slots_P > 0, torch.logaddexp(codes_P, closing_P), rest_P)
     book_P = books_PK.gather(1, (slots_P - 1).clamp(min=0)[:, None])[:, 0]
     first_P = torch.logaddexp(books_PK[:, 0], closing_P)
     slot_P = torch.where(slots_P > 1, book_P, torch.where(slots_P == 1, first_P, rest_P))
     wanted_P3 = torch.stack([full_P, modality_P, slot_P], dim=1)
-    return (found.picked_P[:, None] - wanted_P3).float().cpu().numpy()
+    return (found.picked_P[:, None] - wanted_P3).float()
+
+
+def _inside(told: Told) -> Tensor:
+    """Of codes inside a frame, which have one softmax each: three times the same."""
+    lines_T3 = torch.zeros(len(told.targets_T), 3, device=told.x_TD.device)
+    for slot in told.slots or ():
+        x_TD, targets_T = told.x_TD[slot.positions_T], told.targets_T[slot.positions_T]
+        found = partition(x_TD, told.head_VD, targets_T, [(slot.rows.start, slot.rows.stop)])
+        lines_T3[slot.positions_T] = (found.picked_P - found.logsumexp_PR[:, 0]).float()[:, None]
+    return lines_T3
 
 
 def _table(vocabulary: Vocabulary, items: Sequence[TokenItem], logprobs_P3: np.ndarray) -> TokenTable:

@@ -23,11 +23,14 @@ from sodakit.errors import ConfigError, StoreError
 from sodakit.eval.logprobs import TokenItem, model_fingerprint, score_folder
 from sodakit.eval.results import DRAWS, Estimate, estimate, plain_estimate, provenance
 from sodakit.eval.token_table import AUDIO, EDGE, TEXT, TokenTable
+from sodakit.model.families import pattern_of
 from sodakit.model.transformer import Transformer
 from sodakit.store.reader import StoreReader
 from sodakit.store.schema import Utterance
 from sodakit.tokens.documents import Span, Speech, Template, Text
+from sodakit.tokens.layouts.contract import Layout
 from sodakit.tokens.vocabulary import Vocabulary
+from sodakit.units import spread
 
 Softmax = Literal["full", "slot"]
 """Which ids share the probability: all, or those that are legal in the token's place."""
@@ -93,7 +96,8 @@ def store_likelihood(
     """
     _check_store(store, vocabulary)
     num_codebooks = num_codebooks or min(vocabulary.num_codebooks, store.codec_spec.num_codebooks)
-    chosen, num_too_long = _utterances(store, split, limit, num_codebooks, model.config.context)
+    layout = pattern_of(model.config).layout(vocabulary, num_codebooks)
+    chosen, num_too_long = _utterances(store, split, limit, layout, model.config.context)
     template = Template(vocabulary, num_codebooks)
     settings = {
         "task": "nll",
@@ -161,13 +165,13 @@ def likelihood(
 
 
 def _utterances(
-    store: StoreReader, split: str, limit: int | None, num_codebooks: int, context: int
+    store: StoreReader, split: str, limit: int | None, layout: Layout, context: int
 ) -> tuple[list[Utterance], int]:
     """Those with speech and transcript that fit the context, and how many do not fit."""
     every, columns = store.utterances(split), store.columns(split)
     frames_N, text_N = np.diff(columns.frame_offsets), np.diff(columns.text_offsets)
     both_N = (frames_N > 0) & (text_N > 0)
-    fits_N = frames_N * num_codebooks + text_N + 5 <= context  # BOS and four markers
+    fits_N = layout.speech_positions(frames_N) + text_N + 3 <= context  # BOS and the markers of the text
     found = np.flatnonzero(both_N & fits_N)
     if not len(found):
         raise StoreError(
@@ -176,7 +180,7 @@ def _utterances(
             "tokens. Choose another split or store, or a model with a longer context."
         )
     if limit is not None and limit < len(found):
-        found = found[np.linspace(0, len(found) - 1, limit).round().astype(int)]
+        found = np.array(spread(found.tolist(), limit))
     return [every[int(n)] for n in found], int((both_N & ~fits_N).sum())
 
 

@@ -194,7 +194,7 @@ def token_items(
     """
     if not speech:
         texts = [_text_item(model, name, side, lower_case) for name, side in sides if side.text]
-        return [item for item in texts if len(item.ids_T) <= model.model.config.context]
+        return [item for item in texts if model.num_positions(item.ids_T) <= model.context_positions]
     rate_hz = model.codec.spec.sample_rate_hz
     waves = [(name, side, wave) for name, side in sides if (wave := _readable(side, max_s)) is not None]
     codes = model.codec.encode_batch([resample(wave, rate_hz).samples_S for _, _, wave in waves])
@@ -205,7 +205,7 @@ def token_items(
         start_s = side.ending_start_s
         ending = None if start_s is None else 2 + int(start_s * frame_rate_hz + 1e-6) * template.num_codebooks
         items.append(TokenItem(name, ids_T, ending))
-    return [item for item in items if len(item.ids_T) <= model.model.config.context]
+    return [item for item in items if model.num_positions(item.ids_T) <= model.context_positions]
 
 
 def _margin(scores: Sequence[float]) -> float | None:

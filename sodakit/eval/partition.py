@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from sodakit.model.layers import product, wide
-from sodakit.model.transformer import Transformer
 
 BLOCK_IDS = 4096
 """Ids at a time."""
@@ -33,12 +32,13 @@ class Partition:
 
 
 def partition(
-    model: Transformer, x_PD: Tensor, targets_P: Tensor, ranges: Sequence[tuple[int, int]]
+    x_PD: Tensor, head_VD: Tensor, targets_P: Tensor, ranges: Sequence[tuple[int, int]]
 ) -> Partition:
     """The denominators of softmaxes over ranges of ids, in float32 at least.
 
     Args:
         x_PD: final states.
+        head_VD: what turns them into logits.
         targets_P: the id that came next at each, inside one of the ranges.
         ranges: first id and one past the last; together they should hold every id that counts.
     """
@@ -50,7 +50,7 @@ def partition(
     widest = max(stop - start for _, start, stop in blocks)
     chunk = max(16, CHUNK_ELEMENTS.get(x_PD.device.type, 2**24) // widest)
     parts = [
-        _chunk(model.head_VD, x_PD[at : at + chunk], targets_P[at : at + chunk], blocks, len(ranges))
+        _chunk(head_VD, x_PD[at : at + chunk], targets_P[at : at + chunk], blocks, len(ranges))
         for at in range(0, len(targets_P), chunk)
     ]
     return Partition(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))

@@ -152,13 +152,17 @@ class SpeechModel:
         """Positions of a prompt of these spans: with what begins the document, and what opens the answer."""
         return 2 + sum(len(lay(self.layout, self.template.span(span))) for span in spans)
 
+    def num_positions(self, ids_T: np.ndarray) -> int:
+        """Positions of a document or of its beginning."""
+        return len(lay(self.layout, ids_T))
+
     def fits(self, prompt_T: np.ndarray) -> bool:
         """Whether a prompt leaves room for an answer, however short."""
-        return len(lay(self.layout, prompt_T)) < self.context_positions
+        return self.num_positions(prompt_T) < self.context_positions
 
     def room_frames(self, prompt_T: np.ndarray) -> int:
         """Whole frames that may follow a prompt, and the marker that closes them."""
-        left = self.context_positions - len(lay(self.layout, prompt_T)) - 1 - self.layout.positions_after_end
+        left = self.context_positions - self.num_positions(prompt_T) - 1 - self.layout.positions_after_end
         return max(0, left) // self.layout.frame_positions
 
     def room_s(self, prompt_T: np.ndarray) -> float:

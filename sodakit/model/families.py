@@ -15,11 +15,11 @@ from sodakit.model.compiled import Precision, supports
 from sodakit.model.config import ModelConfig
 from sodakit.model.contract import Targets
 from sodakit.model.cpu_decoder import CpuDecoder
-from sodakit.model.flat import flat_targets
+from sodakit.model.flat import flat_targets, flat_targets_after
 from sodakit.model.frame.config import AnyConfig, DepthConfig, FrameConfig
 from sodakit.model.frame.cpu_decoder import CpuFrameDecoder
 from sodakit.model.frame.network import FrameTransformer
-from sodakit.model.frame.select import frame_targets
+from sodakit.model.frame.select import frame_targets, frame_targets_after
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.layouts.pattern import FLAT, Pattern
 from sodakit.tokens.vocabulary import Vocabulary
@@ -116,3 +116,15 @@ def targets_of(config: AnyConfig, ids_BPW: np.ndarray, scored_BP: np.ndarray) ->
         share = config.depth.share if config.depth else 1.0
         return frame_targets(config, ids_BPW, scored_BP, share=share)
     return flat_targets(ids_BPW, scored_BP)
+
+
+def targets_after(config: AnyConfig, states_Q: np.ndarray, ids_QW: np.ndarray) -> Targets:
+    """The ids that came after some states, as targets. Cells count through Q and W.
+
+    Args:
+        states_Q: which state told each position.
+        ids_QW: the ids that stand there, -1 where one is absent.
+    """
+    if isinstance(config, FrameConfig):
+        return frame_targets_after(config, states_Q, ids_QW)
+    return flat_targets_after(states_Q, ids_QW[:, 0])

@@ -17,17 +17,15 @@ class FlatTargets:
     """int64, position whose state tells each id."""
     ids_T: Tensor
     """int64."""
-
-    @property
-    def cells_T(self) -> Tensor:
-        return self.states_T + 1
+    cells_T: Tensor
+    """int64, where each id stands."""
 
     @property
     def first_ids_T(self) -> Tensor:
         return self.ids_T
 
     def to(self, device: torch.device | str) -> "FlatTargets":
-        return FlatTargets(put(self.states_T, device), put(self.ids_T, device))
+        return FlatTargets(*(put(tensor, device) for tensor in (self.states_T, self.ids_T, self.cells_T)))
 
 
 def flat_targets(ids_BPW: np.ndarray, scored_BP: np.ndarray) -> FlatTargets:
@@ -36,4 +34,10 @@ def flat_targets(ids_BPW: np.ndarray, scored_BP: np.ndarray) -> FlatTargets:
     wanted_BP[:, 0] = False
     places_T = np.flatnonzero(wanted_BP)
     ids_T = ids_BPW.reshape(-1)[places_T].astype(np.int64)
-    return FlatTargets(torch.from_numpy(places_T - 1), torch.from_numpy(ids_T))
+    return FlatTargets(*map(torch.from_numpy, (places_T - 1, ids_T, places_T)))
+
+
+def flat_targets_after(states_Q: np.ndarray, ids_Q: np.ndarray) -> FlatTargets:
+    """The ids that came after some states."""
+    arrays = (states_Q.astype(np.int64), ids_Q.astype(np.int64), np.arange(len(ids_Q)))
+    return FlatTargets(*map(torch.from_numpy, arrays))

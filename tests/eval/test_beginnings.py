@@ -28,9 +28,9 @@ def lies_where_it_says(rows: list[Row], sequences: list[np.ndarray]) -> None:
     """Every sequence is read off its places, in order, and what it goes on from is before what it adds."""
     for row in rows:
         for number, places_T in zip(row.numbers, row.places, strict=True):
-            assert np.array_equal(row.ids_P[places_T], sequences[number])
+            assert np.array_equal(row.ids_PW[places_T], sequences[number])
             assert (np.diff(places_T) > 0).all()
-        assert row.packing("cpu").num_positions == len(row.ids_P) == sum(row.lengths)
+        assert row.packing("cpu").num_positions == len(row.ids_PW) == sum(row.lengths)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 40), st.integers(1, 120), st.integers(1, 40))
@@ -44,14 +44,14 @@ def test_every_sequence_lies_in_one_row_that_is_not_too_long(
     assert sorted(n for row in rows for n in row.numbers) == list(range(len(sequences)))
     lies_where_it_says(rows, sequences)
     for row in rows:
-        assert len(row.ids_P) <= row_tokens or len(row.ids_P) == max(len(sequences[n]) for n in row.numbers)
+        assert len(row.ids_PW) <= row_tokens or len(row.ids_PW) == max(len(sequences[n]) for n in row.numbers)
 
 
 def test_a_row_without_limit_holds_every_distinct_beginning_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(beginnings, "FEWEST_SHARED", 1)
     sequences = unlike(branching(3, 60))
     (row,) = rows_of(sequences, 10_000)
-    assert len(row.ids_P) == len(
+    assert len(row.ids_PW) == len(
         {ids_T[:n].tobytes() for ids_T in sequences for n in range(1, len(ids_T) + 1)}
     )
 
@@ -60,7 +60,7 @@ def test_three_endings_share_different_lengths() -> None:
     longest = np.arange(100, dtype=np.int32)
     sequences = [np.append(longest[:kept], [200 + kept] * 5).astype(np.int32) for kept in (100, 90, 40)]
     rows = list(rows_of(sequences, 2048))
-    assert [len(row.ids_P) for row in rows] == [105 + 5 + 5]
+    assert [len(row.ids_PW) for row in rows] == [105 + 5 + 5]
     lies_where_it_says(rows, sequences)
 
 
@@ -77,7 +77,7 @@ def test_a_family_moves_to_the_next_row_rather_than_being_cut() -> None:
     families = [np.append(n, rng.integers(0, 9, 60)) for n in range(3)]
     sequences = [np.append(f, [100 + n] * 10).astype(np.int32) for f in families for n in range(3)]
     rows = list(rows_of(sequences, 160))
-    assert [len(row.ids_P) for row in rows] == [61 + 30] * 3
+    assert [len(row.ids_PW) for row in rows] == [61 + 30] * 3
 
 
 def test_no_sequences_make_no_rows() -> None:

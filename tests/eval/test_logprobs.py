@@ -107,9 +107,9 @@ def counted(monkeypatch: pytest.MonkeyPatch, model: Transformer) -> tuple[list[i
         computed.append(ids_BT.numel())
         return Transformer.forward(model, ids_BT, *others)
 
-    def head(model: Transformer, x_PD: torch.Tensor, *others: Any) -> partition.Partition:
+    def head(x_PD: torch.Tensor, *others: Any) -> partition.Partition:
         predicted.append(len(x_PD))
-        return partition.partition(model, x_PD, *others)
+        return partition.partition(x_PD, *others)
 
     monkeypatch.setattr(model, "forward", forward)
     monkeypatch.setattr(logprobs, "partition", head)
@@ -162,9 +162,9 @@ def test_targets_are_scored_as_in_each_sequence_alone(
     sequences = branching(seed, 20)
     rng = np.random.default_rng(seed)
     counts = [int(rng.integers(1, len(ids_T))) for ids_T in sequences]
-    found = score_targets(model, sequences, counts, row_tokens=100)
+    found = score_targets(model, VOCABULARY, sequences, counts, row_tokens=100)
     for ids_T, count, (logprob_P, best_P) in zip(sequences, counts, found, strict=True):
-        (alone_P, alone_best_P), *_ = score_targets(model, [ids_T], [count])
+        (alone_P, alone_best_P), *_ = score_targets(model, VOCABULARY, [ids_T], [count])
         np.testing.assert_allclose(logprob_P, alone_P, atol=1e-5)
         assert np.array_equal(best_P, alone_best_P)
 
@@ -177,7 +177,7 @@ def test_four_endings_ask_the_head_for_their_own_ids_only(
     endings = [np.append(n, rng.integers(0, 18, 5 + n)) for n in range(4)]
     computed, predicted = counted(monkeypatch, model)
     sequences = [np.append(context_T, ending) for ending in endings]
-    score_targets(model, sequences, [len(ending) for ending in endings])
+    score_targets(model, VOCABULARY, sequences, [len(ending) for ending in endings])
     ids = sum(len(ending) for ending in endings)
     assert computed == [41 + ids] and predicted == [ids]
 
@@ -245,7 +245,7 @@ def test_a_part_whose_items_all_failed_is_empty_and_not_tried_again(
 
 
 def test_an_item_longer_than_the_context_is_named(model: Transformer) -> None:
-    with pytest.raises(ConfigError, match=r"long has 300 tokens .* context 256"):
+    with pytest.raises(ConfigError, match=r"long has 300 positions .* context 256"):
         score_items(model, VOCABULARY, [TokenItem("long", np.zeros(300, np.int32))])
 
 

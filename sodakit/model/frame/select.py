@@ -59,14 +59,25 @@ def frame_targets(
         scored_BP: bool, which positions are predicted. A row's first never is.
         share: of the frames whose codes after the first are predicted: every n-th, from one that the ids decide.
     """
-    width = ids_BPW.shape[-1]
-    ids_QW = ids_BPW.reshape(-1, width)
     wanted_BPW = scored_BP[..., None] & (ids_BPW >= 0)
     wanted_BPW[:, 0] = False
-    wanted_QW = wanted_BPW.reshape(-1, width)
+    width = ids_BPW.shape[-1]
+    ids_QW, wanted_QW = ids_BPW.reshape(-1, width), wanted_BPW.reshape(-1, width)
+    return _selected(config, ids_QW, wanted_QW, np.arange(len(ids_QW)) - 1, round(1 / share))
+
+
+def frame_targets_after(config: FrameConfig, states_Q: np.ndarray, ids_QW: np.ndarray) -> FrameTargets:
+    """The ids that came after some states, every one of them a target. Cells count through Q and W."""
+    return _selected(config, ids_QW, ids_QW >= 0, states_Q, 1)
+
+
+def _selected(
+    config: FrameConfig, ids_QW: np.ndarray, wanted_QW: np.ndarray, states_Q: np.ndarray, every: int
+) -> FrameTargets:
+    width = ids_QW.shape[-1]
     first_Q = np.flatnonzero(wanted_QW[:, 0])
     frames_F = np.flatnonzero(wanted_QW[:, 1:].any(1))
-    num_frames, every = len(frames_F), round(1 / share)
+    num_frames = len(frames_F)
     if every > 1:
         frames_F = frames_F[int(ids_QW[frames_F].sum()) % every :: every]
     # Column by column, so that the codes of one codebook follow each other.
@@ -75,10 +86,10 @@ def frame_targets(
     codes_FK = ids_QW[frames_F].astype(np.int64) - config.audio_base
     codes_FK[(codes_FK < 0) | (codes_FK >= config.num_codebooks * config.codebook_size)] = -1
     arrays = {
-        "first_states_T": first_Q - 1,
+        "first_states_T": states_Q[first_Q],
         "first_ids_T": ids_QW[first_Q, 0],
         "first_cells_T": first_Q * width,
-        "frame_states_F": frames_F - 1,
+        "frame_states_F": states_Q[frames_F],
         "frame_codes_FK": codes_FK,
         "code_frames_T": frame_T,
         "code_columns_T": column_T,
