@@ -157,3 +157,23 @@ def test_muon_and_a_config_file_take_a_model_of_frames(store, tmp_path) -> None:
     plain["model"]["depth"]["layer"] = 3
     with pytest.raises(ConfigError, match="has no field 'layer'"):
         from_plain(TrainConfig, plain)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_without_a_frame_give_every_weight_a_gradient(store, family) -> None:
+    """Else ranks that have frames would wait for the one that has none."""
+    config = config_of(store, family)
+    _, vocabulary = open_language(store)
+    batch = Loader(config.data, vocabulary, pattern_of(config.model)).batch(0)
+    ids_BPW = np.full_like(batch.ids_BPW, -1)
+    ids_BPW[..., 0] = 5
+    model = build_model(config.model)
+    objective = Objective(vocabulary, config.loss, config.model, torch.device("cpu"), torch.float32)
+    rows = replace(batch, ids_BPW=ids_BPW)
+    micro = objective.targets(rows, slice(None), objective.total_weight(rows))
+    loss, nll_T = objective(model, micro)
+    loss.backward()
+    assert len(nll_T) == len(micro.kinds_T) and torch.isfinite(loss)
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert not name.startswith("depth.") or not parameter.grad.any(), name

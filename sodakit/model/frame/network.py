@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -52,9 +53,10 @@ class FrameTransformer(Transformer):
         t, config = targets, self.frame
         x_QD = x_BPD.flatten(0, 1)
         first = Told(x_QD[t.first_states_T], self.head_VD[: config.first_ids], t.first_ids_T)
+        size = config.codebook_size
         if not len(t.code_ids_T):
-            return [first]
-        x_FD, size = x_QD[t.frame_states_F], config.codebook_size
+            return [first, *self._no_codes(x_QD)]
+        x_FD = x_QD[t.frame_states_F]
         if self.depth is None:
             x_TD, head_VD, base = x_FD[t.code_frames_T], self.head_VD, config.audio_base
         else:
@@ -67,6 +69,19 @@ class FrameTransformer(Transformer):
         ]
         targets_T = t.code_ids_T - config.audio_base + base
         return [first, Told(x_TD, head_VD, targets_T, slots, is_first=False, scale=t.scale)]
+
+    def _no_codes(self, x_QD: Tensor) -> list[Told]:
+        """The depth decoder over a frame that nobody counts.
+
+        Ranks gather its weights and exchange its gradients together, so one whose rows hold no frame comes by here too.
+        """
+        if self.depth is None:
+            return []
+        x_FSD = self.depth(x_QD[:1], torch.full((1, self.frame.num_codebooks), -1, device=x_QD.device))
+        if not torch.is_grad_enabled():
+            return []
+        none_T = torch.zeros(0, dtype=torch.int64, device=x_QD.device)
+        return [Told(x_FSD[:0, 0], self.depth.head.weight, none_T, is_first=False)]
 
     def inside(self, x_BD: Tensor) -> "DepthSteps | SideHeads":
         """The codes of the position after states x_BD, column by column."""
