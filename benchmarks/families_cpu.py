@@ -64,7 +64,7 @@ def trainer(family: Family, size: str, vocabulary: Vocabulary, in_step: int) -> 
     def step(number: int) -> float:
         laid = [lay(layout, ids_T) for ids_T in documents(vocabulary, in_step, number)]
         batch = Batch(np.concatenate(laid)[None], (tuple(map(len, laid)),), number)
-        micro = objective.targets(batch, slice(None), objective.total_weight(batch))
+        micro = objective.targets(batch, slice(None), objective.total_weights(batch))
         objective(model, micro)[0].backward()
         optimizer.clip()
         optimizer.step(1e-5)

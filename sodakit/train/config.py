@@ -69,6 +69,10 @@ class LossConfig:
 
     z_loss: float = 1e-4
     """Weight of the squared log-partition."""
+    recipe: Literal["uniform", "moshi", "moshi_means", "decay"] = "uniform"
+    """Weights by name. `uniform`: every id alike. `moshi`: text, markers and semantic codes 100, acoustic ones 1. `decay`:
+    likewise, but acoustic codebook k of n weighs 100^(1 - k/n). `moshi_means`: the mean over text and markers, plus the mean
+    over codes, semantic ones 100 to 1, as Moshi's own code has it."""
     kind_weights: dict[str, float] = field(default_factory=dict)
     """Loss weight by kind of token (`text`, `markers`, `semantic`, `acoustic_1`, …); 1 where not named. The weighted
     mean is normalised by the total weight."""
@@ -76,6 +80,12 @@ class LossConfig:
     """Normalise over the ids the frame grammar allows only. Much cheaper, but another loss than SODA's."""
     given_spans: int = 0
     """No loss on the first spans of each document: 1 confines it to the answer to a recording. See `scored.py`."""
+
+    def __post_init__(self) -> None:
+        if self.kind_weights and self.recipe != "uniform":
+            raise ConfigError(
+                f"loss.recipe={self.recipe} and loss.kind_weights={self.kind_weights}; needed: one of the two."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """From a batch to a loss and a loss vector: what is predicted, with which weight, counted by kind of token."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,6 +87,22 @@ class LossVector:
         return values
 
 
+def weights_by_kind(config: LossConfig, vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
+    """float32 weight of each kind of id, and the number of the mean that it belongs to."""
+    names = vocabulary.kind_names
+    weights = [config.kind_weights.get(name, 1.0) for name in names]
+    means = np.zeros(len(names), np.int64)
+    if config.recipe != "uniform":
+        acoustic = [k for k in range(vocabulary.num_codebooks) if k not in vocabulary.semantic_codebooks]
+        weights = [100.0] * len(names)
+        for number, k in enumerate(acoustic, start=1):
+            decayed = 100.0 ** (1 - number / len(acoustic))
+            weights[FIRST_AUDIO_KIND + k] = decayed if config.recipe == "decay" else 1.0
+    if config.recipe == "moshi_means":
+        means[FIRST_AUDIO_KIND:] = 1
+    return np.array(weights, np.float32), means
+
+
 class Objective:
     """The training loss of models of a config, under a `LossConfig`."""
 
@@ -105,8 +121,7 @@ class Objective:
             )
         self._vocabulary, self._config, self._device, self._dtype = vocabulary, config, device, dtype
         self._model = model
-        weights = [config.kind_weights.get(name, 1.0) for name in vocabulary.kind_names]
-        self._weight_by_kind = np.array(weights, np.float32)
+        self._weight_by_kind, self._mean_by_kind = weights_by_kind(config, vocabulary)
         self._head_rows = self._slot_rows()
 
     def _slot_rows(self) -> list[slice]:
@@ -124,23 +139,31 @@ class Objective:
             *(slice(*v.codebook_range(k)) for k in range(1, v.num_codebooks)),
         ]
 
-    def total_weight(self, batch: Batch) -> float:
-        """Sum of the weights of all targets of a batch, the denominator of its mean loss."""
+    def total_weights(self, batch: Batch) -> list[float]:
+        """Sum of the weights of all targets of a batch in each of its means: their denominators."""
         ids_BPW = batch.ids_BPW[:, 1:]
         scored_BPW = self._scored(batch, slice(None))[:, 1:, None] & (ids_BPW >= 0)
-        weights = self._weight_by_kind[self._vocabulary.kinds_V[ids_BPW[scored_BPW]]]
-        return float(weights.sum())
+        kinds = self._vocabulary.kinds_V[ids_BPW[scored_BPW]]
+        weights, means = self._weight_by_kind[kinds], self._mean_by_kind[kinds]
+        return [float(weights[means == n].sum()) for n in range(self._mean_by_kind.max() + 1)]
 
     def _scored(self, batch: Batch, rows: slice) -> np.ndarray:
         """bool (B, P): which positions count."""
         given = self._config.given_spans
         return scored_tokens(batch.ids_BPW[rows, :, 0], batch.lengths[rows], self._vocabulary, given)
 
-    def targets(self, batch: Batch, rows: slice, denominator: float) -> MicroBatch:
-        """The targets of some rows of a batch, on the device."""
+    def targets(self, batch: Batch, rows: slice, denominators: Sequence[float] | None = None) -> MicroBatch:
+        """The targets of some rows of a batch, on the device.
+
+        Args:
+            denominators: what the weights of each mean are over; default: 1, and the loss is a sum.
+        """
         ids_BPW = batch.ids_BPW[rows]
         targets = targets_of(self._model, ids_BPW, self._scored(batch, rows))
         kinds = self._vocabulary.kinds_V[ids_BPW.reshape(-1)[targets.cells_T.numpy()]].astype(np.int64)
+        # A mean without a single id in the batch adds nothing.
+        given = denominators if denominators is not None else [1.0] * (self._mean_by_kind.max() + 1)
+        over = np.array([total or 1.0 for total in given], np.float32)
         slots = None
         if self._head_rows:
             groups = slots_of(targets.first_ids_T.numpy(), self._vocabulary)
@@ -154,7 +177,7 @@ class Objective:
             ids_BPW=self._put(ids_BPW.astype(np.int64)),
             packing=Packing.from_lengths(lengths, device=self._device),
             targets=targets.to(self._device),
-            weights_T=self._put(self._weight_by_kind[kinds] / denominator),
+            weights_T=self._put(self._weight_by_kind[kinds] / over[self._mean_by_kind[kinds]]),
             kinds_T=self._put(kinds),
             slots=slots,
         )

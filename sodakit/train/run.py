@@ -167,12 +167,13 @@ class Run:
 
     def _accumulate(self, batch: Batch) -> list[tuple[Tensor, Tensor]]:
         # DDP and FSDP take the mean over ranks of what we add up over them.
-        denominator = self.ranks.sum([self.objective.total_weight(batch)])[0] / self.ranks.size
+        totals = self.ranks.sum(self.objective.total_weights(batch))
+        denominators = [total / self.ranks.size for total in totals]
         counted = []
         for first in range(0, len(batch.ids_BPW), self.micro_rows):
             rows = slice(first, first + self.micro_rows)
             with last_of(self.forward, rows.stop >= len(batch.ids_BPW)):
-                targets = self.objective.targets(batch, rows, denominator)
+                targets = self.objective.targets(batch, rows, denominators)
                 loss, nll_T = self.objective(self.model, targets, self.forward)
                 loss.backward()
             counted.append((nll_T, targets.kinds_T))

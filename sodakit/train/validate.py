@@ -46,7 +46,7 @@ class Validation:
         for first in range(0, len(self._batches), size):
             # Sharded weights are gathered by all ranks together, so one without a row of its own left computes another's.
             own = first + rank < len(self._batches)
-            targets = objective.targets(self._batches[first + rank if own else first], slice(None), 1.0)
+            targets = objective.targets(self._batches[first + rank if own else first], slice(None))
             _, nll_T = objective(model, targets)
             if own:
                 vector.add(nll_T, targets.kinds_T)

@@ -113,9 +113,9 @@ def test_the_loss_is_taken_on_the_answers_alone_unless_told_otherwise(store):
     for given in (0, 1):
         loss = replace(config.loss, given_spans=given)
         objective = Objective(vocabulary, loss, config.model, torch.device("cpu"), torch.float32)
-        targets = objective.targets(batch, slice(None), 1.0).targets
+        targets = objective.targets(batch, slice(None)).targets
         counts[given] = len(targets.ids_T)
-        assert objective.total_weight(batch) == counts[given]
+        assert objective.total_weights(batch) == [counts[given]]
         assert not (given and vocabulary.bos in targets.ids_T)
     padding = sum(
         row[-1]

@@ -72,7 +72,7 @@ def test_micro_batches_and_recomputation_give_the_same_gradients(store, family) 
     batch = Loader(config.data, vocabulary, pattern_of(config.model)).batch(0)
     model = build_model(config.model)
     objective = Objective(vocabulary, config.loss, config.model, torch.device("cpu"), torch.float32)
-    total = objective.total_weight(batch)
+    total = objective.total_weights(batch)
     found = []
     for rows in (4, 1):
         model.zero_grad()
@@ -91,7 +91,7 @@ def test_the_loss_of_a_batch_is_that_of_its_conditionals(store, family) -> None:
     batch = Loader(config.data, vocabulary, pattern_of(config.model)).batch(0)
     model = build_model(config.model, seed=1)
     objective = Objective(vocabulary, config.loss, config.model, torch.device("cpu"), torch.float32)
-    micro = objective.targets(batch, slice(None), objective.total_weight(batch))
+    micro = objective.targets(batch, slice(None), objective.total_weights(batch))
     loss, nll_T = objective(model, micro)
     double = model.double()
     groups = double.told(double(micro.ids_BPW, packing=micro.packing), micro.targets)
@@ -142,7 +142,7 @@ def test_depth_trained_on_a_share_of_the_frames_has_the_same_loss_on_average(sto
         for step in range(24):
             batch = loader.batch(step)
             with torch.no_grad():
-                micro = objective.targets(batch, slice(None), objective.total_weight(batch))
+                micro = objective.targets(batch, slice(None), objective.total_weights(batch))
                 found.append(float(objective(model, micro)[0]))
         means.append(np.mean(found))
     assert means[1] == pytest.approx(means[0], rel=0.01)

@@ -121,7 +121,7 @@ def test_bfloat16_is_as_near_to_float32_as_seeds_are_to_each_other(store, tmp_pa
 def test_packed_documents_have_the_losses_they_have_alone(store, tmp_path):
     run = our_run(store, tmp_path)
     batch = run.loader.batch(0)
-    targets = run.objective.targets(batch, slice(None), 1.0)
+    targets = run.objective.targets(batch, slice(None))
     with torch.no_grad():
         _, nll_T = run.objective(run.model, targets)
         nll_BT = nll_T.view(len(batch.ids_BPW), -1)

@@ -1,0 +1,64 @@
+"""Losses by name, by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from sodakit.data.language import open_language
+from sodakit.data.loader import Loader
+from sodakit.errors import ConfigError
+from sodakit.model.families import build_model, pattern_of
+from sodakit.tokens.vocabulary import soda_vocabulary
+from sodakit.train.config import LossConfig
+from sodakit.train.objective import Objective, weights_by_kind
+from tests.stores import small_store
+from tests.train.test_families import config_of
+
+
+@pytest.mark.parametrize(
+    ("recipe", "acoustic"),
+    [("moshi", [1.0] * 7), ("decay", [51.8, 26.8, 13.9, 7.2, 3.7, 1.9, 1.0]), ("moshi_means", [1.0] * 7)],
+)
+def test_weights_are_the_published_ones(recipe, acoustic) -> None:
+    weights, means = weights_by_kind(LossConfig(recipe=recipe), soda_vocabulary())
+    assert weights[:3].tolist() == [100, 100, 100]
+    assert weights[3:].round(1).tolist() == pytest.approx(acoustic)
+    assert means.tolist() == ([0, 0] + [1] * 8 if recipe == "moshi_means" else [0] * 10)
+    assert (weights_by_kind(LossConfig(), soda_vocabulary())[0] == 1).all()
+
+
+@pytest.mark.parametrize("family", ["flat", "depth", "delay"])
+@pytest.mark.parametrize("recipe", ["uniform", "moshi", "moshi_means", "decay"])
+def test_a_loss_is_the_mean_that_its_name_says(tmp_path, recipe, family) -> None:
+    """From the losses of the single ids, in float64; micro-batches add up to the same."""
+    store = small_store(tmp_path, recordings=40)
+    _, vocabulary = open_language(store)
+    config = config_of(store, family, loss=LossConfig(recipe=recipe, z_loss=0.0))
+    batch = Loader(config.data, vocabulary, pattern_of(config.model)).batch(0)
+    model = build_model(config.model, seed=1)
+    objective = Objective(vocabulary, config.loss, config.model, torch.device("cpu"), torch.float32)
+    totals = objective.total_weights(batch)
+    with torch.no_grad():
+        whole = objective.targets(batch, slice(None), totals)
+        loss, nll_T = objective(model, whole)
+        parts = [objective(model, objective.targets(batch, slice(n, n + 1), totals))[0] for n in range(4)]
+    nll, kinds = nll_T.double().numpy(), whole.kinds_T.numpy()
+    last = vocabulary.num_codebooks - 1
+    by_kind = {
+        "uniform": [1.0] * 5,
+        "moshi": [100, 100, 100, 1, 1],
+        "moshi_means": [100, 100, 100, 1, 1],
+        "decay": [100, 100, 100, 100 ** (1 - 1 / last), 1],
+    }[recipe]
+    weights = np.array(by_kind, np.float64)[kinds]
+    if recipe == "moshi_means":
+        expected = sum((weights * nll)[m].sum() / weights[m].sum() for m in (kinds < 2, kinds >= 2))
+    else:
+        expected = (weights * nll).sum() / weights.sum()
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    assert sum(map(float, parts)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_weights_are_given_once() -> None:
+    with pytest.raises(ConfigError, match="one of the two"):
+        LossConfig(recipe="decay", kind_weights={"text": 2.0})
