@@ -170,7 +170,7 @@ def test_rows_without_a_frame_give_every_weight_a_gradient(store, family) -> Non
     model = build_model(config.model)
     objective = Objective(vocabulary, config.loss, config.model, torch.device("cpu"), torch.float32)
     rows = replace(batch, ids_BPW=ids_BPW)
-    micro = objective.targets(rows, slice(None), objective.total_weight(rows))
+    micro = objective.targets(rows, slice(None), objective.total_weights(rows))
     loss, nll_T = objective(model, micro)
     loss.backward()
     assert len(nll_T) == len(micro.kinds_T) and torch.isfinite(loss)
