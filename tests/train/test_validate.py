@@ -17,5 +17,5 @@ def test_runs_of_other_seeds_are_validated_on_the_same_rows(tmp_path):
     rows = []
     for seed in (0, 1):
         made = Validation(config.validation, replace(config.data, seed=seed), 3, vocabulary)
-        rows.append(np.concatenate([b.ids_BT for b in made._batches]))
+        rows.append(np.concatenate([b.ids_BPW for b in made._batches]))
     assert np.array_equal(rows[0], rows[1])
