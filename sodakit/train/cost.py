@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from sodakit.data.language import open_language
 from sodakit.data.loader import Loader
 from sodakit.errors import ConfigError
@@ -13,6 +15,7 @@ from sodakit.model.accounting import (
     soda_training_flops,
     training_flops_per_token,
 )
+from sodakit.model.families import pattern_of
 from sodakit.tokens.vocabulary import soda_vocabulary
 from sodakit.train.config import TrainConfig
 from sodakit.train.memory import USABLE, MemoryPlan, plan_for
@@ -55,9 +58,9 @@ class Diet:
     attended_tokens: float
     """Mean length of the documents that positions attend within."""
     audio_share: float
-    """Of all tokens."""
-    frames_per_token: float
-    """Codec frames, of all tokens: how many tokens a frame takes depends on the view."""
+    """Of all ids."""
+    frames_per_position: float
+    """Codec frames: how many positions a frame takes depends on the view, and on the family of the model."""
     frame_rate_hz: float
     passes: list[float]
     """Over each source; empty where it is not known."""
@@ -69,13 +72,14 @@ def measure_diet(config: TrainConfig) -> Diet:
     if not all((Path(s.store) / "store.json").exists() for s in config.data.sources):
         return _published_diet(config)
     store, vocabulary = open_language(config.data.sources[0].store)
-    loader = Loader(config.data, vocabulary)
+    loader = Loader(config.data, vocabulary, pattern_of(config.model))
     rows = [loader.row(number) for number in range(min(64, 4 * config.data.batch_rows))]
+    ids = np.concatenate([ids_PW for ids_PW, _ in rows])
     lengths = [length for _, row in rows for length in row]
     return Diet(
         attended_tokens=sum(n * n for n in lengths) / sum(lengths),
-        audio_share=sum(float(vocabulary.is_audio(ids_T).mean()) for ids_T, _ in rows) / len(rows),
-        frames_per_token=sum(count_frames(vocabulary, ids_T) / len(ids_T) for ids_T, _ in rows) / len(rows),
+        audio_share=float(vocabulary.is_audio(ids[ids >= 0]).mean()),
+        frames_per_position=count_frames(vocabulary, ids) / len(ids),
         frame_rate_hz=store.codec_spec.frame_rate_hz,
         passes=loader.epochs(config.steps - config.first_step),
         is_measured=True,
@@ -92,8 +96,10 @@ def _published_diet(config: TrainConfig) -> Diet:
         frame_tokens = len(published.semantic_codebooks)
     per_s = frame_tokens * FRAMES_PER_S
     text = TEXT_TOKENS_PER_AUDIO_S if view.has_text else 0.0
+    frame_positions = pattern_of(config.model).layout(published, frame_tokens).frame_positions
+    frames = speech * FRAMES_PER_S / (FRAMES_PER_S * frame_positions + text)
     share = speech * per_s / (per_s + text)
-    return Diet(config.data.context, share, share / frame_tokens, FRAMES_PER_S, [], False)
+    return Diet(config.data.context, share, frames, FRAMES_PER_S, [], False)
 
 
 @dataclass(frozen=True)
@@ -108,8 +114,11 @@ class Cost:
     @property
     def flops(self) -> float:
         """As computed: attention inside documents, half the square."""
-        per_token = training_flops_per_token(self.config.model, self.diet.attended_tokens)
-        return per_token * self.config.tokens
+        diet = self.diet
+        per_position = training_flops_per_token(
+            self.config.model, diet.attended_tokens, diet.frames_per_position
+        )
+        return per_position * self.config.tokens
 
     @property
     def soda_flops(self) -> float:
@@ -119,7 +128,7 @@ class Cost:
     @property
     def audio_hours(self) -> float:
         """Heard over the run, repetitions included."""
-        return self.config.tokens * self.diet.frames_per_token / self.diet.frame_rate_hz / 3600
+        return self.config.tokens * self.diet.frames_per_position / self.diet.frame_rate_hz / 3600
 
     @property
     def duration_s(self) -> float:
@@ -153,7 +162,7 @@ def describe_cost(config: TrainConfig, machine: Machine | None = None) -> str:
 def _model_lines(cost: Cost) -> dict[str, str]:
     config, diet = cost.config, cost.diet
     count = count_parameters(config.model)
-    palm = palm_flops_per_token(config.model, config.data.context) * config.tokens
+    palm = palm_flops_per_token(config.model, config.data.context, diet.frames_per_position) * config.tokens
     passes = f", {format_passes(diet.passes)}" if diet.passes else ""
     basis = "measured on the first rows" if diet.is_measured else "assumed: published sources, full rows"
     decay = config.schedule.decay_fraction * config.steps

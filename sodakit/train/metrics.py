@@ -131,10 +131,12 @@ class Meter:
         tokens = (step - self._start_step) * config.data.batch_tokens
         tokens_per_s = tokens / max(now_s - self._start_s, 1e-9)
         self._start_s, self._start_step = now_s, step
-        causal = tokens_per_s * training_flops_per_token(config.model, attended_tokens)
-        palm = tokens_per_s * palm_flops_per_token(config.model, config.data.context)
+        positions = (step - config.first_step) * config.data.batch_tokens
+        frames = audio_frames / max(positions, 1)
+        causal = tokens_per_s * training_flops_per_token(config.model, attended_tokens, frames)
+        palm = tokens_per_s * palm_flops_per_token(config.model, config.data.context, frames)
         values = {
-            "tokens": (step - config.first_step) * config.data.batch_tokens,
+            "tokens": positions,
             "audio_hours": audio_frames / self._frame_rate_hz / 3600,
             "tokens_per_s": tokens_per_s,
             "flops_per_s": causal,

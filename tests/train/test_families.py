@@ -12,10 +12,13 @@ from sodakit.data.config import DataConfig, SourceConfig, ViewConfig
 from sodakit.data.language import open_language
 from sodakit.data.loader import Loader
 from sodakit.errors import ConfigError
+from sodakit.model.accounting import count_parameters
 from sodakit.model.config import model_size
 from sodakit.model.families import build_model, family_config, pattern_of
 from sodakit.model.frame.config import FrameConfig
 from sodakit.train.config import LossConfig, OptimConfig, TrainConfig
+from sodakit.train.cost import Machine, cost_of
+from sodakit.train.metrics import read_metrics
 from sodakit.train.objective import Objective
 from sodakit.train.trainer import train
 from tests.stores import small_store
@@ -177,3 +180,24 @@ def test_rows_without_a_frame_give_every_weight_a_gradient(store, family) -> Non
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert not name.startswith("depth.") or not parameter.grad.any(), name
+
+
+@pytest.mark.parametrize("family", ("flat", *FAMILIES))
+def test_the_dry_run_foretells_the_hours_that_are_heard(store, family, tmp_path) -> None:
+    """Rows of frames hold several times the sound of flat rows as long."""
+    config = config_of(store, family, steps=8)
+    train(config, tmp_path)
+    (heard,) = [
+        row["audio_hours"] for row in read_metrics(tmp_path) if row["step"] == 8 and "audio_hours" in row
+    ]
+    assert cost_of(config, Machine()).audio_hours == pytest.approx(heard, rel=0.1)
+
+
+@pytest.mark.parametrize("family", ("flat", *FAMILIES))
+@pytest.mark.parametrize("tied", [True, False])
+def test_parameters_counted_are_those_built(store, family, tied) -> None:
+    _, vocabulary = open_language(store)
+    backbone = model_size("nano", vocabulary.size, context=64, tied_embeddings=tied)
+    config = family_config(family, backbone, vocabulary)
+    built = sum(p.numel() for p in build_model(config).parameters())
+    assert count_parameters(config).total == built
