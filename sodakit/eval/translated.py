@@ -14,10 +14,10 @@ import numpy as np
 from sodakit.audio.files import write_wave
 from sodakit.audio.levels import silence_share
 from sodakit.audio.wave import Wave
+from sodakit.eval.corpus_scores import corpus_difference, corpus_score
 from sodakit.eval.judges import Judge, hear
 from sodakit.eval.normalisers import normalise
 from sodakit.eval.results import DRAWS, Estimate, estimate, plain_estimate
-from sodakit.eval.translation import corpus_score, translation_metrics
 from sodakit.eval.voiceprints import SpeakerJudge
 from sodakit.eval.words import word_errors
 from sodakit.files import write_json_lines
@@ -139,28 +139,13 @@ def bleu_difference(
     """Corpus BLEU of the first minus that of the second on the same cases; each draw resamples both alike.
 
     Raises:
-        ConfigError: sacrebleu is not installed.
+        MissingExtra: sacrebleu is not installed.
     """
     if [r.case.id for r in first] != [r.case.id for r in second]:
         raise ValueError("The two systems translated different cases.")
-    metric = translation_metrics()["asr_bleu"]
     references = [normalise(r.case.reference) for r in first]
-    rows = [
-        np.array(metric._extract_corpus_statistics([normalise(text(r)) for r in results], [references]))
-        for results in (first, second)
-    ]
-    count = len(references)
-    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=BLEU_DRAWS)
-
-    def bleu(counts: np.ndarray) -> float:
-        return metric._compute_score_from_stats(list(counts)).score
-
-    a, b = rows
-    values = [
-        bleu(x) - bleu(y) for x, y in zip((drawn @ a).astype(int), (drawn @ b).astype(int), strict=True)
-    ]
-    low, high = np.quantile(values, [0.025, 0.975])
-    return Estimate(bleu(a.sum(0)) - bleu(b.sum(0)), float(low), float(high), count, count)
+    own, other = ([normalise(text(r)) for r in results] for results in (first, second))
+    return corpus_difference("asr_bleu", own, other, references, BLEU_DRAWS)
 
 
 def write_outputs(results: Sequence[Heard], folder: Path) -> None:

@@ -14,13 +14,13 @@ import numpy as np
 from sodakit.audio.files import read_wave
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError
+from sodakit.eval.corpus_scores import NAMES, CorpusMetric, Name, corpus_score
 from sodakit.eval.judges import Judge, hear
 from sodakit.eval.normalisers import normaliser
 from sodakit.eval.opinion import WORST, OpinionJudge
 from sodakit.eval.results import (
     DRAWS,
     Difference,
-    Estimate,
     check_comparable,
     paired_test,
     plain_estimate,
@@ -83,7 +83,8 @@ def translation_result(
     Failed outputs are empty translations. Intervals resample cases; a corpus score is computed anew for each draw.
 
     Raises:
-        ConfigError: sacrebleu is not installed, or there are no cases.
+        ConfigError: there are no cases.
+        MissingExtra: sacrebleu is not installed.
     """
     if not cases:
         raise ConfigError("No translations to score; needed: at least one.")
@@ -94,7 +95,7 @@ def translation_result(
     heard = [written(text) for text in _transcripts(judge, outputs)]
     references = [written(case.reference) for case in cases]
     scores: dict[str, Any] = {
-        name: plain_estimate(corpus_score(name, heard, references, draws)) for name in ("asr_bleu", "chrf")
+        name: plain_estimate(corpus_score(name, heard, references, draws)) for name in NAMES
     }
     clusters = [case.id for case in cases]
     voices: list[float | None] = [None] * len(cases)
@@ -114,7 +115,7 @@ def translation_result(
         own = [written(text) for text in _transcripts(judge, [spoken[n] for n in there])]
         scores["originals"] = {
             name: plain_estimate(corpus_score(name, own, [references[n] for n in there], draws))
-            for name in ("asr_bleu", "chrf")
+            for name in NAMES
         } | opinion_scores(mos, spoken, clusters)
     return {
         "task": "s2st",
@@ -124,7 +125,7 @@ def translation_result(
         "judge": {"name": judge.name, "fingerprint": judge.fingerprint},
         "speaker_judge": speakers and {"name": speakers.name, "fingerprint": speakers.fingerprint},
         "mos_judge": mos and {"name": mos.name, "fingerprint": mos.fingerprint},
-        "signatures": _signatures(),
+        "signatures": {name: CorpusMetric(name).signature for name in NAMES},
         "versions": provenance(),
         "num_cases": len(cases),
         "scores": scores,
@@ -170,22 +171,8 @@ def _alike(
     ]
 
 
-def corpus_score(name: str, heard: Sequence[str], references: Sequence[str], draws: int) -> Estimate:
-    """A corpus score with its bootstrap interval: the counts of each sentence are added up anew for each draw."""
-    metric = translation_metrics()[name]
-    # sacreBLEU's own bootstrap works on these: n-gram counts of each sentence, whose sums give the corpus score.
-    rows = np.array(metric._extract_corpus_statistics(list(heard), [list(references)]))
-    score = metric._compute_score_from_stats
-    rng = np.random.default_rng(0)
-    drawn = rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=draws)
-    values = [score(list(counts)).score for counts in (drawn @ rows).astype(int)]
-    low, high = np.quantile(values, [0.025, 0.975])
-    value = metric.corpus_score(list(heard), [list(references)]).score
-    return Estimate(float(value), float(low), float(high), len(rows), len(rows))
-
-
 def compare_translations(
-    first: Mapping[str, Any], second: Mapping[str, Any], name: str, *, seed: int = 0
+    first: Mapping[str, Any], second: Mapping[str, Any], name: Name, *, seed: int = 0
 ) -> Difference:
     """The paired difference of two s2st results in `asr_bleu` or `chrf`, in points.
 
@@ -199,36 +186,14 @@ def compare_translations(
     cases = [[(item["id"], item["reference"]) for item in result["items"]] for result in (first, second)]
     if cases[0] != cases[1]:
         raise ConfigError("The two results are of other cases. Translate and score the same recordings.")
-    metric = translation_metrics()[name]
-    references = [[reference for _, reference in cases[0]]]
+    metric = CorpusMetric(name)
+    references = [reference for _, reference in cases[0]]
     a, b = (
-        np.array(metric._extract_corpus_statistics([item["heard"] for item in result["items"]], references))
-        for result in (first, second)
+        metric.counts([item["heard"] for item in result["items"]], references) for result in (first, second)
     )
 
     def difference(own_DC: np.ndarray, other_DC: np.ndarray) -> np.ndarray:
         one, opposite = own_DC @ a + other_DC @ b, own_DC @ b + other_DC @ a
-        return np.array([_points(metric, x) - _points(metric, y) for x, y in zip(one, opposite, strict=True)])
+        return np.array([metric.points(x) - metric.points(y) for x, y in zip(one, opposite, strict=True)])
 
     return paired_test(difference, len(a), len(a), seed)
-
-
-def _points(metric: Any, counts: np.ndarray) -> float:
-    return float(metric._compute_score_from_stats(list(counts.astype(int))).score)
-
-
-def translation_metrics() -> dict[str, Any]:
-    try:
-        from sacrebleu.metrics import BLEU, CHRF
-    except ImportError as error:
-        raise ConfigError(
-            "ASR-BLEU needs sacrebleu, which is not installed. pip install 'sodakit[eval]'"
-        ) from error
-    return {"asr_bleu": BLEU(), "chrf": CHRF()}
-
-
-def _signatures() -> dict[str, str]:
-    metrics = translation_metrics()
-    for metric in metrics.values():
-        metric.corpus_score(["a b c d"], [["a b c d"]])  # a signature needs one use
-    return {name: str(metric.get_signature()) for name, metric in metrics.items()}
