@@ -126,11 +126,15 @@ def write_json_lines(path: Path | str, rows: Iterable[dict[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def read_json_lines(path: Path | str) -> list[dict[str, Any]]:
-    """The objects of a file with one JSON object a line. A torn last line (a killed writer) is left out.
+def read_json_lines(path: Path | str, *, ours: bool = True) -> list[dict[str, Any]]:
+    """The objects of a file with one JSON object a line.
 
+    Args:
+        ours: written by a run of ours, which may have been killed: a torn last line is left out. False for what a user
+            gives, of which every line counts.
     Raises:
-        ConfigError: another line is no JSON, or the file no UTF-8; the message names both.
+        ConfigError: another line is no JSON, or the file no UTF-8; the message names both. What a user gives: also
+            the last line, and one that is no JSON object.
     """
     rows: list[dict[str, Any]] = []
     # Not by splitlines: it also breaks at characters that a text may hold.
@@ -141,9 +145,11 @@ def read_json_lines(path: Path | str) -> list[dict[str, Any]]:
         try:
             rows.append(json.loads(line.decode("utf-8")))
         except (ValueError, RecursionError) as error:
-            if number == len(lines):
+            if ours and number == len(lines):
                 break
             raise ConfigError(f"{path}, line {number}, is not JSON: {_what(error)}") from error
+        if not ours and not isinstance(rows[-1], dict):
+            raise ConfigError(f"{path}, line {number}, is {line.decode()!r:.60}; needed: a JSON object.")
     return rows
 
 

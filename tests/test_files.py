@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from sodakit.errors import ConfigError
 from sodakit.files import atomic_folder, atomic_path, digest, read_json_lines, write_json_lines
 
 
@@ -63,6 +64,15 @@ def test_a_torn_last_line_is_left_out_and_a_broken_one_is_named(tmp_path):
     path.write_text('{"a": 1}\n{broken\n{"a": 2}\n')
     with pytest.raises(ValueError, match="line 2"):
         read_json_lines(path)
+
+
+@pytest.mark.parametrize("line", ['{"a": 3', '"a"', "[1]"])
+def test_of_a_list_that_a_user_gives_every_line_counts(tmp_path, line):
+    """A set that shrinks by its last line has another score, unseen."""
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": 1}\n{"a": 2}\n' + line)
+    with pytest.raises(ConfigError, match="line 3"):
+        read_json_lines(path, ours=False)
 
 
 def test_digests_depend_on_where_parts_begin():

@@ -196,9 +196,17 @@ def _found(folder: Path, pattern: str) -> list[Path]:
 
 def _read_built(files: list[Path], speech: bool) -> Iterator[Pair]:
     for file in files:
-        for row in read_json_lines(file):
-            sides = [_built_side(file.parent, side, speech) for side in (row["positive"], *row["negatives"])]
-            yield Pair(positive=sides[0], negatives=tuple(sides[1:]), **_fields(row, file.parent.name))
+        for number, row in enumerate(read_json_lines(file, ours=False), start=1):
+            try:
+                sides = [
+                    _built_side(file.parent, side, speech) for side in (row["positive"], *row["negatives"])
+                ]
+                yield Pair(positive=sides[0], negatives=tuple(sides[1:]), **_fields(row, file.parent.name))
+            except (AttributeError, KeyError, TypeError) as error:
+                raise ConfigError(
+                    f"{file}, pair {number}, is no pair ({error}); needed: `id`, `positive` and `negatives`, each with "
+                    "`audio`, or `text` of written tasks. Build it again with `sodakit eval build`."
+                ) from error
 
 
 def _built_side(folder: Path, plain: Mapping[str, Any], speech: bool) -> Side:
@@ -367,7 +375,7 @@ def _column(path: Path, row_group: int, column: str) -> pa.ChunkedArray:
 
 
 def _file_digest(path: Path) -> str:
-    if not path.exists():
+    if not path.is_file():  # also a pipe, which may never end
         return f"{path.name} is missing"
     with open(path, "rb") as handle:
         return digest(path.name, *iter(lambda: handle.read(2**22), b""))

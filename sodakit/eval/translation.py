@@ -50,23 +50,30 @@ def read_translation_cases(path: Path | str) -> list[TranslationCase]:
     """The cases of a JSON-lines file: `id`, `reference`, `output`, and where known `source`, `spoken_reference`.
 
     Raises:
-        ConfigError: no such file, or a row without what is needed.
+        ConfigError: no such file, a line that is no JSON object, a row without what is needed, or an id that stands twice.
     """
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path} does not exist. Needed: JSON lines with id, reference and output.")
-    cases = []
-    for number, row in enumerate(read_json_lines(path), start=1):
-        if not row.get("id") or not row.get("reference"):
-            raise ConfigError(
-                f"{path}, line {number}: needed are `id` and `reference`; it has {', '.join(row)}."
-            )
-        files = {
-            name: path.parent / row[name] if row.get(name) else None
-            for name in ("output", "source", "spoken_reference")
-        }
-        cases.append(TranslationCase(id=str(row["id"]), reference=row["reference"], **files))
-    return cases
+    cases: dict[str, TranslationCase] = {}
+    for number, row in enumerate(read_json_lines(path, ours=False), start=1):
+        case = _case(path, number, row)
+        if case.id in cases:
+            raise ConfigError(f"{path}, row {number}, names {case.id} again; needed: an id for each row.")
+        cases[case.id] = case
+    return list(cases.values())
+
+
+def _case(path: Path, number: int, row: Mapping[str, Any]) -> TranslationCase:
+    texts = {name: row.get(name) for name in ("reference", "output", "source", "spoken_reference")}
+    # A number is an id like any other.
+    if row.get("id") in (None, "") or not str(row.get("reference") or "").strip():
+        raise ConfigError(f"{path}, row {number}: needed are `id` and `reference`; it has {', '.join(row)}.")
+    for name, value in texts.items():
+        if not isinstance(value, str | None):
+            raise ConfigError(f"{path}, row {number}: `{name}` is {value!r:.40}; needed: text.")
+    files = {name: path.parent / value for name, value in texts.items() if value and name != "reference"}
+    return TranslationCase(id=str(row["id"]), reference=row["reference"], **({"output": None} | files))
 
 
 def translation_result(
@@ -146,7 +153,7 @@ def _given(case: TranslationCase) -> list[bytes | str]:
 
 
 def _bytes(path: Path | None) -> bytes:
-    return path.read_bytes() if path is not None and path.exists() else b""
+    return path.read_bytes() if path is not None and path.is_file() else b""
 
 
 def _read(path: Path | None) -> Wave | None:

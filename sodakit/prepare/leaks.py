@@ -66,12 +66,7 @@ def _read(where: Path) -> list[EvalItem]:
         splits = ("test",) if "test" in reader.splits else reader.splits
         return [item for split in splits for item in _stored(reader, split)]
     if where.suffix in (".jsonl", ".json") and where.is_file():
-        rows = read_json_lines(where)
-        for number, row in enumerate(rows, start=1):
-            if not isinstance(row, dict):
-                raise ConfigError(
-                    f"{where}, item {number}, is {row!r:.60}; needed: a JSON object with a `text`."
-                )
+        rows = read_json_lines(where, ours=False)
         return [
             EvalItem(str(row.get("id", f"line {number}")), _text(row), frozenset())
             for number, row in enumerate(rows, start=1)

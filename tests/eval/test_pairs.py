@@ -1,5 +1,6 @@
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,22 @@ def test_stories_are_read_with_the_beginning_they_share(tmp_path: Path) -> None:
         "a b c d right",
         "a b c d wrong",
     )
+
+
+@pytest.mark.parametrize(
+    ("last", "problem"), [('{"id": "2", "pos', "line 2"), ('{"id": "2"}', "pair 2"), ("[]", "line 2")]
+)
+def test_pairs_that_were_built_are_read_whole_or_refused(tmp_path: Path, last: str, problem: str) -> None:
+    first = '{"id": "1", "positive": {"text": "a dog"}, "negatives": [{"text": "a gdo"}]}'
+    (tmp_path / "pairs.jsonl").write_text(f"{first}\n{last}")
+    with pytest.raises(ConfigError, match=problem):
+        read_pairs(tmp_path, speech=False)
+
+
+def test_the_digest_of_pairs_does_not_wait_for_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.wav")
+    side = Side(audio=tmp_path / "a.wav")
+    assert pairs_digest([Pair(id="1", positive=side, negatives=(side,))])
 
 
 def test_a_folder_without_pairs_lists_the_known_layouts(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -82,9 +83,36 @@ def test_a_translation_that_is_not_there_has_no_voice(tmp_path: Path) -> None:
     assert every["value"] == pytest.approx(there["value"] * (len(cases) - 1) / len(cases))
 
 
+@pytest.mark.parametrize(
+    ("last", "problem"),
+    [
+        ('{"id": "a", "reference": "a dog", "output": "a.wav"}', "names a again"),
+        ('{"id": "b", "reference": "a dog", "out', "line 2"),
+        ('["b", "a dog"]', "line 2"),
+        ('{"id": "b", "reference": " "}', "needed are"),
+        ('{"id": "b", "reference": 7}', "`reference` is 7"),
+        ('{"id": "b", "reference": "a dog", "output": ["b.wav"]}', "`output` is"),
+    ],
+)
+def test_a_list_is_read_whole_or_refused(tmp_path: Path, last: str, problem: str) -> None:
+    (tmp_path / "o.jsonl").write_text(f'{{"id": "a", "reference": "a dog"}}\n{last}')
+    with pytest.raises(ConfigError, match=problem):
+        read_translation_cases(tmp_path / "o.jsonl")
+
+
+def test_a_pipe_or_a_folder_as_sound_is_a_failure_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    data = cases_folder(tmp_path)
+    for n, make in enumerate((os.mkfifo, Path.mkdir)):
+        for name in (f"out{n}.wav", f"src{n}.wav"):
+            (tmp_path / name).unlink()
+            make(tmp_path / name)
+    result = translation_result(read_translation_cases(data), Ear(), SpectralSpeaker(), draws=2)
+    assert [f["id"] for f in result["failures"]] == ["c0", "c1"] and result["num_cases"] == 3
+
+
 def test_a_row_without_a_reference_is_refused(tmp_path: Path) -> None:
     write_json_lines(tmp_path / "o.jsonl", [{"id": "a", "output": "a.wav"}])
-    with pytest.raises(ConfigError, match="line 1"):
+    with pytest.raises(ConfigError, match="row 1"):
         read_translation_cases(tmp_path / "o.jsonl")
 
 
