@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, MissingExtra
 from sodakit.eval.logprobs import model_fingerprint, score_targets
 from sodakit.eval.results import provenance
 from sodakit.files import digest
@@ -22,9 +22,7 @@ from sodakit.tokens.layouts.contract import lay
 try:
     from lm_eval.api.model import TemplateLM
 except ImportError as missing:
-    raise ConfigError(
-        "Text benchmarks need lm-evaluation-harness, which is not installed. pip install 'sodakit[eval]'"
-    ) from missing
+    raise MissingExtra("lm_eval", "eval", "Text benchmarks through lm-evaluation-harness") from missing
 
 
 class HarnessModel(TemplateLM):

@@ -112,12 +112,23 @@ def claim(path: Path, settings: dict[str, Any], what: str) -> None:
         before = read_json(path)
         changed = sorted(k for k in before.keys() | settings.keys() if before.get(k) != settings.get(k))
         if changed:
+            values = "; ".join(
+                line for name in changed for line in _changes(name, before.get(name), settings.get(name))
+            )
             raise ConfigError(
-                f"{path.parent} holds {what} made with another {', '.join(changed)}. "
+                f"{path.parent} holds {what} made with another {', '.join(changed)} ({values}). "
                 "Choose another folder, or delete this one."
             )
     else:
         write_json(path, settings)
+
+
+def _changes(name: str, before: Any, now: Any) -> list[str]:
+    """What differs: of settings inside settings, only those that do."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        inner = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+        return [line for k in inner for line in _changes(f"{name}.{k}", before.get(k), now.get(k))]
+    return [f"{name} was {before!r:.60}, now {now!r:.60}"]
 
 
 def _write(folder: Path, number: int, output: Output) -> dict[str, Any]:
