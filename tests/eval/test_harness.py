@@ -155,6 +155,58 @@ def test_log_likelihoods_are_those_of_transformers(model: SpeechModel, tmp_path:
     assert rolled[0] == pytest.approx(found[1][0], abs=1e-4)
 
 
+def plain_logprobs(model: SpeechModel, ids: list[int]) -> list[float]:
+    """Of every id but the first, given those before: one forward pass."""
+    ids_T = torch.tensor(ids)
+    with torch.no_grad():
+        table = model.model.logits(model.model(ids_T[None, :-1])[0]).log_softmax(-1)
+    return table.gather(1, ids_T[1:, None])[:, 0].tolist()
+
+
+def test_of_what_is_longer_than_the_context_the_end_is_kept(model: SpeechModel) -> None:
+    """The answer stands at the end: a window from the wrong side would score the question, and not fit the answer."""
+    from sodakit.eval.harness import HarnessModel
+
+    harness, context = HarnessModel(model), model.model.config.context
+    words = model.tokenizer.encode("the cat sat on the mat and a dog ran home ")
+    given, wanted = (words * context)[: 2 * context], model.tokenizer.encode("dogs and cats")
+    (long, _), (fits, _) = harness._loglikelihood_tokens(
+        [(None, given, wanted), (None, given[: context - len(wanted) - 1], wanted)]
+    )
+    kept = [*given, *wanted][-context:]
+    assert long == pytest.approx(sum(plain_logprobs(model, kept)[-len(wanted) :]), abs=1e-3)
+    # One that just fits keeps BOS and loses nothing.
+    just = [model.vocabulary.bos, *given[: context - len(wanted) - 1], *wanted]
+    assert len(just) == context
+    assert fits == pytest.approx(sum(plain_logprobs(model, just)[-len(wanted) :]), abs=1e-3)
+
+
+def test_an_answer_longer_than_the_context_is_scored_from_its_second_kept_token(model: SpeechModel) -> None:
+    from sodakit.eval.harness import HarnessModel
+
+    context = model.model.config.context
+    words = model.tokenizer.encode("the cat sat on the mat and a dog ran home ")
+    wanted = (words * context)[: context + 3]
+    ((found, _),) = HarnessModel(model)._loglikelihood_tokens([(None, [], wanted)])
+    assert found == pytest.approx(sum(plain_logprobs(model, wanted[-context:])), abs=1e-3)
+
+
+def test_a_long_text_is_scored_in_windows_each_after_bos(model: SpeechModel) -> None:
+    from lm_eval.api.instance import Instance
+
+    from sodakit.eval.harness import HarnessModel
+
+    span = model.model.config.context - 1
+    text = "the cat sat on the mat and a dog ran home " * span
+    ids = model.tokenizer.encode(text)[: 2 * span + 5]
+    text = model.tokenizer.decode(ids)
+    ids = model.tokenizer.encode(text)
+    (found,) = HarnessModel(model).loglikelihood_rolling([Instance("loglikelihood_rolling", {}, (text,), 0)])
+    windows = [[model.vocabulary.bos, *ids[at : at + span]] for at in range(0, len(ids), span)]
+    assert len(windows) >= 3
+    assert found == pytest.approx(sum(sum(plain_logprobs(model, w)) for w in windows), abs=1e-2)
+
+
 def test_text_goes_on_up_to_a_stop_string(model: SpeechModel) -> None:
     from lm_eval.api.instance import Instance
 

@@ -18,6 +18,7 @@ from sodakit.eval.policies import (
     policy,
     select,
 )
+from sodakit.eval.results import accuracy
 from sodakit.eval.token_table import AUDIO, CLOSE, EDGE, OPEN, TEXT, TokenTable
 
 CLIP = [
@@ -190,6 +191,78 @@ def test_a_task_without_a_rule_names_the_policies_that_have_one() -> None:
         policy("slm_scaling", "salmon")
     with pytest.raises(ConfigError, match="Did you mean 'llama-mimi'"):
         policy("llama_mimi", "salmon")
+
+
+@pytest.mark.parametrize("family", ["salmon", "lexical", "syntactic", "story"])
+def test_llama_mimi_cuts_every_clip_at_20_s_and_runs_in_half_precision(family: Family) -> None:
+    """Whoever leaves the cut out scores other tokens under its name."""
+    rule = policy("llama-mimi", family)
+    assert (rule.max_s, rule.precision) == (20.0, "float16")
+    others = [p for p in policies_for(family) if p.name != "llama-mimi"]
+    assert all(p.max_s is None for p in others)
+    assert {p.name: p.precision for p in others if p.name in ("soda", "sodakit", "slm_scaling")}.items() <= {
+        "soda": "float32",
+        "sodakit": "float32",
+        "slm_scaling": "bfloat16",
+    }.items()
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "by_pair"),
+    [
+        ("soda", "lexical", True),
+        ("llama-mimi", "lexical", True),
+        ("slamkit", "lexical", True),
+        ("zerospeech", "lexical", False),
+        ("sodakit", "lexical", False),
+    ],
+)
+def test_words_in_several_voices_are_one_pair_where_the_author_says_so(
+    name: str, family: Family, by_pair: bool
+) -> None:
+    """One word in three voices, right; another in one voice, wrong."""
+    questions = [Question(id="1", right="a", wrong=("b",), voice=voice) for voice in "xyz"]
+    questions.append(Question(id="2", right="a", wrong=("b",), voice="x"))
+    found = accuracy(questions, [1.0, 1.0, 1.0, 0.0], policy(name, family).group, draws=2)
+    assert found.value == (0.75 if by_pair else 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "by_pair"),
+    [
+        ("soda", "syntactic", True),
+        ("llama-mimi", "syntactic", True),
+        ("slm_scaling", "syntactic", False),
+        ("zerospeech", "syntactic", False),
+        ("sodakit", "syntactic", False),
+        ("sodakit", "text_syntactic", False),
+        ("soda", "text_syntactic", True),
+    ],
+)
+def test_phenomena_weigh_alike_where_the_author_says_so(name: str, family: Family, by_pair: bool) -> None:
+    """Three pairs of one phenomenon, right; one of another, wrong."""
+    questions = [Question(id=str(n), right="a", wrong=("b",), type="many") for n in range(3)]
+    questions.append(Question(id="3", right="a", wrong=("b",), type="few"))
+    found = accuracy(questions, [1.0, 1.0, 1.0, 0.0], policy(name, family).group, draws=2)
+    assert found.value == (0.75 if by_pair else 0.5)
+
+
+@pytest.mark.parametrize("family", ["salmon", "lexical", "syntactic", "story", "text_lexical", "text_story"])
+def test_a_clip_without_a_score_is_wrong_by_our_own_rule_and_refused_by_the_others(family: Family) -> None:
+    question = Question(id="7", right="a", wrong=("b",))
+    for rule in policies_for(family):
+        if rule.name == "sodakit":
+            assert answer(question, {"a": -1.0}, rule) == 0
+        else:
+            with pytest.raises(ConfigError, match="Pair 7"):
+                answer(question, {"a": -1.0}, rule)
+
+
+def test_a_written_story_is_scored_by_its_ending_under_our_own_rule_alone() -> None:
+    ending = [(TEXT, -1, -2.0, -1.0, -1.0), (TEXT, -1, -5.0, -1.0, -4.0)]
+    rows = table(ending, ending_from=2)
+    assert item_scores(rows, policy("sodakit", "text_story"))["a"] == pytest.approx(-4)
+    assert item_scores(rows, policy("soda", "text_story"))["a"] == pytest.approx(-7 / 2)
 
 
 def test_presets_carry_their_own_name() -> None:

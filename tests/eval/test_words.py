@@ -92,6 +92,15 @@ def test_the_interval_holds_the_rate_narrows_with_items_and_repeats() -> None:
     assert (many.interval[1] - many.interval[0]) / 2 == pytest.approx(0.015, rel=0.2)
 
 
+def test_the_interval_is_one_of_95_percent_at_both_ends() -> None:
+    """Nearly normal, and many draws: 90 % would end at 1.645 standard errors, 99 % at 2.576."""
+    heard = ["go on now" if n % 2 else "go on" for n in range(900)]
+    found = word_errors(["go on now"] * 900, heard, bootstrap_draws=20_000)
+    error = (0.5 * 0.5 / 900) ** 0.5 / 3
+    low, high = ((end - found.wer) / error for end in found.interval)
+    assert (low, high) == pytest.approx((-1.96, 1.96), abs=0.1)
+
+
 def test_unequal_lengths_and_wordless_references_are_explained() -> None:
     with pytest.raises(ConfigError, match="2 references and 1 hypotheses"):
         word_errors(["a", "b"], ["a"])
