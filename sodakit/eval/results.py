@@ -115,11 +115,11 @@ def ratio_estimate(
         for x_I in (sum_I, count_I)
     )
     means = [_mean_of_means(drawn @ sums, drawn @ counts) for drawn in _drawn(num_clusters, draws, seed)]
-    low, high = np.quantile(np.concatenate(means), _levels(num_clusters))
+    low, high = _ends(np.concatenate(means), num_clusters)
     return Estimate(
         _mean_of_means(sums.sum(0)[None], counts.sum(0)[None])[0].item(),
-        float(low),
-        float(high),
+        low,
+        high,
         len(sum_I),
         num_clusters,
     )
@@ -218,7 +218,7 @@ def observations(result: Mapping[str, Any], name: str) -> dict[str, Observation]
     found = {}
     for item in result.get("items", ()):
         value = item.get("scores", item).get(name)
-        if name == "wer" and item.get("words"):
+        if name == "wer" and item.get("words") is not None:
             total, weight = float(item["errors"]), float(item["words"])
         elif name == "gen_nll" and value is not None:
             total, weight = value * item["tokens"], float(item["tokens"])
@@ -289,13 +289,13 @@ def paired_test(difference: Contrast, num_clusters: int, num_items: int, seed: i
     nothing = np.zeros((1, num_clusters))
     observed = difference(nothing + 1, nothing)[0].item()
     drawn = [difference(taken, 0 * taken) for taken in _drawn(num_clusters, DRAWS, seed)]
-    low, high = np.quantile(np.concatenate(drawn), _levels(num_clusters))
+    low, high = _ends(np.concatenate(drawn), num_clusters)
     rng = np.random.default_rng(seed)
     exchanges = [rng.integers(0, 2, (_DRAWS_AT_ONCE, num_clusters)) for _ in range(100)]
     by_chance = np.concatenate([difference(1 - exchanged, exchanged) for exchanged in exchanges])
     # The observed assignment is one of the possible ones.
     p_value = (1 + (np.abs(by_chance) >= abs(observed) - 1e-12).sum()) / (1 + len(by_chance))
-    estimated = Estimate(observed, float(low), float(high), num_items, num_clusters)
+    estimated = Estimate(observed, low, high, num_items, num_clusters)
     return Difference(estimated, float(p_value))
 
 
@@ -397,6 +397,12 @@ def _numbers(names: Sequence[str]) -> tuple[np.ndarray, int]:
     return numbers, len(known)
 
 
+def _ends(values_D: np.ndarray, num_clusters: int) -> tuple[float, float]:
+    """The 95 % interval of what the draws gave. A draw of nothing to count, as of empty references alone, gave none."""
+    low, high = np.quantile(values_D[~np.isnan(values_D)], _levels(num_clusters))
+    return float(low), float(high)
+
+
 def _levels(num_clusters: int) -> tuple[float, float]:
     """Which quantiles of the draws are a 95 % interval: of few clusters, wider ones than 2.5 and 97.5 %.
 
@@ -418,4 +424,5 @@ def _drawn(num_clusters: int, draws: int, seed: int) -> Iterator[np.ndarray]:
 
 def _mean_of_means(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
     means = np.divide(sums, counts, out=np.full_like(sums, np.nan, dtype=np.float64), where=counts > 0)
-    return np.nanmean(means, axis=1)
+    there = (counts > 0).sum(axis=1)
+    return np.divide(np.nansum(means, axis=1), there, out=np.full(len(means), np.nan), where=there > 0)

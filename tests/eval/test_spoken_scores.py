@@ -12,6 +12,7 @@ from sodakit.eval.cases import VoiceCase, read_recordings, read_voice_cases
 from sodakit.eval.outputs import Output
 from sodakit.eval.results import compare
 from sodakit.eval.spoken_scores import (
+    heard_texts,
     speech_result,
     transcription_result,
     word_rates,
@@ -185,3 +186,26 @@ def test_words_heard_where_nothing_was_said_are_errors_over_the_words_of_the_oth
     """An empty reference has no word to share errors by: two errors over four words, not over five."""
     found = word_rates(["", "a b c d"], ["x y", "a b c d"], ["p", "q"], "none")
     assert found.micro.value == pytest.approx(2 / 4)
+    # A draw of the empty reference alone has no rate, and takes no part in the interval.
+    assert (found.micro.low, found.micro.high) == (0.0, 0.5)
+
+
+def test_a_paired_test_counts_words_heard_where_nothing_was_said() -> None:
+    """Its difference is that of the two scores; leaving such items out would hide who made the words up."""
+    items = [{"id": "1", "cluster": "p", "words": 0}, {"id": "2", "cluster": "q", "words": 4}]
+    talkative, silent = (
+        {
+            "task": "asr",
+            "scores": {},
+            "items": [i | {"errors": e} for i, e in zip(items, errors, strict=True)],
+        }
+        for errors in ((2, 0), (0, 0))
+    )
+    assert compare(talkative, silent, "wer").value.value == pytest.approx(2 / 4)
+
+
+def test_a_click_is_no_speech_and_nobody_is_asked_about_it() -> None:
+    """Recognisers make up words for sounds of a few milliseconds."""
+    judge = Parrot({0.06: "a dog", 0.04: "made up"})
+    damaged = Wave(np.full(16_000, np.nan, np.float32), 16_000)
+    assert heard_texts(judge, [noise(1, 0.06), noise(2, 0.04), None, damaged]) == ["a dog", None, None, None]
