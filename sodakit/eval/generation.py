@@ -12,12 +12,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sodakit.audio.files import RESAMPLER, read_wave
+from sodakit.audio.files import read_wave
 from sodakit.errors import AudioError, ConfigError
 from sodakit.eval.cases import Recording, VoiceCase, cases_digest
-from sodakit.eval.logprobs import model_fingerprint
 from sodakit.eval.normalisers import normaliser
 from sodakit.eval.outputs import PART_ITEMS, UNREADABLE, Output, generate_folder
+from sodakit.eval.provenance import model_provenance
 from sodakit.generate.defaults import CONTINUATION, SPEECH
 from sodakit.generate.engine import Completion, Request
 from sodakit.generate.sampling import Sampling
@@ -250,15 +250,10 @@ def _sampling(temperature: float, top_p: float) -> Sampling:
 def _settings(
     model: SpeechModel, task: str, cases: Sequence[Recording] | Sequence[VoiceCase], config: dict[str, Any]
 ) -> dict[str, Any]:
-    spec = model.codec.spec
     return {
         "task": task,
         "data_digest": cases_digest(cases),
         "skipped": getattr(cases, "skipped", []),
         "settings": config,
-        "model": model_fingerprint(model.model),
-        "precision": str(next(model.model.parameters()).dtype).removeprefix("torch."),
-        "vocabulary": model.vocabulary.fingerprint,
-        "codec": {"name": spec.name, "fingerprint": spec.fingerprint, "num_codebooks": spec.num_codebooks},
-        "resampler": RESAMPLER,
+        **model_provenance(model),
     }

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from sodakit.errors import ConfigError, MissingExtra
-from sodakit.eval.logprobs import model_fingerprint, score_targets
+from sodakit.eval.logprobs import score_targets
+from sodakit.eval.provenance import weights_provenance
 from sodakit.eval.results import provenance
 from sodakit.files import digest
 from sodakit.generate.speech_model import SpeechModel
@@ -160,8 +161,7 @@ def text_result(
         "task": "text",
         "tasks": list(tasks),
         "settings": {"num_shots": num_shots, "limit": limit, "seed": seed},
-        "model": model_fingerprint(model.model),
-        "precision": str(next(model.model.parameters()).dtype).removeprefix("torch."),
+        **weights_provenance(model.model),
         "vocabulary": model.vocabulary.fingerprint,
         "task_versions": found["versions"],
         "versions": provenance(),

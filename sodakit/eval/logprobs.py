@@ -21,7 +21,6 @@ from sodakit.eval.beginnings import Row, rows_of
 from sodakit.eval.outputs import claim
 from sodakit.eval.partition import is_likeliest, partition
 from sodakit.eval.token_table import AUDIO, CLOSE, EDGE, OPEN, TEXT, TokenTable, read_tables
-from sodakit.files import digest
 from sodakit.log import track
 from sodakit.model.contract import Told
 from sodakit.model.families import pattern_of, targets_after
@@ -130,14 +129,6 @@ def score_targets(
     layout = pattern_of(model.config).layout(vocabulary, vocabulary.num_codebooks)
     found = _of_last_ids(model.eval(), layout, sequences, counts, scored, row_tokens)
     return [(answer_P2[:, 0], answer_P2[:, 1] > 0) for answer_P2 in found]
-
-
-def model_fingerprint(model: Transformer) -> str:
-    """Digest of a model's shape and weights."""
-    parts: list[bytes | str] = [repr(model.config)]
-    for name, weight in model.state_dict().items():
-        parts += [name, weight.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()]
-    return digest(*parts)
 
 
 def _check(items: Sequence[TokenItem], context: int, layout: Layout) -> None:

@@ -20,7 +20,8 @@ from typing import Any, Literal
 import numpy as np
 
 from sodakit.errors import ConfigError, StoreError
-from sodakit.eval.logprobs import TokenItem, model_fingerprint, score_folder
+from sodakit.eval.logprobs import TokenItem, score_folder
+from sodakit.eval.provenance import weights_provenance
 from sodakit.eval.results import DRAWS, Estimate, estimate, plain_estimate, provenance
 from sodakit.eval.token_table import AUDIO, EDGE, TEXT, TokenTable
 from sodakit.model.families import pattern_of
@@ -107,8 +108,7 @@ def store_likelihood(
         "num_too_long": num_too_long,
         "num_codebooks": num_codebooks,
         "shards": [info.sha256 for info in store.shards(split)],
-        "model": model_fingerprint(model),
-        "precision": str(next(model.parameters()).dtype).removeprefix("torch."),
+        **weights_provenance(model),
     }
     table = score_folder(
         model,

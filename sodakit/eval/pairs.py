@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from sodakit.audio.files import RESAMPLER, resample
+from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError, nearest
-from sodakit.eval.logprobs import TokenItem, model_fingerprint, score_folder
+from sodakit.eval.logprobs import TokenItem, score_folder
 from sodakit.eval.pair_layouts import Pair, Side, pairs_digest
 from sodakit.eval.policies import Family, Policy, Question, answer, item_scores, select
+from sodakit.eval.provenance import model_provenance
 from sodakit.eval.results import Estimate, accuracy, plain_estimate, provenance
 from sodakit.eval.token_table import AUDIO, TokenTable
 from sodakit.generate.speech_model import SpeechModel
@@ -281,16 +282,11 @@ def _name(number: int, side: int) -> str:
 
 
 def _settings(model: SpeechModel, task: Task, pairs: Sequence[Pair]) -> dict[str, Any]:
-    spec = model.codec.spec
     return {
         "task": task.name,
         "family": task.family,
         "data_digest": pairs_digest(pairs),
-        "model": model_fingerprint(model.model),
-        "precision": str(next(model.model.parameters()).dtype).removeprefix("torch."),
-        "vocabulary": model.vocabulary.fingerprint,
-        "codec": {"name": spec.name, "fingerprint": spec.fingerprint, "num_codebooks": spec.num_codebooks},
-        "resampler": RESAMPLER,
+        **model_provenance(model),
     }
 
 

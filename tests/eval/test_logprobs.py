@@ -7,7 +7,8 @@ import torch
 
 from sodakit.errors import ConfigError
 from sodakit.eval import beginnings, logprobs, partition
-from sodakit.eval.logprobs import TokenItem, model_fingerprint, score_folder, score_items, score_targets
+from sodakit.eval.logprobs import TokenItem, score_folder, score_items, score_targets
+from sodakit.eval.provenance import model_fingerprint
 from sodakit.eval.token_table import AUDIO, CLOSE, OPEN, TEXT, TokenTable
 from sodakit.model.config import model_size
 from sodakit.model.transformer import Transformer
