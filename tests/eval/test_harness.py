@@ -207,6 +207,26 @@ def test_a_long_text_is_scored_in_windows_each_after_bos(model: SpeechModel) -> 
     assert found == pytest.approx(sum(sum(plain_logprobs(model, w)) for w in windows), abs=1e-2)
 
 
+def test_of_a_question_that_leaves_no_room_the_beginning_is_dropped(model: SpeechModel) -> None:
+    from lm_eval.api.instance import Instance
+
+    from sodakit.eval.harness import HarnessModel
+
+    limit, context = 6, model.model.config.context
+    room = context - limit - 1
+
+    def said(text: str) -> str:
+        options = {"until": [], "max_gen_toks": limit}
+        return HarnessModel(model).generate_until([Instance("generate_until", {}, (text, options), 0)])[0]
+
+    ids = model.tokenizer.encode("the cat sat on the mat " * context)[:room]
+    ids += model.tokenizer.encode("a dog ran home and cats " * context)[:room]
+    text = model.tokenizer.decode(ids)
+    assert model.tokenizer.encode(text) == ids
+    assert said(text) == said(model.tokenizer.decode(ids[room:]))
+    assert said(text) != said(model.tokenizer.decode(ids[:room]))
+
+
 def test_text_goes_on_up_to_a_stop_string(model: SpeechModel) -> None:
     from lm_eval.api.instance import Instance
 
