@@ -74,7 +74,7 @@ _SODA_TEXT = replace(_SODA, counted="text")
 _SODAKIT_TEXT = replace(_SODAKIT, counted="text")
 
 POLICIES: dict[str, dict[Family, Policy]] = {
-    # All codes without markers; text twins: text without markers. It has no StoryCloze script of its own time.
+    # All codes without markers; text twins: text without markers. Its authors published no StoryCloze script; stories are scored like the rest.
     "soda": {
         "salmon": _SODA,
         "lexical": _SODA,

@@ -25,6 +25,7 @@ from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError
 from sodakit.eval.build import BuildConfig, Clip, Draft, normalised
 from sodakit.files import digest
+from sodakit.log import say
 from sodakit.prepare.recording import Item
 from sodakit.voices.engines import Synthesizer
 from sodakit.voices.names import find_voices
@@ -183,6 +184,11 @@ class _Studio:
             if drafts is not None:
                 made += 1
                 yield from drafts
+        if made < crossings:
+            say(
+                f"{self.part}: {2 * made} of {2 * crossings} pairs; {tried - made} of {tried} tries were too short, silent "
+                "or told apart by a trivial cue. Give more recordings, or ask for fewer pairs."
+            )
 
 
 def _pairs_of_speakers(studio: _Studio, *, other_gender: bool) -> Iterator[Draft]:

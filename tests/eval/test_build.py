@@ -240,6 +240,18 @@ def test_a_folder_with_other_things_is_never_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "mine.wav").exists()
 
 
+def test_a_part_that_is_not_full_says_how_many_and_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, duration_s in (("short", 0.3), ("room0", 0.1), ("room1", 0.1)):
+        write_wave(tmp_path / f"{name}.wav", noise(len(name), duration_s))
+    short, *rooms = (Item(id=name, audio=tmp_path / f"{name}.wav") for name in ("short", "room0", "room1"))
+    made = list(sound_pairs(Sources([short], [], rooms), SMALL, ["rir_consistency"]))
+    assert made == []
+    said = " ".join(capsys.readouterr().err.split())
+    assert "rir_consistency: 0 of 4 pairs; 40 of 40 tries were too short" in said
+
+
 def test_no_pair_at_all_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Not one pair"):
         write_benchmark([], tmp_path / "b", SMALL, {})
