@@ -1,9 +1,12 @@
-"""What every test owes the others."""
+"""What every test owes the others, and what a run says at its end."""
 
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+from tests.recordings import stood_in
+from tests.skips import reason_of, skip_lines
 
 
 @pytest.fixture(autouse=True)
@@ -14,3 +17,13 @@ def _threads_are_left_as_found() -> Iterator[None]:
     after = torch.get_num_threads()
     torch.set_num_threads(before)
     assert after == before, f"the test left {after} threads behind instead of {before}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tests that did not run are no tests that passed."""
+    skipped = map(reason_of, terminalreporter.stats.get("skipped", ()))
+    lines = skip_lines(skipped, sorted(stood_in))
+    if lines:
+        terminalreporter.section("not run, and why")
+    for line in lines:
+        terminalreporter.write_line(line)

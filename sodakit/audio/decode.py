@@ -33,6 +33,10 @@ LENGTH_SLACK = 4096
 CONTAINER_SLACK_S = 0.25
 """The same of containers, which count time."""
 
+RUN_UP = 20 * 1152
+"""Samples decoded before the first one that is wanted: frames of mp3 and Vorbis need those before them, of mp3 up to
+nine."""
+
 DECODER_ERRORS = (soundfile.SoundFileError, RuntimeError, OSError, TypeError, ValueError, ZeroDivisionError)
 """What soundfile raises at damaged files."""
 
@@ -100,7 +104,7 @@ def _open_plain(handle: BinaryIO, name: str, stack: ExitStack) -> OpenSound:
 def _open_file(handle: BinaryIO, name: str, stack: ExitStack, check: FlacCheck | None = None) -> "_File":
     handle.seek(0)
     try:
-        file = stack.enter_context(soundfile.SoundFile(handle))
+        file = stack.enter_context(_Straight(handle))
         file.frames / file.samplerate
     except DECODER_ERRORS as error:
         raise AudioError(unreadable(name, error, kind_of(handle))) from error
@@ -113,6 +117,14 @@ def _open_file(handle: BinaryIO, name: str, stack: ExitStack, check: FlacCheck |
     if file.frames <= 0:
         raise AudioError(f"{name} holds no samples.")
     return _File(file, handle, name, check)
+
+
+class _Straight(soundfile.SoundFile):
+    """Read without a seek to where it is after every block: in mp3 that spoils the samples that follow."""
+
+    def seekable(self) -> bool:
+        """Not by soundfile; `seek` works."""
+        return False
 
 
 class _File(OpenSound):
@@ -153,11 +165,11 @@ class _File(OpenSound):
             check_single(self._handle, self._name)
 
     def _seek(self, start: int) -> int:
-        """Where reading begins: at `start`, or at the beginning of a file of a codec that cannot seek (GSM)."""
-        if start == 0:
+        """Where reading begins: a little before `start`, or at the beginning if the codec cannot seek (GSM)."""
+        if start <= RUN_UP:
             return 0  # some codecs fail even at a seek to where they are
         try:
-            return int(self._file.seek(start))
+            return int(self._file.seek(start - RUN_UP))
         except DECODER_ERRORS:
             return 0
 

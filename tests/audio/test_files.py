@@ -23,8 +23,7 @@ from sodakit.audio.files import (
 )
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError
-
-VARIANTS = Path(__file__).parents[2] / "../shared/data/format_variants/audio"
+from tests.recordings import recordings
 
 
 def tone(rate_hz=16_000, duration_s=0.5, pitch_hz=440.0):
@@ -123,31 +122,32 @@ def test_a_wave_has_one_axis():
         Wave(np.zeros((2, 3), np.float32), 8000)
 
 
-@pytest.mark.skipif(not VARIANTS.exists(), reason="needs the recordings beside the checkout")
+def variants() -> Path:
+    pytest.importorskip("av")  # their stand-ins are made with it
+    return recordings("format_variants") / "audio"
+
+
 def test_real_formats_are_read():
     readable = [
-        p for p in sorted(VARIANTS.iterdir()) if p.suffix in {".wav", ".flac", ".mp3", ".ogg", ".aiff"}
+        p for p in sorted(variants().iterdir()) if p.suffix in {".wav", ".flac", ".mp3", ".ogg", ".aiff"}
     ]
     assert len(readable) >= 5
     for path in readable:
         assert abs(read_wave(path, 16_000).duration_s - probe(path).duration_s) < 0.1
 
 
-@pytest.mark.skipif(not VARIANTS.is_dir(), reason="needs the shared recordings")
 @pytest.mark.parametrize("suffix", ["wav", "flac", "aiff", "mp3", "ogg", "aac", "mp4", "webm"])
 def test_the_blocks_of_a_file_are_the_file(suffix, monkeypatch):
-    if suffix in ("aac", "mp4", "webm"):
-        pytest.importorskip("av")
-    whole = read_part(VARIANTS / f"p001.{suffix}")
+    path = variants() / f"p001.{suffix}"
+    whole = read_part(path)
     monkeypatch.setattr("sodakit.audio.decode.BLOCK_VALUES", 1000)
-    blocks = list(read_blocks(VARIANTS / f"p001.{suffix}"))
+    blocks = list(read_blocks(path))
     assert len(blocks) > 1 and all(len(b.samples_S) < 2 * whole.sample_rate_hz for b in blocks)
     assert (np.concatenate([b.samples_S for b in blocks]) == whole.samples_S).all()
 
 
-@pytest.mark.skipif(not VARIANTS.is_dir(), reason="needs the shared recordings")
 def test_blocks_of_a_file_that_breaks_off_end_with_an_error(tmp_path):
-    whole = (VARIANTS / "p001.flac").read_bytes()
+    whole = (variants() / "p001.flac").read_bytes()
     (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 4])
     with pytest.raises(AudioError, match="damaged"):
         list(read_blocks(tmp_path / "cut.flac"))

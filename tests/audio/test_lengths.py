@@ -126,3 +126,19 @@ def test_pipes_folders_and_devices_are_no_sounds(tmp_path):
     for path in (tmp_path, tmp_path / "pipe.wav", "/dev/zero"):
         with pytest.raises(AudioError, match="a folder, a pipe or a device"):
             probe(path)
+
+
+@pytest.mark.parametrize(("kind", "subtype"), [("MP3", "MPEG_LAYER_III"), ("OGG", "VORBIS"), ("OGG", "OPUS")])
+def test_blocks_and_parts_of_a_compressed_sound_are_those_of_the_whole(kind, subtype, monkeypatch):
+    """Decoders need what came before: a seek into an mp3 spoils the samples that follow."""
+    bursts_S = np.sin(np.arange(6 * 48_000) / 1600) > 0.8
+    data = encoded(speechlike(6.0, 48_000) * bursts_S, kind, subtype, 48_000)
+    whole_S = read_part(io.BytesIO(data)).samples_S
+    for start_s in np.arange(0.3, 5.4, 0.1):
+        part_S = read_part(io.BytesIO(data), start_s, start_s + 0.5).samples_S
+        start = round(start_s * 48_000)
+        np.testing.assert_allclose(part_S, whole_S[start : start + 24_000], atol=2e-6)
+    monkeypatch.setattr("sodakit.audio.decode.BLOCK_VALUES", 1000)
+    np.testing.assert_array_equal(
+        np.concatenate([wave.samples_S for wave in read_blocks(io.BytesIO(data))]), whole_S
+    )

@@ -1,6 +1,3 @@
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -9,9 +6,9 @@ from sodakit.audio.files import read_wave, resample
 from sodakit.audio.wave import Wave
 from sodakit.codec.melody import Melody
 from sodakit.codec.pitch import track_pitch
+from sodakit.files import read_json_lines
 from tests.codec.test_quality import speechlike
-
-LJSPEECH = Path(__file__).parents[2] / "../shared/data/ljspeech"
+from tests.recordings import recordings
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +58,10 @@ def test_pieces_give_the_codes_of_the_whole(melody: Melody) -> None:
     assert torch.equal(torch.cat(pieces, 1), whole_BF)
 
 
-@pytest.mark.skipif(not LJSPEECH.is_dir(), reason="no recordings beside the checkout")
 def test_a_real_voice_is_followed_within_half_a_semitone(melody: Melody) -> None:
-    row = json.loads((LJSPEECH / "manifest.jsonl").read_text().splitlines()[1])
-    wave = resample(read_wave(LJSPEECH / row["audio"]), 24_000)
+    folder = recordings("ljspeech")
+    row = read_json_lines(folder / "manifest.jsonl")[1]
+    wave = resample(read_wave(folder / row["audio"]), 24_000)
     wave_BS = with_lookahead(wave.samples_S)
     said_T = melody.log_pitch(melody.encode(wave_BS)[0])[0].numpy()
     tracked_T = track_pitch(Wave(wave_BS[0].numpy(), 24_000), 0.01, 0.04)[1:][: len(said_T)]

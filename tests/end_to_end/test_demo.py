@@ -2,24 +2,22 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
 from sodakit.cli import main
 from sodakit.files import read_json, read_json_lines
-
-FSDD = Path(__file__).parents[2] / "../shared/data/fsdd"
-
-pytestmark = pytest.mark.skipif(not FSDD.exists(), reason="needs the recordings beside the checkout")
+from sodakit.units import spread
+from tests.recordings import recordings
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     """Sixty spoken digits and one file that is no sound, through `sodakit demo --data`."""
     folder = tmp_path_factory.mktemp("digits")
-    rows = read_json_lines(FSDD / "manifest.jsonl")[::33]
-    lines = [{**row, "audio": str((FSDD / row["audio"]).resolve())} for row in rows]
+    digits = recordings("fsdd")
+    rows = spread(read_json_lines(digits / "manifest.jsonl"), 60)
+    lines = [{**row, "audio": str((digits / row["audio"]).resolve())} for row in rows]
     (folder / "broken.wav").write_bytes(b"RIFF of nothing")
     lines.append({"audio": "broken.wav", "text": "nine", "speaker": "george"})
     (folder / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -70,7 +68,7 @@ def test_a_second_run_makes_nothing_again(demo):
 def test_the_model_can_be_used_from_the_command_line(demo, tmp_path, capsys):
     out, _ = demo
     model = ["--model", str(out / "model")]
-    recording = str(next((FSDD / "audio").glob("*.wav")))
+    recording = str(next((recordings("fsdd") / "audio").glob("*.wav")))
     main(["transcribe", recording, *model])
     assert capsys.readouterr().out.count("\n") == 1
     main(

@@ -20,16 +20,15 @@ from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.manifest import read_manifest
 from sodakit.voices.catalogue import SEEN_VOICES
 from tests.eval.small_model import noise, small_speech_model
+from tests.recordings import real_recordings, recordings
 
-DATA = Path(__file__).parents[2] / "../shared/data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="no recordings beside the checkout")
 SMALL = BuildConfig(pairs_per_part=4, sample_rate_hz=8000, segment_s=0.5, seed=1)
 
 
 def items_of(name: str, keep: int, by: str) -> list[Item]:
     """The first few items of each speaker or label."""
     found: dict[str, list[Item]] = {}
-    for item in read_manifest(DATA / name / "manifest.jsonl", name):
+    for item in read_manifest(recordings(name) / "manifest.jsonl", name):
         found.setdefault(str(item.fields.get(by)), []).append(item)
     return usable([item for items in found.values() for item in items[:keep]])
 
@@ -49,7 +48,6 @@ def built(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Built:
     return write_benchmark(sound_pairs(sources, SMALL), folder, SMALL, sources.origin())
 
 
-@needs_data
 def test_all_parts_are_built_from_real_recordings(built: Built) -> None:
     assert built.num_pairs == dict.fromkeys(PARTS, 4)
     for row in read_json_lines(built.folder / "pairs.jsonl"):
@@ -58,7 +56,6 @@ def test_all_parts_are_built_from_real_recordings(built: Built) -> None:
             assert hashlib.sha256(data).hexdigest() == side["sha256"]
 
 
-@needs_data
 def test_no_trivial_cue_gives_anything_away(built: Built) -> None:
     assert built.leaks == []
     for cues in built.cues.values():
@@ -66,7 +63,6 @@ def test_no_trivial_cue_gives_anything_away(built: Built) -> None:
             assert cues[cue].larger_is_right.value == pytest.approx(0.5)
 
 
-@needs_data
 @pytest.mark.parametrize("part", ["speaker_consistency", "gender_consistency"])
 def test_the_highest_peak_does_not_tell_whose_halves_belong_together(tmp_path: Path, part: str) -> None:
     """It once did, on these two voices, for 60 to 62 % of the pairs: a voice of high peaks has them in both halves."""
@@ -78,7 +74,6 @@ def test_the_highest_peak_does_not_tell_whose_halves_belong_together(tmp_path: P
     assert {cue: built.cues[part][cue].larger_is_right.value for cue in CUES} == dict.fromkeys(CUES, 0.5)
 
 
-@needs_data
 def test_the_same_inputs_give_the_same_bytes_and_another_seed_others(
     sources: Sources, built: Built, tmp_path: Path
 ) -> None:
@@ -92,7 +87,6 @@ def test_the_same_inputs_give_the_same_bytes_and_another_seed_others(
     assert write_benchmark(drafts, tmp_path / "other", other, {}).digest != built.digest
 
 
-@needs_data
 def test_what_is_right_in_one_pair_is_wrong_in_its_twin(built: Built) -> None:
     """The second halves of the right sides are those of the wrong sides: liking one of them is worth 50 %."""
     half = round(0.5 * 8000)
@@ -119,7 +113,6 @@ def _half(folder: Path, side: dict[str, str], half: int) -> np.ndarray:
     return np.round(samples_S / np.abs(samples_S).max(), 2)
 
 
-@needs_data
 def test_genders_differ_where_that_is_the_question(sources: Sources) -> None:
     config = BuildConfig(pairs_per_part=2, sample_rate_hz=8000, segment_s=0.5)
     one_speaker = [item for item in sources.recordings if item.speaker == sources.recordings[0].speaker]
@@ -130,7 +123,6 @@ def test_genders_differ_where_that_is_the_question(sources: Sources) -> None:
         list(sound_pairs(Sources(men), config, ["gender_consistency"]))
 
 
-@needs_data
 def test_a_built_benchmark_is_scored_and_an_untrained_model_is_at_chance(
     built: Built, tmp_path: Path
 ) -> None:
@@ -257,7 +249,6 @@ def test_no_pair_at_all_is_said(tmp_path: Path) -> None:
         write_benchmark([], tmp_path / "b", SMALL, {})
 
 
-@needs_data
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "folder", "negative"),
@@ -270,7 +261,7 @@ def test_no_pair_at_all_is_said(tmp_path: Path) -> None:
 def test_spoken_parts_from_the_real_lists_leave_cues_and_an_untrained_model_at_chance(
     tmp_path: Path, name: str, folder: str, negative: str | None
 ) -> None:
-    pairs = read_pairs(DATA / folder, speech=False, negative=negative)
+    pairs = read_pairs(real_recordings(folder), speech=False, negative=negative)
     config = BuildConfig(pairs_per_part=60, sample_rate_hz=8000)
     built = write_benchmark(spoken_pairs(pairs, config, name), tmp_path / "b", config, {})
     assert built.leaks == []
@@ -282,7 +273,6 @@ def test_spoken_parts_from_the_real_lists_leave_cues_and_an_untrained_model_at_c
         assert score["accuracy"]["low"] <= 0.5 <= score["accuracy"]["high"], policy_name
 
 
-@needs_data
 @pytest.mark.slow
 def test_every_part_of_real_recordings_leaves_an_untrained_model_and_every_cue_at_chance(
     tmp_path: Path,

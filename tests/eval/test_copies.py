@@ -11,8 +11,7 @@ from sodakit.errors import ConfigError
 from sodakit.eval.copies import Recording, SoundSet, folder_set, score_copies, without_nan
 from sodakit.eval.voiceprints import SpectralSpeaker
 from tests.codec.test_quality import speechlike
-
-FSDD = Path(__file__).parents[2] / "../shared/data/fsdd"
+from tests.recordings import recordings
 
 
 class Parrot:
@@ -64,9 +63,8 @@ def test_scores_are_json_without_nan() -> None:
     assert without_nan({"a": [float("nan"), 1.0]}) == {"a": [None, 1.0]}
 
 
-@pytest.mark.skipif(not FSDD.is_dir(), reason="no recordings beside the checkout")
 def test_clips_are_spread_over_the_folder_and_read_with_text_and_speaker() -> None:
-    sounds = folder_set(FSDD, 8, None)
+    sounds = folder_set(recordings("fsdd"), 8, None)
     assert 6 <= len(sounds.recordings) <= 8 and all(r.text for r in sounds.recordings)
     assert len({r.speaker for r in sounds.recordings}) > 1 and sounds.judge is None
 

@@ -16,10 +16,10 @@ from sodakit.errors import ConfigError
 from sodakit.files import read_json, read_json_lines, write_json_lines
 from sodakit.generate.speech_model import SpeechModel
 from tests.eval.small_model import small_checkpoint, small_speech_model
+from tests.recordings import recordings
 
 pytest.importorskip("lm_eval")
 
-DATA = Path(__file__).parents[2] / "../shared/data"
 QUESTIONS = 12
 ROWS = [
     {"question": "a dog", "choices": ["ran home", "sat on the mat", "cats"], "answer": 0},
@@ -69,7 +69,7 @@ def tiny_task(folder: Path) -> Path:
 
 def arc(folder: Path) -> list[dict[str, Any]]:
     """Real questions as a task, with the prompts that the harness's own task has; the same in plain rows."""
-    rows = read_json_lines(DATA / "arc/arc_easy_dev.jsonl")[:QUESTIONS]
+    rows = read_json_lines(recordings("arc") / "arc_easy_dev.jsonl")[:QUESTIONS]
     labels = "(choices | map(attribute='label') | list)"
     texts = "{{choices | map(attribute='text') | list}}"
     write_task(
@@ -92,7 +92,7 @@ def arc(folder: Path) -> list[dict[str, Any]]:
 
 def hellaswag(folder: Path) -> list[dict[str, Any]]:
     """The same of sentences to be ended."""
-    with gzip.open(DATA / "hellaswag/hellaswag_val_part.jsonl.gz", "rt", encoding="utf-8") as lines:
+    with gzip.open(recordings("hellaswag") / "hellaswag_val_part.jsonl.gz", "rt", encoding="utf-8") as lines:
         rows = [json.loads(line) for line in islice(lines, QUESTIONS)]
     write_task(folder, rows, "local_hellaswag", "{{context}}", "{{endings}}", "{{label}}")
     return [{"question": r["context"], "choices": r["endings"], "answer": r["label"]} for r in rows]
@@ -262,7 +262,6 @@ def test_the_command_writes_a_result(
         assert f"tiny_choice {metric}: {a[metric] - b[metric]:+.1%} (" in printed
 
 
-@pytest.mark.skipif(not DATA.exists(), reason="the questions are not here")
 @pytest.mark.parametrize("questions", [arc, hellaswag])
 def test_real_questions_are_answered_as_by_a_plain_loop_over_transformers(
     tmp_path: Path,

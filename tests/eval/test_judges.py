@@ -1,6 +1,5 @@
 import dataclasses
 import itertools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,13 @@ from sodakit.eval.default_judge import default_judge
 from sodakit.eval.judges import CtcJudge, HubJudge, hear, train_judge
 from sodakit.eval.recogniser import Lexicon, Recogniser, greedy, log_mels
 from sodakit.eval.words import word_errors
+from sodakit.files import read_json_lines
 from sodakit.hardware import torch_threads
 from sodakit.voices.catalogue import SEEN_VOICES, voice
 from sodakit.voices.engines import Synthesizer
 from tests.eval.small_judges import small_wav2vec2, small_whisper
+from tests.recordings import real_recordings
 
-FSDD = Path(__file__).parents[2] / "../shared/data/fsdd"
 LETTERS = " adeno"
 WORDS = ("add", "and", "dane", "no", "node", "one")
 
@@ -34,11 +34,9 @@ def _one_thread() -> Iterator[None]:
 
 
 def _digits(takes: range) -> tuple[list[Wave], list[str]]:
-    if not FSDD.exists():
-        pytest.skip("the spoken digits are not here")
-    rows = [json.loads(line) for line in (FSDD / "manifest.jsonl").read_text().splitlines()]
-    rows = [row for row in rows if row["take"] in takes]
-    return [read_wave(FSDD / row["audio"]) for row in rows], [row["text"] for row in rows]
+    folder = real_recordings("fsdd")
+    rows = [row for row in read_json_lines(folder / "manifest.jsonl") if row["take"] in takes]
+    return [read_wave(folder / row["audio"]) for row in rows], [row["text"] for row in rows]
 
 
 def _untrained(seed: int = 0) -> CtcJudge:
@@ -253,13 +251,11 @@ def test_a_judge_of_digits_makes_few_errors_on_new_takes() -> None:
 
 @pytest.mark.slow
 def test_a_judge_of_household_sentences_understands_new_sentences() -> None:
-    espeak = pytest.importorskip("sodakit.voices.espeak")
     pytest.importorskip("espeakng_loader")
-    from sodakit.voices.catalogue import SEEN_VOICES
     from sodakit.voices.household import sentences
 
     texts = sentences(660, seed=0)
-    with espeak.Synthesizer() as synthesizer:
+    with Synthesizer() as synthesizer:
         items = [(text, SEEN_VOICES[i % len(SEEN_VOICES)]) for i, text in enumerate(texts)]
         waves = [speech.wave for speech in synthesizer.speak_many(items)]
     judge = train_judge(waves[:600], texts[:600], seed=0)

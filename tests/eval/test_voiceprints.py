@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +14,17 @@ from sodakit.eval.voiceprints import (
     score_speakers,
     similarity,
 )
+from sodakit.files import read_json_lines
+from sodakit.units import spread
 from tests.eval.small_judges import small_speaker
 from tests.eval.small_model import noise
-
-VCTK = Path(__file__).parents[2] / "../shared/data/vctk"
-
-
-needs_vctk = pytest.mark.skipif(not VCTK.is_dir(), reason="no recordings beside the checkout")
+from tests.recordings import recordings
 
 
-@needs_vctk
 def test_without_any_weights_two_real_voices_are_told_apart_more_often_than_not() -> None:
-    rows = [json.loads(line) for line in (VCTK / "manifest.jsonl").read_text().splitlines()]
-    waves = [read_wave(VCTK / row["audio"]) for row in rows]
+    folder = recordings("vctk")
+    rows = read_json_lines(folder / "manifest.jsonl")
+    waves = [read_wave(folder / row["audio"]) for row in rows]
     error = equal_error_rate(SpectralSpeaker().embed(waves), [row["speaker"] for row in rows])
     assert error is not None and error < 0.35
 
@@ -71,12 +68,13 @@ def test_a_speaker_model_in_a_folder_gives_its_own_vectors(tmp_path: Path) -> No
 
 
 def vctk_clips(count: int) -> tuple[list[Wave], list[str]]:
-    rows = [json.loads(line) for line in (VCTK / "manifest.jsonl").read_text().splitlines()]
-    rows = [row for speaker in ("p225", "p226") for row in rows if row["speaker"] == speaker][::2][:count]
-    return [read_wave(VCTK / row["audio"]).cut(0, 4.0) for row in rows], [row["speaker"] for row in rows]
+    folder = recordings("vctk")
+    rows = read_json_lines(folder / "manifest.jsonl")
+    speakers = sorted({row["speaker"] for row in rows})
+    rows = spread([row for speaker in speakers for row in rows if row["speaker"] == speaker], count)
+    return [read_wave(folder / row["audio"]).cut(0, 4.0) for row in rows], [row["speaker"] for row in rows]
 
 
-@needs_vctk
 def test_copies_of_two_real_speakers_are_told_apart_and_a_swap_is_noticed() -> None:
     waves, speakers = vctk_clips(10)
     itself = score_speakers(waves, waves, speakers, SpectralSpeaker())

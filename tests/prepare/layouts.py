@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from sodakit.audio.files import probe
 from sodakit.files import read_json_lines
+from tests.recordings import recordings
 
-DATA = Path(__file__).parents[2] / "../shared/data"
 SOURCE = "books"
 
 
@@ -37,11 +37,11 @@ class Clip:
 
 def real_clips(count: int = 4) -> list[Clip]:
     """Short recordings of LibriSpeech, as flac files."""
-    rows = read_json_lines(DATA / "librispeech_test_other/manifest.jsonl")
+    folder = recordings("librispeech_test_other")
+    rows = read_json_lines(folder / "manifest.jsonl")
     rows = sorted(rows, key=lambda row: row["duration_s"])[:count]
     return [
-        Clip(DATA / "librispeech_test_other" / row["audio"], row["text"], row["speaker"], number)
-        for number, row in enumerate(rows)
+        Clip(folder / row["audio"], row["text"], row["speaker"], number) for number, row in enumerate(rows)
     ]
 
 
@@ -122,11 +122,12 @@ def write_hub(folder: Path, clips: list[Clip]) -> Path:
 
 def write_librispeech(folder: Path, part: str = "test-other") -> Path:
     """LibriSpeech as it comes unpacked: speaker/chapter/*.flac and one transcript a chapter."""
-    for row in read_json_lines(DATA / "librispeech_test_other/manifest.jsonl")[:12]:
+    clips = recordings("librispeech_test_other")
+    for row in read_json_lines(clips / "manifest.jsonl")[:12]:
         speaker, chapter, _ = row["utt_id"].split("-")
         place = folder / part / speaker / chapter
         place.mkdir(parents=True, exist_ok=True)
-        shutil.copy(DATA / "librispeech_test_other" / row["audio"], place / f"{row['utt_id']}.flac")
+        shutil.copy(clips / row["audio"], place / f"{row['utt_id']}.flac")
         with open(place / f"{speaker}-{chapter}.trans.txt", "a", encoding="utf-8") as handle:
             handle.write(f"{row['utt_id']} {row['text'].upper()}\n")
     return folder

@@ -15,6 +15,7 @@ from sodakit.audio import decode
 from sodakit.audio.files import read_wave, write_wave
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError, MissingExtra
+from sodakit.files import read_json_lines
 from sodakit.prepare import detector, listening
 from sodakit.prepare.checks import Limits
 from sodakit.prepare.detector import listen
@@ -23,7 +24,9 @@ from sodakit.prepare.pauses import FRAME_S, PauseRule, speech_spans
 from sodakit.prepare.recording import Item
 from sodakit.prepare.stages import prepare
 from sodakit.store.reader import StoreReader
-from tests.prepare.test_stages import DATA, needs_data, options, quarantine, tone, toy
+from sodakit.units import spread
+from tests.prepare.test_stages import options, quarantine, tone, toy
+from tests.recordings import recordings
 
 RULE = PauseRule()
 
@@ -35,8 +38,8 @@ def detects() -> None:
 
 def spoken(count: int, rate_hz: int = 16_000) -> list[np.ndarray]:
     """samples_S of readers of LibriSpeech, with two from LJSpeech between them."""
-    names = sorted((DATA / "librispeech_test_other/audio").rglob("*.flac"))[::7][:count]
-    names[1:1] = sorted((DATA / "ljspeech/audio").glob("*.wav"))[:2]
+    names = spread(sorted((recordings("librispeech_test_other") / "audio").rglob("*.flac")), 9)[:count]
+    names[1:1] = sorted((recordings("ljspeech") / "audio").glob("*.wav"))[:2]
     return [read_wave(path, rate_hz).samples_S for path in names[:count]]
 
 
@@ -82,7 +85,6 @@ class Scribe:
 # ---------------------------------------------------------------------------------------------- pauses
 
 
-@needs_data
 def test_a_long_recording_is_cut_in_its_silences_and_keeps_all_speech(tmp_path, detects):
     parts = spoken(6)
     middles_s = joined(tmp_path / "long.wav", parts)
@@ -106,7 +108,6 @@ def test_a_long_recording_is_cut_in_its_silences_and_keeps_all_speech(tmp_path, 
     assert {item.recording for item in segments} == {"talks/long.wav"}
 
 
-@needs_data
 @pytest.mark.parametrize("rate_hz", [16_000, 22_050])
 def test_the_parts_a_recording_is_read_in_cannot_be_told_from_its_cuts(
     tmp_path, detects, monkeypatch, rate_hz
@@ -139,7 +140,6 @@ def test_listening_holds_no_long_recording_in_memory(tmp_path, detects):
     assert peak_bytes < 25e6
 
 
-@needs_data
 def test_pauses_are_those_of_silero_vads_own_rule(tmp_path, detects):
     from faster_whisper.vad import VadOptions, get_speech_timestamps
 
@@ -208,14 +208,13 @@ def test_a_rule_that_cannot_work_says_what_it_needs(wrong):
 # ------------------------------------------------------------------------------------------ cutting items
 
 
-@needs_data
 def test_noise_music_and_broken_files_are_quarantined_by_reason(tmp_path, detects):
     joined(tmp_path / "good.wav", spoken(2))
     (tmp_path / "torn.flac").write_bytes(
-        (DATA / "format_variants/audio/p001.flac").read_bytes()[:2000] + bytes(9000)
+        (recordings("format_variants") / "audio/p001.flac").read_bytes()[:2000] + bytes(9000)
     )
-    music = Item(id="music", audio=DATA / "music/audio/hungarian_dance_5.ogg")
-    assert music.audio.is_file()
+    row = read_json_lines(recordings("music") / "manifest.jsonl")[0]
+    music = Item(id="music", audio=recordings("music") / row["audio"])
     items = [music, talk(tmp_path / "good.wav"), noise("noise"), talk(tmp_path / "torn.flac")]
     cut = cut_at_pauses(items, tmp_path / "out/listened", RULE)
     report = prepare(cut, tmp_path / "out", toy(), options(max_failed_fraction=0.9))
@@ -226,7 +225,6 @@ def test_noise_music_and_broken_files_are_quarantined_by_reason(tmp_path, detect
     assert report.utterances["train"] == len(cut) - 3
 
 
-@needs_data
 def test_utterances_of_a_recording_are_one_document_in_time_order(tmp_path, detects):
     joined(tmp_path / "a.wav", spoken(4))
     cut = cut_at_pauses([talk(tmp_path / "a.wav")], tmp_path / "out/listened", RULE)
@@ -253,7 +251,6 @@ def test_without_the_extra_it_says_what_to_install(tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------------ stopping and mending
 
 
-@needs_data
 def test_a_killed_run_listens_only_to_the_rest_and_ends_with_the_same(tmp_path, detects, monkeypatch):
     items = []
     for name, samples_S in zip("abc", spoken(3), strict=True):
@@ -292,7 +289,6 @@ def test_a_transcript_is_written_once_and_a_persons_correction_stays(tmp_path):
     assert scribe.heard_s == [0.5, 0.7]
 
 
-@needs_data
 def test_a_border_moved_by_hand_is_respected_and_written_down_again(tmp_path, detects):
     joined(tmp_path / "a.wav", spoken(2))
     items, scribe = [talk(tmp_path / "a.wav")], Scribe()

@@ -24,9 +24,8 @@ from sodakit.prepare.stages import prepare
 from sodakit.store.reader import StoreReader
 from sodakit.store.written import write_documents
 from tests.prepare import layouts
-from tests.prepare.layouts import DATA, SOURCE, real_clips
-
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="needs the shared recordings")
+from tests.prepare.layouts import SOURCE, real_clips
+from tests.recordings import recordings
 
 CODEC = ToyCodec(8, 2048, 24_000, 1920)
 """Mimi's shape: the published strings know no other."""
@@ -107,7 +106,7 @@ def test_parts_of_one_long_recording_are_the_same_from_kaldi_lhotse_and_a_yodas_
     import pyarrow.parquet as pq
     from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
 
-    sonnet = (DATA / "format_variants/audio/sonnet_p001.mp3").resolve()
+    sonnet = (recordings("format_variants") / "audio/sonnet_p001.mp3").resolve()
     video = "a-b_c-D9"
     parts = [
         (f"{video}-{n:05d}-{s:08d}-{e:08d}", s / 100, e / 100)
@@ -169,7 +168,7 @@ def test_librispeech_is_found_by_lhotses_own_recipe(tmp_path):
     with pytest.raises(ConfigError, match="no recipe 'nothing'"):
         next(read_recipe("nothing", tmp_path, "x"))
     with pytest.raises(ConfigError, match="Is it that corpus"):
-        next(read_recipe("librispeech", DATA / "vctk", "x"))
+        next(read_recipe("librispeech", recordings("vctk"), "x"))
 
 
 def test_librispeech_is_read_without_lhotse_as_by_its_recipe(tmp_path):

@@ -15,8 +15,7 @@ from sodakit.errors import ConfigError
 from sodakit.files import read_json_lines
 from sodakit.prepare.sources.detect import open_folder
 from sodakit.prepare.sources.names import recording_of
-
-DATA = Path(__file__).parents[2] / "../shared/data"
+from tests.recordings import real_recordings
 
 
 def sound(path: Path, duration_s: float = 0.5) -> Path:
@@ -245,12 +244,11 @@ def test_an_unknown_or_missing_folder_says_what_is_known(tmp_path):
         open_folder(tmp_path / "nothing")
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs the shared recordings")
 @pytest.mark.parametrize(
     ("name", "count"), [("fsdd", 2000), ("ljspeech", 22), ("vctk", 20), ("ami_turns", 3)]
 )
 def test_real_manifests_give_every_row_without_a_problem(name, count):
-    items = list(open_folder(DATA / name))
+    items = list(open_folder(real_recordings(name)))
     assert len(items) == count == len({item.id for item in items})
     assert all(item.problem is None and item.audio.is_file() and item.source == name for item in items)
 
@@ -287,10 +285,10 @@ def test_licences_beside_texts_are_no_documents(tmp_path):
     assert [i.text for i in open_folder(tmp_path, "t")] == ["packed", "b.txt"]
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="needs the shared recordings")
 def test_a_manifest_of_compressed_books_gives_their_texts():
-    rows = {row["file"]: row for row in read_json_lines(DATA / "books_en/manifest.jsonl")}
-    items = list(open_folder(DATA / "books_en"))
+    folder = real_recordings("books_en")
+    rows = {row["file"]: row for row in read_json_lines(folder / "manifest.jsonl")}
+    items = list(open_folder(folder))
     assert len(items) == 55 and all(item.problem is None and item.is_text for item in items)
     for item in items:
         row = rows[item.id.removeprefix("books_en/")]

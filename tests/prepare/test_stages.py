@@ -27,9 +27,8 @@ from sodakit.prepare.splits import SplitRule
 from sodakit.prepare.stages import prepare
 from sodakit.store.reader import StoreReader
 from sodakit.tokens.text import TextTokenizer, train_bpe
-
-DATA = Path(__file__).parents[2] / "../shared/data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="needs the shared recordings")
+from sodakit.units import spread
+from tests.recordings import recordings
 
 TOY = (8, 32, 24_000, 1920)
 """Mimi's clock: 8 codebooks at 12.5 Hz."""
@@ -426,12 +425,13 @@ def test_the_plan_estimates_what_comes_out():
     assert cells["sound"] == ["20s", "20s"] and cells["frames"] == ["250", "250"]
 
 
-@needs_data
 def test_one_recording_in_many_formats_is_one_sound(tmp_path):
     """Lossless formats agree code by code; the others begin at the same sample and differ by what they lose."""
     pytest.importorskip("av")
     items = [
-        item for item in open_folder(DATA / "format_variants") if item.fields.get("same_audio_as") == "p001"
+        item
+        for item in open_folder(recordings("format_variants"))
+        if item.fields.get("same_audio_as") == "p001"
     ]
     assert prepare(items, tmp_path, toy(), options()).rejected == []
     found = {u.id.rsplit(".", 1)[1]: u for u in StoreReader(tmp_path).utterances("train")}
@@ -451,18 +451,16 @@ def test_one_recording_in_many_formats_is_one_sound(tmp_path):
         assert abs((together.argmax() + size // 2) % size - size // 2) <= 2 and together.max() > 0.98, name
 
 
-@needs_data
 def test_without_the_extra_a_container_is_left_out_and_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    items = [Item(id="x", audio=DATA / "format_variants/audio/p001.mp4"), tone("good")]
+    items = [Item(id="x", audio=recordings("format_variants") / "audio/p001.mp4"), tone("good")]
     report = prepare(items, tmp_path, toy(), options(max_failed_fraction=0.5))
     assert "pip install 'sodakit[containers]'" in report.rejected[0]["detail"]
     assert report.utterances == {"train": 1}
 
 
-@needs_data
 def test_a_file_cut_off_in_the_middle_is_quarantined(tmp_path):
-    whole = (DATA / "format_variants/audio/p001.flac").read_bytes()
+    whole = (recordings("format_variants") / "audio/p001.flac").read_bytes()
     (tmp_path / "cut.flac").write_bytes(whole[: len(whole) // 4])
     (tmp_path / "torn.flac").write_bytes(whole[:2000] + bytes(2000) + whole[4000:])
     items = [*open_folder(tmp_path, "bad"), tone("good")]
@@ -471,9 +469,8 @@ def test_a_file_cut_off_in_the_middle_is_quarantined(tmp_path):
     assert report.utterances["train"] >= 1
 
 
-@needs_data
 def test_real_digits_are_prepared_with_every_speaker_in_every_split(tmp_path):
-    items = list(open_folder(DATA / "fsdd"))[::10]
+    items = spread(list(open_folder(recordings("fsdd"))), 200)
     report = prepare(items, tmp_path, toy(), options(split=SplitRule(stratify=True, test_fraction=0.1)))
     assert sum(report.utterances.values()) == len(items) and report.rejected == []
     store = StoreReader(tmp_path)
@@ -481,9 +478,8 @@ def test_real_digits_are_prepared_with_every_speaker_in_every_split(tmp_path):
     assert all(set(store.columns(split).speakers) == speakers for split in ("train", "validation", "test"))
 
 
-@needs_data
 def test_ljspeech_keeps_its_text_through_the_tokenizer(tmp_path):
-    items = list(open_folder(DATA / "ljspeech"))
+    items = list(open_folder(recordings("ljspeech")))
     prepare(items, tmp_path, toy(), options())
     tokenizer = TextTokenizer.load(tmp_path / "tokenizer")
     texts = {item.id: item.text for item in items}

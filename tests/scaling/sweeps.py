@@ -3,21 +3,22 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from sodakit.scaling.design import soda_design
 from sodakit.scaling.records import read_table, table_from_rows
 from sodakit.scaling.simulate import SODA_SURFACE, simulate
 from sodakit.scaling.table import RunTable
+from tests.recordings import real_recordings
 
-CHINCHILLA = Path(__file__).parents[2] / "../shared/data/scaling/chinchilla_epoch.csv"
+
+def chinchilla_table() -> RunTable:
+    """All runs as Besiroglu et al. read them off the figure."""
+    return read_table(real_recordings("scaling") / "chinchilla_epoch.csv")
 
 
 def chinchilla_runs() -> RunTable:
     """The 240 runs of Besiroglu et al.: all but the five with the highest losses."""
-    if not CHINCHILLA.exists():
-        pytest.skip("the digitised Chinchilla runs are not here")
-    table = read_table(CHINCHILLA)
+    table = chinchilla_table()
     return table.select(np.sort(np.argsort(table.loss())[:-5]))
 
 

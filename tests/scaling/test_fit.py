@@ -17,7 +17,7 @@ from sodakit.scaling.laws import LAWS, Law
 from sodakit.scaling.residuals import MISFITS, Misfit, quantile
 from sodakit.scaling.simulate import BESIROGLU, SODA_SURFACE, simulate
 from sodakit.scaling.solve import Problem
-from tests.scaling.sweeps import chinchilla_runs, soda_runs, study_runs
+from tests.scaling.sweeps import chinchilla_runs, chinchilla_table, soda_runs, study_runs
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +47,7 @@ def test_the_certificate_says_that_all_starts_agree(replication):
 
 
 def test_hoffmanns_five_outliers_move_beta(replication):
-    from sodakit.scaling.records import read_table
-    from tests.scaling.sweeps import CHINCHILLA
-
-    runs = read_table(CHINCHILLA)
+    runs = chinchilla_table()
     everything = fit_chinchilla(runs.sizes(), runs.tokens(), runs.loss())
     assert everything.parameters["beta"] == pytest.approx(0.453, abs=0.002)
     assert replication.parameters["beta"] == pytest.approx(0.367, abs=0.001)

@@ -1,7 +1,5 @@
 from dataclasses import replace
-from pathlib import Path
 
-import pytest
 import torch
 
 from sodakit.codec.load import load_codec
@@ -14,14 +12,12 @@ from sodakit.prepare.sources.detect import open_folder
 from sodakit.prepare.stages import prepare
 from sodakit.train.config import ScheduleConfig, TrainConfig
 from sodakit.train.trainer import Run
+from tests.recordings import recordings
 
-VCTK = Path(__file__).parents[2] / "../shared/data/vctk"
 
-
-@pytest.mark.skipif(not VCTK.exists(), reason="needs the recordings beside the checkout")
 def test_a_small_model_learns_one_batch_of_real_recordings_by_heart(tmp_path):
     """All 8 codebooks, both orders, the full softmax: under 0.1 nats per token, or something is wired wrongly."""
-    prepare(open_folder(VCTK), tmp_path / "store", load_codec("mini"), PrepareOptions())
+    prepare(open_folder(recordings("vctk")), tmp_path / "store", load_codec("mini"), PrepareOptions())
     _, vocabulary = open_language(tmp_path / "store")
     config = TrainConfig(
         model=model_size("tiny", vocabulary.size, context=512),
