@@ -25,10 +25,14 @@ class ViewConfig:
     other fields do not apply."""
     utterances_per_document: int | None = None
     """Cut long recordings into documents of at most this many utterances; None for whole recordings."""
+    num_bos: int = 1
+    """BOS at the beginning of a document. The released suite was most likely trained with 2; prompts have one."""
 
     def __post_init__(self) -> None:
         if self.num_codebooks is not None and self.num_codebooks < 1:
             raise ConfigError(f"num_codebooks={self.num_codebooks}; needed: at least 1, or null for all.")
+        if self.num_bos < 1:
+            raise ConfigError(f"num_bos={self.num_bos}; needed: at least 1, or 2 as the released suite.")
         if self.utterances_per_document is not None and self.utterances_per_document < 1:
             raise ConfigError(
                 f"utterances_per_document={self.utterances_per_document}; needed: at least 1, or null."

@@ -41,6 +41,7 @@ struct Stream {
   int32_t frame_positions;  // 1 where a frame is one position, else 0: each code has one of its own
   int32_t stored, used;  // codebooks
   int32_t has_text, text_first;
+  int32_t more_bos;  // of a document, beyond the first
   int32_t bos, eos, audio_start, audio_end, text_start, text_end;
 };
 
@@ -144,7 +145,7 @@ static bool document(Pen& pen, int64_t number, int64_t length) {
   const int64_t group = number % s.num_groups, end = pen.at + length;
   const bool plain = s.plain_G[group], text_first = s.text_first || number >= s.num_groups;
   const int64_t first = s.first_G[group], last = s.first_G[group + 1];
-  pen.mark(s.bos);
+  for (int32_t i = 0; i <= s.more_bos; ++i) pen.mark(s.bos);
   // Where the document begins before the window, on to the utterance that reaches into it.
   const int64_t *begin = s.begin_M + first, *stop = s.begin_M + last, body = pen.at;
   int64_t m = first;
@@ -178,7 +179,7 @@ extern "C" int64_t sodakit_windows(const Stream* stream, const int64_t* windows,
       const int64_t number = s.order_U[u], group = number % s.num_groups, begin = pen.at;
       const int64_t body = s.begin_M[s.first_G[group + 1]] - s.begin_M[s.first_G[group]];
       // A plain text was counted with its two markers, which it has not, and without BOS and EOS.
-      const int64_t end = begin + body + (s.plain_G[group] ? 0 : 2);
+      const int64_t end = begin + body + (s.plain_G[group] ? 0 : 2) + s.more_bos;
       if (end <= 0) {
         pen.at = end;
         continue;

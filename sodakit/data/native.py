@@ -41,7 +41,7 @@ class Stream(Structure):
         *((name, c_int64) for name in ("num_begins", "stride")),
         *((name, c_void_p) for name in ("bases", "delays")),
         *((name, c_int64) for name in ("size", "width", "beyond")),
-        *((n, c_int32) for n in ("frame_positions", "stored", "used", "has_text", "text_first")),
+        *((n, c_int32) for n in ("frame_positions", "stored", "used", "has_text", "text_first", "more_bos")),
         *((n, c_int32) for n in ("bos", "eos", "audio_start", "audio_end", "text_start", "text_end")),
     )
 

@@ -82,15 +82,21 @@ class DocumentView(Sequence[np.ndarray]):
     @property
     def num_positions(self) -> int:
         """Positions of all documents: with `both`, every utterance counts twice."""
-        once = int(self.outline.begin_M[-1]) + 2 * int(np.count_nonzero(~self.outline.plain_G))
-        return once * self.orders
+        edges = 2 * int(np.count_nonzero(~self.outline.plain_G)) + self.more_bos * self.num_groups
+        return (int(self.outline.begin_M[-1]) + edges) * self.orders
 
     @property
     def num_tokens(self) -> int:
         """Ids of all documents, counted likewise: what is predicted of them."""
         outline = self.outline
         codes = outline.num_frames * self.template.num_codebooks
-        return (codes + outline.num_text_tokens + outline.num_markers + 2 * self.num_groups) * self.orders
+        edges = (2 + self.more_bos) * self.num_groups
+        return (codes + outline.num_text_tokens + outline.num_markers + edges) * self.orders
+
+    @property
+    def more_bos(self) -> int:
+        """BOS of a document beyond the first."""
+        return self.config.num_bos - 1
 
     @property
     def orders(self) -> int:
@@ -122,7 +128,7 @@ class DocumentView(Sequence[np.ndarray]):
         outline = self.outline
         group = documents % self.num_groups if self.num_groups else documents
         bodies = outline.begin_M[outline.first_G[group + 1]] - outline.begin_M[outline.first_G[group]]
-        return bodies + np.where(outline.plain_G[group], 0, 2)
+        return bodies + np.where(outline.plain_G[group], 0, 2) + self.more_bos
 
     def members(self, document: int) -> np.ndarray:
         """Numbers of the utterances of a document, in time."""
@@ -139,8 +145,10 @@ class DocumentView(Sequence[np.ndarray]):
         text_first = self._text_first(index)
         utterances = [self.utterances[int(i)] for i in self.members(index)]
         if len(utterances) == 1 and utterances[0].codes_KF.shape[1] == 0:
-            return self.template.plain_text(utterances[0].text_ids_T)
-        return self.template.document([s for u in utterances for s in self._spans(u, text_first)])
+            ids_T = self.template.plain_text(utterances[0].text_ids_T)
+        else:
+            ids_T = self.template.document([s for u in utterances for s in self._spans(u, text_first)])
+        return np.concatenate([np.repeat(ids_T[:1], self.more_bos), ids_T])
 
     def _text_first(self, document: int) -> bool:
         return self.config.order == "text_first" or document >= self.num_groups

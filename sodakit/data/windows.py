@@ -121,4 +121,5 @@ class TokenStream:
             stored=view.stored_codebooks,
             has_text=view.config.has_text,
             text_first=view.config.order == "text_first",
+            more_bos=view.more_bos,
         )

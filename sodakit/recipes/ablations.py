@@ -9,14 +9,19 @@ from sodakit.checkpoint.save import checkpoint_name
 from sodakit.data.config import Composition, DataConfig, ViewConfig
 from sodakit.errors import ConfigError
 from sodakit.model.config import model_size
-from sodakit.recipes.ingredients import ingredients
-from sodakit.recipes.suite import ANNEAL_FROM, CONTEXT, SODA_OPTIM, prelim
+from sodakit.recipes.ingredients import COOLDOWN, TEXT, ingredients
+from sodakit.recipes.suite import ANNEAL_FROM, CONTEXT, SODA_OPTIM, prelim, suite
 from sodakit.train.config import LossConfig, ScheduleConfig, TrainConfig
 
 TEXT_PERCENTS = (0, 2.5, 5, 7.5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100)
 SOURCES = {"mls": "mls-en", "emilia": "emilia-en", "yodas": "yodas-en"}
+MIXES = {name: {source: 1.0} for name, source in SOURCES.items()} | {
+    "mix3": dict.fromkeys(SOURCES.values(), 1 / 3)
+}
+"""What runs from scratch compare: each source alone, and thirds of all."""
 ANNEAL_STEPS = 50_000
 PRELIM = f"runs/prelim/checkpoints/{checkpoint_name(ANNEAL_FROM)}"
+SMALLEST = f"runs/soda_135m/checkpoints/{checkpoint_name(ANNEAL_FROM)}"
 SWEEP_ROWS = 128
 
 
@@ -27,7 +32,7 @@ def text_ratio(percent: float, stores: Sequence[Path] = (), *, seed: int = 0) ->
         percent: share of the tokens that are plain text; 5 was chosen.
         stores: speech, then text; with 0 or 100 percent only the one that is used.
     """
-    both = {"yodas-en": 1 - percent / 100, "nemotron-hq-actual": percent / 100}
+    both = {"yodas-en": 1 - percent / 100, TEXT: percent / 100}
     shares = {name: share for name, share in both.items() if share > 0}
     if stores and len(stores) != len(shares):
         raise ConfigError(
@@ -41,13 +46,11 @@ def data_source(source: str, stores: Sequence[Path] = (), *, seed: int = 0) -> T
     """One source alone from scratch: the tied 150M, 10B tokens, learning rate 0.0015; ranks sources as anneals do.
 
     Args:
-        source: `mls`, `emilia` or `yodas`.
+        source: `mls`, `emilia`, `yodas`, or `mix3` for thirds of the three, whose stores are given in this order.
     """
     # The published script has √(width/1024), the inverse of the suite's factor: 0.003·√(128/256)·√(512/1024).
     peak_lr = 0.003 * sqrt(SWEEP_ROWS / 256) * sqrt(512 / 1024)
-    return _from_scratch(
-        "sweep_150m", {SOURCES[source]: 1.0}, stores, steps=19_074, peak_lr=peak_lr, seed=seed
-    )
+    return _from_scratch("sweep_150m", MIXES[source], stores, steps=19_074, peak_lr=peak_lr, seed=seed)
 
 
 def anneal(
@@ -61,8 +64,23 @@ def anneal(
         source: `mls`, `emilia` or `yodas`.
         init_from: the checkpoint of the preliminary run before its decay, which `prelim` keeps.
     """
-    base = prelim(seed=seed)
-    parts = ingredients(stores, {SOURCES[source]: 1.0})
+    return _annealed(prelim(seed=seed), {SOURCES[source]: 1.0}, stores, init_from)
+
+
+def cooldown(stores: Sequence[Path] = (), *, init_from: str = SMALLEST, seed: int = 0) -> TrainConfig:
+    """The 135M annealed on the cool-down mixture. Its shares are published; its length is that of the other anneals.
+
+    Args:
+        stores: eight, in the order of `COOLDOWN`, to have its shares.
+        init_from: the 135M at the step where anneals begin: train it with `keep_steps=[190000]`.
+    """
+    return _annealed(suite("soda_135m", seed=seed), COOLDOWN, stores, init_from)
+
+
+def _annealed(
+    base: TrainConfig, shares: dict[str, float], stores: Sequence[Path], init_from: str
+) -> TrainConfig:
+    parts = ingredients(stores, shares)
     steps = ANNEAL_FROM + ANNEAL_STEPS
     return replace(
         base,

@@ -7,7 +7,16 @@ from typing import get_args
 
 from sodakit.data.config import Composition
 from sodakit.errors import ConfigError, nearest
-from sodakit.recipes.ablations import SOURCES, TEXT_PERCENTS, anneal, composition, data_source, text_ratio
+from sodakit.recipes.ablations import (
+    MIXES,
+    SOURCES,
+    TEXT_PERCENTS,
+    anneal,
+    composition,
+    cooldown,
+    data_source,
+    text_ratio,
+)
 from sodakit.recipes.demo import demo
 from sodakit.recipes.evening import evening
 from sodakit.recipes.isoflop import isoflop
@@ -49,7 +58,8 @@ RECIPES: dict[str, Recipe] = {
     **{f"{name}_warm": partial(warm_start, name) for name in TEXT_MODELS},
     "prelim": prelim,
     **{f"anneal_{source}": partial(anneal, source) for source in SOURCES},
-    **{f"source_{source}": partial(data_source, source) for source in SOURCES},
+    "cooldown_135m": cooldown,
+    **{f"source_{name}": partial(data_source, name) for name in MIXES},
     **{f"text_{percent:g}": partial(text_ratio, percent) for percent in TEXT_PERCENTS},
     **{f"tokens_{kind}": partial(composition, kind) for kind in get_args(Composition)},
     **{f"isoflop_{p.name.removesuffix('_s0')}": partial(_isoflop, p) for p in soda_design()},

@@ -9,7 +9,7 @@ import torch
 
 import sodakit
 from sodakit.checkpoint.load import find_checkpoint
-from sodakit.config import config_digest, to_plain
+from sodakit.config import config_digest, from_plain, to_plain
 from sodakit.errors import ConfigError
 from sodakit.files import digest, read_json, write_json
 from sodakit.train.code import code_digest
@@ -38,7 +38,8 @@ def claim_folder(folder: Path, config: TrainConfig, *, other_code: bool = False)
         write_json(path, ours)
         return
     theirs = _read_identity(path)
-    changed = _differences(_without_paths(theirs), _without_paths(ours))
+    known = theirs | {"train": _with_new_fields(theirs["train"])}
+    changed = _differences(_without_paths(known), _without_paths(ours))
     if changed:
         raise ConfigError(
             f"{folder} holds a run with other settings or data ({'; '.join(changed[:5])}). "
@@ -92,6 +93,15 @@ def _read_identity(path: Path) -> dict[str, Any]:
             f"{path} is not the config of a run of sodakit. Choose another folder. If it was one: {advice}"
         )
     return found
+
+
+def _with_new_fields(train: dict[str, Any]) -> dict[str, Any]:
+    """A config as it was written, with the defaults of fields that there were not yet: they change no run."""
+    try:
+        plain = to_plain(from_plain(TrainConfig, train))
+    except ConfigError:  # a field that is no more: said as a difference
+        return train
+    return {name: value for name, value in plain.items() if name not in LAYOUT}
 
 
 def write_environment(folder: Path, device: torch.device, num_ranks: int) -> None:

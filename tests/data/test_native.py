@@ -32,6 +32,7 @@ CONFIGS = st.builds(
     composition=st.sampled_from(["semantic", "semantic_acoustic", "semantic_acoustic_text"]),
     num_codebooks=st.sampled_from([None, 1, 2]),
     utterances_per_document=st.sampled_from([None, 1, 3]),
+    num_bos=st.sampled_from([1, 1, 2, 3]),
 )
 PATTERNS = st.sampled_from(
     [FLAT, FLAT, Pattern((0, 0, 0)), Pattern((0, 1, 1)), Pattern((0, 1, 2)), Pattern((0, 5, 3))]

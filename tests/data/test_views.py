@@ -6,7 +6,7 @@ from sodakit.data.language import open_language
 from sodakit.data.views import DocumentView
 from sodakit.errors import ConfigError
 from sodakit.tokens.grammar import Grammar
-from tests.stores import small_store
+from tests.stores import shaped_store, small_store
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +70,17 @@ def test_more_codebooks_than_stored_are_refused(language):
     store, vocabulary = language
     with pytest.raises(ConfigError, match="num_codebooks=9"):
         DocumentView(store, "train", ViewConfig(num_codebooks=9), vocabulary)
+
+
+def test_further_bos_stand_before_the_first_and_are_counted(tmp_path):
+    """Of speech and of plain text; none by default."""
+    store, vocabulary = open_language(shaped_store(tmp_path, [[(0, 3, 4), (0, 2, 0), (1, 0, 5), (2, 1, 1)]]))
+    one, three = (DocumentView(store, "train", ViewConfig(num_bos=n), vocabulary) for n in (1, 3))
+    assert len(one) == len(three) == 6
+    for number in range(len(one)):
+        assert three[number].tolist() == [vocabulary.bos, vocabulary.bos, *one[number].tolist()]
+        assert one[number][1] != vocabulary.bos
+    assert three.num_tokens == three.num_positions == sum(len(three[n]) for n in range(6))
+    assert three.tokens_by_kind()["markers"] == one.tokens_by_kind()["markers"] + 12
+    with pytest.raises(ConfigError, match="num_bos=0"):
+        ViewConfig(num_bos=0)

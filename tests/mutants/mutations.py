@@ -181,7 +181,7 @@ MUTATIONS: list[Mutation] = [
     *_of(
         "resume", "train/metrics.py", "train/test_trainer.py",
         ('if row["step"] <= from_step]', 'if row["step"] < from_step]'),
-        ("(step - config.first_step) * config.data.batch_tokens,", "step * config.data.batch_tokens,"),
+        ("positions = (step - config.first_step) * config", "positions = step * config"),
     ),
     *_of(
         "resume", "train/saving.py", "train/test_trainer.py",
@@ -193,6 +193,7 @@ MUTATIONS: list[Mutation] = [
         ("table.codebook_P < policy.codebooks", "table.codebook_P <= policy.codebooks"),
         ('_SODAKIT = Policy(name="sodakit", tie="half", missing="worst", softmax="slot")',
          '_SODAKIT = Policy(name="sodakit", tie="wrong", missing="worst", softmax="slot")'),
+        ('_LLAMA_MIMI = Policy(name="llama-mimi", tie="wrong"', '_LLAMA_MIMI = Policy(name="llama-mimi", tie="half"'),
         ('_SODA = Policy(name="soda", tie="wrong")', '_SODA = Policy(name="soda", tie="half")'),
         ("replace(_LLAMA_MIMI, codebooks=1, close_marker=True)", "replace(_LLAMA_MIMI, codebooks=1)"),
         ("scores / np.maximum(counts, 1)", "scores"),
@@ -223,8 +224,12 @@ MUTATIONS: list[Mutation] = [
         ("student_t.ppf(0.975,", "student_t.ppf(0.95,"),
         ("math.sqrt(num_clusters / (num_clusters - 1)) * student_t", "student_t"),
         ("np.abs(by_chance) >= abs(observed) - 1e-12", "by_chance >= abs(observed) - 1e-12"),
-        ("np.nanmean(means, axis=1)", "np.nansum(means, axis=1)"),
+        ("there = (counts > 0).sum(axis=1)", "there = np.full(len(means), means.shape[1])"),
         ("(1 + (np.abs(by_chance)", "(0 + (np.abs(by_chance)"),
+    ),
+    *_of(
+        "intervals", "eval/corpus_scores.py", "eval/test_corpus_scores.py eval/test_translation.py",
+        ("LEVELS = (0.025, 0.975)", "LEVELS = (0.05, 0.95)"),
     ),
     *_of(
         "splits", "prepare/splits.py", "prepare/test_splits.py",
@@ -256,6 +261,7 @@ MUTATIONS: list[Mutation] = [
         ("if len(self.prompt_PW) >= context:", "if len(self.prompt_PW) > context + 1:"),
         ("elif len(self.ids) + len(done) > self.budget:", "elif len(self.ids) + len(done) > self.budget + 1:"),
         ("self._full = self.budget == 0", "self._full = False"),
+        ("return min(self.room, self.budget)", "return self.budget"),
         ("return self.ended or self._full or self.room == 0", "return self.ended or self._full or self.room <= 1"),
         ("ids = ids[: len(ids) - (self.cursor.state - FIRST_SLOT)]", "pass"),
         ("np.add.at(counts_BR, (numbers, places), 1)", "counts_BR[numbers, places] = 1"),

@@ -166,3 +166,26 @@ def test_an_anneal_falls_to_zero_over_the_last_50_000_steps():
 def test_a_store_that_is_not_used_is_an_error(store):
     with pytest.raises(ConfigError, match="trains on one store; 2 were given"):
         recipe("demo", [store, store])
+
+
+def test_plain_text_is_written_once_a_pass_and_speech_in_both_orders(store):
+    """With the published shares; who weighs stores of their own says nothing of what is in them."""
+    for config in (
+        suite("soda_600m"),
+        suite("soda_600m", [store] * 4),
+        text_ratio(5),
+        recipe("cooldown_135m", []),
+    ):
+        orders = [s.view.order for s in config.data.sources]
+        (text,) = (n for n, s in enumerate(config.data.sources) if s.weight == 0.05 and n != 4)
+        assert orders.pop(text) == "audio_first" and set(orders) == {"both"}
+    own = suite("soda_600m", [store] * 4, weights=[1, 1, 1, 1])
+    assert {s.view.order for s in own.data.sources} == {"both"}
+
+
+def test_the_cool_down_leaves_the_135m_where_other_anneals_leave_theirs():
+    config = recipe("cooldown_135m", [])
+    assert (config.model.width, config.first_step, config.steps) == (512, 190_000, 240_000)
+    weights = {s.store: s.weight for s in config.data.sources}
+    assert sum(weights.values()) == pytest.approx(1) and weights["emilia-en"] == 0.642
+    assert {s.weight for s in recipe("source_mix3", []).data.sources} == {1 / 3}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sodakit.errors import ConfigError
-from sodakit.files import read_json
+from sodakit.files import read_json, write_json
 from sodakit.train import identity
 from sodakit.train.code import computed
 from sodakit.train.holding import hold
@@ -80,6 +80,22 @@ def test_other_code_is_refused_by_name_of_the_option_and_noted_with_it(store, tm
     claim_folder(tmp_path, config_for(store), other_code=True)
     claim_folder(tmp_path, config_for(store))
     assert read_json(tmp_path / "config.json")["code"][-1] == "other"
+
+
+def test_a_field_that_came_later_is_no_other_setting_unless_it_is_set(store, tmp_path):
+    config = config_for(store)
+    claim_folder(tmp_path, config)
+    path = tmp_path / "config.json"
+    old = read_json(path)
+    for source in (*old["train"]["data"]["sources"], *old["train"]["validation"]):
+        del source["view"]["num_bos"]
+    write_json(path, old)
+    source = config.data.sources[0]
+    doubled = replace(source, view=replace(source.view, num_bos=2))
+    with pytest.raises(ConfigError, match=r"view\.num_bos: 1 there, 2 now"):
+        claim_folder(tmp_path, replace(config, data=replace(config.data, sources=(doubled,))))
+    claim_folder(tmp_path, config)
+    assert read_json(path)["train"]["data"]["sources"][0]["view"]["num_bos"] == 1
 
 
 @pytest.mark.parametrize("text", ['{"train": {"st', "[]", "{}"])
