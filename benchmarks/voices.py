@@ -20,9 +20,9 @@ from sodakit.audio.wave import Wave
 from sodakit.commands.options import MosOptions
 from sodakit.eval.cases import read_recordings
 from sodakit.eval.codecs import markdown
-from sodakit.eval.judges import Judge, hear
+from sodakit.eval.judges import Judge
 from sodakit.eval.opinion import OpinionJudge
-from sodakit.eval.words import word_errors
+from sodakit.eval.spoken_scores import spoken_errors
 from sodakit.files import read_json_lines, write_json_lines, write_text
 from sodakit.log import say
 from sodakit.prepare.synthesis import read_texts
@@ -83,7 +83,7 @@ def scores(
     waves: Sequence[Wave], texts: Sequence[str], judge: Judge, opinions: OpinionJudge
 ) -> dict[str, Any]:
     """Word errors and opinions of some sounds."""
-    errors = word_errors(texts, hear(judge, waves))
+    errors = spoken_errors(judge, texts, waves)
     rated = opinions.rate(waves)
     means = {name: float(np.mean([row[name] for row in rated])) for name in rated[0]}
     return {"wer": errors.wer, "wer_interval": errors.interval, **means}

@@ -14,12 +14,11 @@ from sodakit.codec.contract import Codec, CodecSpec
 from sodakit.codec.fit.sounds import plain_phone
 from sodakit.codec.quality import CodebookUse, codebook_use
 from sodakit.eval.copies import HELD_OUT_SEED, CopyScores, SoundSet, score_copies, without_nan
-from sodakit.eval.judges import hear
 from sodakit.eval.opinion import OpinionJudge
 from sodakit.eval.report import Clip, Report
 from sodakit.eval.results import provenance
+from sodakit.eval.spoken_scores import spoken_errors
 from sodakit.eval.voiceprints import SpeakerJudge
-from sodakit.eval.words import word_errors
 from sodakit.voices.catalogue import UNSEEN_VOICES
 from sodakit.voices.contract import Speech
 from sodakit.voices.engines import Synthesizer
@@ -296,5 +295,5 @@ def _add_clips(made: Report, sounds: SoundSet, i: int, copy: Wave) -> None:
         made.audio_row(recording.text or f"Clip {i}", [Clip("Original", recording.wave), Clip("Copy", copy)])
         return
     text = recording.text or ""
-    heard = word_errors([text, text], hear(judge, [recording.wave, copy])).items
+    heard = spoken_errors(judge, [text, text], [recording.wave, copy]).items
     made.audio_row(text, [Clip("Original", recording.wave, heard[0]), Clip("Copy", copy, heard[1])])

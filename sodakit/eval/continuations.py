@@ -25,7 +25,7 @@ from sodakit.errors import ConfigError, nearest
 from sodakit.eval.cases import Recording, original_of
 from sodakit.eval.generation import ContinueConfig
 from sodakit.eval.hub import named
-from sodakit.eval.judges import Judge
+from sodakit.eval.judges import Judge, heard_texts, is_audible
 from sodakit.eval.normalisers import normalise
 from sodakit.eval.opinion import WORST, OpinionJudge
 from sodakit.eval.outputs import Output
@@ -34,12 +34,10 @@ from sodakit.eval.spoken_scores import (
     check_outputs,
     ends,
     failures,
-    heard_texts,
-    is_audible,
     likeness,
     mean_estimate,
     opinion_scores,
-    word_rates,
+    spoken_errors,
 )
 from sodakit.eval.text_model import Likelihood, TextModel
 from sodakit.eval.voiceprints import SpeakerJudge
@@ -161,9 +159,9 @@ def _judged_originals(
     there = [n for n, wave in enumerate(originals) if is_audible(wave)]
     if not there:
         return {}
-    heard = heard_texts(judge, [originals[n] for n in there])
-    rates = word_rates([cases[n].text for n in there], heard, [clusters[n] for n in there], "sodakit")
-    return {"wer_micro": plain_estimate(rates.micro)}
+    texts, sources = [cases[n].text for n in there], [clusters[n] for n in there]
+    errors = spoken_errors(judge, texts, [originals[n] for n in there], sources)
+    return {"wer_micro": plain_estimate(errors.micro)}
 
 
 # ------------------------------------------------------------------------------------------------- words

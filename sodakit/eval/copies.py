@@ -12,12 +12,12 @@ from sodakit.audio.wave import Wave
 from sodakit.codec.quality import SoundDistance, compare, pesq
 from sodakit.errors import AudioError, ConfigError
 from sodakit.eval.hub import named
-from sodakit.eval.judges import CtcJudge, Judge, hear, train_judge
+from sodakit.eval.judges import CtcJudge, Judge, train_judge
 from sodakit.eval.opinion import WORST, OpinionJudge
 from sodakit.eval.results import Estimate, estimate
-from sodakit.eval.spoken_scores import opinion_scores
+from sodakit.eval.spoken_scores import opinion_scores, spoken_errors
 from sodakit.eval.voiceprints import SpeakerJudge, SpeakerScores, score_speakers
-from sodakit.eval.words import WordErrors, normalise, word_errors
+from sodakit.eval.words import WordErrors, normalise
 from sodakit.log import say
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.detect import open_folder
@@ -207,8 +207,8 @@ def score_copies(
         pitch_semitones=_mean(distances, "pitch_semitones"),
         voicing=_mean(distances, "voicing"),
         pesq=None if None in qualities else float(np.nanmean(np.array(qualities, float))),
-        heard=word_errors(texts, hear(judge, matched)) if judge else None,
-        heard_original=word_errors(texts, hear(judge, originals)) if judge else None,
+        heard=spoken_errors(judge, texts, matched) if judge else None,
+        heard_original=spoken_errors(judge, texts, originals) if judge else None,
         judge=judge.name if judge else sounds.why_no_judge,
         speakers=score_speakers(originals, matched, [r.speaker for r in sounds.recordings], speaker_judge),
         mos=opinion_scores(mos, matched, clips, failed=WORST) or None,

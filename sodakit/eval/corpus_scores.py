@@ -11,12 +11,10 @@ from typing import Literal, get_args
 import numpy as np
 
 from sodakit.errors import MissingExtra
-from sodakit.eval.results import Estimate
+from sodakit.eval.results import DRAWS, Difference, Estimate, paired_test, resampled
 
 Name = Literal["asr_bleu", "chrf"]
 NAMES: tuple[Name, ...] = get_args(Name)
-LEVELS = (0.025, 0.975)
-"""The quantiles of resampled scores that are a 95 % interval."""
 
 
 class CorpusMetric:
@@ -41,6 +39,10 @@ class CorpusMetric:
         """The score of counts that were added up over sentences."""
         return float(self._metric._compute_score_from_stats(counts_C.astype(int).tolist()).score)
 
+    def all_points(self, counts_DC: np.ndarray) -> np.ndarray:
+        """The score of each row."""
+        return np.array([self.points(row) for row in counts_DC])
+
     @property
     def signature(self) -> str:
         """How it was computed, as sacreBLEU writes it."""
@@ -48,7 +50,9 @@ class CorpusMetric:
         return str(self._metric.get_signature())
 
 
-def corpus_score(name: Name, heard: Sequence[str], references: Sequence[str], draws: int) -> Estimate:
+def corpus_score(
+    name: Name, heard: Sequence[str], references: Sequence[str], draws: int = DRAWS // 4
+) -> Estimate:
     """A corpus score in points, with the 95 % interval of resampled sentences.
 
     Raises:
@@ -56,30 +60,26 @@ def corpus_score(name: Name, heard: Sequence[str], references: Sequence[str], dr
     """
     metric = CorpusMetric(name)
     counts_SC = metric.counts(heard, references)
-    values = [metric.points(row) for row in _drawn(len(counts_SC), draws) @ counts_SC]
-    return _estimate(metric.points(counts_SC.sum(0)), values, len(counts_SC))
+    count = len(counts_SC)
+    return resampled(lambda drawn_DS: metric.all_points(drawn_DS @ counts_SC), count, count, draws=draws)
 
 
 def corpus_difference(
-    name: Name, first: Sequence[str], second: Sequence[str], references: Sequence[str], draws: int
-) -> Estimate:
-    """The corpus score of the first minus that of the second on the same sentences; a draw resamples both alike.
+    name: Name, first: Sequence[str], second: Sequence[str], references: Sequence[str], seed: int = 0
+) -> Difference:
+    """The corpus score of the first minus that of the second on the same sentences.
+
+    A corpus score is no mean, so each draw and each exchange adds the counts of its sentences up anew (Koehn 2004, and
+    approximate randomisation, Riezler and Maxwell 2005); a draw resamples both alike.
 
     Raises:
         MissingExtra: sacrebleu is not installed.
     """
     metric = CorpusMetric(name)
     a_SC, b_SC = metric.counts(first, references), metric.counts(second, references)
-    drawn = _drawn(len(a_SC), draws)
-    values = [metric.points(a) - metric.points(b) for a, b in zip(drawn @ a_SC, drawn @ b_SC, strict=True)]
-    return _estimate(metric.points(a_SC.sum(0)) - metric.points(b_SC.sum(0)), values, len(a_SC))
 
+    def difference(own_DS: np.ndarray, other_DS: np.ndarray) -> np.ndarray:
+        one, opposite = own_DS @ a_SC + other_DS @ b_SC, own_DS @ b_SC + other_DS @ a_SC
+        return metric.all_points(one) - metric.all_points(opposite)
 
-def _drawn(sentences: int, draws: int) -> np.ndarray:
-    """How often each sentence is drawn, a row for each draw."""
-    return np.random.default_rng(0).multinomial(sentences, np.full(sentences, 1 / sentences), size=draws)
-
-
-def _estimate(value: float, values: Sequence[float], sentences: int) -> Estimate:
-    low, high = np.quantile(values, LEVELS)
-    return Estimate(value, float(low), float(high), sentences, sentences)
+    return paired_test(difference, len(a_SC), len(a_SC), seed)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import torch
@@ -81,9 +81,24 @@ def within_limit(judge: Judge, waves: Sequence[Wave]) -> list[Wave]:
     return [wave if limit_s is None or wave.duration_s <= limit_s else wave.cut(0, limit_s) for wave in waves]
 
 
-def hear(judge: Judge, waves: Sequence[Wave]) -> list[str]:
-    """What is said in each sound, normalised; whatever its length."""
-    return judge.transcribe(within_limit(judge, waves)) if waves else []
+MIN_SOUND_S = 0.05
+"""Shorter sounds are empty: no recogniser hears a word in them."""
+
+
+def is_audible(wave: Wave | None) -> TypeGuard[Wave]:
+    """Whether there is a sound to listen to."""
+    return wave is not None and wave.duration_s >= MIN_SOUND_S and bool(np.isfinite(wave.samples_S).all())
+
+
+def heard_texts(judge: Judge, waves: Sequence[Wave | None]) -> list[str | None]:
+    """What the judge hears in each sound, whatever its length; None where there is none.
+
+    A normaliser may keep what others delete, so judges that write marks are asked for them.
+    """
+    there = within_limit(judge, [wave for wave in waves if is_audible(wave)])
+    listen = judge.write if isinstance(judge, WritingJudge) else judge.transcribe
+    texts = iter(listen(there) if there else [])
+    return [next(texts) if is_audible(wave) else None for wave in waves]
 
 
 # --------------------------------------------------------------------------------------------------- judge

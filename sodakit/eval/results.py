@@ -114,15 +114,31 @@ def ratio_estimate(
         np.bincount(place_I, x_I, num_clusters * num_types).reshape(num_clusters, num_types)
         for x_I in (sum_I, count_I)
     )
-    means = [_mean_of_means(drawn @ sums, drawn @ counts) for drawn in _drawn(num_clusters, draws, seed)]
-    low, high = _ends(np.concatenate(means), num_clusters)
-    return Estimate(
-        _mean_of_means(sums.sum(0)[None], counts.sum(0)[None])[0].item(),
-        low,
-        high,
-        len(sum_I),
+    return resampled(
+        lambda drawn_DC: _mean_of_means(drawn_DC @ sums, drawn_DC @ counts),
         num_clusters,
+        len(sum_I),
+        draws=draws,
+        seed=seed,
     )
+
+
+def resampled(
+    score: Callable[[np.ndarray], np.ndarray],
+    num_clusters: int,
+    num_items: int,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Estimate:
+    """A score with its 95 % bootstrap interval over clusters.
+
+    Args:
+        score: the score of each row of how often each cluster is drawn.
+    """
+    values = [score(drawn_DC) for drawn_DC in _drawn(num_clusters, draws, seed)]
+    low, high = _ends(np.concatenate(values), num_clusters)
+    return Estimate(score(np.ones((1, num_clusters)))[0].item(), low, high, num_items, num_clusters)
 
 
 @dataclass(frozen=True)

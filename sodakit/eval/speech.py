@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sodakit.audio.wave import Wave
-from sodakit.eval.judges import Judge, hear
+from sodakit.eval.judges import Judge
+from sodakit.eval.spoken_scores import spoken_errors
 from sodakit.eval.words import WordErrors, normalise, word_errors
 from sodakit.generate.defaults import SPEECH
 from sodakit.generate.sampling import Sampling
@@ -47,7 +48,8 @@ class SpeakingScores:
 def score_transcription(model: SpeechModel, cases: Sequence[Case]) -> WordErrors:
     """Word errors of the model's own transcripts, most likely token at each step."""
     heard = model.transcribe_codes([c.codes_KF for c in cases])
-    return word_errors([c.text for c in cases], [h.text for h in heard])
+    clusters = [c.speaker or c.id for c in cases]
+    return word_errors([c.text for c in cases], [h.text for h in heard], clusters)
 
 
 def score_speaking(
@@ -67,9 +69,9 @@ def score_speaking(
     copies = [Wave(model.codec.decode(c.codes_KF), rate_hz) for c in cases]
     return SpeakingScores(
         spoken=spoken,
-        heard=_judged(judge, texts, [s.wave for s in spoken]),
-        heard_codec=_judged(judge, texts, copies),
-        heard_original=_judged(judge, texts, [c.original for c in cases]),
+        heard=spoken_errors(judge, texts, [s.wave for s in spoken]),
+        heard_codec=spoken_errors(judge, texts, copies),
+        heard_original=spoken_errors(judge, texts, [c.original for c in cases]),
         judge=judge.name,
     )
 
@@ -78,10 +80,3 @@ def guess_errors(train_texts: Sequence[str], texts: Sequence[str]) -> WordErrors
     """Word errors of always answering the commonest training transcript: what no listening at all achieves."""
     guess = Counter(normalise(t) for t in train_texts).most_common(1)[0][0]
     return word_errors(texts, [guess] * len(texts))
-
-
-def _judged(judge: Judge, texts: Sequence[str], waves: Sequence[Wave]) -> WordErrors:
-    # A sound of no length is a failed output: all its words count as missed.
-    audible = [w for w in waves if len(w.samples_S)]
-    heard = iter(hear(judge, audible))
-    return word_errors(texts, [next(heard) if len(w.samples_S) else None for w in waves])

@@ -4,85 +4,19 @@ All of it is computed from outputs on disk, so another judge or normaliser costs
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from sodakit.audio.files import read_wave
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError
 from sodakit.eval.cases import Recording, VoiceCase, original_of
 from sodakit.eval.hub import named
-from sodakit.eval.judges import Judge, WritingJudge, within_limit
-from sodakit.eval.normalisers import normaliser
+from sodakit.eval.judges import Judge, heard_texts, is_audible
 from sodakit.eval.opinion import WORST, OpinionJudge
 from sodakit.eval.outputs import Output
-from sodakit.eval.results import Estimate, estimate, plain_estimate, provenance, ratio_estimate
+from sodakit.eval.results import estimate, plain_estimate, provenance
 from sodakit.eval.voiceprints import SpeakerJudge, equal_error_rate, similarity
-from sodakit.eval.words import ItemErrors, align
-
-MIN_SOUND_S = 0.05
-"""Shorter sounds are empty: no recogniser hears a word in them."""
-
-
-@dataclass(frozen=True)
-class WordRates:
-    """Word errors of a set under one normaliser, in each of the ways that protocols average."""
-
-    micro: Estimate
-    """All errors over all reference words; failed outputs are all deletions."""
-    macro: Estimate
-    """The mean of the items' rates; failed outputs count 1 (seed-tts-eval leaves them out)."""
-    macro_without_failures: Estimate | None
-    """As seed-tts-eval has it: failed outputs are not there at all. Flatters a model that fails on what is hard."""
-    items: tuple[ItemErrors, ...]
-
-    def plain(self) -> dict[str, Any]:
-        """JSON-ready, without the items."""
-        kinds = ("substitution", "deletion", "insertion")
-        counts = {k: sum(s.kind == k for item in self.items for s in item.steps) for k in kinds}
-        skipped = self.macro_without_failures
-        return {
-            "wer_micro": plain_estimate(self.micro),
-            "wer_macro": plain_estimate(self.macro),
-            "wer_macro_without_failures": None if skipped is None else plain_estimate(skipped),
-            "errors": counts,
-            "reference_words": sum(item.reference_words for item in self.items),
-        }
-
-
-def word_rates(
-    references: Sequence[str],
-    heard: Sequence[str | None],
-    clusters: Sequence[str],
-    normaliser_name: str,
-    failed: Sequence[bool] | None = None,
-) -> WordRates:
-    """Word errors with intervals over clusters (speakers, prompts).
-
-    Args:
-        heard: None for a failed output.
-        failed: outputs that were never there; default: those heard as None.
-    Raises:
-        ConfigError: not one word among the references.
-    """
-    written = normaliser(normaliser_name)
-    items = tuple(align(said, text or "", written) for said, text in zip(references, heard, strict=True))
-    words = np.array([item.reference_words for item in items], np.float64)
-    if not words.sum():
-        raise ConfigError(f"{len(items)} references without a single word; a word error rate needs some.")
-    errors = np.array([item.errors for item in items], np.float64)
-    absent = np.array([text is None for text in heard] if failed is None else failed, bool)
-    rates = np.array([item.rate for item in items])
-    kept = np.flatnonzero(~absent)
-    return WordRates(
-        # Words heard where the reference has none are errors too; such an item weighs nothing else.
-        micro=ratio_estimate(errors, words, clusters),
-        macro=estimate(rates, clusters),
-        macro_without_failures=estimate(rates[kept], [clusters[int(n)] for n in kept]) if len(kept) else None,
-        items=items,
-    )
+from sodakit.eval.words import ItemErrors, WordErrors, word_errors
 
 
 def transcription_result(
@@ -95,17 +29,17 @@ def transcription_result(
     check_outputs(cases, outputs)
     heard = [None if output.failed else output.text for output in outputs]
     clusters = [case.speaker or case.id for case in cases]
-    rates = word_rates([case.text for case in cases], heard, clusters, normaliser_name)
+    errors = word_errors([case.text for case in cases], heard, clusters, normaliser_name)
     return {
         **settings,
         "normaliser": normaliser_name,
         "versions": provenance(),
         "num_cases": len(cases),
-        "scores": rates.plain() | ends(outputs),
+        "scores": errors.plain() | ends(outputs),
         "failures": failures(outputs),
         "items": [
-            _item(case.id, cluster, output, errors)
-            for case, cluster, output, errors in zip(cases, clusters, outputs, rates.items, strict=True)
+            _item(case.id, cluster, output, item)
+            for case, cluster, output, item in zip(cases, clusters, outputs, errors.items, strict=True)
         ],
     }
 
@@ -122,11 +56,10 @@ def speech_result(
     """The JSON result of what a model said: word errors, likeness and quality by judges, with the originals' beside."""
     check_outputs(cases, outputs)
     texts, clusters = [case.text for case in cases], [case.voice for case in cases]
-    heard = heard_texts(judge, [output.wave for output in outputs])
-    rates = word_rates(texts, heard, clusters, normaliser_name)
+    errors = spoken_errors(judge, texts, [output.wave for output in outputs], clusters, normaliser_name)
     originals = [original_of(case) for case in cases]
     scores = (
-        rates.plain() | ends(outputs) | {"originals": _originals(judge, cases, originals, normaliser_name)}
+        errors.plain() | ends(outputs) | {"originals": _originals(judge, cases, originals, normaliser_name)}
     )
     alike: list[float | None] = [None] * len(cases)
     if speakers is not None:
@@ -149,10 +82,9 @@ def speech_result(
         "scores": scores | {"duration_ratio": _length_ratio(outputs, originals, clusters)},
         "failures": failures(outputs),
         "items": [
-            _item(case.id, cluster, output, errors)
-            | ({} if speakers is None else {"similarity": value or 0.0})
-            for case, cluster, output, errors, value in zip(
-                cases, clusters, outputs, rates.items, alike, strict=True
+            _item(case.id, cluster, output, item) | ({} if speakers is None else {"similarity": value or 0.0})
+            for case, cluster, output, item, value in zip(
+                cases, clusters, outputs, errors.items, alike, strict=True
             )
         ],
     }
@@ -173,20 +105,15 @@ def check_outputs(cases: Sequence[Any], outputs: Sequence[Output]) -> None:
         )
 
 
-def is_audible(wave: Wave | None) -> bool:
-    """Whether there is a sound to listen to."""
-    return wave is not None and wave.duration_s >= MIN_SOUND_S and bool(np.isfinite(wave.samples_S).all())
-
-
-def heard_texts(judge: Judge, waves: Sequence[Wave | None]) -> list[str | None]:
-    """What the judge hears in each sound; None where there is none.
-
-    A normaliser may keep what others delete, so judges that write marks are asked for them.
-    """
-    there = within_limit(judge, [wave for wave in waves if wave is not None and is_audible(wave)])
-    listen = judge.write if isinstance(judge, WritingJudge) else judge.transcribe
-    texts = iter(listen(there) if there else [])
-    return [next(texts) if is_audible(wave) else None for wave in waves]
+def spoken_errors(
+    judge: Judge,
+    texts: Sequence[str],
+    waves: Sequence[Wave | None],
+    clusters: Sequence[str] | None = None,
+    normaliser_name: str = "sodakit",
+) -> WordErrors:
+    """Word errors of what the judge hears in each sound; a sound that is none is all deletions."""
+    return word_errors(texts, heard_texts(judge, waves), clusters, normaliser_name)
 
 
 def _originals(
@@ -199,11 +126,9 @@ def _originals(
     there = [n for n, wave in enumerate(originals) if is_audible(wave)]
     if not there:
         return {"num_cases": 0, "wer_micro": None}
-    heard = heard_texts(judge, [originals[n] for n in there])
-    rates = word_rates(
-        [cases[n].text for n in there], heard, [cases[n].voice for n in there], normaliser_name
-    )
-    return {"num_cases": len(there)} | rates.plain()
+    texts, clusters = [cases[n].text for n in there], [cases[n].voice for n in there]
+    errors = spoken_errors(judge, texts, [originals[n] for n in there], clusters, normaliser_name)
+    return {"num_cases": len(there)} | errors.plain()
 
 
 def _prompt(case: VoiceCase) -> Wave | None:
@@ -256,7 +181,7 @@ def opinion_scores(
     failed: float | None = None,
 ) -> dict[str, Any]:
     """The mean of each of the judge's columns; nothing without a judge. Failed outputs count `failed`, or are left out."""
-    there = [wave for wave in waves if wave is not None and is_audible(wave)]
+    there = [wave for wave in waves if is_audible(wave)]
     if mos is None or not there:
         return {}
     rated = iter(mos.rate(there))

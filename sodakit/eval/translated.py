@@ -4,7 +4,7 @@
 and other people's voices, and compares two systems on the same sentences.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,14 @@ from sodakit.audio.files import write_wave
 from sodakit.audio.levels import silence_share
 from sodakit.audio.wave import Wave
 from sodakit.eval.corpus_scores import corpus_difference, corpus_score
-from sodakit.eval.judges import Judge, hear
+from sodakit.eval.judges import Judge, heard_texts, is_audible
 from sodakit.eval.normalisers import normalise
-from sodakit.eval.results import DRAWS, Estimate, estimate, plain_estimate
+from sodakit.eval.results import Estimate, plain_estimate
+from sodakit.eval.spoken_scores import mean_estimate
 from sodakit.eval.voiceprints import SpeakerJudge
 from sodakit.eval.words import word_errors
 from sodakit.files import write_json_lines
 from sodakit.generate.translate import Translation
-
-BLEU_DRAWS = DRAWS // 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +76,10 @@ def listen_to(
     speakers: SpeakerJudge | None = None,
 ) -> list[Heard]:
     """Everything measured on each translation. Texts without sound (speech to text) are not listened to."""
-    audible = [m.spoken.wave for m in made if m.spoken is not None and _sounds(m)]
-    texts = iter(hear(judge, audible))
-    heard = [normalise(next(texts)) if _sounds(m) else "" for m in made]
+    heard = [
+        normalise(text or "")
+        for text in heard_texts(judge, [None if m.spoken is None else m.spoken.wave for m in made])
+    ]
     alike = _similarities(cases, made, speakers)
     return [
         Heard(
@@ -112,20 +112,20 @@ def _scores(results: Sequence[Heard]) -> dict[str, Any]:
         "num_cases": len(results),
         "num_failed": sum(r.failed for r in results),
         "num_unended": sum(not r.made.ended for r in results),
-        "text_bleu": plain_estimate(corpus_score("asr_bleu", written, references, BLEU_DRAWS)),
-        "text_chrf": plain_estimate(corpus_score("chrf", written, references, BLEU_DRAWS)),
+        "text_bleu": plain_estimate(corpus_score("asr_bleu", written, references)),
+        "text_chrf": plain_estimate(corpus_score("chrf", written, references)),
     }
     if any(r.made.spoken is not None for r in results):
         heard = [r.heard for r in results]
         errors = word_errors(references, heard)
         scores |= {
-            "asr_bleu": plain_estimate(corpus_score("asr_bleu", heard, references, BLEU_DRAWS)),
-            "asr_chrf": plain_estimate(corpus_score("chrf", heard, references, BLEU_DRAWS)),
-            "wer": {"value": errors.wer, "low": errors.interval[0], "high": errors.interval[1]},
+            "asr_bleu": plain_estimate(corpus_score("asr_bleu", heard, references)),
+            "asr_chrf": plain_estimate(corpus_score("chrf", heard, references)),
+            "wer": plain_estimate(errors.micro),
         }
         for name in ("similarity", "similarity_to_others", "duration_ratio", "silence_share"):
-            scores[name] = _mean([getattr(r, name) for r in results], [r.case.id for r in results])
-        scores["similarity_gap"] = _mean(
+            scores[name] = mean_estimate([getattr(r, name) for r in results], [r.case.id for r in results])
+        scores["similarity_gap"] = mean_estimate(
             [None if r.similarity is None or r.similarity_to_others is None
              else r.similarity - r.similarity_to_others for r in results],
             [r.case.id for r in results],
@@ -145,7 +145,7 @@ def bleu_difference(
         raise ValueError("The two systems translated different cases.")
     references = [normalise(r.case.reference) for r in first]
     own, other = ([normalise(text(r)) for r in results] for results in (first, second))
-    return corpus_difference("asr_bleu", own, other, references, BLEU_DRAWS)
+    return corpus_difference("asr_bleu", own, other, references).value
 
 
 def write_outputs(results: Sequence[Heard], folder: Path) -> None:
@@ -176,7 +176,7 @@ def write_outputs(results: Sequence[Heard], folder: Path) -> None:
 
 
 def _sounds(made: Translation) -> bool:
-    return made.spoken is not None and len(made.spoken.wave.samples_S) > 0
+    return made.spoken is not None and is_audible(made.spoken.wave)
 
 
 def _ratio(made: Wave, source: Wave) -> float | None:
@@ -202,10 +202,3 @@ def _similarities(
         ]
         found.append((float(alike[number]), float(np.mean(others)) if others else None))
     return found
-
-
-def _mean(values: Sequence[float | None], clusters: Sequence[str]) -> Mapping[str, Any] | None:
-    kept = [(value, cluster) for value, cluster in zip(values, clusters, strict=True) if value is not None]
-    if not kept:
-        return None
-    return plain_estimate(estimate([value for value, _ in kept], [cluster for _, cluster in kept]))

@@ -9,25 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sodakit.audio.files import read_wave
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError
-from sodakit.eval.corpus_scores import NAMES, CorpusMetric, Name, corpus_score
-from sodakit.eval.judges import Judge, hear
+from sodakit.eval.corpus_scores import NAMES, CorpusMetric, Name, corpus_difference, corpus_score
+from sodakit.eval.judges import Judge, heard_texts, is_audible
 from sodakit.eval.normalisers import normaliser
 from sodakit.eval.opinion import WORST, OpinionJudge
-from sodakit.eval.results import (
-    DRAWS,
-    Difference,
-    check_comparable,
-    paired_test,
-    plain_estimate,
-    provenance,
-)
-from sodakit.eval.spoken_scores import mean_estimate, opinion_scores
-from sodakit.eval.voiceprints import SpeakerJudge, similarity
+from sodakit.eval.results import Difference, check_comparable, plain_estimate, provenance
+from sodakit.eval.spoken_scores import likeness, mean_estimate, opinion_scores
+from sodakit.eval.voiceprints import SpeakerJudge
 from sodakit.files import digest, read_json_lines
 
 
@@ -82,7 +73,6 @@ def translation_result(
     speakers: SpeakerJudge | None = None,
     *,
     normaliser_name: str = "sodakit",
-    draws: int = DRAWS // 4,
     mos: OpinionJudge | None = None,
 ) -> dict[str, Any]:
     """The JSON result: ASR-BLEU and chrF in points of 100, similarity of voice to the source, and the length ratio.
@@ -99,15 +89,13 @@ def translation_result(
     outputs = [_read(case.output) for case in cases]
     sources = [_read(case.source) for case in cases]
     spoken = [_read(case.spoken_reference) for case in cases]
-    heard = [written(text) for text in _transcripts(judge, outputs)]
+    heard = [written(text or "") for text in heard_texts(judge, outputs)]
     references = [written(case.reference) for case in cases]
-    scores: dict[str, Any] = {
-        name: plain_estimate(corpus_score(name, heard, references, draws)) for name in NAMES
-    }
+    scores: dict[str, Any] = {name: plain_estimate(corpus_score(name, heard, references)) for name in NAMES}
     clusters = [case.id for case in cases]
     voices: list[float | None] = [None] * len(cases)
     if speakers is not None:
-        alike = _alike(speakers, outputs, sources)
+        alike = likeness(speakers, outputs, sources)
         # A failed output counts 0 in a paired test, as it does in `similarity`.
         voices = [None if source is None else v or 0.0 for v, source in zip(alike, sources, strict=True)]
         translated = [n for n, source in enumerate(sources) if source is not None]
@@ -119,10 +107,9 @@ def translation_result(
     scores |= opinion_scores(mos, outputs, clusters, failed=WORST)
     there = [n for n, wave in enumerate(spoken) if wave is not None]
     if there:
-        own = [written(text) for text in _transcripts(judge, [spoken[n] for n in there])]
+        own = [written(text or "") for text in heard_texts(judge, [spoken[n] for n in there])]
         scores["originals"] = {
-            name: plain_estimate(corpus_score(name, own, [references[n] for n in there], draws))
-            for name in NAMES
+            name: plain_estimate(corpus_score(name, own, [references[n] for n in there])) for name in NAMES
         } | opinion_scores(mos, spoken, clusters)
     return {
         "task": "s2st",
@@ -158,33 +145,16 @@ def _bytes(path: Path | None) -> bytes:
 
 def _read(path: Path | None) -> Wave | None:
     try:
-        return None if path is None else read_wave(path)
+        wave = None if path is None else read_wave(path)
     except AudioError:
         return None
-
-
-def _transcripts(judge: Judge, waves: Sequence[Wave | None]) -> list[str]:
-    there = [wave for wave in waves if wave is not None]
-    texts = iter(hear(judge, there))
-    return ["" if wave is None else next(texts) for wave in waves]
-
-
-def _alike(
-    speakers: SpeakerJudge, outputs: Sequence[Wave | None], sources: Sequence[Wave | None]
-) -> list[float | None]:
-    return [
-        float(similarity(speakers.embed([a]), speakers.embed([b]))[0]) if a and b else None
-        for a, b in zip(outputs, sources, strict=True)
-    ]
+    return wave if is_audible(wave) else None
 
 
 def compare_translations(
     first: Mapping[str, Any], second: Mapping[str, Any], name: Name, *, seed: int = 0
 ) -> Difference:
     """The paired difference of two s2st results in `asr_bleu` or `chrf`, in points.
-
-    Corpus scores are no means, so each draw and each exchange adds the counts of its sentences up anew (Koehn 2004, and
-    approximate randomisation, Riezler and Maxwell 2005).
 
     Raises:
         ConfigError: other data or judges, or other cases.
@@ -193,14 +163,5 @@ def compare_translations(
     cases = [[(item["id"], item["reference"]) for item in result["items"]] for result in (first, second)]
     if cases[0] != cases[1]:
         raise ConfigError("The two results are of other cases. Translate and score the same recordings.")
-    metric = CorpusMetric(name)
-    references = [reference for _, reference in cases[0]]
-    a, b = (
-        metric.counts([item["heard"] for item in result["items"]], references) for result in (first, second)
-    )
-
-    def difference(own_DC: np.ndarray, other_DC: np.ndarray) -> np.ndarray:
-        one, opposite = own_DC @ a + other_DC @ b, own_DC @ b + other_DC @ a
-        return np.array([metric.points(x) - metric.points(y) for x, y in zip(one, opposite, strict=True)])
-
-    return paired_test(difference, len(a), len(a), seed)
+    own, other = ([item["heard"] for item in result["items"]] for result in (first, second))
+    return corpus_difference(name, own, other, [reference for _, reference in cases[0]], seed)

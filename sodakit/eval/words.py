@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import jiwer
 import numpy as np
 
 from sodakit.errors import ConfigError
-from sodakit.eval.normalisers import normalise
+from sodakit.eval.normalisers import normalise, normaliser
+from sodakit.eval.results import DRAWS, Estimate, estimate, plain_estimate, ratio_estimate
 
 StepKind = Literal["equal", "substitution", "deletion", "insertion"]
 
@@ -49,73 +50,124 @@ class ItemErrors:
 
 @dataclass(frozen=True)
 class WordErrors:
-    """Word errors over a test set."""
+    """Word errors of a set under one normaliser, in each of the ways that protocols average."""
 
-    wer: float
-    """All errors over all reference words, as a fraction: 0.031 is 3.1 %. Can exceed 1."""
-    interval: tuple[float, float]
-    """95 % bootstrap interval of `wer` over items."""
-    substitutions: int
-    deletions: int
-    insertions: int
-    reference_words: int
-    num_empty: int
-    """Outputs that were missing or had no words; all their reference words count as deleted."""
+    micro: Estimate
+    """All errors over all reference words; failed outputs are all deletions. Can exceed 1."""
+    macro: Estimate
+    """The mean of the items' rates; failed outputs count 1 (seed-tts-eval leaves them out)."""
+    macro_without_failures: Estimate | None
+    """As seed-tts-eval has it: failed outputs are not there at all. Flatters a model that fails on what is hard."""
     items: tuple[ItemErrors, ...] = field(repr=False)
 
     @property
-    def item_rates(self) -> tuple[float, ...]:
-        """The rate of each item, in order. Their mean is the WER of protocols that average over files."""
-        return tuple(item.rate for item in self.items)
+    def wer(self) -> float:
+        """All errors over all reference words, as a fraction: 0.031 is 3.1 %."""
+        return self.micro.value
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % bootstrap interval of `wer`."""
+        return self.micro.low, self.micro.high
+
+    @property
+    def substitutions(self) -> int:
+        """Words that were heard as another."""
+        return self._count("substitution")
+
+    @property
+    def deletions(self) -> int:
+        """Words that were not heard."""
+        return self._count("deletion")
+
+    @property
+    def insertions(self) -> int:
+        """Words that were heard and not said."""
+        return self._count("insertion")
+
+    @property
+    def reference_words(self) -> int:
+        """Words said in all items."""
+        return sum(item.reference_words for item in self.items)
+
+    @property
+    def num_empty(self) -> int:
+        """Outputs that were missing or had no words; all their reference words count as deleted."""
+        return sum(not item.hypothesis for item in self.items)
+
+    def _count(self, kind: StepKind) -> int:
+        return sum(step.kind == kind for item in self.items for step in item.steps)
 
     def __str__(self) -> str:
         low, high = self.interval
         return f"{self.wer:.1%} WER ({low:.1%} to {high:.1%}, {self.reference_words} words)"
 
+    def plain(self) -> dict[str, Any]:
+        """JSON-ready, without the items."""
+        skipped = self.macro_without_failures
+        return {
+            "wer_micro": plain_estimate(self.micro),
+            "wer_macro": plain_estimate(self.macro),
+            "wer_macro_without_failures": None if skipped is None else plain_estimate(skipped),
+            "errors": {
+                "substitution": self.substitutions,
+                "deletion": self.deletions,
+                "insertion": self.insertions,
+            },
+            "reference_words": self.reference_words,
+        }
+
 
 def word_errors(
-    references: Sequence[str], hypotheses: Sequence[str | None], *, bootstrap_draws: int = 2000, seed: int = 0
+    references: Sequence[str],
+    heard: Sequence[str | None],
+    clusters: Sequence[str] | None = None,
+    normaliser_name: str = "sodakit",
+    failed: Sequence[bool] | None = None,
+    *,
+    draws: int = DRAWS,
 ) -> WordErrors:
-    """The pooled word error rate of `hypotheses`, with a bootstrap interval over items.
+    """Word errors with intervals over clusters.
 
     Args:
         references: what was said.
-        hypotheses: what was heard, in the same order; None for an output that failed, counted as all deleted.
-        bootstrap_draws: resampled test sets behind the interval.
-        seed: of the resampling; the same seed gives the same interval.
+        heard: what was heard, in the same order; None for a failed output, counted as all deleted.
+        clusters: what is resampled together (speakers, prompts); default: each item by itself.
+        failed: outputs that were never there; default: those heard as None.
+        draws: resampled test sets behind the intervals.
     Raises:
-        ConfigError: different lengths, or no reference word at all.
+        ConfigError: different lengths, or not one word among the references.
     """
-    if len(references) != len(hypotheses):
+    if len(references) != len(heard):
         raise ConfigError(
-            f"{len(references)} references and {len(hypotheses)} hypotheses; they are compared in pairs. "
+            f"{len(references)} references and {len(heard)} hypotheses; they are compared in pairs. "
             "Pass None for an output that failed."
         )
-    items = tuple(align(said, heard or "") for said, heard in zip(references, hypotheses, strict=True))
-    counts = {
-        kind: sum(step.kind == kind for item in items for step in item.steps) for kind in _KINDS.values()
-    }
-    words = sum(item.reference_words for item in items)
-    if words == 0:
-        raise ConfigError(
-            f"{len(references)} references without a single word; a word error rate needs some."
-        )
+    written = normaliser(normaliser_name)
+    items = tuple(align(said, text or "", written) for said, text in zip(references, heard, strict=True))
+    words = np.array([item.reference_words for item in items], np.float64)
+    if not words.sum():
+        raise ConfigError(f"{len(items)} references without a single word; a word error rate needs some.")
+    if clusters is None:
+        clusters = [f"{number:08d}" for number in range(len(items))]  # sorted as they stand
+    errors = np.array([item.errors for item in items], np.float64)
+    absent = np.array([text is None for text in heard] if failed is None else failed, bool)
+    rates = np.array([item.rate for item in items])
+    kept = np.flatnonzero(~absent)
+    there = [clusters[int(n)] for n in kept]
     return WordErrors(
-        wer=sum(item.errors for item in items) / words,
-        interval=_interval(items, bootstrap_draws, seed),
-        substitutions=counts["substitution"],
-        deletions=counts["deletion"],
-        insertions=counts["insertion"],
-        reference_words=words,
-        num_empty=sum(not item.hypothesis for item in items),
+        # Words heard where the reference has none are errors too; such an item weighs nothing else.
+        micro=ratio_estimate(errors, words, clusters, draws=draws),
+        macro=estimate(rates, clusters, draws=draws),
+        macro_without_failures=estimate(rates[kept], there, draws=draws) if len(kept) else None,
         items=items,
     )
 
 
-def align(reference: str, hypothesis: str, normaliser: Callable[[str], str] = normalise) -> ItemErrors:
+def align(reference: str, hypothesis: str, written: Callable[[str], str] = normalise) -> ItemErrors:
     """Both texts, normalised and aligned word by word with the fewest errors."""
     # jiwer splits at single blanks and some normalisers leave two: words are what stands between blanks.
-    said, heard = (" ".join(normaliser(text).split()) for text in (reference, hypothesis))
+    said, heard = (" ".join(written(text).split()) for text in (reference, hypothesis))
     if not said:  # jiwer wants a word to compare with
         return ItemErrors(said, heard, tuple(Step("insertion", "", word) for word in heard.split()))
     aligned = jiwer.process_words(said, heard)
@@ -136,15 +188,3 @@ _KINDS: dict[str, StepKind] = {
     "delete": "deletion",
     "insert": "insertion",
 }
-
-
-def _interval(items: Sequence[ItemErrors], draws: int, seed: int) -> tuple[float, float]:
-    errors = np.array([item.errors for item in items], dtype=np.float64)
-    words = np.array([item.reference_words for item in items], dtype=np.float64)
-    # How often each item is drawn is all that matters, so a draw is one row of multinomial counts.
-    drawn = np.random.default_rng(seed).multinomial(
-        len(items), np.full(len(items), 1 / len(items)), size=draws
-    )
-    rates = (drawn @ errors) / np.maximum(1, drawn @ words)
-    low, high = np.quantile(rates, [0.025, 0.975])
-    return float(low), float(high)

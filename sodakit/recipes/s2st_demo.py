@@ -14,11 +14,11 @@ from typing import Any
 
 from sodakit.codec.contract import Codec
 from sodakit.eval.cascade import WordTable, cascade, learn_table
-from sodakit.eval.judges import MAX_STEPS, CtcJudge, Judge, hear, train_judge
+from sodakit.eval.judges import MAX_STEPS, CtcJudge, Judge, heard_texts, train_judge
 from sodakit.eval.speech import Case, score_speaking, score_transcription
 from sodakit.eval.translated import Heard, PairCase, bleu_difference, listen_to, scores_of, write_outputs
 from sodakit.eval.voiceprints import SpeakerJudge, SpectralSpeaker
-from sodakit.eval.words import WordErrors
+from sodakit.eval.words import WordErrors, normalise
 from sodakit.files import atomic_folder, write_json
 from sodakit.generate.speech_model import SpeechModel
 from sodakit.generate.translate import Translator
@@ -338,8 +338,11 @@ def score_base(experiment: Experiment, model: SpeechModel) -> dict[str, Any]:
 def plain_scores(experiment: Experiment, cases: Sequence[PairCase]) -> dict[str, Any]:
     """Everything measured, JSON-ready."""
     results = experiment.results
-    references = hear(experiment.judge, [case.spoken_reference for case in cases])
-    own = [replace(r, heard=text) for r, text in zip(results["pretrained"], references, strict=True)]
+    references = heard_texts(experiment.judge, [case.spoken_reference for case in cases])
+    own = [
+        replace(r, heard=normalise(text or ""))
+        for r, text in zip(results["pretrained"], references, strict=True)
+    ]
     return {
         "systems": {name: scores_of(heard) for name, heard in results.items()},
         "judge_on_spoken_references": scores_of(own)["all"]["asr_bleu"],

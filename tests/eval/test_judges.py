@@ -12,7 +12,7 @@ from sodakit.audio.files import read_wave, resample
 from sodakit.audio.wave import Wave
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.eval.default_judge import default_judge
-from sodakit.eval.judges import CtcJudge, HubJudge, hear, train_judge
+from sodakit.eval.judges import CtcJudge, HubJudge, heard_texts, train_judge
 from sodakit.eval.recogniser import Lexicon, Recogniser, greedy, log_mels
 from sodakit.eval.words import word_errors
 from sodakit.files import read_json_lines
@@ -233,7 +233,7 @@ def test_hub_models_listen_by_name_and_revision(build, tmp_path: Path) -> None:
         long = _tones(1, 3.0)
         with pytest.raises(ConfigError, match="hears 2 s at once"):
             judge.transcribe(long)
-        assert hear(judge, long) == judge.transcribe([long[0].cut(0, 2)])
+        assert heard_texts(judge, long) == judge.write([long[0].cut(0, 2)])
 
 
 def test_a_folder_without_a_recogniser_is_explained(tmp_path: Path) -> None:

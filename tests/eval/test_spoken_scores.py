@@ -9,15 +9,12 @@ import pytest
 from sodakit.audio.files import read_wave, write_wave
 from sodakit.audio.wave import Wave
 from sodakit.eval.cases import VoiceCase, read_recordings, read_voice_cases
+from sodakit.eval.judges import heard_texts
 from sodakit.eval.outputs import Output
 from sodakit.eval.results import compare
-from sodakit.eval.spoken_scores import (
-    heard_texts,
-    speech_result,
-    transcription_result,
-    word_rates,
-)
+from sodakit.eval.spoken_scores import speech_result, transcription_result
 from sodakit.eval.voiceprints import SpectralSpeaker, equal_error_rate
+from sodakit.eval.words import word_errors
 from tests.eval.recordings import TEXTS, recordings_folder, voice_list
 from tests.eval.small_model import noise
 
@@ -64,7 +61,7 @@ def test_rates_are_those_of_a_textbook_loop(name: str, words: list[list[str]]) -
     heard = [normaliser(name)(text or "").split() for text in HEARD]
     errors = [plain_edits(a, b) for a, b in zip(said, heard, strict=True)]
     rates = [e / len(a) for e, a in zip(errors, said, strict=True)]
-    found = word_rates(SAID, HEARD, list("abcd"), name)
+    found = word_errors(SAID, HEARD, list("abcd"), name)
     assert found.micro.value == pytest.approx(sum(errors) / sum(map(len, said)))
     assert found.macro.value == pytest.approx(sum(rates) / 4)
     assert found.macro_without_failures is not None
@@ -72,8 +69,8 @@ def test_rates_are_those_of_a_textbook_loop(name: str, words: list[list[str]]) -
 
 
 def test_a_missing_output_changes_the_worst_figure_and_not_the_skipped_one() -> None:
-    there = word_rates(SAID[:3], HEARD[:3], list("abc"), "soda")
-    missing = word_rates(SAID, HEARD, list("abcd"), "soda")
+    there = word_errors(SAID[:3], HEARD[:3], list("abc"), "soda")
+    missing = word_errors(SAID, HEARD, list("abcd"), "soda")
     assert missing.macro.value > there.macro.value
     assert missing.macro_without_failures == there.macro_without_failures
 
@@ -81,8 +78,8 @@ def test_a_missing_output_changes_the_worst_figure_and_not_the_skipped_one() -> 
 def test_intervals_of_word_errors_resample_speakers() -> None:
     """One speaker of many sentences is one draw, not many."""
     said, heard = ["a b"] * 40, ["a b"] * 20 + ["x y"] * 20
-    alone = word_rates(said, heard, [str(n) for n in range(40)], "none").micro
-    grouped = word_rates(said, heard, ["p"] * 20 + ["q"] * 20, "none").micro
+    alone = word_errors(said, heard, [str(n) for n in range(40)], "none").micro
+    grouped = word_errors(said, heard, ["p"] * 20 + ["q"] * 20, "none").micro
     assert grouped.num_clusters == 2
     assert grouped.high - grouped.low > 2 * (alone.high - alone.low)
 
@@ -184,7 +181,7 @@ def test_the_speaker_judge_s_own_error_is_there_whether_or_not_folders_tell_spea
 
 def test_words_heard_where_nothing_was_said_are_errors_over_the_words_of_the_others() -> None:
     """An empty reference has no word to share errors by: two errors over four words, not over five."""
-    found = word_rates(["", "a b c d"], ["x y", "a b c d"], ["p", "q"], "none")
+    found = word_errors(["", "a b c d"], ["x y", "a b c d"], ["p", "q"], "none")
     assert found.micro.value == pytest.approx(2 / 4)
     # A draw of the empty reference alone has no rate, and takes no part in the interval.
     assert (found.micro.low, found.micro.high) == (0.0, 0.5)

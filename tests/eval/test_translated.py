@@ -15,7 +15,7 @@ from sodakit.eval.translated import (
     scores_of,
     write_outputs,
 )
-from sodakit.eval.translation import read_translation_cases
+from sodakit.eval.translation import compare_translations, read_translation_cases
 from sodakit.generate.long_form import Transcript
 from sodakit.generate.speech_model import Spoken
 from sodakit.generate.translate import Translation
@@ -110,6 +110,19 @@ def test_the_difference_of_two_systems_is_paired_over_the_cases():
     assert bleu_difference(good, bad).low > 50
     with pytest.raises(ValueError, match="different cases"):
         bleu_difference(good, bad[:2])
+
+
+def test_two_systems_differ_by_as_much_here_as_by_their_result_files():
+    """`sodakit eval compare` and the report of a fine-tune once gave two intervals for one pair."""
+    some = [*REFERENCES[:2], "find the lamp today", "wash the door"]
+    first, second = (
+        listen_to(cases(), [made(c.source) for c in cases()], Reader(t)) for t in (REFERENCES, some)
+    )
+    results = [
+        {"items": [{"id": r.case.id, "reference": r.case.reference, "heard": r.heard} for r in side]}
+        for side in (first, second)
+    ]
+    assert bleu_difference(first, second) == compare_translations(*results, "asr_bleu").value
 
 
 def test_outputs_are_read_back_by_the_scorer_of_folders(tmp_path):

@@ -49,7 +49,7 @@ def cases_folder(folder: Path, missing: int | None = None) -> Path:
 
 def test_scores_are_sacrebleu_s_on_what_the_judge_heard(tmp_path: Path) -> None:
     cases = read_translation_cases(cases_folder(tmp_path))
-    result = translation_result(cases, Ear(), SpectralSpeaker(), draws=50)
+    result = translation_result(cases, Ear(), SpectralSpeaker())
     heard = list(Ear.texts)
     said = [
         "the cat sat on the mat again",
@@ -66,10 +66,8 @@ def test_scores_are_sacrebleu_s_on_what_the_judge_heard(tmp_path: Path) -> None:
 
 
 def test_a_missing_output_is_an_empty_translation_and_is_named(tmp_path: Path) -> None:
-    whole = translation_result(read_translation_cases(cases_folder(tmp_path / "a")), Ear(), draws=10)
-    torn = translation_result(
-        read_translation_cases(cases_folder(tmp_path / "b", missing=0)), Ear(), draws=10
-    )
+    whole = translation_result(read_translation_cases(cases_folder(tmp_path / "a")), Ear())
+    torn = translation_result(read_translation_cases(cases_folder(tmp_path / "b", missing=0)), Ear())
     assert torn["scores"]["asr_bleu"]["value"] < whole["scores"]["asr_bleu"]["value"]
     assert [f["id"] for f in torn["failures"]] == ["c0"]
 
@@ -77,7 +75,7 @@ def test_a_missing_output_is_an_empty_translation_and_is_named(tmp_path: Path) -
 def test_a_translation_that_is_not_there_has_no_voice(tmp_path: Path) -> None:
     """It counts 0; the mean over those that are there stands beside it."""
     cases = read_translation_cases(cases_folder(tmp_path, missing=0))
-    scores = translation_result(cases, Ear(), SpectralSpeaker(), draws=10)["scores"]
+    scores = translation_result(cases, Ear(), SpectralSpeaker())["scores"]
     there, every = scores["similarity_without_failures"], scores["similarity"]
     assert (there["num_items"], every["num_items"]) == (len(cases) - 1, len(cases))
     assert every["value"] == pytest.approx(there["value"] * (len(cases) - 1) / len(cases))
@@ -106,7 +104,7 @@ def test_a_pipe_or_a_folder_as_sound_is_a_failure_and_nobody_waits_for_it(tmp_pa
         for name in (f"out{n}.wav", f"src{n}.wav"):
             (tmp_path / name).unlink()
             make(tmp_path / name)
-    result = translation_result(read_translation_cases(data), Ear(), SpectralSpeaker(), draws=2)
+    result = translation_result(read_translation_cases(data), Ear(), SpectralSpeaker())
     assert [f["id"] for f in result["failures"]] == ["c0", "c1"] and result["num_cases"] == 3
 
 
@@ -179,7 +177,7 @@ def test_two_models_are_compared_by_the_bleu_of_exchanged_sentences() -> None:
 def test_translations_are_compared_by_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, missing in (("whole", None), ("torn", 0)):
         cases = read_translation_cases(cases_folder(tmp_path / name, missing))
-        write_json(tmp_path / f"{name}.json", translation_result(cases, Ear(), SpectralSpeaker(), draws=5))
+        write_json(tmp_path / f"{name}.json", translation_result(cases, Ear(), SpectralSpeaker()))
     whole, torn = (read_json(tmp_path / f"{name}.json")["scores"] for name in ("whole", "torn"))
     # The digest is of sources and spoken references: these are the outputs too here, of which one is gone.
     found = read_json(tmp_path / "torn.json")

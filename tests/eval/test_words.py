@@ -35,7 +35,7 @@ def test_normalising_twice_is_normalising_once(text: str) -> None:
 @given(st.lists(st.tuples(sentences.filter(bool), sentences), min_size=1, max_size=6))
 def test_counts_agree_with_jiwer_pooled_over_all_items(pairs: list[tuple[str, str]]) -> None:
     references, hypotheses = map(list, zip(*pairs, strict=True))
-    ours = word_errors(references, hypotheses, bootstrap_draws=10)
+    ours = word_errors(references, hypotheses, draws=10)
     theirs = jiwer.process_words(references, hypotheses)
     assert ours.wer == pytest.approx(theirs.wer)
     assert (ours.substitutions, ours.deletions, ours.insertions) == (
@@ -72,7 +72,7 @@ def test_each_kind_of_error_is_marked_on_its_word() -> None:
 def test_a_failed_output_counts_as_all_deleted_and_as_empty() -> None:
     errors = word_errors(["open the door", "close it", "go on"], [None, "...", "go on"])
     assert (errors.deletions, errors.num_empty, errors.reference_words) == (5, 2, 7)
-    assert errors.item_rates == (1.0, 1.0, 0.0)
+    assert [item.rate for item in errors.items] == [1.0, 1.0, 0.0]
 
 
 def test_words_heard_in_silence_are_insertions() -> None:
@@ -95,7 +95,7 @@ def test_the_interval_holds_the_rate_narrows_with_items_and_repeats() -> None:
 def test_the_interval_is_one_of_95_percent_at_both_ends() -> None:
     """Nearly normal, and many draws: 90 % would end at 1.645 standard errors, 99 % at 2.576."""
     heard = ["go on now" if n % 2 else "go on" for n in range(900)]
-    found = word_errors(["go on now"] * 900, heard, bootstrap_draws=20_000)
+    found = word_errors(["go on now"] * 900, heard, draws=20_000)
     error = (0.5 * 0.5 / 900) ** 0.5 / 3
     low, high = ((end - found.wer) / error for end in found.interval)
     assert (low, high) == pytest.approx((-1.96, 1.96), abs=0.1)
