@@ -3,13 +3,16 @@
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -32,9 +35,16 @@ def say(message: str) -> None:
     console.print(printable, markup=False, soft_wrap=True)
 
 
-def progress_bar() -> Progress:
+class Bar(Progress):
+    """A progress bar."""
+
+    def speak(self) -> None:
+        """Where no bar is seen, say now how far the work is."""
+
+
+def progress_bar() -> Bar:
     """A progress bar with count, elapsed time and time left; where there is no terminal, a line every `EVERY_S`."""
-    kind = Progress if console.is_terminal else _Lines
+    kind = Bar if console.is_terminal else _Lines
     return kind(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -48,24 +58,49 @@ def progress_bar() -> Progress:
     )
 
 
-class _Lines(Progress):
+class _Lines(Bar):
     """A line now and then, also while nothing advances: a long wait in a log looks like a hang."""
 
+    def __init__(self, *columns: ProgressColumn, **settings: Any) -> None:
+        super().__init__(*columns, **settings)
+        self._began_at: dict[TaskID, float] = {}
+
     def start(self) -> None:
-        self._ended = threading.Event()
-        threading.Thread(target=self._speak, args=(self._ended, time.monotonic()), daemon=True).start()
+        self._over = threading.Event()
+        self._begun_s = self._said_s = time.monotonic()
+        self._thread = threading.Thread(target=self._beat, name="sodakit-progress", daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
-        self._ended.set()
+        self._over.set()
+        self._thread.join()
 
-    def _speak(self, ended: threading.Event, begun_s: float) -> None:
-        while not ended.wait(EVERY_S):
-            elapsed = format_duration(time.monotonic() - begun_s)
-            for task in self.tasks:
-                if task.visible and not task.finished:
-                    of = "" if task.total is None else f" of {task.total:g}"
-                    note = f", {task.fields['note']}" if task.fields.get("note") else ""
-                    say(f"{task.description}: {task.completed:g}{of} after {elapsed}{note}")
+    def add_task(self, description: str, *args: Any, **more: Any) -> TaskID:
+        task = super().add_task(description, *args, **more)
+        self._began_at[task] = self._tasks[task].completed
+        return task
+
+    def speak(self) -> None:
+        self._said_s = time.monotonic()
+        for task in self.tasks:
+            if task.visible:
+                say(self._line(task))
+
+    def _beat(self) -> None:
+        while not self._over.wait(max(self._said_s + EVERY_S - time.monotonic(), 0.01)):
+            if time.monotonic() - self._said_s >= EVERY_S and not self.finished:
+                self.speak()
+
+    def _line(self, task: Task) -> str:
+        elapsed_s = time.monotonic() - self._begun_s
+        done = task.completed - self._began_at[task.id]
+        of = left = ""
+        if task.total is not None:
+            of = f" of {task.total:g}"
+            if done > 0 and task.completed < task.total:
+                left = f", about {format_duration(elapsed_s / done * (task.total - task.completed))} left"
+        note = f", {task.fields['note']}" if task.fields.get("note") else ""
+        return f"{task.description}: {task.completed:g}{of} after {format_duration(elapsed_s)}{left}{note}"
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:

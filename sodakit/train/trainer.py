@@ -11,10 +11,9 @@ import torch
 from sodakit.checkpoint.load import latest_checkpoint
 from sodakit.distributed import rank
 from sodakit.errors import ConfigError, Stopped
-from sodakit.log import console, progress_bar, say
+from sodakit.log import progress_bar, say
 from sodakit.model.transformer import Transformer
 from sodakit.train.config import TrainConfig
-from sodakit.train.heartbeat import Heartbeat
 from sodakit.train.holding import hold
 from sodakit.train.identity import write_environment
 from sodakit.train.metrics import Meter, Metrics
@@ -84,23 +83,16 @@ def train(
 def _steps(run: Run, log: "_Log", listen: Listen | None, enough: Enough | None) -> bool:
     """The steps that are left; whether a signal ended them."""
     config = run.config
-    heart = Heartbeat(run.step, config.steps, speaks=log.speaks)
-    with progress_bar() as bar, heart, StopSignals() as stop:
-        task = bar.add_task(
-            "train",
-            total=config.steps,
-            completed=run.step,
-            note="",
-            visible=log.speaks and console.is_terminal,
-        )
+    with progress_bar() as bar, StopSignals() as stop:
+        task = bar.add_task("step", total=config.steps, completed=run.step, note="", visible=log.speaks)
         for batch in run.batches():
             values = run.update(batch)
             last = run.step == config.steps
-            heart.reached(run.step)
+            bar.update(task, completed=run.step)
             if last or run.step % config.log_every_steps == 0:
-                note = log.step(values)
-                bar.update(task, completed=run.step, note=note)
-                heart.reached(run.step, note, now=last or run.step % max(config.steps // 20, 1) == 0)
+                bar.update(task, note=log.step(values))
+                if last or run.step % max(config.steps // 20, 1) == 0:
+                    bar.speak()
             if last or _due(run.step, config.validate_every_steps):
                 log.validate()
             done = False

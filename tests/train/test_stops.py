@@ -14,8 +14,6 @@ import torch
 from sodakit.checkpoint.load import latest_checkpoint, load_checkpoint
 from sodakit.errors import Stopped
 from sodakit.files import read_json_lines
-from sodakit.train import heartbeat
-from sodakit.train.heartbeat import Heartbeat
 from sodakit.train.signals import STOPS, StopSignals
 from sodakit.train.trainer import train
 from tests.stores import small_store
@@ -108,19 +106,6 @@ def signal_one_rank(store: str, folder: Path) -> None:
 
 def test_ranks_stop_together_and_after_the_checkpoint(store, tmp_path):
     together(2, signal_one_rank, str(store), tmp_path, timeout_s=120)
-
-
-def test_silence_is_broken_with_the_step_and_the_time_left(monkeypatch):
-    said: list[str] = []
-    monkeypatch.setattr(heartbeat, "say", said.append)
-    with Heartbeat(0, 10, speaks=True, every_s=0.05) as heart:
-        heart.reached(5)
-        time.sleep(0.4)
-    assert len(said) >= 2 and all("step 5 of 10" in line and "left" in line for line in said)
-    said.clear()
-    with Heartbeat(0, 10, speaks=False, every_s=0.05):
-        time.sleep(0.2)
-    assert not said
 
 
 def test_ctrl_c_of_the_command_ends_with_status_0_and_resumes(store, tmp_path):
