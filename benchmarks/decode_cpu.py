@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import transformers
 
-from sodakit.checkpoint.hf import hf_config
+from sodakit.checkpoint.qwen3 import hf_config
 from sodakit.codec.toy import ToyCodec
 from sodakit.generate.engine import Batch, Engine, Request
 from sodakit.generate.sampling import Sampling

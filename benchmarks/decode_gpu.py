@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import transformers
 
-from sodakit.checkpoint.hf import hf_config
+from sodakit.checkpoint.qwen3 import hf_config
 from sodakit.generate.engine import Engine, Request
 from sodakit.generate.frame_graph import FrameEngine
 from sodakit.generate.sampling import Sampling

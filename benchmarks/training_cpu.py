@@ -64,7 +64,7 @@ def theirs(fused: bool, precision: str) -> Callable[[int], None]:
     import torch
     import transformers
 
-    from sodakit.checkpoint.hf import hf_config
+    from sodakit.checkpoint.qwen3 import hf_config
     from sodakit.model.config import model_size
 
     plain = hf_config(model_size(SIZE, context=CONTEXT))

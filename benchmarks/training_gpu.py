@@ -120,7 +120,7 @@ def theirs(size: str, context: int, rows: int, liger: bool, device: torch.device
     """A step of transformers: compiled, sdpa, fused AdamW, float32 masters under autocast."""
     import transformers
 
-    from sodakit.checkpoint.hf import hf_config
+    from sodakit.checkpoint.qwen3 import hf_config
 
     if liger:
         from liger_kernel.transformers import apply_liger_kernel_to_qwen3

@@ -21,6 +21,7 @@ from tokenizers.processors import TemplateProcessing
 from sodakit.checkpoint.card import model_card
 from sodakit.checkpoint.contents import Checkpoint, model_from_weights
 from sodakit.checkpoint.hf import export_hf, import_hf, local_folder
+from sodakit.checkpoint.parity import check_parity
 from sodakit.checkpoint.save import save_checkpoint
 from sodakit.errors import CheckpointError
 from sodakit.files import atomic_folder, read_json, write_json, write_text
@@ -40,8 +41,6 @@ sets have them, where some are punctuation and ligatures of ordinary text."""
 _FIRST = {"private": PRIVATE_CHARACTER, "published": FIRST_CHARACTER}
 TEXT_TOKENIZER = "text_tokenizer.json"
 """The tokenizer of text alone, as the stores have it."""
-PARITY_TOLERANCE = 2e-3
-"""Largest difference of a float32 logit from transformers', as a share of the largest logit."""
 
 
 def export_folder(
@@ -165,32 +164,6 @@ def audio_texts(vocabulary: Vocabulary, first_character: int = FIRST_CHARACTER) 
 def _audio_ids(vocabulary: Vocabulary) -> list[int]:
     stop = vocabulary.audio_base + vocabulary.num_codebooks * vocabulary.codebook_size
     return [*vocabulary.markers, *range(vocabulary.audio_base, stop)]
-
-
-@torch.no_grad()
-def check_parity(folder: Path, vocabulary: Vocabulary) -> float:
-    """How far transformers' float32 logits of the folder's model are from ours, over the largest logit.
-
-    Raises:
-        CheckpointError: farther than `PARITY_TOLERANCE`: transformers would compute something else.
-    """
-    from transformers import AutoModelForCausalLM
-
-    config, weights = import_hf(folder)
-    ours = model_from_weights(config, {n: w.float() for n, w in weights.items()}, str(folder)).eval()
-    theirs = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
-    tokens = min(64, config.context)
-    generator = torch.Generator().manual_seed(0)
-    ids_BT = torch.randint(vocabulary.size, (1, tokens), generator=generator)
-    ids_BT[0, 0] = vocabulary.bos
-    a, b = ours.logits(ours(ids_BT)), theirs(ids_BT).logits
-    difference = float((a - b).abs().max() / b.abs().max())
-    if not difference <= PARITY_TOLERANCE:
-        raise CheckpointError(
-            f"transformers computes other logits from {folder} ({difference:.2g} of the largest apart; at most "
-            f"{PARITY_TOLERANCE:g} is rounding). Nothing was exported; please report it with the model's config."
-        )
-    return difference
 
 
 def import_folder(

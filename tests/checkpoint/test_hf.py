@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from sodakit.checkpoint.contents import model_from_weights
-from sodakit.checkpoint.hf import config_from_hf, export_hf, hf_config, hf_name, import_hf, our_name
+from sodakit.checkpoint.hf import export_hf, import_hf
 from sodakit.checkpoint.load import load_checkpoint
+from sodakit.checkpoint.qwen3 import config_from_hf, hf_config, hf_name, our_name
 from sodakit.checkpoint.save import save_checkpoint
 from sodakit.errors import CheckpointError
 from sodakit.model.config import ModelConfig, RopeScaling

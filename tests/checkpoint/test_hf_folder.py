@@ -15,8 +15,9 @@ from sodakit.checkpoint import hf_folder
 from sodakit.checkpoint.card import scaled_frequencies
 from sodakit.checkpoint.contents import Checkpoint
 from sodakit.checkpoint.hf import export_hf
-from sodakit.checkpoint.hf_folder import check_parity, export_folder, import_folder
+from sodakit.checkpoint.hf_folder import export_folder, import_folder
 from sodakit.checkpoint.load import load_checkpoint
+from sodakit.checkpoint.parity import check_parity
 from sodakit.commands.export import main as export_main
 from sodakit.data.language import open_language
 from sodakit.errors import CheckpointError

@@ -309,7 +309,7 @@ MUTATIONS: list[Mutation] = [
         ("min(len(wanted), len(ids) - 1)", "len(ids) - 1"),
     ),
     *_of(
-        "exports", "checkpoint/hf.py", "checkpoint/test_hf.py",
+        "exports", "checkpoint/qwen3.py", "checkpoint/test_hf.py",
         ('plain.get("num_key_value_heads", 32) or', 'plain.get("num_key_value_heads") or'),
         ('plain.get("rms_norm_eps", 1e-6)', 'plain.get("rms_norm_eps", 1e-5)'),
         ('plain.get("head_dim") or 128', 'plain.get("head_dim") or 64'),
