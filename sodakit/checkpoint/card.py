@@ -7,9 +7,9 @@ import torch
 import sodakit
 from sodakit.checkpoint.contents import Checkpoint
 from sodakit.checkpoint.load import BEST, OF_RUN
+from sodakit.checkpoint.soda_hier import reads_as_published
 from sodakit.model.accounting import count_parameters
-from sodakit.model.families import flat_config
-from sodakit.model.frame.config import AnyConfig
+from sodakit.model.frame.config import AnyConfig, FrameConfig
 from sodakit.model.layers import rotary_frequencies
 from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.units import format_count
@@ -28,13 +28,26 @@ out = model.generate(ids, max_new_tokens=1000)              # ends at <|audio_en
 ```
 
 Audio is one token per code, frame by frame. STRINGS
-
+"""
+_WITH_SODAKIT = """
 With the package it was trained with:
 
 ```
 sodakit import FOLDER --out model
 sodakit speak "Good morning." --model model
 ```
+"""
+_USE_FRAMES = """
+## Use
+
+Config and weights are those of `SodaHierForCausalLM`; its code comes with the published checkpoints
+(`configuration_soda_hier.py`, `modeling_soda_hier.py`) and is not part of this folder. The tokenizer is the flat models':
+one token per code, frame by frame.
+"""
+_OTHERWISE = """
+**The published code would compute other scores of the codes after the first.** It feeds the depth decoder the last code
+alone, one code late; this model was trained otherwise (see the table), and says so in `depth_conditioning` and
+`depth_fed` of its config, which that code does not read.
 """
 
 _STRINGS = {
@@ -60,13 +73,22 @@ def model_card(
         "---\nlibrary_name: transformers\npipeline_tag: text-to-speech\ntags: [audio, speech, sodakit]\n---\n"
     )
     strings = _STRINGS[audio_text].replace("SIZE", str(vocabulary.codebook_size))
-    affected = scaled_frequencies(checkpoint.model_config)
+    config = checkpoint.model_config
+    affected = "" if isinstance(config, FrameConfig) else scaled_frequencies(config)
     unscaled = _UNSCALED.replace("AFFECTED", affected) if affected else ""
     rows = "\n".join(f"| {name} | {value} |" for name, value in _facts(checkpoint, vocabulary, dtype).items())
     return (
         f"{header}\n# {_title(checkpoint)}\n\nA decoder that predicts the next token over interleaved text, semantic and "
-        f"acoustic tokens.\n\n| | |\n| --- | --- |\n{rows}\n" + _USE.replace("STRINGS", strings) + unscaled
+        f"acoustic tokens.\n\n| | |\n| --- | --- |\n{rows}\n"
+        + _use(checkpoint.model_config, strings)
+        + unscaled
     )
+
+
+def _use(config: AnyConfig, strings: str) -> str:
+    if not isinstance(config, FrameConfig):
+        return _USE.replace("STRINGS", strings) + _WITH_SODAKIT
+    return _USE_FRAMES + ("" if reads_as_published(config) else _OTHERWISE) + f"\n{strings}\n" + _WITH_SODAKIT
 
 
 def scaled_frequencies(config: AnyConfig) -> str:
@@ -85,17 +107,24 @@ def _title(checkpoint: Checkpoint) -> str:
 
 
 def _facts(checkpoint: Checkpoint, vocabulary: Vocabulary, dtype: torch.dtype) -> dict[str, str]:
-    model = flat_config(checkpoint.model_config, "A model card")
-    count = count_parameters(model)
+    config = checkpoint.model_config
+    count, shape = count_parameters(config), config.backbone
+    layers = f"{shape.layers} layers of width {shape.width}, {shape.heads} heads ({shape.kv_heads} for keys) of {shape.head_width}, feed-forward {shape.ffn_width}"
     facts = {
-        "Architecture": f"Qwen3ForCausalLM: {model.layers} layers of width {model.width}, {model.heads} heads "
-        f"({model.kv_heads} for keys) of {model.head_width}, feed-forward {model.ffn_width}",
+        "Architecture": f"Qwen3ForCausalLM: {layers}",
         "Parameters": f"{format_count(count.total)}; {format_count(count.non_embedding)} without embeddings",
         "Weights": str(dtype).removeprefix("torch."),
-        "Context": f"{model.context:,} tokens",
+        "Context": f"{config.context:,} positions",
         "Vocabulary": f"{vocabulary.size:,} ids: {vocabulary.text_size:,} of text, 4 markers, "
         f"{vocabulary.num_codebooks} codebooks of {vocabulary.codebook_size:,} from id {vocabulary.audio_base:,}",
     }
+    if isinstance(config, FrameConfig) and config.depth:
+        depth = config.depth
+        facts["Architecture"] = f"SodaHierForCausalLM: a backbone with one position a frame, of {layers}"
+        facts["Depth decoder"] = (
+            f"{depth.layers} layers of width {depth.width}, {depth.heads} heads ({depth.kv_heads} for keys) of "
+            f"{depth.head_width}, feed-forward {depth.ffn_width}; conditioning {depth.conditioning}, fed the {depth.fed}"
+        )
     codec = checkpoint.codec
     if codec is not None:
         rate_hz = codec["sample_rate_hz"] / codec["frame_samples"]
@@ -110,7 +139,7 @@ def _training_facts(checkpoint: Checkpoint) -> dict[str, str]:
     if not run:
         return {}
     data, optim, schedule = run["data"], run["optim"], run["schedule"]
-    batch_tokens = data["batch_rows"] * data["context"]
+    batch_positions = data["batch_rows"] * data["context"]
     steps = state["step"] - run.get("first_step", 0)
     sources = ", ".join(
         f"{s['store'].rstrip('/').rsplit('/', 1)[-1]} ({s['weight']:g})" for s in data["sources"]
@@ -119,8 +148,8 @@ def _training_facts(checkpoint: Checkpoint) -> dict[str, str]:
     departures = [f"loss weights {loss['kind_weights']}"] if loss["kind_weights"] else []
     departures += ["softmax over legal ids only"] if loss["slot_softmax"] else []
     return {
-        "Trained": f"{steps:,} of {run['steps'] - run.get('first_step', 0):,} steps of {format_count(batch_tokens)} tokens: "
-        f"{format_count(steps * batch_tokens)} tokens",
+        "Trained": f"{steps:,} of {run['steps'] - run.get('first_step', 0):,} steps of {format_count(batch_positions)} positions: "
+        f"{format_count(steps * batch_positions)} positions",
         "Data (weights)": sources,
         "Optimizer": f"{optim.get('kind', 'cautious_adamw')}, peak learning rate {schedule['peak_lr']:g}, betas {optim['beta1']:g} / "
         f"{optim['beta2']:g}, decay {optim['weight_decay']:g}, z-loss {loss['z_loss']:g}",

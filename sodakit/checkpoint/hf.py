@@ -1,7 +1,7 @@
-"""The Hugging Face layout of Qwen3, both ways: `config.json` and `model.safetensors` of a `Qwen3ForCausalLM`.
+"""Hugging Face's layout, both ways: `config.json` and `model.safetensors`.
 
-Neither way imports transformers. What is exported, transformers 4.51 and later, vLLM and llama.cpp's converter
-can read.
+A flat model is a `Qwen3ForCausalLM`, which transformers 4.51 and later, vLLM and llama.cpp's converter can read. One of
+frames is a `SodaHierForCausalLM`, as its authors publish it. Neither way imports transformers.
 """
 
 import re
@@ -15,10 +15,16 @@ from torch import Tensor
 
 from sodakit.checkpoint.contents import Checkpoint
 from sodakit.checkpoint.qwen3 import config_from_hf, hf_config, hf_name, our_name
+from sodakit.checkpoint.soda_hier import (
+    MODEL_TYPE,
+    config_from_hier,
+    hier_config,
+    hier_weights,
+    weights_from_hier,
+)
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.files import atomic_folder, read_json, write_json
-from sodakit.model.config import ModelConfig
-from sodakit.model.families import flat_config
+from sodakit.model.frame.config import AnyConfig, FrameConfig
 from sodakit.model.transformer import Transformer
 from sodakit.tensors import broken_weight
 
@@ -30,27 +36,32 @@ def export_hf(
     dtype: torch.dtype | None = None,
     more_config: dict[str, Any] | None = None,
 ) -> Path:
-    """Write the model as a `Qwen3ForCausalLM` folder, atomically; returns the folder.
+    """Write the model's config and weights as a folder, atomically; returns the folder.
 
     Args:
         dtype: of the written weights; default: as they are.
         more_config: further entries of `config.json`, such as `bos_token_id` and `eos_token_id`.
+    Raises:
+        CheckpointError: a model of frames that the published layout has no words for.
     """
     model = source.model() if isinstance(source, Checkpoint) else source
-    config = flat_config(model.config, "Qwen3 in Hugging Face layout")
+    config = model.config
     weights = {
-        hf_name(name): weight.detach().to("cpu", dtype).contiguous()
-        for name, weight in model.state_dict().items()
+        name: weight.detach().to("cpu", dtype).contiguous() for name, weight in model.state_dict().items()
     }
+    if isinstance(config, FrameConfig):
+        plain, weights = hier_config(config), hier_weights(weights, config)
+    else:
+        plain, weights = hf_config(config), {hf_name(name): weight for name, weight in weights.items()}
     stored = str(next(iter(weights.values())).dtype).removeprefix("torch.")
     with atomic_folder(folder) as temporary:
         save_file(weights, temporary / "model.safetensors", {"format": "pt"})
-        write_json(temporary / "config.json", hf_config(config) | {"dtype": stored} | (more_config or {}))
+        write_json(temporary / "config.json", plain | {"dtype": stored} | (more_config or {}))
     return Path(folder)
 
 
-def import_hf(folder_or_hub_id: Path | str) -> tuple[ModelConfig, dict[str, Tensor]]:
-    """The config and weights, under our names, of a Qwen3 in a folder or on the Hugging Face hub.
+def import_hf(folder_or_hub_id: Path | str) -> tuple[AnyConfig, dict[str, Tensor]]:
+    """The config and weights, under our names, of a Qwen3 or soda_hier model in a folder or on the Hugging Face hub.
 
     `contents.model_from_weights` builds the model from them.
 
@@ -59,12 +70,20 @@ def import_hf(folder_or_hub_id: Path | str) -> tuple[ModelConfig, dict[str, Tens
             files; the message names what.
     """
     folder = local_folder(folder_or_hub_id)
-    config = config_from_hf(_read_object(folder / "config.json"), str(folder_or_hub_id))
-    weights = {}
-    for file in _weight_files(folder):
-        for name, weight in _tensors_in(file).items():
-            if not name.endswith("rotary_emb.inv_freq"):
-                weights[our_name(name)] = weight
+    plain, origin = _read_object(folder / "config.json"), str(folder_or_hub_id)
+    named = {
+        name: weight
+        for file in _weight_files(folder)
+        for name, weight in _tensors_in(file).items()
+        if not name.endswith("rotary_emb.inv_freq")
+    }
+    config: AnyConfig
+    if plain.get("model_type") == MODEL_TYPE:
+        config = config_from_hier(plain, origin)
+        weights = weights_from_hier(named, config, origin)
+    else:
+        config = config_from_hf(plain, origin)
+        weights = {our_name(name): weight for name, weight in named.items()}
     if config.tied_embeddings:
         weights.pop("head.weight", None)
     broken = broken_weight(weights)

@@ -1,6 +1,6 @@
 """A checkpoint as a complete Hugging Face folder, and such folders, the released SODA models among them, as checkpoints.
 
-config.json model.safetensors generation_config.json                   a Qwen3ForCausalLM
+config.json model.safetensors generation_config.json                   a Qwen3ForCausalLM, or the published SodaHierForCausalLM
 tokenizer.json tokenizer_config.json special_tokens_map.json           text, markers, and one token per code
 vocabulary.json codec.json text_tokenizer.json                         ours, so nothing has to be guessed on import
 README.md                                                              the model card, with the run's facts

@@ -39,16 +39,7 @@ def hf_config(config: ModelConfig) -> dict[str, Any]:
     The rotations are given twice: transformers 5 reads `rope_parameters`, everything older `rope_theta` and
     `rope_scaling`.
     """
-    scaling = config.rope_scaling
-    rope: dict[str, Any] = {"rope_type": "default"}
-    if scaling is not None:
-        rope = {
-            "rope_type": "llama3",
-            "factor": scaling.factor,
-            "low_freq_factor": scaling.low_frequency_factor,
-            "high_freq_factor": scaling.high_frequency_factor,
-            "original_max_position_embeddings": scaling.original_context,
-        }
+    scaling = rope_to_hf(config.rope_scaling)
     return {
         "architectures": ["Qwen3ForCausalLM"],
         "model_type": "qwen3",
@@ -68,8 +59,21 @@ def hf_config(config: ModelConfig) -> dict[str, Any]:
         "rms_norm_eps": config.norm_eps,
         "tie_word_embeddings": config.tied_embeddings,
         "rope_theta": config.rope_theta,
-        "rope_scaling": rope if scaling is not None else None,
-        "rope_parameters": {"rope_theta": config.rope_theta, **rope},
+        "rope_scaling": scaling,
+        "rope_parameters": {"rope_theta": config.rope_theta, **(scaling or {"rope_type": "default"})},
+    }
+
+
+def rope_to_hf(scaling: RopeScaling | None) -> dict[str, Any] | None:
+    """A change of rotary frequencies in transformers' words; None for none."""
+    if scaling is None:
+        return None
+    return {
+        "rope_type": "llama3",
+        "factor": scaling.factor,
+        "low_freq_factor": scaling.low_frequency_factor,
+        "high_freq_factor": scaling.high_frequency_factor,
+        "original_max_position_embeddings": scaling.original_context,
     }
 
 
@@ -115,7 +119,7 @@ def _config_of(plain: dict[str, Any], rope: dict[str, Any], origin: str) -> Mode
         tied_embeddings=plain.get("tie_word_embeddings", False),
         norm_eps=plain.get("rms_norm_eps", 1e-6),
         rope_theta=float(rope.get("rope_theta") or plain.get("rope_theta") or 10_000.0),
-        rope_scaling=_scaling_from_hf(rope, origin),
+        rope_scaling=rope_from_hf(rope, origin),
         context=plain.get("max_position_embeddings", 32_768),
         init_std=plain.get("initializer_range", 0.02),
     )
@@ -142,7 +146,12 @@ def our_name(name: str) -> str:
     return f"blocks.{layer[1]}.{_OUR_NAMES[theirs]}.weight" if layer else f"{_OUR_NAMES[theirs]}.weight"
 
 
-def _scaling_from_hf(rope: dict[str, Any], origin: str) -> RopeScaling | None:
+def rope_from_hf(rope: dict[str, Any], origin: str) -> RopeScaling | None:
+    """The change that transformers' words describe; None for none.
+
+    Raises:
+        CheckpointError: a kind that `RopeScaling` does not know.
+    """
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if kind == "default":
         return None

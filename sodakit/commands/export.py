@@ -12,9 +12,10 @@ from sodakit.log import say
 
 @dataclass(frozen=True)
 class Options:
-    """Write a trained model as a Hugging Face folder: Qwen3ForCausalLM, tokenizer with markers and audio, model card.
+    """Write a trained model as a Hugging Face folder: weights, tokenizer with markers and audio, model card.
 
-    Logits are compared with transformers' before the folder gets its name.
+    A flat model becomes a Qwen3ForCausalLM, one of family depth the published SodaHierForCausalLM. Logits are compared
+    with transformers' before the folder gets its name.
 
     Example: sodakit export runs/mine --out export/mine
     """
@@ -40,6 +41,8 @@ def main(argv: list[str]) -> None:
     from sodakit.checkpoint.card import scaled_frequencies
     from sodakit.checkpoint.hf_folder import export_folder
     from sodakit.checkpoint.load import load_checkpoint
+    from sodakit.checkpoint.soda_hier import reads_as_published
+    from sodakit.model.frame.config import FrameConfig
 
     checkpoint = load_checkpoint(options.model)
     folder = export_folder(
@@ -50,7 +53,13 @@ def main(argv: list[str]) -> None:
         audio_text=options.audio_text,
     )
     say("transformers computes the same logits from it." if options.check else "Logits were not compared.")
-    if affected := scaled_frequencies(checkpoint.model_config):
+    config = checkpoint.model_config
+    if isinstance(config, FrameConfig) and not reads_as_published(config):
+        say(
+            "The published soda_hier code would compute other scores from it: this depth decoder is fed otherwise than "
+            "theirs. The model card says how; `sodakit import` reads it."
+        )
+    elif affected := scaled_frequencies(config):
         say(
             f"Not for llama.cpp: it computes the rotations of a Qwen3 without this model's scaling ({affected}). A model "
             "for GGUF is trained with model.rope_scaling=null."

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sodakit.errors import ConfigError
 from sodakit.model.compiled import Precision, supports
 from sodakit.model.config import ModelConfig
 from sodakit.model.contract import Targets
@@ -87,17 +86,6 @@ def cpu_decoder(model: Transformer, precision: Precision) -> CpuDecoder:
     if isinstance(model, FrameTransformer):
         return CpuFrameDecoder(model, precision)
     return CpuDecoder(model, precision)
-
-
-def flat_config(config: AnyConfig, what: str) -> ModelConfig:
-    """The config, where it is of the flat family.
-
-    Raises:
-        ConfigError: it is of another, for which `what` is not there.
-    """
-    if not isinstance(config, ModelConfig):
-        raise ConfigError(f"{what} is for flat models; this is a model of frames.")
-    return config
 
 
 def pattern_of(config: AnyConfig) -> Pattern:

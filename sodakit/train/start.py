@@ -16,8 +16,8 @@ from sodakit.config import to_plain
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.files import digest
 from sodakit.model.config import ModelConfig
-from sodakit.model.families import flat_config
-from sodakit.model.frame.config import AnyConfig
+from sodakit.model.families import build_model
+from sodakit.model.frame.config import AnyConfig, FrameConfig
 from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.train.config import TrainConfig
 
@@ -42,11 +42,16 @@ def starting_weights(
         _check_step(checkpoint, config.first_step)
         return checkpoint.merged_weights()
     given, weights = import_hf(origin)
-    wanted = flat_config(config.model, "Starting from a text model")
-    _check_shape(given, wanted, origin)
-    if given.vocab_size == wanted.vocab_size and given.tied_embeddings == wanted.tied_embeddings:
+    wanted = config.model
+    if isinstance(given, FrameConfig):
+        _check_shape(given, wanted, origin, ("context", "init_std", "share"))
         return weights
-    return with_new_rows(weights, wanted, kept_rows(vocabulary), config.seed)
+    _check_shape(given, wanted.backbone, origin)
+    whole = isinstance(wanted, ModelConfig) and (given.vocab_size, given.tied_embeddings) == (
+        wanted.vocab_size,
+        wanted.tied_embeddings,
+    )
+    return weights if whole else with_new_rows(weights, wanted, kept_rows(vocabulary), config.seed)
 
 
 def kept_rows(vocabulary: Vocabulary) -> int:
@@ -54,11 +59,11 @@ def kept_rows(vocabulary: Vocabulary) -> int:
     return vocabulary.bos if vocabulary.bos == vocabulary.text_size - 1 else vocabulary.text_size
 
 
-def with_new_rows(weights: dict[str, Tensor], model: ModelConfig, kept: int, seed: int) -> dict[str, Tensor]:
-    """A text model's weights with an embedding, and a head where it is not tied, of `model.vocab_size` rows.
+def with_new_rows(weights: dict[str, Tensor], model: AnyConfig, kept: int, seed: int) -> dict[str, Tensor]:
+    """A text model's weights with an embedding, and a head where it is not tied, for all ids of a model.
 
     The first `kept` rows are the text model's. The others are drawn from a normal of `init_std`, each matrix keyed by
-    its name. A tied text model gives its embedding to the head as well.
+    its name. A tied text model gives its embedding to the head as well. What writes the codes inside a frame is new.
     """
     embedding = weights["embedding.weight"]
     if kept > len(embedding):
@@ -66,17 +71,21 @@ def with_new_rows(weights: dict[str, Tensor], model: ModelConfig, kept: int, see
             f"The tokenizer of the data has {kept} text ids and the text model rows for {len(embedding)}. "
             "Prepare the data with the tokenizer of that model."
         )
-    grown = weights | {"embedding.weight": _grown(embedding, "embedding.weight", model, kept, seed)}
-    grown.pop("head.weight", None)
+    shape, grown = model.backbone, dict(weights)
+    grown["embedding.weight"] = _grown(embedding, "embedding.weight", shape.vocab_size, shape, kept, seed)
+    head = grown.pop("head.weight", embedding)
     if not model.tied_embeddings:
-        head = weights.get("head.weight", embedding)
-        grown["head.weight"] = _grown(head, "head.weight", model, kept, seed)
+        rows = model.head_ids if isinstance(model, FrameConfig) else shape.vocab_size
+        grown["head.weight"] = _grown(head, "head.weight", rows, shape, kept, seed)
+    if isinstance(model, FrameConfig):
+        new = build_model(model, seed=seed).state_dict()
+        grown |= {name: weight for name, weight in new.items() if name.startswith("depth.")}
     return grown
 
 
-def _grown(old_VD: Tensor, name: str, model: ModelConfig, kept: int, seed: int) -> Tensor:
+def _grown(old_VD: Tensor, name: str, rows: int, shape: ModelConfig, kept: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(int(digest("new rows", str(seed), name), 16) >> 1)
-    new_VD = torch.randn(model.vocab_size, model.width, generator=generator) * model.init_std
+    new_VD = torch.randn(rows, shape.width, generator=generator) * shape.init_std
     new_VD[:kept] = old_VD[:kept].float()
     return new_VD
 

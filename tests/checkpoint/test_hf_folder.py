@@ -11,7 +11,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from sodakit.checkpoint import hf_folder
+from sodakit.checkpoint import hf_folder, parity
 from sodakit.checkpoint.card import scaled_frequencies
 from sodakit.checkpoint.contents import Checkpoint
 from sodakit.checkpoint.hf import export_hf
@@ -200,7 +200,7 @@ def test_an_export_whose_logits_differ_is_not_written(checkpoint, tmp_path, monk
         config["rope_parameters"]["rope_theta"] = 1e3
         config["rope_theta"] = 1e3
         # Ours reads the true config, theirs the wrong one: what a mistaken export would look like.
-        monkeypatch.setattr(hf_folder, "import_hf", lambda _: (checkpoint.model_config, checkpoint.weights()))
+        monkeypatch.setattr(parity, "import_hf", lambda _: (checkpoint.model_config, checkpoint.weights()))
         (folder / "config.json").write_text(json.dumps(config))
         return folder
 

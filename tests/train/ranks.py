@@ -19,6 +19,7 @@ import torch
 from sodakit.data.config import DataConfig, SourceConfig
 from sodakit.data.language import open_language
 from sodakit.model.config import model_size
+from sodakit.model.families import Family, family_config
 from sodakit.train.config import LossConfig, ParallelConfig, ScheduleConfig, TrainConfig
 from sodakit.train.trainer import train
 
@@ -26,12 +27,13 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.train.ranks"])
 
 
-def rank_config(store: Path | str, kind: str = "ddp", **changes: Any) -> TrainConfig:
+def rank_config(store: Path | str, kind: str = "ddp", family: Family = "flat", **changes: Any) -> TrainConfig:
     """A run of a few seconds: untied, so that embedding and head differ; packed rows; validation."""
     source = SourceConfig(store=str(store))
     _, vocabulary = open_language(store)
+    shape = model_size("nano", vocabulary.size, context=64, tied_embeddings=False)
     config = TrainConfig(
-        model=model_size("nano", vocabulary.size, context=64, tied_embeddings=False),
+        model=family_config(family, shape, vocabulary),
         data=DataConfig(sources=(source,), context=64, batch_rows=4),
         # Ranks' shares of a batch weigh unlike.
         loss=LossConfig(kind_weights={"text": 3.0, "acoustic_1": 0.0}),

@@ -58,6 +58,24 @@ def test_a_run_starts_from_a_text_model(store, tmp_path):
     assert 0 < moved < 0.02
 
 
+@pytest.mark.parametrize("family", ["depth", "delay"])
+def test_a_backbone_over_frames_starts_from_a_text_model_too(store, tmp_path, family):
+    """Its blocks and text rows are the text model's; audio rows and what writes the codes inside a frame are new."""
+    config = rank_config(store, family=family, steps=1)
+    reader, vocabulary = open_language(store)
+    text = Transformer(replace(config.model.backbone, vocab_size=290, tied_embeddings=True), seed=7)
+    folder = str(export_hf(text, tmp_path / "text"))
+    ours = starting_weights(folder, replace(config, init_from=folder), vocabulary, reader.codec_spec)
+    kept = kept_rows(vocabulary)
+    for name in ("embedding.weight", "head.weight"):
+        assert torch.equal(ours[name][:kept], text.embedding.weight[:kept])
+        assert 0.015 < ours[name][kept:].std() < 0.025
+    assert len(ours["head.weight"]) == config.model.head_ids
+    name = "blocks.1.feed_forward.down.weight"
+    assert torch.equal(ours[name], text.state_dict()[name])
+    train(replace(config, init_from=folder), tmp_path / "run", device="cpu")
+
+
 def test_a_text_model_of_another_shape_is_refused(store, tmp_path):
     config = rank_config(store)
     _, folder = text_model(config, tmp_path / "text", rope_scaling=RopeScaling(factor=2.0))
