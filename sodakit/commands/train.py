@@ -26,7 +26,8 @@ class Options(ResumeOptions):
     data: tuple[Path, ...] = ()
     """Stores to train on, made by `sodakit prepare`. A dry run needs none."""
     recipe: str = "demo"
-    """demo, soda_135m, soda_600m, soda_1.7b, soda_4b, or one of the studies; a wrong name lists them."""
+    """demo, soda_135m, soda_600m, soda_1.7b, soda_4b, with _depth or _delay for models of frames, soda_hier_1b, or one of
+    the studies; a wrong name lists them."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("runs/train")
     """Run folder."""
     device: str | None = None

@@ -7,6 +7,7 @@ from typing import get_args
 
 from sodakit.data.config import Composition
 from sodakit.errors import ConfigError, nearest
+from sodakit.model.families import Family
 from sodakit.recipes.ablations import (
     MIXES,
     SOURCES,
@@ -20,7 +21,7 @@ from sodakit.recipes.ablations import (
 from sodakit.recipes.demo import demo
 from sodakit.recipes.evening import evening
 from sodakit.recipes.isoflop import isoflop
-from sodakit.recipes.suite import TEXT_MODELS, prelim, suite, warm_start
+from sodakit.recipes.suite import TEXT_MODELS, prelim, soda_hier, suite, suite_by_family, warm_start
 from sodakit.scaling.design import DesignPoint, soda_design
 from sodakit.train.config import TrainConfig
 
@@ -51,10 +52,14 @@ def _isoflop(point: DesignPoint, stores: Sequence[Path]) -> TrainConfig:
     return isoflop(point, stores, micro_rows="auto")
 
 
+SUITE = ("soda_135m", "soda_600m", "soda_1.7b", "soda_4b")
+FRAMES: tuple[Family, ...] = ("depth", "delay")
 RECIPES: dict[str, Recipe] = {
     "demo": _demo,
     "evening": _evening,
-    **{name: partial(suite, name) for name in ("soda_135m", "soda_600m", "soda_1.7b", "soda_4b")},
+    **{name: partial(suite, name) for name in SUITE},
+    **{f"{name}_{family}": partial(suite_by_family, family, name) for name in SUITE for family in FRAMES},
+    "soda_hier_1b": soda_hier,
     **{f"{name}_warm": partial(warm_start, name) for name in TEXT_MODELS},
     "prelim": prelim,
     **{f"anneal_{source}": partial(anneal, source) for source in SOURCES},
@@ -68,8 +73,8 @@ RECIPES: dict[str, Recipe] = {
 
 def families() -> list[str]:
     """The names as people list them: numbered ones once."""
-    single = [n for n in RECIPES if not n.startswith(("text_", "isoflop_"))]
-    return [*single, "text_PERCENT", "isoflop_FLOPS_dWIDTH"]
+    single = [n for n in RECIPES if not n.startswith(("text_", "isoflop_")) and not n.endswith(FRAMES)]
+    return [*single, "soda_SIZE_depth", "soda_SIZE_delay", "text_PERCENT", "isoflop_FLOPS_dWIDTH"]
 
 
 def recipe(name: str, stores: Sequence[Path]) -> TrainConfig:

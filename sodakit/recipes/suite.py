@@ -1,4 +1,5 @@
-"""The SODA suite, 135M to 4B, with the published settings (arXiv 2602.16687); the preliminary run; warm starts."""
+"""The SODA suite, 135M to 4B, with the published settings (arXiv 2602.16687), also as models of frames; the preliminary
+run; warm starts; the published model of frames."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,7 +7,8 @@ from math import sqrt
 from pathlib import Path
 
 from sodakit.data.config import DataConfig
-from sodakit.model.config import MODEL_SIZES, model_size
+from sodakit.model.config import MODEL_SIZES, model_size, soda_grid_shape
+from sodakit.model.families import Family, family_config
 from sodakit.recipes.ingredients import LANGUAGES, MIXTURE, ingredients
 from sodakit.tokens.vocabulary import qwen3x_vocabulary
 from sodakit.train.config import LossConfig, OptimConfig, ScheduleConfig, TrainConfig
@@ -15,6 +17,10 @@ BATCH_ROWS = 512
 CONTEXT = 4096
 STEPS = 238_419
 """500B tokens in batches of 512 rows of 4,096."""
+FRAME_CONTEXT = 1024
+"""Positions in a row of frames, as published."""
+HIER_EPOCH_STEPS, HIER_STEPS = 95_033, 52_346
+"""An epoch of the published run of frames, which set its warm-up, and where its checkpoint ended."""
 ANNEAL_FROM = 190_000
 """The step of the preliminary run at which the anneals leave it."""
 LISTEN_EVERY_STEPS = 5_000
@@ -51,6 +57,64 @@ def suite(
             decay_fraction=0.2,
         ),
         loss=LossConfig(z_loss=1e-4),
+        micro_rows="auto",
+        listen_every_steps=LISTEN_EVERY_STEPS,
+        seed=seed,
+    )
+
+
+def suite_by_family(family: Family, size: str, stores: Sequence[Path] = (), *, seed: int = 0) -> TrainConfig:
+    """A model of the suite as a backbone over frames: same settings, about as much audio in a step.
+
+    Of 1,024 positions about 600 are frames, 49 seconds, where 4,096 of the flat model hold 38: so there are three
+    quarters as many rows.
+
+    Args:
+        family: `depth`, with a decoder of half the width and four layers inside each frame, or `delay`.
+    """
+    flat = suite(size, stores, seed=seed)
+    vocabulary = ingredients(stores, MIXTURE).vocabulary
+    backbone = replace(flat.model.backbone, context=FRAME_CONTEXT)
+    return replace(
+        flat,
+        model=family_config(family, backbone, vocabulary),
+        data=replace(flat.data, context=FRAME_CONTEXT, batch_rows=BATCH_ROWS * 3 // 4),
+    )
+
+
+def soda_hier(stores: Sequence[Path] = (), *, seed: int = 0) -> TrainConfig:
+    """The published 1.1B of frames: backbone 1536 x 15, depth decoder 1152 x 4, weights of the loss that decay.
+
+    Its depth decoder is fed as published: one code late, and the last code alone. `model.depth.conditioning=exact
+    model.depth.fed=sum` is the exact chain. The published checkpoint left a run of 95,033 steps, an epoch, at step 42,346
+    and decayed over 10,000; these are the settings of both parts as one.
+
+    Source: experiments/audio/exp_hero.py of the authors' branch.
+    """
+    parts = ingredients(stores, MIXTURE)
+    rows, width, depth = 240, 1536, 1152
+    shape = soda_grid_shape(width, parts.vocabulary.size, context=FRAME_CONTEXT)
+    inside = {
+        "width": depth,
+        "layers": 4,
+        "heads": depth // 128,
+        "kv_heads": depth // 128,
+        "head_width": 128,
+        "ffn_width": 4 * depth,
+        "conditioning": "shifted",
+        "fed": "last",
+    }
+    return TrainConfig(
+        model=family_config("depth", shape, parts.vocabulary, **inside),
+        data=DataConfig(sources=parts.sources, context=FRAME_CONTEXT, batch_rows=rows, seed=seed),
+        steps=HIER_STEPS,
+        optim=OptimConfig(beta1=0.95, beta2=0.98 ** (rows / 128), eps=1e-15, weight_decay=0.1, clip_norm=1.0),
+        schedule=ScheduleConfig(
+            peak_lr=0.33 * sqrt(rows) / width,
+            warmup_fraction=0.1 * HIER_EPOCH_STEPS / HIER_STEPS,
+            decay_fraction=10_000 / HIER_STEPS,
+        ),
+        loss=LossConfig(z_loss=1e-4, recipe="decay"),
         micro_rows="auto",
         listen_every_steps=LISTEN_EVERY_STEPS,
         seed=seed,

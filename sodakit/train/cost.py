@@ -97,7 +97,10 @@ def _published_diet(config: TrainConfig) -> Diet:
     per_s = frame_tokens * FRAMES_PER_S
     text = TEXT_TOKENS_PER_AUDIO_S if view.has_text else 0.0
     frame_positions = pattern_of(config.model).layout(published, frame_tokens).frame_positions
-    frames = speech * FRAMES_PER_S / (FRAMES_PER_S * frame_positions + text)
+    positions_per_s = FRAMES_PER_S * frame_positions + text
+    # Weights are shares of the predictions; a frame may be one position and several of them.
+    spoken = speech * positions_per_s / (per_s + text)
+    frames = spoken / (spoken + 1 - speech) * FRAMES_PER_S / positions_per_s
     share = speech * per_s / (per_s + text)
     return Diet(config.data.context, share, frames, FRAMES_PER_S, [], False)
 

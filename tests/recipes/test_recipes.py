@@ -1,13 +1,16 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sodakit.data.language import open_language
 from sodakit.errors import ConfigError
+from sodakit.model.accounting import count_parameters, soda_training_flops
 from sodakit.recipes.ablations import TEXT_PERCENTS, composition, text_ratio
 from sodakit.recipes.catalogue import RECIPES, recipe
 from sodakit.recipes.demo import DemoConfig, household_readings
 from sodakit.recipes.suite import suite
+from sodakit.train.cost import Machine, cost_of
 from sodakit.train.schedule import learning_rate
 from sodakit.voices.catalogue import SEEN_VOICES, UNSEEN_VOICES
 from tests.stores import shaped_store, small_store
@@ -66,6 +69,39 @@ def test_every_recipe_fits_its_store_or_none(store):
         if name not in ("demo", "evening"):
             published = 168_059 if name.endswith("_warm") else 144_644
             assert recipe(name, []).model.vocab_size == published
+
+
+def test_the_published_model_of_frames_has_its_shapes_and_settings():
+    """990M and 122M, 2.34B positions over an epoch, 1.17e20 FLOPs in the unit of its authors."""
+    config = recipe("soda_hier_1b", [])
+    count = count_parameters(config.model)
+    depth = count.depth_body + count.depth_tables
+    assert count.total - depth == pytest.approx(990e6, rel=0.01)
+    assert depth == pytest.approx(122e6, rel=0.01)
+    assert (config.model.backbone.width, config.model.backbone.layers, config.model.depth.layers) == (
+        1536,
+        15,
+        4,
+    )
+    assert (config.model.depth.conditioning, config.model.depth.fed) == ("shifted", "last")
+    assert 95_033 * config.data.batch_tokens == pytest.approx(23.356e9, rel=1e-3)
+    assert soda_training_flops(config.model, config.tokens, 1024) == pytest.approx(1.17e20, rel=0.01)
+    assert round(config.schedule.warmup_fraction * config.steps) == 9_503
+    assert round(config.schedule.decay_fraction * config.steps) == 10_000
+
+
+@pytest.mark.parametrize("family", ["depth", "delay"])
+def test_the_suite_as_models_of_frames_hears_about_as_much_in_a_step(family):
+    flat, frames = recipe("soda_600m", []), recipe(f"soda_600m_{family}", [])
+    assert frames.model.backbone == replace(flat.model, context=1024)
+    assert (frames.schedule, frames.optim, frames.loss, frames.steps) == (
+        flat.schedule,
+        flat.optim,
+        flat.loss,
+        flat.steps,
+    )
+    heard = [cost_of(config, Machine()).audio_hours for config in (flat, frames)]
+    assert heard[1] == pytest.approx(heard[0], rel=0.05)
 
 
 def test_the_published_mixture_is_named_and_weighed():
