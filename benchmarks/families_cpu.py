@@ -20,8 +20,9 @@ from sodakit.data.loader import Batch
 from sodakit.generate.engine import Engine, Request
 from sodakit.generate.sampling import Sampling
 from sodakit.hardware import has_fast_bfloat16
+from sodakit.model.any_config import Family, family_config
 from sodakit.model.config import MODEL_SIZES, model_size
-from sodakit.model.families import Family, build_model, family_config, pattern_of
+from sodakit.model.families import build_model, pattern_of
 from sodakit.tokens.documents import Speech, Template, Text
 from sodakit.tokens.layouts.contract import lay
 from sodakit.tokens.vocabulary import Vocabulary, soda_vocabulary

@@ -9,7 +9,8 @@ from sodakit.checkpoint.contents import Checkpoint
 from sodakit.checkpoint.load import BEST, OF_RUN
 from sodakit.checkpoint.soda_hier import reads_as_published
 from sodakit.model.accounting import count_parameters
-from sodakit.model.frame.config import AnyConfig, FrameConfig
+from sodakit.model.any_config import AnyConfig
+from sodakit.model.frame.config import FrameConfig
 from sodakit.model.layers import rotary_frequencies
 from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.units import format_count

@@ -25,8 +25,8 @@ from torch import Tensor
 
 from sodakit.errors import CheckpointError, DamagedCheckpoint
 from sodakit.files import file_sha256, write_json
+from sodakit.model.any_config import AnyConfig
 from sodakit.model.families import build_model
-from sodakit.model.frame.config import AnyConfig
 from sodakit.model.lora import merge_adapters
 from sodakit.model.transformer import Transformer
 from sodakit.tensors import broken_weight

@@ -24,7 +24,8 @@ from sodakit.checkpoint.soda_hier import (
 )
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.files import atomic_folder, read_json, write_json
-from sodakit.model.frame.config import AnyConfig, FrameConfig
+from sodakit.model.any_config import AnyConfig
+from sodakit.model.frame.config import FrameConfig
 from sodakit.model.transformer import Transformer
 from sodakit.tensors import broken_weight
 

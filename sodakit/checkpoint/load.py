@@ -13,7 +13,7 @@ from sodakit.distributed import rank
 from sodakit.errors import CheckpointError, ConfigError, DamagedCheckpoint
 from sodakit.files import file_sha256, read_json
 from sodakit.log import say
-from sodakit.model.frame.config import AnyConfig
+from sodakit.model.any_config import AnyConfig
 
 _STEP_NAME = re.compile(r"step_(\d+)")
 BEST = "best"

@@ -19,7 +19,7 @@ from sodakit.checkpoint.contents import (
 )
 from sodakit.config import to_plain
 from sodakit.files import atomic_folder, write_json
-from sodakit.model.frame.config import AnyConfig
+from sodakit.model.any_config import AnyConfig
 from sodakit.model.transformer import Transformer
 
 

@@ -5,8 +5,9 @@ Conventions differ by factors, so each has its own name and none is the default.
 
 from dataclasses import dataclass
 
+from sodakit.model.any_config import AnyConfig
 from sodakit.model.config import ModelConfig
-from sodakit.model.frame.config import AnyConfig, FrameConfig
+from sodakit.model.frame.config import FrameConfig
 from sodakit.units import format_count
 
 

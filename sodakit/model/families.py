@@ -6,58 +6,19 @@
 A third one is a folder here and a row in each function below.
 """
 
-from typing import Any, Literal
-
 import numpy as np
 
+from sodakit.model.any_config import AnyConfig
 from sodakit.model.compiled import Precision, supports
-from sodakit.model.config import ModelConfig
 from sodakit.model.contract import Targets
 from sodakit.model.cpu_decoder import CpuDecoder
 from sodakit.model.flat import flat_targets, flat_targets_after
-from sodakit.model.frame.config import AnyConfig, DepthConfig, FrameConfig
+from sodakit.model.frame.config import FrameConfig
 from sodakit.model.frame.cpu_decoder import CpuFrameDecoder
 from sodakit.model.frame.network import FrameTransformer
 from sodakit.model.frame.select import frame_targets, frame_targets_after
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.layouts.pattern import FLAT, Pattern
-from sodakit.tokens.vocabulary import Vocabulary
-
-Family = Literal["flat", "depth", "delay"]
-
-
-def family_config(family: Family, backbone: ModelConfig, vocabulary: Vocabulary, **depth: Any) -> AnyConfig:
-    """A config of a family around a backbone's shape.
-
-    `flat`: the backbone alone. `depth`: a frame is one position, and a depth decoder of half the width and four layers
-    writes its codes. `delay`: heads side by side, codebook k late by k frames.
-
-    Args:
-        backbone: of as many ids as the vocabulary.
-        depth: fields of `DepthConfig` to be otherwise.
-    """
-    if family == "flat":
-        return backbone
-    books = vocabulary.num_codebooks
-    head_width = min(backbone.head_width, 64)
-    # Rows of whole heads, in multiples that compiled decoding takes.
-    heads = max(1, round(backbone.width / 2 / head_width))
-    width = heads * head_width
-    shape: dict[str, Any] = {
-        "width": width,
-        "heads": heads,
-        "kv_heads": heads,
-        "head_width": head_width,
-        "ffn_width": -(-8 * width // 3 // 64) * 64,
-    }
-    return FrameConfig(
-        backbone=backbone,
-        num_codebooks=books,
-        codebook_size=vocabulary.codebook_size,
-        audio_base=vocabulary.audio_base,
-        delays=tuple(range(books)) if family == "delay" else (0,) * books,
-        depth=None if family == "delay" else DepthConfig(**shape | depth),
-    )
 
 
 def build_model(config: AnyConfig, *, seed: int = 0) -> Transformer:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sodakit.errors import ConfigError
-from sodakit.model.frame.config import AnyConfig
+from sodakit.model.any_config import AnyConfig
 
 
 @dataclass(frozen=True)

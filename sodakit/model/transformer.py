@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from sodakit.errors import ConfigError
+from sodakit.model.any_config import AnyConfig
 from sodakit.model.attention import Attend, Attention, Packing, attend_packed
 from sodakit.model.config import ModelConfig
 from sodakit.model.contract import Inside, Told
-from sodakit.model.frame.config import AnyConfig
 from sodakit.model.init import initialise
 from sodakit.model.kv_cache import KVCache, attend_cached
 from sodakit.model.layers import FeedForward, Linear, RMSNorm, product, rotary_table

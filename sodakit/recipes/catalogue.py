@@ -7,7 +7,7 @@ from typing import get_args
 
 from sodakit.data.config import Composition
 from sodakit.errors import ConfigError, nearest
-from sodakit.model.families import Family
+from sodakit.model.any_config import Family
 from sodakit.recipes.ablations import (
     MIXES,
     SOURCES,

@@ -13,8 +13,9 @@ from sodakit.data.views import DocumentView
 from sodakit.errors import AudioError
 from sodakit.hardware import has_fast_bfloat16
 from sodakit.log import track
+from sodakit.model.any_config import Family, family_config
 from sodakit.model.config import model_size
-from sodakit.model.families import Family, family_config, pattern_of
+from sodakit.model.families import pattern_of
 from sodakit.prepare.options import PrepareOptions
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.detect import open_folder

@@ -10,8 +10,8 @@ from sodakit.data.language import open_language
 from sodakit.data.loader import open_stream
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.hardware import has_fast_bfloat16
+from sodakit.model.any_config import AnyConfig
 from sodakit.model.config import model_size
-from sodakit.model.frame.config import AnyConfig
 from sodakit.store.reader import StoreReader
 from sodakit.tokens.tasks import task
 from sodakit.tokens.vocabulary import Vocabulary

@@ -7,8 +7,8 @@ from math import sqrt
 from pathlib import Path
 
 from sodakit.data.config import DataConfig
+from sodakit.model.any_config import Family, family_config
 from sodakit.model.config import MODEL_SIZES, model_size, soda_grid_shape
-from sodakit.model.families import Family, family_config
 from sodakit.recipes.ingredients import LANGUAGES, MIXTURE, ingredients
 from sodakit.tokens.vocabulary import qwen3x_vocabulary
 from sodakit.train.config import LossConfig, OptimConfig, ScheduleConfig, TrainConfig

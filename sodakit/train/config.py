@@ -5,7 +5,7 @@ from typing import Literal
 
 from sodakit.data.config import DataConfig, SourceConfig
 from sodakit.errors import ConfigError
-from sodakit.model.frame.config import AnyConfig
+from sodakit.model.any_config import AnyConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from sodakit.data.loader import Batch
 from sodakit.errors import ConfigError
+from sodakit.model.any_config import AnyConfig
 from sodakit.model.attention import Packing
 from sodakit.model.contract import Slot, Targets, Told, put
 from sodakit.model.families import targets_of
-from sodakit.model.frame.config import AnyConfig
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.grammar import slots_of
 from sodakit.tokens.vocabulary import FIRST_AUDIO_KIND, Vocabulary

@@ -15,9 +15,10 @@ from sodakit.codec.contract import CodecSpec
 from sodakit.config import to_plain
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.files import digest
+from sodakit.model.any_config import AnyConfig
 from sodakit.model.config import ModelConfig
 from sodakit.model.families import build_model
-from sodakit.model.frame.config import AnyConfig, FrameConfig
+from sodakit.model.frame.config import FrameConfig
 from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.train.config import TrainConfig
 

@@ -18,8 +18,8 @@ import torch
 
 from sodakit.data.config import DataConfig, SourceConfig
 from sodakit.data.language import open_language
+from sodakit.model.any_config import Family, family_config
 from sodakit.model.config import model_size
-from sodakit.model.families import Family, family_config
 from sodakit.train.config import LossConfig, ParallelConfig, ScheduleConfig, TrainConfig
 from sodakit.train.trainer import train
 

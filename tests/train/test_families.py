@@ -13,8 +13,9 @@ from sodakit.data.language import open_language
 from sodakit.data.loader import Loader
 from sodakit.errors import ConfigError
 from sodakit.model.accounting import count_parameters
+from sodakit.model.any_config import family_config
 from sodakit.model.config import model_size
-from sodakit.model.families import build_model, family_config, pattern_of
+from sodakit.model.families import build_model, pattern_of
 from sodakit.model.frame.config import FrameConfig
 from sodakit.train.config import LossConfig, OptimConfig, TrainConfig
 from sodakit.train.cost import Machine, cost_of

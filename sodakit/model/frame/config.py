@@ -113,7 +113,3 @@ class FrameConfig:
             context=self.num_codebooks,
             init_std=b.init_std,
         )
-
-
-AnyConfig = ModelConfig | FrameConfig
-"""A model of any family: see `families.py`."""
