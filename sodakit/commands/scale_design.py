@@ -82,6 +82,10 @@ class Design(RuleOptions):
                 f"{self.prior} holds a law of one's own; designs are made for Chinchilla's. Fit that for the prior."
             )
         rule = self.rule(law.rule)
+        if rule.family != "flat" and self.prior in ("soda", "hoffmann", "besiroglu"):
+            say(
+                f"The law {self.prior} is of flat models; what it expects of family {rule.family} is a guess."
+            )
         if self.question is not None:
             points, promises = self._optimal(law, rule)
         else:

@@ -32,7 +32,14 @@ class RuleOptions:
     vocab: int | None = None
     """Ids of the vocabulary; the paper has 144,644."""
     context: int | None = None
-    """Tokens in a row; the paper has 4,096."""
+    """Positions in a row; the paper has 4,096, and 1,024 is published for models of frames."""
+    family: Literal["flat", "depth", "delay"] | None = None
+    """Of models: one position for every code; or one for every frame, its codes written by a depth decoder, or by heads
+    side by side."""
+    num_codebooks: int | None = None
+    """Of the codec, for a family of frames; Mimi has 8."""
+    codebook_size: int | None = None
+    """Codes in each; Mimi has 2,048."""
     tied: bool | None = None
     """One matrix for embedding and head; not in the paper."""
     reference_steps: int | None = None
@@ -49,6 +56,9 @@ class RuleOptions:
         asked = {
             "vocab_size": self.vocab,
             "context": self.context,
+            "family": self.family,
+            "num_codebooks": self.num_codebooks,
+            "codebook_size": self.codebook_size,
             "tied_embeddings": self.tied,
             "reference_steps": self.reference_steps,
             "min_batch_rows": self.min_batch_rows,

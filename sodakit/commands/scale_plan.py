@@ -99,11 +99,11 @@ class Plan(RuleOptions):
             if has_shapes
             else []
         )
-        if shapes and max(f.model.width for f in shapes) == LARGEST_WIDTH:
+        if shapes and max(f.model.backbone.width for f in shapes) == LARGEST_WIDTH:
             say(f"Shapes are tried up to width {LARGEST_WIDTH:,}; the best may be wider.")
         for found in shapes:
             print(
-                f"buildable: width {found.model.width}, {found.model.layers} layers, {format_count(found.size)} parameters, "
+                f"buildable: width {found.model.backbone.width}, {found.model.backbone.layers} layers, {format_count(found.size)} parameters, "
                 f"{format_count(found.tokens)} tokens, loss {found.loss:.4f} ({found.excess:+.3%})"
             )
         if self.unique is None:

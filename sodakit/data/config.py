@@ -114,6 +114,6 @@ class DataConfig:
                     raise ConfigError(f"The phase from step {phase.from_step} weighs {name!r}.{hint}")
 
     @property
-    def batch_tokens(self) -> int:
-        """Tokens in a step, over all ranks."""
+    def batch_positions(self) -> int:
+        """Positions in a step, over all ranks. A frame takes one or several, by the family of the model."""
         return self.batch_rows * self.context

@@ -17,7 +17,7 @@ def mixture_tree(loader: Loader, budget_tokens: float | None = None) -> Tree:
     counts do (arXiv 2602.16687). Unique ones are those of one order.
     """
     config = loader.config
-    steps = None if budget_tokens is None else round(budget_tokens / config.batch_tokens)
+    steps = None if budget_tokens is None else round(budget_tokens / config.batch_positions)
     tree = Tree(Text(_title(config, steps)))
     weights = [source.weight for source in config.sources]
     epochs = loader.epochs(steps) if steps is not None else None
@@ -70,4 +70,4 @@ def pair_lines(stream: PackedStream) -> list[str]:
 def _title(config: DataConfig, steps: int | None) -> str:
     if steps is None:
         return "mixture"
-    return f"mixture: {format_count(steps * config.batch_tokens)} tokens, {steps:,} steps of {format_count(config.batch_tokens)}"
+    return f"mixture: {format_count(steps * config.batch_positions)} tokens, {steps:,} steps of {format_count(config.batch_positions)}"

@@ -11,6 +11,13 @@ AnyConfig = ModelConfig | FrameConfig
 Family = Literal["flat", "depth", "delay"]
 
 
+def family_of(config: AnyConfig) -> Family:
+    """What kind of model a config describes."""
+    if isinstance(config, ModelConfig):
+        return "flat"
+    return "depth" if config.depth else "delay"
+
+
 def family_config(family: Family, backbone: ModelConfig, vocabulary: Vocabulary, **depth: Any) -> AnyConfig:
     """A config of a family around a backbone's shape.
 

@@ -114,7 +114,7 @@ def demo(store: Path, *, steps: int | None = None, seed: int = 0, family: Family
     # A handful of recordings, seen through one codebook, may be shorter than a row.
     data = DataConfig(sources=sources, context=min(context, *positions), batch_rows=batch_rows, seed=seed)
     passes = MAX_PASSES * (positions[0] + positions[1])
-    steps = steps or max(1, min(MAX_STEPS, round(passes / data.batch_tokens)))
+    steps = steps or max(1, min(MAX_STEPS, round(passes / data.batch_positions)))
     return TrainConfig(
         model=model,
         data=data,
@@ -209,7 +209,7 @@ def notes(config: TrainConfig) -> list[str]:
     """What the report says of the training."""
     weights = ", ".join(f"{kind} ×{weight:g}" for kind, weight in config.loss.kind_weights.items())
     return [
-        f"{config.model.backbone.layers} layers of width {config.model.backbone.width}, {config.steps} steps of {config.data.batch_tokens} tokens, "
+        f"{config.model.backbone.layers} layers of width {config.model.backbone.width}, {config.steps} steps of {config.data.batch_positions:,} positions, "
         f"cautious AdamW, peak learning rate {config.schedule.peak_lr:g}, Warmup-Stable-Decay.",
         "Departures from the SODA recipe, to learn in minutes: a third of the tokens are documents with the semantic "
         f"codebook alone, more than half put the text first; loss weights ({weights or 'none'}); "

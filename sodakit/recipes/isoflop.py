@@ -8,7 +8,8 @@ from sodakit.data.config import DataConfig, SourceConfig, ViewConfig
 from sodakit.data.language import open_language
 from sodakit.errors import ConfigError
 from sodakit.hardware import has_fast_bfloat16
-from sodakit.model.config import ModelConfig
+from sodakit.model.any_config import AnyConfig
+from sodakit.model.frame.config import FrameConfig
 from sodakit.recipes.ingredients import MIXTURE, ingredients
 from sodakit.scaling.design import DesignPoint
 from sodakit.train.config import LossConfig, OptimConfig, ScheduleConfig, TrainConfig
@@ -39,10 +40,19 @@ def isoflop(
     """
     view = view or ViewConfig()
     parts = ingredients(stores, MIXTURE, weights=weights, view=view)
-    if point.model.vocab_size != parts.vocabulary.size:
+    vocabulary = parts.vocabulary
+    if isinstance(point.model, FrameConfig) and stores:
+        books = (point.model.num_codebooks, point.model.codebook_size)
+        if books != (vocabulary.num_codebooks, vocabulary.codebook_size):
+            raise ConfigError(
+                f"The design is for {books[0]} codebooks of {books[1]}; {stores[0]} has {vocabulary.num_codebooks} of "
+                f"{vocabulary.codebook_size}. Make it with `sodakit scale design --num-codebooks "
+                f"{vocabulary.num_codebooks} --codebook-size {vocabulary.codebook_size}`."
+            )
+    if point.model.vocab_size != vocabulary.size:
         raise ConfigError(
-            f"The design is for a vocabulary of {point.model.vocab_size} ids; {stores[0]} has {parts.vocabulary.size}. "
-            f"Make it with `sodakit scale design --vocab {parts.vocabulary.size}`."
+            f"The design is for a vocabulary of {point.model.vocab_size} ids; {stores[0]} has {vocabulary.size}. "
+            f"Make it with `sodakit scale design --vocab {vocabulary.size}`."
         )
     held_out = stores and "validation" in open_language(stores[0])[0].splits
     return TrainConfig(
@@ -65,7 +75,7 @@ def isoflop(
     )
 
 
-def _in_context(model: ModelConfig, context: int) -> ModelConfig:
+def _in_context(model: AnyConfig, context: int) -> AnyConfig:
     if model.context < context:
         raise ConfigError(
             f"The model of {model.context} tokens is to read rows of {context}. Make the design with --context {context}."

@@ -17,7 +17,10 @@ from sodakit.model.accounting import (
     palm_flops_per_token,
     training_flops_per_token,
 )
-from sodakit.model.config import SODA_VOCAB_SIZE, ModelConfig, soda_grid_shape
+from sodakit.model.any_config import AnyConfig, Family, family_config, family_of
+from sodakit.model.config import SODA_VOCAB_SIZE, soda_grid_shape
+from sodakit.model.frame.config import FrameConfig
+from sodakit.tokens.vocabulary import Vocabulary
 
 SODA_FORWARD_BUDGETS = (1e18, 3e18, 6e18, 1e19, 3e19, 6e19, 1e20)
 """As the sweep script states them. They count the forward pass alone; the paper's are three times as large."""
@@ -25,6 +28,9 @@ SODA_TARGETS = (
     (3e19, 2048), (6e19, 2048), (6e19, 2304), (1e20, 2048), (1e20, 2304), (1e20, 2816), (1e20, 3072),
 )  # fmt: skip
 """Larger points added by hand: forward budget and width. The paper reports 64 of the 66 points."""
+
+FRAME_SHARE = 12.5 / 15.5
+"""Of the positions that are frames, where a frame is one: transcribed speech of 12.5 frames and 3 text ids a second."""
 
 FlopsConvention = Literal["soda", "exact", "palm", "6nd"]
 
@@ -36,7 +42,7 @@ class GridRule:
     vocab_size: int = SODA_VOCAB_SIZE
     """V."""
     context: int = 4096
-    """Tokens in a row."""
+    """Positions in a row: the paper's for flat models; 1,024 is published for frames."""
     tied_embeddings: bool = False
     """Whether head and embedding are the same."""
     reference_steps: int = 65_536
@@ -57,31 +63,66 @@ class GridRule:
     """Points that miss their budget by a larger share are left out."""
     flops: FlopsConvention = "soda"
     """How a budget is counted: the paper's training FLOPs, exact ones, PaLM's, or 6ND with N of matrix products."""
+    family: Family = "flat"
+    """Of models."""
+    num_codebooks: int = 8
+    """K, the last ids of the vocabulary with the next: what a model of frames has at a position."""
+    codebook_size: int = 2048
+    """Codes of each."""
 
-    def shape(self, width: int) -> ModelConfig:
-        """The model of a width."""
-        return soda_grid_shape(
+    def shape(self, width: int) -> AnyConfig:
+        """The model of a width.
+
+        Raises:
+            ConfigError: a family of frames, and a vocabulary that holds no such codebooks.
+        """
+        backbone = soda_grid_shape(
             width, self.vocab_size, context=self.context, tied_embeddings=self.tied_embeddings
         )
+        if self.family == "flat":
+            return backbone
+        text = self.vocab_size - self.num_codebooks * self.codebook_size - 4
+        if text < 2:
+            raise ConfigError(
+                f"A vocabulary of {self.vocab_size} ids has no room for text and {self.num_codebooks} codebooks of "
+                f"{self.codebook_size}. Name those of the store: --num-codebooks and --codebook-size."
+            )
+        vocabulary = Vocabulary.layout(
+            text_size=text,
+            bos=0,
+            eos=1,
+            num_codebooks=self.num_codebooks,
+            codebook_size=self.codebook_size,
+        )
+        return family_config(self.family, backbone, vocabulary)
 
-    def flops_per_token(self, model: ModelConfig) -> float:
-        """Training FLOPs of one token by this rule's convention."""
-        return flops_per_token(model, self.flops, self.context)
+    def flops_per_position(self, model: AnyConfig) -> float:
+        """Training FLOPs of one position by this rule's convention."""
+        return flops_per_position(model, self.flops, self.context)
+
+    def flops_per_token(self, model: AnyConfig) -> float:
+        """Training FLOPs of one token: several stand at a position of a model of frames."""
+        return self.flops_per_position(model) / tokens_per_position(model)
 
 
 SODA_RULE = GridRule()
 """The published sweep's."""
 
 
-def flops_per_token(model: ModelConfig, convention: FlopsConvention, context: int) -> float:
-    """Training FLOPs of one token by a convention."""
+def flops_per_position(model: AnyConfig, convention: FlopsConvention, context: int) -> float:
+    """Training FLOPs of one position by a convention: of one token, where the model is flat."""
     if convention == "soda":
         return 3 * levanter_forward_flops_per_token(model, context)
     if convention == "exact":
-        return training_flops_per_token(model, context)
+        return training_flops_per_token(model, context, FRAME_SHARE)
     if convention == "palm":
-        return palm_flops_per_token(model, context)
+        return palm_flops_per_token(model, context, FRAME_SHARE)
     return 6.0 * count_parameters(model).matmul
+
+
+def tokens_per_position(model: AnyConfig) -> float:
+    """Ids at a position: one in a flat model; of frames, what transcribed speech of 12.5 frames a second has."""
+    return 1 + FRAME_SHARE * (model.num_codebooks - 1) if isinstance(model, FrameConfig) else 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +131,7 @@ class DesignPoint:
 
     budget_flops: float
     """The training budget it was made for."""
-    model: ModelConfig
+    model: AnyConfig
     """Its shape."""
     batch_rows: int
     """Rows in a step."""
@@ -101,7 +142,7 @@ class DesignPoint:
     beta2: float
     """Decay of Adam's second moment."""
     context: int
-    """Tokens in a row."""
+    """Positions in a row."""
     flops: FlopsConvention = "soda"
     """How the budget is counted."""
     source: str = "grid"
@@ -118,18 +159,34 @@ class DesignPoint:
 
     @property
     def name(self) -> str:
-        """Unique in a design: `1.8e19_d1408_s0`."""
-        return f"{self.budget_flops:.4g}_d{self.model.width}_s{self.seed}".replace("+", "")
+        """Unique in a design: `1.8e19_d1408_s0`, `1.8e19_d1408_s0_depth`."""
+        family = "" if self.family == "flat" else f"_{self.family}"
+        return f"{self.budget_flops:.4g}_d{self.width}_s{self.seed}{family}".replace("+", "")
+
+    @property
+    def family(self) -> Family:
+        """Of models."""
+        return family_of(self.model)
+
+    @property
+    def width(self) -> int:
+        """Of the body, or of the backbone over frames."""
+        return self.model.backbone.width
+
+    @property
+    def positions(self) -> int:
+        """What the model reads in training."""
+        return self.steps * self.batch_rows * self.context
 
     @property
     def tokens(self) -> int:
-        """D."""
-        return self.steps * self.batch_rows * self.context
+        """D: ids among them."""
+        return round(self.positions * tokens_per_position(self.model))
 
     @property
     def training_flops(self) -> float:
         """C as trained, by the design's convention."""
-        return flops_per_token(self.model, self.flops, self.context) * self.tokens
+        return flops_per_position(self.model, self.flops, self.context) * self.positions
 
     @property
     def forward_flops(self) -> float:
@@ -146,19 +203,21 @@ class DesignPoint:
         return {
             "run": self.name,
             "budget": self.budget_flops,
-            "width": self.model.width,
-            "layers": self.model.layers,
-            "heads": self.model.heads,
+            "family": self.family,
+            "width": self.width,
+            "layers": self.model.backbone.layers,
+            "heads": self.model.backbone.heads,
             "batch": self.batch_rows,
             "steps": self.steps,
             "peak_lr": self.peak_lr,
             "beta2": self.beta2,
             "n_two_embeddings": self.size.two_embeddings,
             "n_non_embedding": self.size.non_embedding,
+            "positions": self.positions,
             "tokens": self.tokens,
             "c_train": self.training_flops,
             "c_forward": self.forward_flops,
-            "6nd_over_c": 6 * self.size.two_embeddings * self.tokens / self.training_flops,
+            "6nd_over_c": 6 * self.size.two_embeddings * self.positions / self.training_flops,
             "source": self.source,
         }
 
@@ -168,20 +227,20 @@ def point_at(
 ) -> DesignPoint | None:
     """The run of a width at a training budget by the rule, or None where the rule leaves it out.
 
-    Batch: the power of two at or above budget / (FLOPs per token · reference_steps · context), then halved until the
+    Batch: the power of two at or above budget / (FLOPs per position · reference_steps · context), then halved until the
     learning rate is allowed.
     """
     model = rule.shape(width)
-    tokens = budget_flops / rule.flops_per_token(model)
-    batch = 2 ** math.ceil(math.log2(tokens / (rule.reference_steps * rule.context)))
+    positions = budget_flops / rule.flops_per_position(model)
+    batch = 2 ** math.ceil(math.log2(positions / (rule.reference_steps * rule.context)))
     while rule.lr_scale * math.sqrt(batch) / width > rule.max_lr:
         batch /= 2
     if rule.raise_to_min:
         batch = max(batch, rule.min_batch_rows)
     if batch < rule.min_batch_rows:
         return None
-    steps = round(tokens / (batch * rule.context))
-    if not 1 <= steps < rule.max_steps or abs(steps * batch * rule.context / tokens - 1) > rule.tolerance:
+    steps = round(positions / (batch * rule.context))
+    if not 1 <= steps < rule.max_steps or abs(steps * batch * rule.context / positions - 1) > rule.tolerance:
         return None
     return _point(budget_flops, model, int(batch), steps, rule, source, seed)
 
@@ -195,14 +254,14 @@ def point_of_tokens(
 
 
 def _point(
-    budget: float, model: ModelConfig, batch: int, steps: int, rule: GridRule, source: str, seed: int
+    budget: float, model: AnyConfig, batch: int, steps: int, rule: GridRule, source: str, seed: int
 ) -> DesignPoint:
     return DesignPoint(
         budget_flops=budget,
         model=model,
         batch_rows=batch,
         steps=steps,
-        peak_lr=rule.lr_scale * math.sqrt(batch) / model.width,
+        peak_lr=rule.lr_scale * math.sqrt(batch) / model.backbone.width,
         beta2=0.98 ** (batch / rule.beta2_reference_rows),
         context=rule.context,
         flops=rule.flops,
@@ -266,7 +325,7 @@ def buildable_widths(rule: GridRule, low: int = 64, high: int = 4096) -> list[in
 
 def nearest_buildable(
     size: float, rule: GridRule = SODA_RULE, convention: str = "two_embeddings"
-) -> ModelConfig:
+) -> AnyConfig:
     """The model of the rule whose parameters, by a convention, are nearest to `size` in ratio."""
     widths = buildable_widths(rule, 64, LARGEST_WIDTH)
     return min(

@@ -8,7 +8,7 @@ from typing import Any
 from sodakit.config import from_plain
 from sodakit.errors import ConfigError
 from sodakit.files import read_json_lines, write_json_lines
-from sodakit.model.config import ModelConfig
+from sodakit.model.any_config import AnyConfig
 from sodakit.scaling.design import DesignPoint, FlopsConvention
 
 
@@ -62,7 +62,7 @@ class _Stored:
     """A point as it stands in a file; what can be counted is counted again."""
 
     budget_flops: float
-    model: ModelConfig
+    model: AnyConfig
     batch_rows: int
     steps: int
     peak_lr: float

@@ -12,7 +12,7 @@ from scipy import optimize
 
 from sodakit.errors import ConfigError
 from sodakit.model.accounting import count_parameters
-from sodakit.model.config import ModelConfig
+from sodakit.model.any_config import AnyConfig
 from sodakit.scaling.costs import FlopsPerToken, flops_by_size, six_n
 from sodakit.scaling.design import LARGEST_WIDTH, SODA_RULE, GridRule, buildable_widths
 from sodakit.scaling.laws import LAWS, Law
@@ -273,7 +273,7 @@ SODA_LAW = PublishedLaw(
 class Buildable:
     """A shape near the plan, with what it really costs."""
 
-    model: ModelConfig
+    model: AnyConfig
     size: float
     """By the law's convention."""
     tokens: float

@@ -2,15 +2,25 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sodakit.config import from_plain
 from sodakit.errors import ConfigError
 from sodakit.files import read_json, read_json_lines
-from sodakit.scaling.columns import WORDS, column_of, complete_row, factor_of, named_row, notes_on
+from sodakit.model.accounting import (
+    count_parameters,
+    palm_flops_per_token,
+    soda_training_flops,
+    training_flops_per_token,
+)
+from sodakit.model.any_config import AnyConfig, family_of
+from sodakit.model.config import ModelConfig
+from sodakit.scaling.columns import SIZES, WORDS, column_of, complete_row, factor_of, named_row, notes_on
+from sodakit.scaling.design import FRAME_SHARE
 from sodakit.scaling.numbers import Style, read_cells, table_style
 from sodakit.scaling.rows import read_rows
 from sodakit.scaling.table import RunTable
@@ -162,27 +172,65 @@ def _own_run(run: Path) -> dict[str, Any] | None:
         return None
     metrics = read_json_lines(run / "metrics.jsonl") if (run / "metrics.jsonl").exists() else []
     step = max((row["step"] for row in metrics), default=0)
+    positions = step * config["data"]["batch_rows"] * config["data"]["context"]
+    # A position of a model of frames holds several tokens; runs of before counted one.
+    last = next((m for m in reversed(metrics) if m.get("tokens") and m.get("positions")), None)
+    density = last["tokens"] / last["positions"] if last else 1.0
     row: dict[str, Any] = {
         "run": run.name,
-        "tokens": step * config["data"]["batch_rows"] * config["data"]["context"],
+        "tokens": round(positions * density),
         "steps": step,
         "lr": config["schedule"]["peak_lr"],
         "batch_rows": config["data"]["batch_rows"],
-        "batch_tokens": config["data"]["batch_rows"] * config["data"]["context"],
+        "batch_tokens": round(config["data"]["batch_rows"] * config["data"]["context"] * density),
         "seed": config["seed"],
         "status": "finished" if step == config["steps"] else "running",
     }
     if (run / "diverged.json").exists():
         row["status"] = "diverged"
-    row |= {f"shape/{k}": v for k, v in config["model"].items()} | {
-        "shape/context": config["data"]["context"]
-    }
+    row |= _of_model(from_plain(AnyConfig, config["model"], f"{run}: model"), config["data"]["context"])
     heard = next((m for m in reversed(metrics) if m.get("audio_hours") and m.get("tokens")), None)
     if heard is not None:
         row["tokens_per_audio_s"] = heard["tokens"] / (heard["audio_hours"] * 3600)
+        row["audio_hours"] = positions * density / row["tokens_per_audio_s"] / 3600
+    if row["family"] != "flat":
+        row |= _flops_of_frames(row, config, positions, heard)
     for values in metrics:
         for name, value in values.items():
             if name.startswith("validation/") and name != "validation/loss/all_weighted":
                 row[name.removeprefix("validation/")] = value
     point = run / "design.json"
     return row | ({"budget": read_json(point)["budget_flops"]} if point.exists() else {})
+
+
+def _of_model(model: AnyConfig, context: int) -> dict[str, Any]:
+    """What a run's config says of its model. Of frames, sizes are counted here; of flat ones, where all tables' are."""
+    shape = asdict(model.backbone) | {"context": context}
+    if isinstance(model, ModelConfig):
+        return {"family": "flat"} | {f"shape/{name}": value for name, value in shape.items()}
+    count = count_parameters(model)
+    return {
+        "family": family_of(model),
+        "num_codebooks": model.num_codebooks,
+        "codebook_size": model.codebook_size,
+        **{f"shape/{name}": shape[name] for name in ("vocab_size", "context", "tied_embeddings")},
+        **{f"n/{size}": getattr(count, size) for size in SIZES},
+    }
+
+
+def _flops_of_frames(
+    row: Mapping[str, Any], config: Mapping[str, Any], positions: int, heard: Mapping[str, Any] | None
+) -> dict[str, float]:
+    """Training FLOPs of a run over frames, by every convention."""
+    model, context = from_plain(AnyConfig, config["model"], "model"), config["data"]["context"]
+    # Every frame has K tokens, and stands at one position.
+    share = (
+        (row["tokens"] / positions - 1) / (row["num_codebooks"] - 1) if heard and positions else FRAME_SHARE
+    )
+    soda = soda_training_flops(model, positions, context)
+    return {
+        "c/soda": soda,
+        "c/exact": training_flops_per_token(model, context, share) * positions,
+        "c/palm": palm_flops_per_token(model, context, share) * positions,
+        "c/given": soda,
+    }

@@ -230,10 +230,13 @@ class RunTable:
             result[members] = np.nan if wide else np.median(flops_R[members])
         return result
 
-    def rule(self) -> dict[str, float | bool]:
+    def rule(self) -> dict[str, float | bool | str]:
         """What all runs have in common of how they were made, as far as the table tells: `vocab_size`, `context`,
-        `tied_embeddings`, the smallest batch (`min_batch_rows`) and the most steps (`reference_steps`)."""
-        shared: dict[str, float | bool] = {}
+        `tied_embeddings`, the family with its codebooks where it is of frames, the smallest batch (`min_batch_rows`)
+        and the most steps (`reference_steps`)."""
+        shared: dict[str, float | bool | str] = {}
+        if set(self.others.get("family", ())) in ({"depth"}, {"delay"}):
+            shared |= {name: self.others[name][0] for name in ("family", "num_codebooks", "codebook_size")}
         for name, column, kind in (
             ("vocab_size", "shape/vocab_size", int),
             ("context", "shape/context", int),

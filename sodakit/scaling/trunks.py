@@ -16,6 +16,7 @@ from statistics import median_low
 from sodakit.errors import ConfigError
 from sodakit.files import atomic_folder
 from sodakit.log import say
+from sodakit.model.any_config import AnyConfig
 from sodakit.scaling.design import DesignPoint
 from sodakit.train.config import TrainConfig
 
@@ -31,16 +32,16 @@ def share_trunks(points: Sequence[DesignPoint]) -> list[DesignPoint]:
     They are those of the model's middle budget: a rule that grows the batch with the budget would part the runs from
     the first step on. Steps follow from the tokens.
     """
-    groups: dict[tuple[int, int], list[DesignPoint]] = {}
+    groups: dict[tuple[AnyConfig, int], list[DesignPoint]] = {}
     for point in points:
-        groups.setdefault((point.model.width, point.seed), []).append(point)
+        groups.setdefault((point.model, point.seed), []).append(point)
     shared = []
     for members in groups.values():
         middle = next(
             p for p in members if p.training_flops == median_low([m.training_flops for m in members])
         )
         rows = middle.batch_rows
-        steps = [max(round(p.tokens / (rows * p.context)), 1) for p in members]
+        steps = [max(round(p.positions / (rows * p.context)), 1) for p in members]
         warmup = max(round(WARMUP_FRACTION * min(steps)), 1)
         shared += [
             replace(
@@ -60,7 +61,8 @@ def trunk_name(point: DesignPoint) -> str | None:
     """The trunk a point grows from, or None for a run of its own."""
     if point.trunk_warmup_steps is None:
         return None
-    return f"d{point.model.width}_s{point.seed}_b{point.batch_rows}"
+    family = "" if point.family == "flat" else f"_{point.family}"
+    return f"d{point.width}_s{point.seed}_b{point.batch_rows}{family}"
 
 
 def decay_start(point: DesignPoint) -> int:

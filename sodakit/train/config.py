@@ -195,6 +195,6 @@ class TrainConfig:
             )
 
     @property
-    def tokens(self) -> int:
-        """Tokens of the whole run."""
-        return (self.steps - self.first_step) * self.data.batch_tokens
+    def positions(self) -> int:
+        """Positions of the whole run."""
+        return (self.steps - self.first_step) * self.data.batch_positions

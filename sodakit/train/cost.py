@@ -10,12 +10,14 @@ from sodakit.data.loader import Loader
 from sodakit.errors import ConfigError
 from sodakit.hardware import GPUS, Gpu
 from sodakit.model.accounting import (
+    cache_bytes,
     count_parameters,
     palm_flops_per_token,
     soda_training_flops,
     training_flops_per_token,
 )
 from sodakit.model.families import pattern_of
+from sodakit.tokens.layouts.contract import ABSENT
 from sodakit.tokens.vocabulary import soda_vocabulary
 from sodakit.train.config import TrainConfig
 from sodakit.train.memory import USABLE, MemoryPlan, plan_for
@@ -61,6 +63,10 @@ class Diet:
     """Of all ids."""
     frames_per_position: float
     """Codec frames: how many positions a frame takes depends on the view, and on the family of the model."""
+    tokens_per_position: float
+    """Ids: text, markers and codes."""
+    frame_positions: int
+    """Positions of one frame of the first source."""
     frame_rate_hz: float
     passes: list[float]
     """Over each source; empty where it is not known."""
@@ -76,10 +82,13 @@ def measure_diet(config: TrainConfig) -> Diet:
     rows = [loader.row(number) for number in range(min(64, 4 * config.data.batch_rows))]
     ids = np.concatenate([ids_PW for ids_PW, _ in rows])
     lengths = [length for _, row in rows for length in row]
+    books = config.data.sources[0].view.num_codebooks or vocabulary.num_codebooks
     return Diet(
         attended_tokens=sum(n * n for n in lengths) / sum(lengths),
-        audio_share=float(vocabulary.is_audio(ids[ids >= 0]).mean()),
+        audio_share=float(vocabulary.is_audio(ids[ids != ABSENT]).mean()),
         frames_per_position=count_frames(vocabulary, ids) / len(ids),
+        tokens_per_position=float((ids != ABSENT).sum() / len(ids)),
+        frame_positions=pattern_of(config.model).layout(vocabulary, books).frame_positions,
         frame_rate_hz=store.codec_spec.frame_rate_hz,
         passes=loader.epochs(config.steps - config.first_step),
         is_measured=True,
@@ -102,7 +111,17 @@ def _published_diet(config: TrainConfig) -> Diet:
     spoken = speech * positions_per_s / (per_s + text)
     frames = spoken / (spoken + 1 - speech) * FRAMES_PER_S / positions_per_s
     share = speech * per_s / (per_s + text)
-    return Diet(config.data.context, share, frames, FRAMES_PER_S, [], False)
+    tokens = 1 + frames * (frame_tokens - frame_positions)
+    return Diet(
+        attended_tokens=config.data.context,
+        audio_share=share,
+        frames_per_position=frames,
+        tokens_per_position=tokens,
+        frame_positions=frame_positions,
+        frame_rate_hz=FRAMES_PER_S,
+        passes=[],
+        is_measured=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -121,17 +140,17 @@ class Cost:
         per_position = training_flops_per_token(
             self.config.model, diet.attended_tokens, diet.frames_per_position
         )
-        return per_position * self.config.tokens
+        return per_position * self.config.positions
 
     @property
     def soda_flops(self) -> float:
         """As the paper counts."""
-        return soda_training_flops(self.config.model, self.config.tokens, self.config.data.context)
+        return soda_training_flops(self.config.model, self.config.positions, self.config.data.context)
 
     @property
     def audio_hours(self) -> float:
         """Heard over the run, repetitions included."""
-        return self.config.tokens * self.diet.frames_per_position / self.diet.frame_rate_hz / 3600
+        return self.config.positions * self.diet.frames_per_position / self.diet.frame_rate_hz / 3600
 
     @property
     def duration_s(self) -> float:
@@ -165,22 +184,34 @@ def describe_cost(config: TrainConfig, machine: Machine | None = None) -> str:
 def _model_lines(cost: Cost) -> dict[str, str]:
     config, diet = cost.config, cost.diet
     count = count_parameters(config.model)
-    palm = palm_flops_per_token(config.model, config.data.context, diet.frames_per_position) * config.tokens
+    palm = (
+        palm_flops_per_token(config.model, config.data.context, diet.frames_per_position) * config.positions
+    )
     passes = f", {format_passes(diet.passes)}" if diet.passes else ""
+    tokens = round(config.positions * diet.tokens_per_position)
+    at = f" at {format_count(config.positions)} positions" if tokens > config.positions else ""
+    depth = count.depth_body + count.depth_tables
+    inside = f", {format_count(depth)} of them inside frames" if depth else ""
+    seconds = config.data.context / diet.frame_positions / diet.frame_rate_hz
+    a_second = (
+        f"; {cost.flops / (cost.audio_hours * 3600):.3g} for a second of audio" if cost.audio_hours else ""
+    )
     basis = "measured on the first rows" if diet.is_measured else "assumed: published sources, full rows"
     decay = config.schedule.decay_fraction * config.steps
     warmup = config.schedule.warmup_fraction * config.steps
     return {
-        "Parameters": f"{format_count(count.total)} in all; {format_count(count.non_embedding)} without embeddings, "
+        "Parameters": f"{format_count(count.total)} in all{inside}; {format_count(count.non_embedding)} without embeddings, "
         f"{format_count(count.one_embedding)} with one, {format_count(count.two_embeddings)} with two, "
         f"{format_count(count.matmul)} in matrix products",
-        "Tokens": f"{format_count(config.tokens)} in {config.steps - config.first_step:,} steps of "
-        f"{format_count(config.data.batch_tokens)}{passes}",
+        "Tokens": f"{format_count(tokens)}{at} in {config.steps - config.first_step:,} steps of "
+        f"{format_count(config.data.batch_positions)}{passes}",
         "Schedule": f"learning rate {config.schedule.peak_lr:.6g}, warm-up {int(warmup):,} steps, decay {int(decay):,}",
         "Audio": f"about {cost.audio_hours:,.1f} hours heard ({diet.audio_share:.0%} of the tokens; {basis})",
         "Compute": f"{cost.flops:.3g} FLOPs as computed (causal, documents of {diet.attended_tokens:.0f} tokens); "
         f"{palm:.3g} as PaLM counts; {cost.soda_flops:.3g} as the paper counts; "
-        f"{6 * count.two_embeddings * config.tokens:.3g} as 6ND with both embeddings",
+        f"{6 * count.two_embeddings * config.positions:.3g} as 6ND with both embeddings{a_second}",
+        "Context": f"{config.data.context:,} positions: {seconds:.0f} s of audio, whose cache takes "
+        f"{format_bytes(cache_bytes(config.model, 1, config.data.context))} when the model speaks",
     }
 
 
@@ -192,7 +223,7 @@ def _machine_lines(cost: Cost) -> dict[str, str]:
         "" if fits else f": more than {USABLE['cuda']:.0%} of it, so use parallel.kind=fsdp and more GPUs"
     )
     names = f"{machine.num_gpus} x {gpu.name}"
-    speed = config.tokens / cost.duration_s
+    speed = config.positions * cost.diet.tokens_per_position / cost.duration_s
     return {
         "Memory": f"about {format_bytes(memory.total_bytes)} of {format_bytes(gpu.memory_bytes)} per GPU "
         f"({plan.micro_rows} rows of {config.data.context} at a time{', activations computed again' if plan.recompute else ''}; "

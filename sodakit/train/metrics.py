@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -99,6 +99,17 @@ def _open_wandb(run: Path, project: str) -> Any:
     return opened
 
 
+class Totals(NamedTuple):
+    """What a run has trained on so far, over all ranks."""
+
+    audio_frames: int
+    """Codec frames."""
+    tokens: int
+    """Ids: text, markers, and every code of the frames."""
+    attended_positions: float
+    """Mean document length (T_eff) over the last step's positions, for the FLOPs of attention."""
+
+
 class Meter:
     """Speed since the last reading; validation and listening do not count as training time."""
 
@@ -116,29 +127,31 @@ class Meter:
         self._peak_flops = gpu.peak_flops * num_ranks if gpu else None
         self._start_s, self._start_step = time.perf_counter(), step
 
-    def read(self, step: int, audio_frames: int, attended_tokens: float) -> dict[str, float]:
-        """Tokens and hours of audio so far, and speed and memory since the last reading.
+    def read(self, step: int, totals: Totals) -> dict[str, float]:
+        """Positions, tokens and hours of audio so far, and speed and memory since the last reading.
 
         `flops_per_s` and `mfu_causal` count attention as computed (half the square of each document), `…_palm` as most
         reports do (the full square of the row). MFU is left out where the processor's peak is not known.
 
         Args:
             step: steps done.
-            audio_frames: codec frames trained on so far.
-            attended_tokens: mean document length (T_eff), for the FLOPs of attention.
+            totals: what was trained on so far.
         """
         config, now_s = self._config, time.perf_counter()
-        tokens = (step - self._start_step) * config.data.batch_tokens
-        tokens_per_s = tokens / max(now_s - self._start_s, 1e-9)
+        new = (step - self._start_step) * config.data.batch_positions
+        positions_per_s = new / max(now_s - self._start_s, 1e-9)
         self._start_s, self._start_step = now_s, step
-        positions = (step - config.first_step) * config.data.batch_tokens
-        frames = audio_frames / max(positions, 1)
-        causal = tokens_per_s * training_flops_per_token(config.model, attended_tokens, frames)
-        palm = tokens_per_s * palm_flops_per_token(config.model, config.data.context, frames)
+        positions = (step - config.first_step) * config.data.batch_positions
+        frames = totals.audio_frames / max(positions, 1)
+        causal = positions_per_s * training_flops_per_token(config.model, totals.attended_positions, frames)
+        palm = positions_per_s * palm_flops_per_token(config.model, config.data.context, frames)
         values = {
-            "tokens": positions,
-            "audio_hours": audio_frames / self._frame_rate_hz / 3600,
-            "tokens_per_s": tokens_per_s,
+            "positions": positions,
+            "tokens": totals.tokens,
+            "audio_hours": totals.audio_frames / self._frame_rate_hz / 3600,
+            "positions_per_s": positions_per_s,
+            "tokens_per_s": positions_per_s * totals.tokens / max(positions, 1),
+            "audio_s_per_s": positions_per_s * frames / self._frame_rate_hz,
             "flops_per_s": causal,
             "flops_per_s_palm": palm,
             "peak_memory_bytes": peak_memory_bytes(self._device),

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,11 +17,12 @@ from sodakit.log import say
 from sodakit.model.families import build_model, pattern_of
 from sodakit.model.lora import add_adapters, merge_adapters
 from sodakit.model.transformer import Transformer
+from sodakit.tokens.layouts.contract import ABSENT
 from sodakit.train.config import TrainConfig
 from sodakit.train.fp8 import check_fp8, use_fp8
 from sodakit.train.identity import check_is_run_folder, claim_folder
 from sodakit.train.memory import plan_memory
-from sodakit.train.metrics import count_frames
+from sodakit.train.metrics import Totals, count_frames
 from sodakit.train.objective import LossVector, Objective
 from sodakit.train.optim import Optimizer
 from sodakit.train.parallel import Ranks, last_of, lay_out, start_ranks, whole_weights
@@ -71,6 +73,8 @@ class Run:
         self.step = config.first_step
         self.audio_frames = 0
         """Trained on so far by this rank; the first rank counts those of an earlier start for all."""
+        self.tokens = 0
+        """Ids among them, likewise: a position holds one, or a frame's several."""
         self._lengths = (0, 1)
         if self.ranks.is_first:
             claim_folder(folder, config, other_code=other_code)
@@ -122,6 +126,9 @@ class Run:
         # Checkpoints of before counted tokens of the whole codec.
         frames = state.get("audio_frames", state.get("audio_tokens", 0) / self.codec_spec.num_codebooks)
         self.audio_frames = round(frames) if self.ranks.is_first else 0
+        # Checkpoints of before had one id at a position.
+        positions = (self.step - self.config.first_step) * self.config.data.batch_positions
+        self.tokens = state.get("tokens", positions) if self.ranks.is_first else 0
         vectors = state["loss_vectors"]
         if len(vectors) == self.ranks.size:
             self.vector.load_state(vectors[self.ranks.rank])
@@ -147,6 +154,7 @@ class Run:
         lengths = [length for row in batch.lengths for length in row]
         self._lengths = (sum(n * n for n in lengths), sum(lengths))
         self.audio_frames += count_frames(self.vocabulary, batch.ids_BPW)
+        self.tokens += int(np.count_nonzero(batch.ids_BPW != ABSENT))
         if self.device.type == "cpu":
             self.check_finite()
         return {"lr": lr, "grad_norm": norm}
@@ -197,10 +205,10 @@ class Run:
                 f"Last good checkpoint: {good or 'none'}. Lower schedule.peak_lr or look at the data of these steps."
             )
 
-    def totals(self) -> tuple[int, float]:
-        """Codec frames trained on so far by all ranks, and the mean document length (T_eff) of the last step's tokens."""
-        frames, squares, tokens = self.ranks.sum([self.audio_frames, *self._lengths])
-        return round(frames), squares / tokens
+    def totals(self) -> Totals:
+        """What all ranks have trained on so far."""
+        frames, tokens, squares, positions = self.ranks.sum([self.audio_frames, self.tokens, *self._lengths])
+        return Totals(round(frames), round(tokens), squares / positions)
 
     def losses(self) -> dict[str, float]:
         """The loss vector of all ranks since it was last read."""
@@ -228,10 +236,12 @@ class Run:
     def save(self) -> Path:
         """Write the checkpoint of this step, or begin to; every rank calls it."""
         self.check_finite()
+        totals = self.totals()
         state = {
             "step": self.step,
             "updates": self.optimizer.updates,
-            "audio_frames": self.totals()[0],
+            "audio_frames": totals.audio_frames,
+            "tokens": totals.tokens,
             "skipped_steps": self.skipped_steps,
             "loss_vectors": self.ranks.gather(self.vector.state()),
         }

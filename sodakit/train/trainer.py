@@ -141,9 +141,8 @@ class _Log:
         run = self._run
         run.check_finite()
         run.saver.poll()
-        audio_frames, attended_tokens = run.totals()
         row = run.losses() | {k: float(v) for k, v in values.items()}
-        row |= self._meter.read(run.step, audio_frames, attended_tokens)
+        row |= self._meter.read(run.step, run.totals())
         self._write(row | {"skipped_steps": run.skipped_steps})
         return _note(row)
 
@@ -182,7 +181,7 @@ class _Log:
 def _note(row: dict[str, Any]) -> str:
     mfu = f"  MFU {row['mfu_causal']:.0%} (causal FLOPs)" if "mfu_causal" in row else ""
     return (
-        f"loss {row['loss/all']:.3f}  {format_count(row['tokens_per_s'])} tok/s{mfu}  "
+        f"loss {row['loss/all']:.3f}  {format_count(row['tokens_per_s'])} tok/s, audio at {row['audio_s_per_s']:.3g} times real time{mfu}  "
         f"{format_bytes(row['peak_memory_bytes'])}  {row['audio_hours']:.1f} h heard"
     )
 
@@ -216,7 +215,7 @@ def _write_identity(run: Run) -> None:
     recompute = ", activations computed again" if run.plan.recompute else ""
     ranks = f" on {run.ranks.size} ranks ({run.ranks.kind})" if run.ranks.size > 1 else ""
     say(
-        f"Training {format_count(parameters)} parameters on {format_count(run.config.tokens)} tokens "
+        f"Training {format_count(parameters)} parameters on {format_count(run.config.positions)} positions "
         f"({format_passes(run.loader.epochs(run.config.steps - run.config.first_step))}){ranks}, "
         f"{run.micro_rows} rows at a time{recompute}."
     )

@@ -46,7 +46,7 @@ def test_both_orders_count_every_token_twice(store):
 
 def test_the_budget_gives_the_epochs_that_the_loader_reads(store):
     loader = loader_of(store)
-    tokens = 50 * loader.config.batch_tokens
+    tokens = 50 * loader.config.batch_positions
     printed = str([str(branch.label) for branch in mixture_tree(loader, tokens).children[0].children])
     assert f"epochs at the budget: {loader.epochs(50)[0]:.2f}" in printed
 

@@ -24,7 +24,7 @@ def test_a_point_has_the_published_settings(store):
     assert config.optim.beta2 == pytest.approx(0.98 ** (point.batch_rows / 128))
     assert config.schedule.peak_lr == pytest.approx(0.33 * point.batch_rows**0.5 / 128)
     assert (config.schedule.warmup_fraction, config.schedule.decay_fraction) == (0.1, 0.2)
-    assert config.loss.z_loss == 0 and config.tokens == point.tokens and config.seed == 3
+    assert config.loss.z_loss == 0 and config.positions == point.tokens and config.seed == 3
     assert [s.weight for s in config.data.sources] == [3.0, 1.0]
     assert config.model == point.model and not config.model.tied_embeddings
 

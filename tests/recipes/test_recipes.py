@@ -28,7 +28,7 @@ def store(tmp_path_factory):
 def test_the_suite_has_the_published_settings(store, size, peak_lr):
     config = suite(size, [store])
     assert config.schedule.peak_lr == pytest.approx(peak_lr, rel=1e-3)
-    assert config.steps == 238_419 and config.data.batch_tokens == 2_097_152
+    assert config.steps == 238_419 and config.data.batch_positions == 2_097_152
     assert (config.optim.beta1, config.optim.beta2, config.optim.eps) == (0.98, 0.98, 1e-16)
     assert (config.optim.weight_decay, config.loss.z_loss, config.optim.clip_norm) == (0.033, 1e-4, 1.0)
     assert round(config.schedule.warmup_fraction * config.steps) == 23_842
@@ -84,8 +84,8 @@ def test_the_published_model_of_frames_has_its_shapes_and_settings():
         4,
     )
     assert (config.model.depth.conditioning, config.model.depth.fed) == ("shifted", "last")
-    assert 95_033 * config.data.batch_tokens == pytest.approx(23.356e9, rel=1e-3)
-    assert soda_training_flops(config.model, config.tokens, 1024) == pytest.approx(1.17e20, rel=0.01)
+    assert 95_033 * config.data.batch_positions == pytest.approx(23.356e9, rel=1e-3)
+    assert soda_training_flops(config.model, config.positions, 1024) == pytest.approx(1.17e20, rel=0.01)
     assert round(config.schedule.warmup_fraction * config.steps) == 9_503
     assert round(config.schedule.decay_fraction * config.steps) == 10_000
 
@@ -143,7 +143,7 @@ def test_an_anneal_begins_at_the_stable_rate_and_falls_to_nothing():
     config = recipe("anneal_yodas", [])
     rates = [learning_rate(s, config.steps, config.schedule) for s in (190_000, 215_000, 239_999)]
     assert rates == pytest.approx([0.004243, 0.0021213, 8.5e-8], rel=1e-2)
-    assert config.tokens == pytest.approx(105e9, rel=0.01)
+    assert config.positions == pytest.approx(105e9, rel=0.01)
 
 
 def test_text_shares_are_token_shares():

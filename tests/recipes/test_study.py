@@ -69,9 +69,9 @@ def lawful_training(config: TrainConfig, folder: Path) -> Path:
     """A trainer whose losses lie on a law, with a little noise: what a run folder holds, and nothing learnt."""
     write_json(folder / "config.json", {"train": to_plain(config)})
     size = count_parameters(config.model).two_embeddings
-    noise = 1 + 0.001 * np.sin(size + config.tokens)
+    noise = 1 + 0.001 * np.sin(size + config.positions)
     losses = {
-        f"validation/loss/{name}": float(noise * (e + 60 / size**0.4 + 20 / config.tokens**0.35))
+        f"validation/loss/{name}": float(noise * (e + 60 / size**0.4 + 20 / config.positions**0.35))
         for name, e in (("all", 2.0), ("text", 1.0))
     }
     write_json_lines(folder / "metrics.jsonl", [{"step": config.steps, **losses}])

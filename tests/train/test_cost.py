@@ -78,7 +78,7 @@ def test_isoflop_points_are_recipes_with_their_published_settings(
     config = recipe(name, ())
     assert (config.data.batch_rows, config.steps) == (rows, steps)
     assert config.schedule.peak_lr == pytest.approx(peak_lr, abs=5e-6)
-    assert config.tokens / 1e9 == pytest.approx(billions, abs=0.005)
+    assert config.positions / 1e9 == pytest.approx(billions, abs=0.005)
     cost = cost_of(config, Machine())
     assert cost.soda_flops == pytest.approx(float(name.split("_")[1]), rel=0.01)
 
@@ -108,7 +108,7 @@ def test_hours_of_audio_are_those_of_the_sound_whatever_the_view_writes(tmp_path
     train(config, tmp_path / "run", device="cpu")
     heard = read_json_lines(tmp_path / "run" / "metrics.jsonl")[-1]["audio_hours"]
     # Each order tells all of the sound; a run of part of a pass tells that part.
-    wanted = config.tokens / document.num_tokens * document.orders * document.hours
+    wanted = config.positions / document.num_tokens * document.orders * document.hours
     assert heard == pytest.approx(wanted, rel=0.1)
     assert cost_of(config, Machine()).audio_hours == pytest.approx(wanted, rel=0.1)
 

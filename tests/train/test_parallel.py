@@ -75,7 +75,7 @@ def test_any_layout_has_the_losses_of_one_rank(runs, kind, world):
 def test_any_layout_hears_the_same_hours_and_tokens(runs, kind, world):
     alone, shared = (
         [
-            (row["tokens"], row["audio_hours"])
+            (row["positions"], row["tokens"], row["audio_hours"])
             for row in read_json_lines(runs / n / "metrics.jsonl")
             if "tokens" in row
         ]
