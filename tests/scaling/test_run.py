@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sodakit.data.language import open_language
@@ -15,7 +16,7 @@ from sodakit.errors import ConfigError, Diverged
 from sodakit.files import read_json, read_json_lines, write_json, write_json_lines
 from sodakit.recipes.isoflop import isoflop
 from sodakit.scaling.design import GridRule, isoflop_grid, soda_design
-from sodakit.scaling.design_file import read_design
+from sodakit.scaling.design_file import read_design, write_design
 from sodakit.scaling.records import read_runs
 from sodakit.scaling.run import claim_design, held_by_others, progress, run_design, train_group
 from sodakit.scaling.trunks import segment_folder, share_trunks, trunk_groups, trunk_name
@@ -249,3 +250,33 @@ def test_a_queue_killed_within_a_run_ends_with_the_same_losses(store, tmp_path, 
             rows.append([{k: v for k, v in row.items() if k == "step" or "loss/" in k} for row in metrics])
         assert ends[0] == ends[1] and rows[0] == rows[1]
         assert rows[0][-1]["step"] == point.steps
+
+
+def test_families_are_designed_trained_and_read_beside_each_other(store, tmp_path):
+    """Equal budgets, each family's own tokens; what was read back is what the design foretold."""
+    _, vocabulary = open_language(store)
+    books = {"num_codebooks": vocabulary.num_codebooks, "codebook_size": vocabulary.codebook_size}
+    rule = GridRule(
+        vocab_size=vocabulary.size, context=64, reference_steps=8, min_batch_rows=1, tolerance=0.2, **books
+    )
+    points = [
+        point
+        for family in ("flat", "depth", "delay")
+        for point in isoflop_grid([1.2e10], [64], rule=replace(rule, family=family))
+    ]
+    assert [p.family for p in points] == ["flat", "depth", "delay"]
+    write_design(tmp_path / "design.jsonl", points)
+    assert read_design(tmp_path / "design.jsonl") == points
+    run_design(points, tmp_path / "queue", lambda p: isoflop(p, [store], validation_rows=2), train)
+    table = read_runs(tmp_path / "queue")
+    assert sorted(table.others["family"]) == ["delay", "depth", "flat"]
+    order = [table.runs.index(p.name) for p in points]
+    for index, point in zip(order, points, strict=True):
+        assert table.sizes("two_embeddings")[index] == point.size.two_embeddings
+        assert table.flops("soda")[index] == pytest.approx(point.training_flops)
+        # The store's speech is not the published mixture's.
+        assert table.tokens()[index] == pytest.approx(point.tokens, rel=0.5)
+    heard = np.array(table.others["audio_hours"], float)[order]
+    # Positions of a model with heads side by side cost as much as flat ones, and hold whole frames.
+    assert heard[2] > 1.3 * heard[0]
+    assert table.select(np.array(table.others["family"]) == "depth").rule()["family"] == "depth"

@@ -108,7 +108,7 @@ def train_all(runs: list[tuple[TrainConfig, Path]]) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     train(
-        rank_config(sys.argv[1], sys.argv[3], steps=int(sys.argv[4]), log_every_steps=2),
+        rank_config(*sys.argv[1:2], *sys.argv[3:5], steps=int(sys.argv[5]), log_every_steps=2),
         sys.argv[2],
         device="cpu",
     )

@@ -147,16 +147,16 @@ def test_ranks_killed_at_random_moments_end_with_the_same_weights(store, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
-def test_twenty_kills_under_torchrun_end_with_the_same_weights(store, tmp_path, kind):
+@pytest.mark.parametrize(("kind", "family"), [("ddp", "flat"), ("fsdp", "flat"), ("fsdp", "depth")])
+def test_twenty_kills_under_torchrun_end_with_the_same_weights(store, tmp_path, kind, family):
     """torchrun itself restarts the ranks, as it would on a cluster."""
     kills, steps = 20, 400
     chance = random.Random(1)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += [f"--max-restarts={kills + 2}", str(ROOT / "tests/train/ranks.py"), str(store)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, str(tmp_path / "whole"), kind, str(steps)], check=True, env=environment)
-    job = subprocess.Popen([*command, str(tmp_path / "killed"), kind, str(steps)], env=environment)
+    subprocess.run([*command, str(tmp_path / "whole"), kind, family, str(steps)], check=True, env=environment)
+    job = subprocess.Popen([*command, str(tmp_path / "killed"), kind, family, str(steps)], env=environment)
     metrics, killed = tmp_path / "killed" / "metrics.jsonl", 0
     wanted = chance.randint(1, 8)
     while job.poll() is None and killed < kills:
