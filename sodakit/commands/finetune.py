@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -48,6 +48,8 @@ class Options(JudgeOptions, ResumeOptions):
     """Share of the tokens replayed from --base."""
     size: str = "demo"
     """Shape of a model from scratch."""
+    family: Literal["flat", "depth", "delay"] = "flat"
+    """Of a model from scratch."""
     report_cases: int = 24
     """Validation pairs translated after each epoch."""
     seed: int = 0
@@ -71,7 +73,7 @@ def main(argv: list[str]) -> None:
     from sodakit.train.config import LoraConfig
 
     if options.model != "scratch":
-        refuse_unused(options, ("size",), "with --model: the shape is the model's")
+        refuse_unused(options, ("size", "family"), "with --model: the shape is the model's")
     settings = FinetuneSettings(
         task=options.task,
         epochs=options.epochs,
@@ -86,7 +88,7 @@ def main(argv: list[str]) -> None:
         seed=options.seed,
     )
     init = None if options.model == "scratch" else Path(options.model)
-    config = finetune_config(settings, options.data, init, options.size)
+    config = finetune_config(settings, options.data, init, options.size, options.family)
     config = override(config, parse_overrides(list(options.settings)))
     if options.dry_run:
         print(json.dumps(to_plain(config), indent=2))

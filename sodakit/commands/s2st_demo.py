@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -38,6 +38,9 @@ class Options(JudgeOptions, ResumeOptions):
     """Passes over the pairs; default: 3."""
     size: str | None = None
     """Shape of the model; default: demo."""
+    family: Literal["flat", "depth", "delay"] = "flat"
+    """Of models: one position for every code; or one for every frame, its codes written by a depth decoder, or by heads
+    side by side."""
     voices: tuple[str, ...] = ("seen",)
     """Who speaks in training, in every language: `sodakit voices` lists the names."""
     unseen_voices: tuple[str, ...] = ("unseen",)
@@ -62,6 +65,7 @@ def main(argv: list[str]) -> None:
             sources=options.sources,
             voices=options.voices,
             unseen_voices=options.unseen_voices,
+            family=options.family,
             seed=options.seed,
         ),
         **{name: value for name, value in given.items() if value is not None},

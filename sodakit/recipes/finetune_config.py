@@ -10,9 +10,11 @@ from sodakit.data.language import open_language
 from sodakit.data.loader import open_stream
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.hardware import has_fast_bfloat16
-from sodakit.model.any_config import AnyConfig
+from sodakit.model.any_config import AnyConfig, Family, family_config
 from sodakit.model.config import model_size
+from sodakit.model.families import pattern_of
 from sodakit.store.reader import StoreReader
+from sodakit.tokens.layouts.pattern import FLAT, Pattern
 from sodakit.tokens.tasks import task
 from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.train.config import LoraConfig, LossConfig, OptimConfig, ScheduleConfig, TrainConfig
@@ -65,7 +67,11 @@ class FinetuneSettings:
 
 
 def finetune_config(
-    settings: FinetuneSettings, pairs: Path, init: Path | None, size: str | AnyConfig = "demo"
+    settings: FinetuneSettings,
+    pairs: Path,
+    init: Path | None,
+    size: str | AnyConfig = "demo",
+    family: Family = "flat",
 ) -> TrainConfig:
     """The run: cosine to a tenth after 3 % warm-up, over `epochs` passes of packed pairs.
 
@@ -74,13 +80,14 @@ def finetune_config(
         pairs: store of pairs, encoded with the tokenizer and codec of the model.
         init: checkpoint or run folder to start from, ours or imported; None for weights from scratch.
         size: shape of a model from scratch.
+        family: of a model from scratch whose size is a name.
     Raises:
         ConfigError: the store is of another vocabulary than the model.
     """
     _, vocabulary = open_language(pairs)
     # Resolved once: the config names a checkpoint, so that a run which goes on begins where it began.
     init = None if init is None else load_checkpoint(init).folder
-    model = _shape(init, size, vocabulary, pairs)
+    model = _shape(init, size, family, vocabulary, pairs)
     context = min(settings.context or model.context, model.context)
     source = SourceConfig(
         store=str(pairs), weight=1 - settings.replay_fraction, view=ViewConfig(task=settings.task)
@@ -88,7 +95,7 @@ def finetune_config(
     sources = [source]
     if settings.base and settings.replay_fraction:
         sources.append(SourceConfig(store=settings.base, weight=settings.replay_fraction))
-    steps = epoch_steps(settings, source, vocabulary, context)
+    steps = epoch_steps(settings, source, vocabulary, context, pattern_of(model))
     given = task(settings.task).num_given if settings.given_spans is None else settings.given_spans
     held_out = "validation" in StoreReader(pairs).splits
     return TrainConfig(
@@ -120,16 +127,24 @@ def finetune_config(
 
 
 def epoch_steps(
-    settings: FinetuneSettings, source: SourceConfig, vocabulary: Vocabulary, context: int
+    settings: FinetuneSettings,
+    source: SourceConfig,
+    vocabulary: Vocabulary,
+    context: int,
+    pattern: Pattern = FLAT,
 ) -> int:
     """Steps of one pass over the pairs."""
-    windows = open_stream(source, vocabulary, context, settings.seed).num_windows
+    windows = open_stream(source, vocabulary, context, settings.seed, pattern).num_windows
     return ceil(windows / (settings.batch_rows * (1 - settings.replay_fraction)))
 
 
-def _shape(init: Path | None, size: str | AnyConfig, vocabulary: Vocabulary, pairs: Path) -> AnyConfig:
+def _shape(
+    init: Path | None, size: str | AnyConfig, family: Family, vocabulary: Vocabulary, pairs: Path
+) -> AnyConfig:
     if init is None:
-        return size if isinstance(size, AnyConfig) else model_size(size, vocabulary.size, context=2048)
+        if isinstance(size, AnyConfig):
+            return size
+        return family_config(family, model_size(size, vocabulary.size, context=2048), vocabulary)
     checkpoint = load_checkpoint(init)
     if checkpoint.vocabulary_folder is None:
         raise CheckpointError(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sodakit.codec.contract import Codec
+from sodakit.data.language import open_language
 from sodakit.eval.cascade import WordTable, cascade, learn_table
 from sodakit.eval.judges import MAX_STEPS, CtcJudge, Judge, heard_texts, train_judge
 from sodakit.eval.speech import Case, score_speaking, score_transcription
@@ -22,6 +23,7 @@ from sodakit.eval.words import WordErrors, normalise
 from sodakit.files import atomic_folder, write_json
 from sodakit.generate.speech_model import SpeechModel
 from sodakit.generate.translate import Translator
+from sodakit.model.any_config import Family, family_config
 from sodakit.model.config import model_size
 from sodakit.prepare.options import PrepareOptions
 from sodakit.prepare.recording import Item
@@ -70,8 +72,10 @@ class S2stDemoConfig:
     """Pairs of each source language for the scores."""
     size: str = "demo"
     """Shape of the model."""
+    family: Family = "flat"
+    """Of models."""
     pretrain_steps: int = 1500
-    """Steps of pretraining, of 4,096 tokens."""
+    """Steps of pretraining, of the demo's rows: 4,096 tokens of a flat model."""
     epochs: int = 3
     """Passes over the pairs."""
     peak_lr: float = 1.5e-3
@@ -232,8 +236,9 @@ def pretrain(experiment: Experiment) -> None:
 
 def pretrain_config(store: Path, config: S2stDemoConfig) -> TrainConfig:
     """The demo's recipe, for a model of `config.size`."""
-    made = demo(store, steps=config.pretrain_steps, seed=config.seed)
-    model = model_size(config.size, made.model.vocab_size, context=made.model.context)
+    made = demo(store, steps=config.pretrain_steps, seed=config.seed, family=config.family)
+    shape = model_size(config.size, made.model.vocab_size, context=made.model.context)
+    model = family_config(config.family, shape, open_language(store)[1])
     return replace(made, model=model, listen_every_steps=None)
 
 

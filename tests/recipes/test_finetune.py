@@ -22,6 +22,7 @@ from sodakit.data.loader import Loader
 from sodakit.errors import CheckpointError, ConfigError
 from sodakit.files import read_json_lines
 from sodakit.generate.translate import Translator, Wanted, directions_of, task_of
+from sodakit.model.any_config import family_config
 from sodakit.model.config import model_size
 from sodakit.recipes.finetune import finetune
 from sodakit.recipes.finetune_config import FinetuneSettings, finetune_config
@@ -152,6 +153,41 @@ def test_each_epoch_is_reported_and_the_best_opens_as_a_plain_translator(store, 
         [np.zeros((4, 3), np.uint16)], to="en", max_s=0.5, max_text_tokens=8
     )[0]
     assert made.spoken is not None and made.spoken.codes_KF.shape[1] <= 6
+
+
+@pytest.mark.parametrize("family", ["depth", "delay"])
+def test_a_model_of_frames_is_fine_tuned_with_adapters_and_replay_and_translates(store, tmp_path, family):
+    _, vocabulary = open_language(store)
+    shape = family_config(family, model_size("nano", vocabulary.size, context=128), vocabulary)
+    plain = FinetuneSettings(batch_rows=2, epochs=1)
+    pretraining = finetune_config(plain, store, None, shape)
+    whole = replace(pretraining.data.sources[0], view=replace(pretraining.data.sources[0].view, task=""))
+    train(
+        replace(
+            pretraining,
+            data=replace(pretraining.data, sources=(whole,)),
+            loss=replace(pretraining.loss, given_spans=0),
+            validation=(),
+            listen_every_steps=None,
+            steps=2,
+        ),
+        tmp_path / "base",
+        device="cpu",
+    )
+    settings = replace(settings_for("lora"), base=str(store), replay_fraction=0.3, epochs=2)
+    config = replace(finetune_config(settings, store, tmp_path / "base"), log_every_steps=1)
+    # Frames are shorter in positions: an epoch has fewer steps than of a flat model's rows.
+    flat = finetune_config(settings, store, None, replace(shape.backbone))
+    assert config.validate_every_steps < flat.validate_every_steps
+    best = finetune(config, settings, tmp_path / "run", ToyCodec(), Parrot(), device="cpu")
+    assert [row["epoch"] for row in read_json_lines(tmp_path / "run/epochs.jsonl")] == [1, 2]
+    before, after = load_checkpoint(tmp_path / "base").weights(), load_checkpoint(best).weights()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert "blocks.0.attention.query.weight" in changed and "embedding.weight" not in changed
+    assert ("depth.blocks.0.attention.query.weight" in changed) == (family == "depth")
+    translator = Translator.load(tmp_path / "run", codec=ToyCodec(), device="cpu")
+    wave = Wave(np.sin(np.arange(8000) / 9).astype(np.float32) / 4, 8000)
+    assert translator.translate(wave, to="en", max_s=0.5).spoken is not None
 
 
 def test_a_text_that_fills_the_context_is_a_failed_translation_and_no_error(store, base, tmp_path):
