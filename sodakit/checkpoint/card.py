@@ -7,7 +7,7 @@ import torch
 import sodakit
 from sodakit.checkpoint.contents import Checkpoint
 from sodakit.checkpoint.load import BEST, OF_RUN
-from sodakit.checkpoint.soda_hier import reads_as_published
+from sodakit.checkpoint.soda_hier import departs_from_published
 from sodakit.model.accounting import count_parameters
 from sodakit.model.any_config import AnyConfig
 from sodakit.model.frame.config import FrameConfig
@@ -75,7 +75,7 @@ def model_card(
     )
     strings = _STRINGS[audio_text].replace("SIZE", str(vocabulary.codebook_size))
     config = checkpoint.model_config
-    affected = "" if isinstance(config, FrameConfig) else scaled_frequencies(config)
+    affected = scaled_frequencies(config)
     unscaled = _UNSCALED.replace("AFFECTED", affected) if affected else ""
     rows = "\n".join(f"| {name} | {value} |" for name, value in _facts(checkpoint, vocabulary, dtype).items())
     return (
@@ -89,12 +89,19 @@ def model_card(
 def _use(config: AnyConfig, strings: str) -> str:
     if not isinstance(config, FrameConfig):
         return _USE.replace("STRINGS", strings) + _WITH_SODAKIT
-    return _USE_FRAMES + ("" if reads_as_published(config) else _OTHERWISE) + f"\n{strings}\n" + _WITH_SODAKIT
+    return (
+        _USE_FRAMES
+        + (_OTHERWISE if departs_from_published(config) else "")
+        + f"\n{strings}\n"
+        + _WITH_SODAKIT
+    )
 
 
 def scaled_frequencies(config: AnyConfig) -> str:
-    """How many rotary frequencies the model's scaling changes, in words; empty if none."""
-    model = config.backbone
+    """How many rotary frequencies llama.cpp computes otherwise, in words; empty if none, or for what it cannot read."""
+    if isinstance(config, FrameConfig):
+        return ""
+    model = config
     differ = rotary_frequencies(model) != rotary_frequencies(replace(model, rope_scaling=None))
     return f"{int(differ.sum())} of {len(differ)} frequencies differ" if differ.any() else ""
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sodakit.checkpoint.qwen3 import hf_name, our_name, rope_from_hf, rope_to_hf
 from sodakit.errors import CheckpointError, ConfigError
+from sodakit.model.any_config import AnyConfig
 from sodakit.model.config import ModelConfig, RopeScaling
 from sodakit.model.frame.config import DepthConfig, FrameConfig
 
@@ -40,10 +41,10 @@ _NEEDED = (
 )
 
 
-def reads_as_published(config: FrameConfig) -> bool:
-    """Whether the published code computes what the model was trained to."""
-    depth = config.depth
-    return depth is not None and (depth.conditioning, depth.fed) == ("shifted", "last")
+def departs_from_published(config: AnyConfig) -> bool:
+    """Whether it is a model of frames from which the published code computes other scores than it was trained for."""
+    depth = config.depth if isinstance(config, FrameConfig) else None
+    return depth is not None and (depth.conditioning, depth.fed) != ("shifted", "last")
 
 
 def hier_config(config: FrameConfig) -> dict[str, Any]:

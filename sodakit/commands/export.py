@@ -41,8 +41,7 @@ def main(argv: list[str]) -> None:
     from sodakit.checkpoint.card import scaled_frequencies
     from sodakit.checkpoint.hf_folder import export_folder
     from sodakit.checkpoint.load import load_checkpoint
-    from sodakit.checkpoint.soda_hier import reads_as_published
-    from sodakit.model.frame.config import FrameConfig
+    from sodakit.checkpoint.soda_hier import departs_from_published
 
     checkpoint = load_checkpoint(options.model)
     folder = export_folder(
@@ -54,7 +53,7 @@ def main(argv: list[str]) -> None:
     )
     say("transformers computes the same logits from it." if options.check else "Logits were not compared.")
     config = checkpoint.model_config
-    if isinstance(config, FrameConfig) and not reads_as_published(config):
+    if departs_from_published(config):
         say(
             "The published soda_hier code would compute other scores from it: this depth decoder is fed otherwise than "
             "theirs. The model card says how; `sodakit import` reads it."

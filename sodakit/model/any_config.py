@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+from sodakit.errors import ConfigError
 from sodakit.model.config import ModelConfig
 from sodakit.model.frame.config import DepthConfig, FrameConfig
 from sodakit.tokens.vocabulary import Vocabulary
@@ -16,6 +17,31 @@ def family_of(config: AnyConfig) -> Family:
     if isinstance(config, ModelConfig):
         return "flat"
     return "depth" if config.depth else "delay"
+
+
+def codes_at_a_position(config: AnyConfig) -> int:
+    """How many codes a position holds where it is sound: one, or a whole frame's."""
+    return config.num_codebooks if isinstance(config, FrameConfig) else 1
+
+
+def check_vocabulary(config: AnyConfig, vocabulary: Vocabulary, where: str) -> None:
+    """That a model reads the ids of a vocabulary as what they are.
+
+    Raises:
+        ConfigError: another number of ids, or other codebooks.
+    """
+    if config.vocab_size != vocabulary.size:
+        raise ConfigError(
+            f"model.vocab_size={config.vocab_size}; the vocabulary of {where} has {vocabulary.size} ids."
+        )
+    if isinstance(config, FrameConfig):
+        given = (config.num_codebooks, config.codebook_size, config.audio_base)
+        needed = (vocabulary.num_codebooks, vocabulary.codebook_size, vocabulary.audio_base)
+        if given != needed:
+            raise ConfigError(
+                "model.num_codebooks, codebook_size, audio_base = {}, {}, {}; ".format(*given)
+                + "{} has {}, {}, {}.".format(where, *needed)
+            )
 
 
 def family_config(family: Family, backbone: ModelConfig, vocabulary: Vocabulary, **depth: Any) -> AnyConfig:

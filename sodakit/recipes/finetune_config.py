@@ -14,7 +14,7 @@ from sodakit.model.any_config import AnyConfig, Family, family_config
 from sodakit.model.config import model_size
 from sodakit.model.families import pattern_of
 from sodakit.store.reader import StoreReader
-from sodakit.tokens.layouts.pattern import FLAT, Pattern
+from sodakit.tokens.layouts.pattern import Pattern
 from sodakit.tokens.tasks import task
 from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.train.config import LoraConfig, LossConfig, OptimConfig, ScheduleConfig, TrainConfig
@@ -131,7 +131,7 @@ def epoch_steps(
     source: SourceConfig,
     vocabulary: Vocabulary,
     context: int,
-    pattern: Pattern = FLAT,
+    pattern: Pattern,
 ) -> int:
     """Steps of one pass over the pairs."""
     windows = open_stream(source, vocabulary, context, settings.seed, pattern).num_windows

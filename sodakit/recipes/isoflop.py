@@ -9,7 +9,6 @@ from sodakit.data.language import open_language
 from sodakit.errors import ConfigError
 from sodakit.hardware import has_fast_bfloat16
 from sodakit.model.any_config import AnyConfig
-from sodakit.model.frame.config import FrameConfig
 from sodakit.recipes.ingredients import MIXTURE, ingredients
 from sodakit.scaling.design import DesignPoint
 from sodakit.train.config import LossConfig, OptimConfig, ScheduleConfig, TrainConfig
@@ -41,14 +40,6 @@ def isoflop(
     view = view or ViewConfig()
     parts = ingredients(stores, MIXTURE, weights=weights, view=view)
     vocabulary = parts.vocabulary
-    if isinstance(point.model, FrameConfig) and stores:
-        books = (point.model.num_codebooks, point.model.codebook_size)
-        if books != (vocabulary.num_codebooks, vocabulary.codebook_size):
-            raise ConfigError(
-                f"The design is for {books[0]} codebooks of {books[1]}; {stores[0]} has {vocabulary.num_codebooks} of "
-                f"{vocabulary.codebook_size}. Make it with `sodakit scale design --num-codebooks "
-                f"{vocabulary.num_codebooks} --codebook-size {vocabulary.codebook_size}`."
-            )
     if point.model.vocab_size != vocabulary.size:
         raise ConfigError(
             f"The design is for a vocabulary of {point.model.vocab_size} ids; {stores[0]} has {vocabulary.size}. "

@@ -17,9 +17,8 @@ from sodakit.model.accounting import (
     palm_flops_per_token,
     training_flops_per_token,
 )
-from sodakit.model.any_config import AnyConfig, Family, family_config, family_of
+from sodakit.model.any_config import AnyConfig, Family, codes_at_a_position, family_config, family_of
 from sodakit.model.config import SODA_VOCAB_SIZE, soda_grid_shape
-from sodakit.model.frame.config import FrameConfig
 from sodakit.tokens.vocabulary import Vocabulary
 
 SODA_FORWARD_BUDGETS = (1e18, 3e18, 6e18, 1e19, 3e19, 6e19, 1e20)
@@ -122,7 +121,7 @@ def flops_per_position(model: AnyConfig, convention: FlopsConvention, context: i
 
 def tokens_per_position(model: AnyConfig) -> float:
     """Ids at a position: one in a flat model; of frames, what transcribed speech of 12.5 frames a second has."""
-    return 1 + FRAME_SHARE * (model.num_codebooks - 1) if isinstance(model, FrameConfig) else 1.0
+    return 1 + FRAME_SHARE * (codes_at_a_position(model) - 1)
 
 
 @dataclass(frozen=True, kw_only=True)

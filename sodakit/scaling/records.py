@@ -17,8 +17,7 @@ from sodakit.model.accounting import (
     soda_training_flops,
     training_flops_per_token,
 )
-from sodakit.model.any_config import AnyConfig, family_of
-from sodakit.model.config import ModelConfig
+from sodakit.model.any_config import AnyConfig, codes_at_a_position, family_of
 from sodakit.scaling.columns import SIZES, WORDS, column_of, complete_row, factor_of, named_row, notes_on
 from sodakit.scaling.design import FRAME_SHARE
 from sodakit.scaling.numbers import Style, read_cells, table_style
@@ -194,6 +193,7 @@ def _own_run(run: Path) -> dict[str, Any] | None:
         row["tokens_per_audio_s"] = heard["tokens"] / (heard["audio_hours"] * 3600)
         row["audio_hours"] = positions * density / row["tokens_per_audio_s"] / 3600
     if row["family"] != "flat":
+        row["codebook_size"] = config["model"]["codebook_size"]
         row |= _flops_of_frames(row, config, positions, heard)
     for values in metrics:
         for name, value in values.items():
@@ -206,13 +206,13 @@ def _own_run(run: Path) -> dict[str, Any] | None:
 def _of_model(model: AnyConfig, context: int) -> dict[str, Any]:
     """What a run's config says of its model. Of frames, sizes are counted here; of flat ones, where all tables' are."""
     shape = asdict(model.backbone) | {"context": context}
-    if isinstance(model, ModelConfig):
-        return {"family": "flat"} | {f"shape/{name}": value for name, value in shape.items()}
+    books = codes_at_a_position(model)
+    if books == 1:
+        return {"family": family_of(model)} | {f"shape/{name}": value for name, value in shape.items()}
     count = count_parameters(model)
     return {
         "family": family_of(model),
-        "num_codebooks": model.num_codebooks,
-        "codebook_size": model.codebook_size,
+        "num_codebooks": books,
         **{f"shape/{name}": shape[name] for name in ("vocab_size", "context", "tied_embeddings")},
         **{f"n/{size}": getattr(count, size) for size in SIZES},
     }

@@ -12,8 +12,9 @@ from sodakit.checkpoint.load import latest_checkpoint
 from sodakit.config import to_plain
 from sodakit.data.language import open_language
 from sodakit.data.loader import Batch, Loader, prefetch
-from sodakit.errors import ConfigError, Diverged
+from sodakit.errors import Diverged
 from sodakit.log import say
+from sodakit.model.any_config import check_vocabulary
 from sodakit.model.families import build_model, pattern_of
 from sodakit.model.lora import add_adapters, merge_adapters
 from sodakit.model.transformer import Transformer
@@ -51,10 +52,7 @@ class Run:
         self.ranks: Ranks = start_ranks(config.parallel, str(device) if device else None)
         self.device = self.ranks.device
         store, self.vocabulary = open_language(config.data.sources[0].store)
-        if config.model.vocab_size != self.vocabulary.size:
-            raise ConfigError(
-                f"model.vocab_size={config.model.vocab_size}; the vocabulary of {store.folder} has {self.vocabulary.size} ids."
-            )
+        check_vocabulary(config.model, self.vocabulary, str(store.folder))
         self.codec_spec = store.codec_spec
         self.tokenizer = store.tokenizer()
         self.loader = Loader(config.data, self.vocabulary, pattern_of(config.model))
