@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -9,6 +10,7 @@ from sodakit.cli import main
 from sodakit.files import read_json, read_json_lines
 from sodakit.units import spread
 from tests.recordings import recordings
+from tests.train.killed import assert_same_run, killed_at
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,21 @@ def test_a_second_run_makes_nothing_again(demo):
         (out / "model/metrics.jsonl").read_text(),
         (out / "judge.safetensors").stat().st_mtime_ns,
     )
+
+
+def test_a_demo_killed_in_training_ends_as_one_left_alone(demo, tmp_path):
+    out, arguments = demo
+    again = tmp_path / "demo"
+    shutil.copytree(out / "store", again / "store")
+    shutil.copy(out / "judge.safetensors", again)
+    words = [str(again) if word == str(out) else word for word in arguments]
+    with killed_at(again / "model", step=4):
+        main(words)
+    assert not (again / "scores.json").exists()
+    main(words)
+    assert_same_run(out / "model", again / "model")
+    assert read_json(again / "scores.json") == read_json(out / "scores.json")
+    assert (again / "judge.safetensors").read_bytes() == (out / "judge.safetensors").read_bytes()
 
 
 def test_the_model_can_be_used_from_the_command_line(demo, tmp_path, capsys):

@@ -34,6 +34,7 @@ from sodakit.train.trainer import train
 from tests.eval.small_judges import small_speaker, small_wav2vec2
 from tests.pair_stores import pair_store
 from tests.stores import small_store
+from tests.train.killed import assert_same_run, killed_at
 
 ROOT = Path(__file__).parents[2]
 
@@ -289,6 +290,24 @@ def test_a_killed_fine_tuning_goes_on_to_the_same_end(store, base, tmp_path, kin
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
     rows = [read_json_lines(tmp_path / n / "epochs.jsonl") for n in ("whole", "killed")]
     assert rows[0] == rows[1]
+
+
+def test_the_command_killed_in_its_second_epoch_ends_as_one_left_alone(store, base, tmp_path):
+    small_wav2vec2(tmp_path / "ear")
+    words = ["--data", str(store), "--model", str(base), "--batch-rows", "2", "--codec", "toy", "--epochs", "2",
+             "--report-cases", "2", "--device", "cpu", "--judge", str(tmp_path / "ear"), "--lr", "1e-2",
+             "precision=float32", "model.context=256", "data.context=256", "log_every_steps=1"]  # fmt: skip
+    runs = [tmp_path / name for name in ("whole", "killed")]
+    main([*words, "--out", str(runs[0])])
+    (_, last) = read_json_lines(runs[0] / "epochs.jsonl")
+    with killed_at(runs[1], last["step"]):
+        main([*words, "--out", str(runs[1])])
+    main([*words, "--out", str(runs[1])])
+    assert_same_run(*runs)
+    epochs = [read_json_lines(run / "epochs.jsonl") for run in runs]
+    assert len(epochs[0]) == 2 and epochs[0] == epochs[1]
+    best = [load_checkpoint(run / "best").weights() for run in runs]
+    assert all(torch.equal(best[0][name], best[1][name]) for name in best[0])
 
 
 def test_pairs_of_another_tokenizer_are_refused(base, tmp_path):

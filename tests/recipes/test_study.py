@@ -12,13 +12,16 @@ from sodakit.audio.files import write_wave
 from sodakit.audio.wave import Wave
 from sodakit.codec.load import load_codec
 from sodakit.config import to_plain
-from sodakit.files import read_json, write_json, write_json_lines
+from sodakit.files import read_json, read_json_lines, write_json, write_json_lines
 from sodakit.model.accounting import count_parameters
 from sodakit.recipes import study, study_walk
+from sodakit.recipes.isoflop import isoflop
 from sodakit.recipes.study_ablations import ablations
 from sodakit.scaling.design import GridRule, isoflop_grid, point_at
 from sodakit.scaling.records import read_table
+from sodakit.scaling.run import Train
 from sodakit.train.config import TrainConfig
+from tests.train.killed import Killed
 
 VOCAB = 8_708
 
@@ -76,6 +79,50 @@ def lawful_training(config: TrainConfig, folder: Path) -> Path:
     }
     write_json_lines(folder / "metrics.jsonl", [{"step": config.steps, **losses}])
     return folder
+
+
+def test_a_study_killed_in_its_sweep_and_in_the_predicted_run_ends_as_one_left_alone(tmp_path, monkeypatch):
+    """The prediction stands as it was made, and no finished run is trained again."""
+    monkeypatch.setattr(study_walk, "study_run", lambda point, stores: isoflop(point))
+    monkeypatch.setattr(study_walk, "summarise", lambda folder: {})
+    rule = GridRule(context=64, reference_steps=8, min_batch_rows=1, tolerance=0.3, flops="exact")
+    points = isoflop_grid([3e12, 1e13], [64, 96, 128], rule=rule)
+    beyond = point_at(3e13, 96, rule)
+    assert len(points) >= 5 and beyond is not None
+    trained: list[Path] = []
+
+    def dies(after: int) -> Train:
+        begun = len(trained)
+
+        def teach(config: TrainConfig, folder: Path) -> Path:
+            if len(trained) - begun == after:
+                write_json_lines(folder / "metrics.jsonl", [{"step": 1, "loss/all": 9.0}])
+                raise Killed
+            trained.append(folder)
+            return lawful_training(config, folder)
+
+        return teach
+
+    def walk(folder: Path, teach: Train) -> None:
+        stores = study.StudyStores((), tmp_path, tmp_path)
+        study_walk.walk(folder, stores, points, beyond, teach, with_ablations=False)
+
+    walk(tmp_path / "whole", lawful_training)
+    killed = tmp_path / "killed"
+    with pytest.raises(Killed):
+        walk(killed, dies(2))
+    assert not (killed / "prediction.json").exists()
+    with pytest.raises(Killed):
+        walk(killed, dies(len(points) - 2))
+    said = (killed / "prediction.json").read_bytes()
+    walk(killed, dies(len(points)))
+    assert (killed / "prediction.json").read_bytes() == said
+    assert len(trained) == len({*trained}) == len(points) + 1
+    ends = [read_json(root / "prediction.json") | {"made": ""} for root in (tmp_path / "whole", killed)]
+    assert ends[0] == ends[1]
+    for name in (*(f"sweep/{p.name}" for p in points), f"beyond/{beyond.name}"):
+        rows = [read_json_lines(root / name / "metrics.jsonl") for root in (tmp_path / "whole", killed)]
+        assert rows[0] == rows[1]
 
 
 def test_a_study_walks_from_recordings_to_a_prediction_and_what_came_of_it(data, tmp_path, monkeypatch):

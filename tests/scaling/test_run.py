@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sodakit.commands.scale import main
 from sodakit.data.language import open_language
 from sodakit.errors import ConfigError, Diverged
 from sodakit.files import read_json, read_json_lines, write_json, write_json_lines
@@ -22,6 +23,7 @@ from sodakit.scaling.run import claim_design, held_by_others, progress, run_desi
 from sodakit.scaling.trunks import segment_folder, share_trunks, trunk_groups, trunk_name
 from sodakit.train.trainer import train
 from tests.stores import small_store
+from tests.train.killed import assert_same_run, killed_at
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +191,39 @@ def two_runs(store, *, shared):
     rule = GridRule(vocab_size=vocabulary.size, context=64, min_batch_rows=1, raise_to_min=True)
     points = isoflop_grid([4e9, 24e9], [64], rule=rule)
     return share_trunks(points) if shared else points
+
+
+def test_the_command_killed_within_a_run_ends_as_one_left_alone(store, tmp_path):
+    """The first run is passed over, the second resumed, the third begun."""
+    _, vocabulary = open_language(store)
+    rule = GridRule(
+        vocab_size=vocabulary.size, context=64, reference_steps=12, min_batch_rows=1, tolerance=0.2
+    )
+    points = sorted(isoflop_grid([1e9, 2e9], [64, 80], rule=rule)[:3], key=lambda p: p.training_flops)
+    write_design(tmp_path / "design.jsonl", points)
+    words = [
+        "run",
+        str(tmp_path / "design.jsonl"),
+        "--data",
+        str(store),
+        "--device",
+        "cpu",
+        "--validation-rows",
+        "4",
+    ]
+    roots = [tmp_path / name for name in ("whole", "killed")]
+    main([*words, "--out", str(roots[0])])
+    with killed_at(roots[1] / points[1].name, points[1].steps):
+        main([*words, "--out", str(roots[1])])
+    assert str(progress(roots[1], points)) == "1 finished, 2 waiting"
+    finished = roots[1] / points[0].name / "metrics.jsonl"
+    made_ns = finished.stat().st_mtime_ns
+    main([*words, "--out", str(roots[1])])
+    assert str(progress(roots[1], points)) == "3 finished" and finished.stat().st_mtime_ns == made_ns
+    for point in points:
+        assert_same_run(*(root / point.name for root in roots))
+        ends = [read_json(root / point.name / "finished.json")["loss"] for root in roots]
+        assert ends[0] == ends[1]
 
 
 def newest_step(folder):

@@ -6,17 +6,21 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import sodakit
+from sodakit.checkpoint.load import latest_checkpoint, load_checkpoint
 from sodakit.errors import ConfigError
 from sodakit.files import read_json, write_json
-from sodakit.train import identity
+from sodakit.train import code, identity
 from sodakit.train.code import computed
 from sodakit.train.holding import hold
 from sodakit.train.identity import claim_folder
 from sodakit.train.trainer import train
 from tests.stores import small_store
+from tests.train.killed import assert_same_run, killed_at
 from tests.train.test_trainer import config_for
 
 
@@ -80,6 +84,35 @@ def test_other_code_is_refused_by_name_of_the_option_and_noted_with_it(store, tm
     claim_folder(tmp_path, config_for(store), other_code=True)
     claim_folder(tmp_path, config_for(store))
     assert read_json(tmp_path / "config.json")["code"][-1] == "other"
+
+
+def test_a_run_resumes_after_a_comment_and_not_after_another_formula(store, tmp_path, monkeypatch):
+    """The package is copied, stopped runs go on with the copy: what it computes decides, not how it is written."""
+    config = config_for(store, steps=6, save_every_steps=3, log_every_steps=1)
+    whole, told, changed = (tmp_path / name for name in ("whole", "told", "changed"))
+    train(config, whole, device="cpu")
+    for run in (told, changed):
+        with killed_at(run, 6):
+            train(config, run, device="cpu")
+    copy = tmp_path / "sodakit"
+    for name in code.NUMERIC_PACKAGES:
+        shutil.copytree(Path(sodakit.__file__).parent / name, copy / name)
+    monkeypatch.setattr(code, "sodakit", SimpleNamespace(__file__=str(copy / "__init__.py")))
+    monkeypatch.setattr(identity, "code_digest", code.code_digest.__wrapped__)
+    optim, windows = copy / "train/optim.py", copy / "data/native.cpp"
+    optim.write_text("# Why not SGD?\n" + optim.read_text().replace('"""One update of', '"""An update of'))
+    windows.write_text(windows.read_text() + "\n// the end\n")
+    train(config, told, device="cpu")
+    assert_same_run(whole, told)
+    assert len(read_json(told / "config.json")["code"]) == 1
+    before = "ratio = lr / self.peak_lr if"
+    assert optim.read_text().count(before) == 1
+    optim.write_text(optim.read_text().replace(before, "ratio = lr / self.peak_lr / 2 if"))
+    with pytest.raises(ConfigError, match=r"different version of sodakit.*--other-code"):
+        train(config, changed, device="cpu")
+    assert load_checkpoint(latest_checkpoint(changed / "checkpoints")).state["step"] == 3
+    train(config, changed, device="cpu", other_code=True)
+    assert len(read_json(changed / "config.json")["code"]) == 2
 
 
 def test_a_field_that_came_later_is_no_other_setting_unless_it_is_set(store, tmp_path):
