@@ -1,4 +1,4 @@
-"""Pictures for a report: curves as SVG that follows the page's light or dark colours, spectrograms as PNG.
+"""Pictures for a page: matplotlib figures as SVG, curves that follow its light or dark colours, spectrograms as PNG.
 
 Each comes with the sentence a person who cannot see it needs.
 """
@@ -6,52 +6,44 @@ Each comes with the sentence a person who cannot see it needs.
 import base64
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import numpy as np
-from matplotlib import image, ticker
+from matplotlib import image, rc_context, ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from sodakit.audio.wave import Wave
 from sodakit.errors import ConfigError
+from sodakit.files import digest
 
 Points = Sequence[tuple[float, float]]
 
 _WIDTH, _HEIGHT = 720, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 150, 14, 44
 _MAX_POINTS = 300
-_DASHES = ("none", "7 4", "2 4", "9 4 2 4", "14 5", "4 3 1 3")
+_DASHES: tuple[Any, ...] = (
+    "-", (0, (3.5, 2)), (0, (1, 2)), (0, (4.5, 2, 1, 2)), (0, (7, 2.5)), (0, (2, 1.5, 0.5, 1.5)),
+)  # fmt: skip
 """Lines differ by dash as well as by colour; the page's style sheet holds as many colours."""
+_HAIR, _SOFT, _INK = "#00000a", "#00000b", "#00000c"
+_LINES = tuple(f"#00000{number}" for number in range(1, len(_DASHES) + 1))
+_OF_THE_PAGE = {_HAIR: "--hair", _SOFT: "--soft", _INK: "--ink"} | {
+    c: f"--s{n}" for n, c in enumerate(_LINES)
+}
+"""Which of the page's colours each stands for."""
 
 
-@dataclass(frozen=True)
-class Axis:
-    """Data to pixels, along one side of the plot."""
-
-    low: float
-    high: float
-    start_px: float
-    end_px: float
-    log: bool = False
-
-    def __call__(self, value: float) -> float:
-        """Where `value` lies, in pixels."""
-        low, high, value = (math.log(v) if self.log else v for v in (self.low, self.high, value))
-        return self.start_px + (value - low) / (high - low) * (self.end_px - self.start_px)
-
-    @property
-    def ticks(self) -> list[float]:
-        """Round values to label, from low to high."""
-        if self.log:
-            # Within one decade powers of ten would leave an axis with one label or none.
-            subs = (1.0,) if self.high / self.low > 1e4 else (1.0, 2.0, 5.0)
-            found = ticker.LogLocator(10, subs).tick_values(self.low, self.high)
-            inside = [float(v) for v in found if self.low * 0.999 <= v <= self.high * 1.001]
-            if len(inside) >= 3:
-                return inside
-        found = ticker.MaxNLocator(6).tick_values(self.low, self.high)
-        return [float(v) for v in found if self.low <= v <= self.high]
+def svg_text(figure: Figure, salt: str = "sodakit") -> str:
+    """The figure as SVG, with text as text; its ids depend on `salt`."""
+    buffer = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "path.simplify": False}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
 
 
 def curves_svg(
@@ -80,16 +72,23 @@ def curves_svg(
     ys = [y for points in lines.values() for _, y in points]
     if log_y is None:
         log_y = min(ys) > 0 and max(ys) / min(ys) > 5
-    x_axis = _axis(xs, _LEFT, _WIDTH - _RIGHT, log_x, title)
-    y_axis = _axis(ys, _HEIGHT - _BOTTOM, _TOP, log_y, title)
-    body = [*_grid(x_axis, y_axis), *_axis_names(x_label, y_label)]
-    body += [_line(points, i, x_axis, y_axis) for i, points in enumerate(lines.values())]
-    body += _end_labels(lines, y_axis)
-    return (
-        f'<svg class="curves" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{escape(describe_curves(series, title=title, x_label=x_label))}">'
-        f"<title>{escape(title)}</title>{''.join(body)}</svg>"
-    )
+    figure = Figure(figsize=(_WIDTH / 72, _HEIGHT / 72), dpi=72, facecolor="none")
+    axes = _empty_axes(figure, limits(xs, log_x, title), limits(ys, log_y, title), log_x, log_y)
+    axes.set_xlabel(x_label, color=_SOFT, size=12)
+    axes.set_ylabel(y_label, color=_SOFT, size=12)
+    for number, points in enumerate(lines.values()):
+        axes.plot(
+            *zip(*points, strict=True),
+            color=_LINES[number],
+            linestyle=_DASHES[number],
+            linewidth=2,
+            marker="o" if len(points) == 1 else "",
+            clip_on=False,
+            gid=f"series{number}",
+        )
+    _end_labels(figure, axes, lines)
+    described = escape(describe_curves(series, title=title, x_label=x_label))
+    return _inline(svg_text(figure, digest(title, described)), described, title)
 
 
 def describe_curves(series: Mapping[str, Points], *, title: str, x_label: str) -> str:
@@ -129,7 +128,8 @@ def _finite(points: Points) -> list[tuple[float, float]]:
     return [kept[0], *((float(x), float(y)) for x, y in (group.mean(axis=0) for group in groups)), kept[-1]]
 
 
-def _axis(values: Sequence[float], start_px: float, end_px: float, log: bool, title: str) -> Axis:
+def limits(values: Sequence[float], log: bool, title: str) -> tuple[float, float]:
+    """Both ends of an axis that shows the values."""
     low, high = min(values), max(values)
     if log and low <= 0:
         raise ConfigError(
@@ -138,66 +138,88 @@ def _axis(values: Sequence[float], start_px: float, end_px: float, log: bool, ti
     if low == high:
         low, high = (low / 2, high * 2) if log else (low - 0.5, high + 0.5)
     if log:
-        return Axis(low, high, start_px, end_px, log=True)
+        return low, high
     # A loss or a rate starts at zero, where the distance to zero means something.
     margin = (high - low) * 0.04
-    return Axis(0.0 if 0 <= low < 0.35 * high else low - margin * (low != 0), high, start_px, end_px)
+    return (0.0 if 0 <= low < 0.35 * high else low - margin * (low != 0)), high
 
 
-def _grid(x_axis: Axis, y_axis: Axis) -> list[str]:
-    parts = []
-    for value in y_axis.ticks:
-        y = y_axis(value)
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(
-            f'<text class="tick" x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{_short(value)}</text>'
-        )
-    baseline = _HEIGHT - _BOTTOM
-    parts.append(f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{baseline}" y2="{baseline}"/>')
-    for value in x_axis.ticks:
-        x = x_axis(value)
-        parts.append(f'<line class="axis" x1="{x:.1f}" x2="{x:.1f}" y1="{baseline}" y2="{baseline + 4}"/>')
-        parts.append(
-            f'<text class="tick" x="{x:.1f}" y="{baseline + 18}" text-anchor="middle">{_short(value)}</text>'
-        )
-    return parts
+def ticks(low: float, high: float, log: bool = False) -> list[float]:
+    """Round values to label, from low to high."""
+    if log:
+        # Within one decade powers of ten would leave an axis with one label or none.
+        subs = (1.0,) if high / low > 1e4 else (1.0, 2.0, 5.0)
+        found = ticker.LogLocator(10, subs).tick_values(low, high)
+        inside = [float(v) for v in found if low * 0.999 <= v <= high * 1.001]
+        if len(inside) >= 3:
+            return inside
+    found = ticker.MaxNLocator(6).tick_values(low, high)
+    return [float(v) for v in found if low <= v <= high]
 
 
-def _axis_names(x_label: str, y_label: str) -> list[str]:
-    middle_x, middle_y = (_LEFT + _WIDTH - _RIGHT) / 2, (_TOP + _HEIGHT - _BOTTOM) / 2
-    return [
-        f'<text class="label" x="{middle_x}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>',
-        f'<text class="label" transform="translate(13 {middle_y}) rotate(-90)" text-anchor="middle">'
-        f"{escape(y_label)}</text>",
-    ]
+def _empty_axes(
+    figure: Figure, x_ends: tuple[float, float], y_ends: tuple[float, float], log_x: bool, log_y: bool
+) -> Axes:
+    width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+    axes = figure.add_axes((_LEFT / _WIDTH, _BOTTOM / _HEIGHT, width / _WIDTH, height / _HEIGHT))
+    axes.patch.set_visible(False)
+    axes.set_xscale("log" if log_x else "linear")
+    axes.set_yscale("log" if log_y else "linear")
+    for axis, ends, log in ((axes.xaxis, x_ends, log_x), (axes.yaxis, y_ends, log_y)):
+        axis.set_ticks(ticks(*ends, log), [_short(value) for value in ticks(*ends, log)])
+        axis.set_minor_locator(ticker.NullLocator())
+        axis.set_tick_params(color=_SOFT, labelcolor=_SOFT, labelsize=12)
+    axes.set_xlim(*x_ends)
+    axes.set_ylim(*y_ends)
+    axes.grid(axis="y", color=_HAIR, linewidth=1, clip_on=False)
+    axes.tick_params(axis="y", length=0)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(_SOFT)
+    return axes
 
 
-def _line(points: Points, index: int, x_axis: Axis, y_axis: Axis) -> str:
-    if len(points) == 1:
-        x, y = points[0]
-        return f'<circle class="dot s{index}" cx="{x_axis(x):.1f}" cy="{y_axis(y):.1f}" r="4"/>'
-    path = " ".join(f"{x_axis(x):.1f},{y_axis(y):.1f}" for x, y in points)
-    return f'<polyline class="line s{index}" stroke-dasharray="{_DASHES[index]}" points="{path}"/>'
-
-
-def _end_labels(lines: Mapping[str, Points], y_axis: Axis) -> list[str]:
+def _end_labels(figure: Figure, axes: Axes, lines: Mapping[str, Points]) -> None:
     """Names at the ends of their lines, each with a piece of its dash, apart where lines end together."""
-    gap_px = 17.0
-    wanted = sorted((y_axis(points[-1][1]), i, name) for i, (name, points) in enumerate(lines.items()))
+    gap_px, lowest_px, highest_px = 17.0, float(_BOTTOM), float(_HEIGHT - _TOP)
+    ends = [
+        (axes.transData.transform(points[-1])[1], n, name) for n, (name, points) in enumerate(lines.items())
+    ]
+    wanted = sorted(ends, reverse=True)
     placed: list[float] = []
     for y, _, _ in wanted:
-        placed.append(max(y, placed[-1] + gap_px) if placed else max(y, float(_TOP)))
-    overflow = placed[-1] - (_HEIGHT - _BOTTOM)
-    if overflow > 0:
-        placed = [min(y, _HEIGHT - _BOTTOM - gap_px * (len(placed) - 1 - n)) for n, y in enumerate(placed)]
-    left, parts = _WIDTH - _RIGHT + 10, []
-    for y, (_, i, name) in zip(placed, wanted, strict=True):
-        parts.append(
-            f'<line class="line s{i}" stroke-dasharray="{_DASHES[i]}" x1="{left}" x2="{left + 24}" '
-            f'y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="name" x="{left + 30}" y="{y + 4:.1f}">{escape(name)}</text>'
+        placed.append(min(y, placed[-1] - gap_px) if placed else min(y, highest_px))
+    if placed[-1] < lowest_px:
+        placed = [max(y, lowest_px + gap_px * (len(placed) - 1 - n)) for n, y in enumerate(placed)]
+    left = _WIDTH - _RIGHT + 10
+    for y, (_, n, name) in zip(placed, wanted, strict=True):
+        figure.add_artist(
+            Line2D(
+                [left / _WIDTH, (left + 24) / _WIDTH],
+                [y / _HEIGHT] * 2,
+                color=_LINES[n],
+                linestyle=_DASHES[n],
+                linewidth=2,
+            )
         )
-    return parts
+        figure.text(
+            (left + 30) / _WIDTH, y / _HEIGHT, name, color=_INK, size=12.5, va="center", gid=f"name{n}"
+        )
+
+
+def _inline(svg: str, described: str, title: str) -> str:
+    """An `<svg>` element for a page: its colours and font are the page's, its words are said to who cannot see it."""
+    body = svg[svg.index(">", svg.index("<svg")) + 1 :].replace("xlink:href", "href")
+    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.DOTALL)
+    body = re.sub(r"(?<=: )#00000[1-6a-c]\b", lambda colour: f"var({_OF_THE_PAGE[colour[0]]})", body)
+    body = re.sub(r"font-family: [^;\"]*", "font-family: system-ui, sans-serif", body)
+    # Another figure of the page has groups of the same names.
+    body = re.sub(r'<g id="((?:series|name)\d)">', r'<g class="\1">', body)
+    body = re.sub(r' id="(?:figure|axes|patch|text|line2d|matplotlib|[xy]tick)[^"]*"', "", body)
+    return (
+        f'<svg class="curves" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{described}">'
+        f"<title>{escape(title)}</title>{body.strip()}"
+    )
 
 
 def _short(value: float) -> str:

@@ -1,9 +1,8 @@
 """Figures of a scaling study, for print and screen: colours that colour-blind readers tell apart, markers that differ too.
 
-Each function returns a matplotlib `Figure`; `svg_text` and `save` turn one into SVG or PNG.
+Each function returns a matplotlib `Figure`; `save` turns one into SVG or PNG.
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from sodakit.errors import ConfigError
+from sodakit.eval.figures import svg_text
 from sodakit.files import atomic_path
 from sodakit.scaling.costs import FlopsPerToken
 from sodakit.scaling.fit import Fit
@@ -321,16 +321,6 @@ def describe_extrapolation(found: Sequence[Extrapolation]) -> str:
         for one in found
     )
     return f"Predicted − observed loss over distance from the fitted budgets. Fitted {said}. Grey: twice the noise."
-
-
-def svg_text(figure: Figure) -> str:
-    """The figure as SVG, with text as text."""
-    buffer = io.StringIO()
-    import matplotlib
-
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "sodakit"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
 
 
 def save(figure: Figure, path: Path | str) -> None:

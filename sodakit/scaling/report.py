@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from sodakit.eval.figures import svg_text
 from sodakit.eval.report import Report
 from sodakit.scaling.costs import flops_of_runs
 from sodakit.scaling.plan import Plan, plan_budget
@@ -24,7 +25,6 @@ from sodakit.scaling.plot import (
     residual_figure,
     save,
     streams_figure,
-    svg_text,
 )
 from sodakit.scaling.study import Study
 from sodakit.units import format_count
