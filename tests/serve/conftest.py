@@ -21,7 +21,9 @@ from sodakit.codec.toy import ToyCodec  # noqa: E402
 from sodakit.commands.serve import translator_for  # noqa: E402
 from sodakit.config import to_plain  # noqa: E402
 from sodakit.generate.speech_model import SpeechModel  # noqa: E402
+from sodakit.model.any_config import family_config  # noqa: E402
 from sodakit.model.config import model_size  # noqa: E402
+from sodakit.model.families import build_model  # noqa: E402
 from sodakit.model.transformer import Transformer  # noqa: E402
 from sodakit.serve.app import build_app  # noqa: E402
 from sodakit.serve.connections import uvicorn_config  # noqa: E402
@@ -126,7 +128,7 @@ HEARD, MEANT = "¿dónde está la casa?", "where is the house?"
 DIRECTIONS = (("es", "en"), ("es", "fr"))
 
 
-def finetuned(folder, task="s2st", directions=DIRECTIONS):
+def finetuned(folder, task="s2st", directions=DIRECTIONS, family="flat"):
     """A folder as `sodakit finetune` leaves it, with random weights."""
     tokenizer = pair_tokenizer()
     vocabulary = Vocabulary.layout(
@@ -134,7 +136,8 @@ def finetuned(folder, task="s2st", directions=DIRECTIONS):
     )
     tokenizer.save(folder / "vocabulary")
     vocabulary.save(folder / "vocabulary")
-    network = Transformer(model_size("nano", vocabulary.size, context=1000, init_std=0.2), seed=1)
+    shape = model_size("nano", vocabulary.size, context=1000, init_std=0.2)
+    network = build_model(family_config(family, shape, vocabulary), seed=1)
     save_checkpoint(
         folder / "best",
         model=network,
@@ -163,16 +166,19 @@ def make_fluent(translator, frames=10):
             return model.tokenizer.encode(tagged("es", HEARD))
         return model.tokenizer.encode(tagged("en", MEANT))[opening:]
 
+    frame = [model.vocabulary.codebook_range(k)[0] for k in range(4)]
+
     def fluent(rows, x_BD):
-        tokens = [ids_W[0] for ids_W in next_positions(rows, x_BD)]
+        made = next_positions(rows, x_BD)
         for n, row in enumerate(rows):
+            nothing_else = [-1] * (len(made[n]) - 1)
             if row.cursor.state < FIRST_SLOT:
-                tokens[n] = [*text(row), model.vocabulary.text_end][len(row.ids)]
+                made[n] = [[*text(row), model.vocabulary.text_end][len(row.ids)], *nothing_else]
             elif row.cursor.state == FIRST_SLOT and len(row.ids) >= 4 * frames:
-                tokens[n] = model.vocabulary.audio_end
-            elif tokens[n] == model.vocabulary.audio_end:
-                tokens[n] = model.vocabulary.codebook_range(0)[0]
-        return [[token] for token in tokens]
+                made[n] = [model.vocabulary.audio_end, *nothing_else]
+            elif made[n][0] == model.vocabulary.audio_end:
+                made[n] = frame[: len(made[n])]
+        return made
 
     model.engine.next_positions = fluent
     return translator
@@ -182,6 +188,20 @@ def make_fluent(translator, frames=10):
 def translator(tmp_path_factory):
     """Fluent, from Spanish to English and French."""
     return make_fluent(load_finetuned(finetuned(tmp_path_factory.mktemp("finetuned"))))
+
+
+@pytest.fixture(scope="session")
+def frames_translator(tmp_path_factory):
+    """The same, of a model with one position a frame."""
+    folder = finetuned(tmp_path_factory.mktemp("finetuned"), family="depth")
+    return make_fluent(load_finetuned(folder))
+
+
+@pytest.fixture(scope="session")
+def frames_address(frames_translator):
+    app = build_app(frames_translator.model, name="tiny", limits=LIMITS, translator=frames_translator)
+    with serving(app) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,11 @@ def translating_page(translating_address):
 
 
 @pytest.fixture
+def frames_page(frames_address):
+    yield from opened(frames_address)
+
+
+@pytest.fixture
 def recording(tmp_path):
     path = tmp_path / "hello.wav"
     path.write_bytes(sound(1.5))
@@ -86,8 +91,10 @@ def value(page, name):
     return page.run(f"document.getElementById('{name}').value")
 
 
-def test_a_recording_is_translated_written_and_heard(translating_page, recording):
-    page = translating_page
+@pytest.mark.parametrize("family", ["flat", "frames"])
+def test_a_recording_is_translated_written_and_heard(request, family, recording):
+    """Heard while it is being made, whether a position is a code or a frame."""
+    page = request.getfixturevalue({"flat": "translating_page", "frames": "frames_page"}[family])
     assert page.run("document.getElementById('translate-it').disabled")
     page.choose_file("#file", recording)
     page.wait("!document.getElementById('translate-it').disabled")

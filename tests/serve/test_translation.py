@@ -65,7 +65,11 @@ def test_the_official_client_gets_translations_in_every_form(openai_client):
     assert french.language == "fr"
 
 
-def test_speech_streamed_is_the_speech_made_offline(client, translator):
+@pytest.mark.parametrize("family", ["flat", "frames"])
+def test_speech_streamed_is_the_speech_made_offline(request, family):
+    names = {"flat": ("translating_address", "translator"), "frames": ("frames_address", "frames_translator")}
+    address, translator = map(request.getfixturevalue, names[family])
+    client = httpx.Client(base_url=address, timeout=30)
     data, sampling = sound(1.5), Sampling(temperature=0.9, top_p=0.8)
     made = translator.translate(read(data), to="en", sampling=sampling, max_s=8.0, seed=7)
     response = post(client, "speech_translations", data, response_format="pcm", to="en", seed="7")
