@@ -139,7 +139,7 @@ def _check(items: Sequence[TokenItem], context: int, layout: Layout) -> None:
             raise ConfigError(
                 f"{item.name} has {len(item.ids_T)} tokens; needed: BOS and something after it."
             )
-        if (positions := len(lay(layout, item.ids_T))) > context:
+        if (positions := len(_laid(layout, item.ids_T))) > context:
             raise ConfigError(
                 f"{item.name} has {positions} positions and the model's context {context}. "
                 "Leave the item out, or cut the clips with max_s."
@@ -166,13 +166,22 @@ def _of_last_ids(
     for key, count in zip(keys, counts, strict=True):
         wanted[key] = max(count, wanted.get(key, 0))
     unlike = list({key: ids_T for key, ids_T in zip(keys, sequences, strict=True)}.values())
-    laid = [lay(layout, ids_T) for ids_T in unlike]
+    laid = [_laid(layout, ids_T) for ids_T in unlike]
     answers: dict[bytes, np.ndarray] = {}
     for row in rows_of(laid, min(row_positions, model.config.context)):
         members = [(unlike[n], laid[n], wanted[unlike[n].tobytes()]) for n in row.numbers]
         parts = _score_row(model, layout, row, members, scored)
         answers |= {ids_T.tobytes(): part for (ids_T, _, _), part in zip(members, parts, strict=True)}
     return [answers[key][wanted[key] - count :] for key, count in zip(keys, counts, strict=True)]
+
+
+def _laid(layout: Layout, ids_T: np.ndarray) -> np.ndarray:
+    """A sequence along positions. Where codes are late, speech that it leaves open is taken to end there, so that those of
+    its last frames have a place; the `audio_end` is given and not scored."""
+    v = layout.vocabulary
+    if any(layout.delays) and v.is_audio(ids_T[-1:])[0]:
+        ids_T = np.append(ids_T, np.int32(v.audio_end))
+    return lay(layout, ids_T)
 
 
 def _score_row(

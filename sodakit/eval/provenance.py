@@ -7,6 +7,8 @@ import torch
 from sodakit.audio.files import RESAMPLER
 from sodakit.files import digest
 from sodakit.generate.speech_model import SpeechModel
+from sodakit.model.any_config import family_of
+from sodakit.model.families import pattern_of
 from sodakit.model.transformer import Transformer
 
 
@@ -19,10 +21,14 @@ def model_fingerprint(model: Transformer) -> str:
 
 
 def weights_provenance(model: Transformer) -> dict[str, Any]:
-    """JSON-ready: fingerprint and precision of the weights, for results that need no sound."""
+    """JSON-ready: fingerprint, family and precision of the weights, for results that need no sound."""
+    delays = pattern_of(model.config).delays or ()
+    late = f"codebooks late by {', '.join(map(str, delays))} frames: sums over a document compare, single codes do not"
     return {
         "model": model_fingerprint(model),
+        "family": family_of(model.config),
         "precision": str(next(model.parameters()).dtype).removeprefix("torch."),
+        **({"order_of_codes": late} if any(delays) else {}),
     }
 
 
