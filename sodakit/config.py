@@ -43,6 +43,9 @@ def from_plain(kind: Any, value: Any, name: str = "config") -> Any:
         for key in value:
             if key not in fields:
                 raise ConfigError(f"{name} has no field {key!r}.{nearest(key, sorted(fields), cutoff=0.5)}")
+        missing = [key for key, f in fields.items() if key not in value and _is_needed(f)]
+        if missing:
+            raise ConfigError(f"{name} lacks {', '.join(missing)}.")
         return kind(**{k: from_plain(hints[k], v, f"{name}.{k}") for k, v in value.items()})  # type: ignore[operator]
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
@@ -64,6 +67,8 @@ def from_plain(kind: Any, value: Any, name: str = "config") -> Any:
         if not isinstance(value, (list, tuple)):
             raise ConfigError(f"{name}={value!r} needs a list.")
         if origin is tuple and not (len(arguments) == 2 and arguments[1] is Ellipsis):
+            if len(value) != len(arguments):
+                raise ConfigError(f"{name}={value!r} needs {len(arguments)} values.")
             return tuple(from_plain(a, v, name) for a, v in zip(arguments, value, strict=True))
         return origin(from_plain(arguments[0], v, f"{name}[{i}]") for i, v in enumerate(value))
     if origin is dict:
@@ -74,6 +79,10 @@ def from_plain(kind: Any, value: Any, name: str = "config") -> Any:
             for k, v in value.items()
         }
     return _scalar(kind, value, name)
+
+
+def _is_needed(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _strange_fields(kind: Any, value: Any) -> int:

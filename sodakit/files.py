@@ -133,8 +133,8 @@ def read_json_lines(path: Path | str, *, ours: bool = True) -> list[dict[str, An
         ours: written by a run of ours, which may have been killed: a torn last line is left out. False for what a user
             gives, of which every line counts.
     Raises:
-        ConfigError: another line is no JSON, or the file no UTF-8; the message names both. What a user gives: also
-            the last line, and one that is no JSON object.
+        ConfigError: another line is no JSON object, or the file no UTF-8; the message names both. What a user gives: also
+            the last line.
     """
     rows: list[dict[str, Any]] = []
     # Not by splitlines: it also breaks at characters that a text may hold.
@@ -148,7 +148,7 @@ def read_json_lines(path: Path | str, *, ours: bool = True) -> list[dict[str, An
             if ours and number == len(lines):
                 break
             raise ConfigError(f"{path}, line {number}, is not JSON: {_what(error)}") from error
-        if not ours and not isinstance(rows[-1], dict):
+        if not isinstance(rows[-1], dict):
             raise ConfigError(f"{path}, line {number}, is {line.decode()!r:.60}; needed: a JSON object.")
     return rows
 
@@ -170,7 +170,8 @@ def digest(*parts: bytes | str) -> str:
     """A 16-character fingerprint of the parts, stable across machines and versions."""
     hasher = hashlib.blake2b(digest_size=8)
     for part in parts:
-        data = part.encode("utf-8") if isinstance(part, str) else part
+        # Names of files may hold bytes that are no UTF-8.
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
         hasher.update(len(data).to_bytes(8, "little"))
         hasher.update(data)
     return hasher.hexdigest()

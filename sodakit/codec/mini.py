@@ -121,9 +121,11 @@ def load_mini(
         raise CodecError(
             f"{folder} holds no mini codec; needed: mini.json and mini.safetensors. Train one: sodakit codec train."
         )
-    network = MiniNetwork(from_plain(MiniConfig, read_json(folder / "mini.json"), "mini.json"))
+    config = from_plain(MiniConfig, read_json(folder / "mini.json"), "mini.json")
     try:
         tensors = {key: tensor.float() for key, tensor in load_file(weights).items()}
+        _check_sizes(config, tensors)
+        network = MiniNetwork(config)
         network.load_state_dict(tensors)
     except (RuntimeError, SafetensorError) as error:
         raise CodecError(
@@ -134,6 +136,28 @@ def load_mini(
             f"{weights}: {broken}, so it is no codec. Copy it again, or train one: sodakit codec train."
         )
     return MiniCodec(network.to(device), name, num_codebooks)
+
+
+def _check_sizes(config: MiniConfig, tensors: dict[str, torch.Tensor]) -> None:
+    """Raise where a config asks for a size that no tensor has: what a damaged one asks for is not allocated.
+
+    Raises:
+        RuntimeError: as PyTorch does of tensors that do not fit.
+    """
+    sizes = {size for tensor in tensors.values() for size in tensor.shape}
+    asked = {*config.encoder_widths, *config.decoder_widths, config.code_width, config.codebook_size}
+    asked |= {config.hops_per_frame * config.num_bands, config.kernel}
+    widened = zip(
+        (*config.encoder_widths, *config.decoder_widths),
+        (*config.encoder_blocks, *config.decoder_blocks),
+        strict=True,
+    )
+    asked |= {config.expansion * width for width, number in widened if number}
+    blocks = sum(config.encoder_blocks) + sum(config.decoder_blocks)
+    if not asked <= sizes or max(blocks, config.num_codebooks) > len(tensors):
+        raise RuntimeError(
+            f"it has no tensors of {', '.join(map(str, sorted(asked - sizes))) or 'so many blocks'}"
+        )
 
 
 def _fingerprint(network: MiniNetwork, num_codebooks: int) -> str:

@@ -21,6 +21,10 @@ from sodakit.codec.quantizer import SplitQuantizer
 from sodakit.codec.source import SourceFilter
 from sodakit.errors import ConfigError
 
+MOST_HZ = 400_000
+MOST_OF_ANY = 1 << 16
+"""No width, window or codebook is larger: what a damaged config asks for must not fill the memory."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MiniConfig:
@@ -66,6 +70,11 @@ class MiniConfig:
     """Phones that codebook 0 was taught, in the order of the phone head's outputs. Empty: no phone head."""
 
     def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            most = MOST_HZ if name == "sample_rate_hz" else MOST_OF_ANY
+            for number in value if isinstance(value, tuple) else (value,):
+                if isinstance(number, int) and not (0 if name.endswith("_blocks") else 1) <= number <= most:
+                    raise ConfigError(f"{name}={value}; needed: numbers from 1 to {most}.")
         stages = len(self.factors) + 1
         for name in ("encoder_widths", "encoder_blocks", "decoder_widths", "decoder_blocks"):
             if len(getattr(self, name)) != stages:

@@ -16,6 +16,7 @@ from sodakit.errors import AudioError, ConfigError
 from sodakit.files import digest
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.detect import open_folder
+from sodakit.prepare.sources.rows import read_lines
 from sodakit.units import spread
 
 T = TypeVar("T")
@@ -118,8 +119,7 @@ def read_voice_cases(source: Path | str, limit: int | None = None) -> Cases[Voic
         raise ConfigError(
             f"{path} does not exist. Needed: a list `utt|prompt text|prompt wav|target text[|original wav]`."
         )
-    lines = enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1)
-    cases = [_voice_case(path, number, line) for number, line in lines if line.strip()]
+    cases = [_voice_case(path, number, line) for number, line in read_lines(path)]
     if not cases:
         raise ConfigError(f"{path} is empty; needed: at least one line.")
     twice = [name for name, count in Counter(case.id for case in cases).items() if count > 1]
@@ -158,7 +158,9 @@ def original_of(case: Recording | VoiceCase) -> Wave | None:
         return None
 
 
-def _voice_case(path: Path, number: int, line: str) -> VoiceCase:
+def _voice_case(path: Path, number: int, line: str | None) -> VoiceCase:
+    if line is None:
+        raise ConfigError(f"{path}, line {number}, is not UTF-8. Save the list as UTF-8.")
     fields = [field.strip() for field in line.split("|")]
     if len(fields) not in (4, 5) or not all(fields[i] for i in (0, 2, 3)):
         raise ConfigError(

@@ -86,10 +86,12 @@ def read_outputs(folder: Path | str) -> list[Output]:
     """The outputs of a folder, in order.
 
     Raises:
-        ConfigError: none there.
+        ConfigError: none there, or a damaged one.
     """
     folder = Path(folder)
-    rows = [row for path in sorted(folder.glob("part-*.jsonl")) for row in read_json_lines(path)]
+    rows = [
+        _checked(row, path) for path in sorted(folder.glob("part-*.jsonl")) for row in read_json_lines(path)
+    ]
     if not rows:
         raise ConfigError(f"{folder} holds no outputs. Needed: a folder that `sodakit eval` has generated.")
     return [_read(folder, row) for row in rows]
@@ -141,6 +143,28 @@ def _write(folder: Path, number: int, output: Output) -> dict[str, Any]:
         "audio": audio,
         "sample_rate_hz": output.wave.sample_rate_hz if output.wave is not None else None,
     }
+
+
+ROW: dict[str, Any] = {
+    "id": str,
+    "text": str | None,
+    "ended": bool,
+    "num_tokens": int,
+    "problem": str | None,
+    "audio": str | None,
+    "sample_rate_hz": int | None,
+}
+
+
+def _checked(row: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The row itself, if it is one that `_write` made."""
+    wrong = [name for name, kind in ROW.items() if name not in row or not isinstance(row[name], kind)]
+    if wrong:
+        raise ConfigError(
+            f"{path} is damaged (an output with {wrong[0]}={row.get(wrong[0])!r:.40}). Delete that file, and run the same "
+            "command again: it is made anew."
+        )
+    return row
 
 
 def _read(folder: Path, row: dict[str, Any]) -> Output:

@@ -8,9 +8,7 @@ part/sample_7_0.wav    SALMon's own folders: 0 is positive; or names with a lead
 """
 
 import csv
-import gzip
 import io
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +25,8 @@ from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError
 from sodakit.eval.labels import Labels
 from sodakit.files import digest, read_json_lines
+from sodakit.prepare.sources.rows import parse_object, read_document, read_lines
+from sodakit.prepare.sources.tables import table_rows, table_schema
 
 AUDIO_COLUMNS = (
     ("positive_audio", "negative_audio"),
@@ -202,7 +202,7 @@ def _read_built(files: list[Path], speech: bool) -> Iterator[Pair]:
                     _built_side(file.parent, side, speech) for side in (row["positive"], *row["negatives"])
                 ]
                 yield Pair(positive=sides[0], negatives=tuple(sides[1:]), **_fields(row, file.parent.name))
-            except (AttributeError, KeyError, TypeError) as error:
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise ConfigError(
                     f"{file}, pair {number}, is no pair ({error}); needed: `id`, `positive` and `negatives`, each with "
                     "`audio`, or `text` of written tasks. Build it again with `sodakit eval build`."
@@ -210,6 +210,15 @@ def _read_built(files: list[Path], speech: bool) -> Iterator[Pair]:
 
 
 def _built_side(folder: Path, plain: Mapping[str, Any], speech: bool) -> Side:
+    kinds = {
+        "audio": str if speech else Any,
+        "text": str | None,
+        "prefix": str | None,
+        "ending_start_s": float | int | None,
+    }
+    for name, kind in kinds.items():
+        if kind is not Any and not isinstance(plain.get(name), kind):
+            raise ValueError(f"{name} is {plain.get(name)!r:.40}")
     return Side(
         audio=folder / plain["audio"] if speech else None,
         text=plain.get("text"),
@@ -224,14 +233,11 @@ def _read_parquet(folder: Path, files: list[Path], speech: bool) -> Iterator[Pai
         part = _part_folder(folder, file)
         if part == "all" and len(parts) > 1:
             continue  # the parts again
-        opened = pq.ParquetFile(file)
-        right, wrong = _columns(file, opened.schema_arrow, speech)
-        others = [
-            n for n in opened.schema_arrow.names if not pa.types.is_struct(opened.schema_arrow.field(n).type)
-        ]
-        number = 0
-        for group in range(opened.num_row_groups):
-            for row, plain in enumerate(opened.read_row_group(group, others).to_pylist()):
+        schema = table_schema(file)
+        right, wrong = _columns(file, schema, speech)
+        others = [n for n in schema.names if not pa.types.is_struct(schema.field(n).type)]
+        with pq.ParquetFile(file) as opened:
+            for number, (group, row, plain) in enumerate(table_rows(opened, file, columns=others)):
                 sides = [
                     Side(audio=Cell(file, group, name, row)) if speech else Side(text=plain[name])
                     for name in (right, wrong)
@@ -239,7 +245,6 @@ def _read_parquet(folder: Path, files: list[Path], speech: bool) -> Iterator[Pai
                 # A hub column `source` names a corpus, not what a pair was made from.
                 fields = _fields(plain, part, f"{file.stem}-{number}") | {"source": ""}
                 yield Pair(positive=sides[0], negatives=(sides[1],), **fields)
-                number += 1
 
 
 def _part_folder(folder: Path, file: Path) -> str:
@@ -271,12 +276,13 @@ def _read_gold(files: list[Path]) -> Iterator[Pair]:
     for file in files:
         sides: dict[tuple[str, ...], dict[bool, list[tuple[Path, dict[str, str]]]]] = {}
         sounds = {p.stem: p for p in file.parent.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES}
-        with open(file, encoding="utf-8-sig", newline="") as handle:
-            for row in csv.DictReader(handle):
-                key = tuple(row.get(name, "") for name in ("type", "subtype", "id", "voice"))
-                name = Path(row["filename"]).stem
-                path = sounds.get(name, file.parent / f"{name}.wav")
-                sides.setdefault(key, {}).setdefault(row["correct"] == "1", []).append((path, row))
+        for row in _table(file):
+            if not {"filename", "correct"} <= row.keys():
+                raise ConfigError(f"{file} has columns {', '.join(row)}; needed: filename and correct.")
+            key = tuple(row.get(name, "") for name in ("type", "subtype", "id", "voice"))
+            name = Path(row["filename"]).stem
+            path = sounds.get(name, file.parent / f"{name}.wav")
+            sides.setdefault(key, {}).setdefault(row["correct"] == "1", []).append((path, row))
         for found in sides.values():
             if True in found and False in found:
                 path, row = found[True][0]
@@ -310,33 +316,64 @@ def _read_folders(folder: Path, files: list[Path]) -> Iterator[Pair]:
 def _read_texts(files: list[Path], negative: str | None) -> Iterator[Pair]:
     for file in files:
         for number, row in enumerate(_rows(file)):
-            sides = _text_sides(row, negative)
-            if sides is not None:
-                yield Pair(positive=sides[0], negatives=(sides[1],), **_fields(row, "", str(number)))
+            try:
+                sides = _text_sides(row, negative)
+                if sides is not None:
+                    yield Pair(positive=sides[0], negatives=(sides[1],), **_fields(row, "", str(number)))
+            except (KeyError, ValueError, OverflowError) as error:
+                raise ConfigError(
+                    f"{file}, row {number + 1}, is no pair of texts ({error}). Mend or remove it."
+                ) from error
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:
-    data = file.read_bytes()
-    text = (gzip.decompress(data) if file.suffix == ".gz" else data).decode("utf-8-sig")
     if file.suffix == ".csv":
-        yield from csv.DictReader(io.StringIO(text, newline=""))
-    else:
-        yield from (json.loads(line) for line in text.splitlines() if line.strip())
+        yield from _table(file)
+        return
+    for number, line in read_lines(file):
+        try:
+            yield parse_object(line)
+        except ValueError as error:
+            raise ConfigError(f"{file}, line {number}: {error}. Mend or remove it.") from error
+
+
+def _table(file: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a CSV; a line that has fewer or more cells than the header is an error."""
+    text, problem = read_document(file)
+    if text is None:
+        raise ConfigError(f"{file}: {problem}. Save it as UTF-8.")
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    try:
+        for row in rows:
+            if None in row or None in row.values():
+                raise csv.Error(f"it has not the {len(rows.fieldnames or ())} cells of the header")
+            yield row
+    except csv.Error as error:
+        raise ConfigError(f"{file}, line {rows.line_num}: {error}. Mend or remove it.") from error
 
 
 def _text_sides(row: Mapping[str, Any], negative: str | None) -> tuple[Side, Side] | None:
     if "context" in row and "good" in row:
         wrong = negative or next((k for k in ("bad", "bad_same_book", "bad_other_book") if k in row), "")
-        return _story(row["context"], row["good"]), _story(row["context"], row[wrong])
+        context = _text(row, "context")
+        return _story(context, _text(row, "good")), _story(context, _text(row, wrong))
     if "AnswerRightEnding" in row:
-        context = " ".join(row[name] for name in _STORY_CONTEXT)
-        endings = [row[name] for name in _STORY_ENDINGS]
+        context = " ".join(_text(row, name) for name in _STORY_CONTEXT)
+        endings = [_text(row, name) for name in _STORY_ENDINGS]
         right = int(row["AnswerRightEnding"]) - 1
+        if right not in (0, 1):
+            raise ValueError(f"AnswerRightEnding is {right + 1}; needed: 1 or 2")
         return _story(context, endings[right]), _story(context, endings[1 - right])
     for right_name, wrong_name in TEXT_COLUMNS:
         if right_name in row and wrong_name in row:
-            return Side(text=row[right_name]), Side(text=row[wrong_name])
+            return Side(text=_text(row, right_name)), Side(text=_text(row, wrong_name))
     return None
+
+
+def _text(row: Mapping[str, Any], name: str) -> str:
+    if not isinstance(row[name], str):
+        raise ValueError(f"{name} is {row[name]!r:.40}; needed: a text")
+    return row[name]
 
 
 def _story(context: str, ending: str) -> Side:
@@ -371,7 +408,11 @@ def _read_cell(cell: Cell) -> Wave:
 
 @lru_cache(maxsize=4)  # pairs are read in order, two columns of one row group at a time
 def _column(path: Path, row_group: int, column: str) -> pa.ChunkedArray:
-    return pq.ParquetFile(path).read_row_group(row_group, [column]).column(column)
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read_row_group(row_group, [column]).column(column)
+    except (pa.ArrowException, OSError) as error:
+        raise AudioError(f"{path} is damaged in row group {row_group} ({error}). Fetch it again.") from error
 
 
 def _file_digest(path: Path) -> str:

@@ -335,7 +335,7 @@ def load_result(path: Path | str) -> dict[str, Any]:
     """Read a result.
 
     Raises:
-        ConfigError: no such file, or no result.
+        ConfigError: no such file, no result, or a damaged one.
     """
     path = Path(path)
     if not path.is_file():
@@ -343,7 +343,32 @@ def load_result(path: Path | str) -> dict[str, Any]:
     result = read_json(path)
     if not isinstance(result, dict) or "task" not in result or not {"scores", "nll"} & result.keys():
         raise ConfigError(f"{path} is no result. Needed: a TASK.json that `sodakit eval` wrote.")
+    wrong = _wrong_part(result)
+    if wrong:
+        raise ConfigError(f"{path} is damaged ({wrong}). Copy it again, or score again.")
     return result
+
+
+def _wrong_part(result: dict[str, Any]) -> str | None:
+    """What of a result cannot be shown; None if all can."""
+    for key in ("scores", "nll"):
+        if not isinstance(result.get(key, {}), dict):
+            return f"{key} is {result[key]!r:.40}"
+    for name, score in result.get("scores", {}).items() if "questions" in result else ():
+        parts = score.get("parts", {}) if isinstance(score, dict) else None
+        if not isinstance(parts, dict):
+            return f"scores.{name} is {score!r:.60}"
+        for part, value in {"accuracy": score.get("accuracy"), **parts}.items():
+            if not _is_estimate(value):
+                return f"scores.{name}.{part} is {value!r:.60}"
+    return next(
+        (f"nll.{n} is {v!r:.60}" for n, v in result.get("nll", {}).items() if not _is_estimate(v)), None
+    )
+
+
+def _is_estimate(value: Any) -> bool:
+    names = ("value", "low", "high", "num_items")
+    return isinstance(value, dict) and all(isinstance(value.get(n), (int, float)) for n in names)
 
 
 def table(results: Sequence[Mapping[str, Any]]) -> str:

@@ -116,10 +116,13 @@ def check_item(item: Item, limits: Limits) -> tuple[float, Rejection | None]:
         empty = Rejection("no sound and no text", "neither an audio file nor a transcript")
         return 0.0, None if (item.text or "").strip() else empty
     if item.audio is not None:
-        if not item.audio.is_file():
-            return 0.0, Rejection("missing file", f"{item.audio} does not exist.")
-        if item.audio.stat().st_size == 0:
-            return 0.0, Rejection("empty file", f"{item.audio} has 0 bytes.")
+        try:
+            if not item.audio.is_file():
+                return 0.0, Rejection("missing file", f"{item.audio} does not exist.")
+            if item.audio.stat().st_size == 0:
+                return 0.0, Rejection("empty file", f"{item.audio} has 0 bytes.")
+        except OSError as error:  # a name that is too long, a folder that may not be entered
+            return 0.0, Rejection("missing file", f"{item.audio!s:.200} cannot be opened: {error.strerror}.")
     try:
         sound_s = item.sound_duration_s()
     except AudioError as error:

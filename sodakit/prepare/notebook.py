@@ -39,6 +39,10 @@ class Notebook:
         """
         path = self.folder / "settings.json"
         before = read_json(path) if path.exists() else settings
+        if not isinstance(before, dict):
+            raise ConfigError(
+                f"{path} is damaged: it holds a {type(before).__name__}. Copy it back, or choose another folder."
+            )
         changed = [name for name in sorted({*settings, *before}) if settings.get(name) != before.get(name)]
         if changed and not fresh:
             pairs = [f"{name}: {before.get(name)!r} then, {settings.get(name)!r} now" for name in changed]

@@ -84,9 +84,36 @@ class Plan:
         if not isinstance(plain, dict) or plain.pop("plan_version", None) != PLAN_VERSION:
             raise ConfigError(f"{path} is of another version of sodakit, or damaged. {again}")
         try:
-            return cls(**{**plain, "shards": [PlannedShard(**shard) for shard in plain["shards"]]})
-        except (KeyError, TypeError) as error:
+            plan = cls(**{**plain, "shards": [PlannedShard(**shard) for shard in plain["shards"]]})
+            plan.check()
+        except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{path} is damaged ({error}). {again}") from error
+        return plan
+
+    def check(self) -> None:
+        """Raise where what was read cannot be a plan.
+
+        Raises:
+            ValueError: a part is of another kind, or names items that are not there.
+        """
+        if not isinstance(self.asked, dict) or type(self.num_items) is not int:
+            raise ValueError("it does not say what was asked for")
+        if not isinstance(self.rejected, list) or not all(isinstance(row, dict) for row in self.rejected):
+            raise ValueError("rejected is no list of rows")
+        planned: set[int] = set()
+        for place, shard in enumerate(self.shards):
+            alike = isinstance(shard.rows, list) and isinstance(shard.durations_s, list)
+            if shard.split not in SPLITS or type(shard.index) is not int or not alike:
+                raise ValueError(f"shards[{place}] is no shard")
+            if len(shard.rows) != len(shard.durations_s) or not all(
+                isinstance(s, (int, float)) for s in shard.durations_s
+            ):
+                raise ValueError(f"shards[{place}] has other durations than rows")
+            if not all(type(row) is int and 0 <= row < self.num_items for row in shard.rows):
+                raise ValueError(f"shards[{place}] has rows that are none of {self.num_items} items")
+            if not planned.isdisjoint(shard.rows):
+                raise ValueError(f"shards[{place}] has items of another shard")
+            planned.update(shard.rows)
 
     def check_asked(self, asked: dict[str, Any], path: Path) -> None:
         """Raise unless this run asks for what the plan was made from.

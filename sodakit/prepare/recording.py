@@ -64,7 +64,7 @@ class Item:
     told_duration_s: float | None = None
     """Length of its whole sound as its list says; None where it does not. Checked, and else of no effect."""
     text: str | None = None
-    """What is said, as supplied; None where nobody wrote it down."""
+    """What is said, as supplied; None where nobody wrote it down. What is no string makes it an item with a `problem`."""
     speaker: str = ""
     """Unique in the source; empty if unknown."""
     language: str = ""
@@ -83,6 +83,11 @@ class Item:
     def __post_init__(self) -> None:
         if not self.recording:
             object.__setattr__(self, "recording", self.id)
+        if self.text is not None and not isinstance(self.text, str):  # as a list may have it
+            object.__setattr__(
+                self, "problem", self.problem or f"text is {self.text!r:.80}; needed: a string"
+            )
+            object.__setattr__(self, "text", None)
         wrong = self.problem is None and _wrong_names(self)
         if wrong:
             object.__setattr__(self, "problem", wrong)

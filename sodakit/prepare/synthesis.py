@@ -167,7 +167,7 @@ def synthesise(
         task = bar.add_task("speaking", total=total, completed=total - left, note="")
         for shard in _say_shards(missing, out, config):
             bar.advance(task, len(shard.lines))
-    rows = sorted((r for s in shards for r in read_json_lines(_folder(out, s) / "rows.jsonl")), key=_place)
+    rows = sorted((row for shard in shards for row in _rows(out, shard)), key=_place)
     said = [row for row in rows if "problem" not in row]
     unsaid = [row for row in rows if "problem" in row]
     for name, kept in (("unsaid.jsonl", unsaid), ("manifest.jsonl", said)):
@@ -289,6 +289,28 @@ def _claim(out: Path, lines: Sequence[Line], voices: Sequence[Voice], config: Sy
 
 def _folder(out: Path, shard: Shard) -> Path:
     return out / "shards" / f"{shard.number:05d}"
+
+
+def _rows(out: Path, shard: Shard) -> list[dict[str, Any]]:
+    """What a finished shard says of its lines.
+
+    Raises:
+        ConfigError: it is damaged; the message says how to make it again.
+    """
+    folder = _folder(out, shard)
+    advice = f"Delete {folder} and run the same command again: that shard is made anew."
+    try:
+        rows = read_json_lines(folder / "rows.jsonl")
+    except ConfigError as error:
+        raise ConfigError(f"{error} {advice}") from error
+    places = {place for place, _ in shard.lines}
+    for row in rows:
+        known = isinstance(row.get("place"), int) and row["place"] in places
+        if not known or not ("problem" in row or isinstance(row.get("duration_s"), (int, float))):
+            raise ConfigError(f"{folder / 'rows.jsonl'} is damaged ({row!s:.60}). {advice}")
+    if len(rows) != len(places):
+        raise ConfigError(f"{folder / 'rows.jsonl'} has {len(rows)} rows for {len(places)} lines. {advice}")
+    return rows
 
 
 def _place(row: dict[str, Any]) -> int:

@@ -86,7 +86,7 @@ def store_tree(reader: StoreReader) -> Tree:
             branch.add(Text(f"{source or 'unnamed source'}: {summary}"))
     quarantine = reader.folder / "quarantine.jsonl"
     if quarantine.is_file():
-        reasons = Counter(row["reason"] for row in read_json_lines(quarantine))
+        reasons = Counter(str(row.get("reason", "unknown")) for row in read_json_lines(quarantine))
         listed = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common())
         tree.add(f"left out: {listed or 'nothing'}")
     return tree

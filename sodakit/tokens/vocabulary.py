@@ -14,12 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from sodakit.errors import VocabularyError
+from sodakit.config import from_plain
+from sodakit.errors import ConfigError, VocabularyError
 from sodakit.files import digest, read_json, write_json
 
 TEXT_KIND = 0
 MARKER_KIND = 1
 FIRST_AUDIO_KIND = 2
+MOST_IDS = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,8 @@ class Vocabulary:
             raise VocabularyError(f"BOS, EOS and the four markers need six different ids; got {self}.")
         if self.num_codebooks < 1 or self.codebook_size < 1:
             raise VocabularyError(f"num_codebooks and codebook_size must be at least 1; got {self}.")
+        if self.size > MOST_IDS:
+            raise VocabularyError(f"Ids are 32-bit numbers, so at most {MOST_IDS} of them; got {self}.")
         audio = range(self.audio_base, self.audio_base + self.num_codebooks * self.codebook_size)
         if self.audio_base < self.text_size or any(
             m in audio or m < 0 for m in (*markers, self.bos, self.eos)
@@ -142,8 +146,13 @@ class Vocabulary:
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> "Vocabulary":
-        """Inverse of `to_plain`."""
-        return cls(**(plain | {"semantic_codebooks": tuple(plain["semantic_codebooks"])}))
+        """Inverse of `to_plain`.
+
+        Raises:
+            ConfigError: a field is unknown, missing or of another type.
+            VocabularyError: ids that overlap.
+        """
+        return from_plain(cls, plain, "vocabulary")
 
     def save(self, folder: Path) -> None:
         """Write `vocabulary.json`."""
@@ -154,12 +163,15 @@ class Vocabulary:
         """Read `vocabulary.json`.
 
         Raises:
-            VocabularyError: the folder has none.
+            VocabularyError: the folder has none, or a damaged one.
         """
         path = folder / "vocabulary.json"
         if not path.exists():
             raise VocabularyError(f"{folder} has no vocabulary.json. Is it a checkpoint written by sodakit?")
-        return cls.from_plain(read_json(path))
+        try:
+            return cls.from_plain(read_json(path))
+        except ConfigError as error:
+            raise VocabularyError(f"{path} is damaged: {error} Copy it again.") from error
 
 
 def qwen3x_vocabulary() -> Vocabulary:

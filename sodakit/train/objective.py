@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sodakit.data.loader import Batch
-from sodakit.errors import ConfigError
+from sodakit.errors import CheckpointError, ConfigError
 from sodakit.model.any_config import AnyConfig
 from sodakit.model.attention import Packing
 from sodakit.model.contract import Slot, Targets, Told, put
@@ -62,7 +62,16 @@ class LossVector:
         return {"nats": self._nats.tolist(), "counts": self._counts.tolist()}
 
     def load_state(self, state: dict[str, list[float]]) -> None:
-        """Take up the sums of `state`."""
+        """Take up the sums of `state`.
+
+        Raises:
+            CheckpointError: they are of other kinds of tokens.
+        """
+        if len(state["nats"]) != len(self._names):
+            raise CheckpointError(
+                f"The checkpoint holds sums of {len(state['nats'])} kinds of tokens; this run has {len(self._names)}. Was it "
+                "damaged? Delete its folder to go on from an earlier one."
+            )
         self._nats.copy_(torch.tensor(state["nats"], dtype=torch.float64))
         self._counts.copy_(torch.tensor(state["counts"], dtype=torch.float64))
 

@@ -1,5 +1,6 @@
 """Checkpoints of a run in any layout: whole files from one rank, or pieces from all while training goes on."""
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sodakit.checkpoint.contents import Checkpoint
+from sodakit.checkpoint.contents import STATE, Checkpoint
 from sodakit.checkpoint.load import checkpoints_of, load_checkpoint
 from sodakit.checkpoint.save import checkpoint_name, save_checkpoint, write_rest
 from sodakit.errors import CheckpointError, DamagedCheckpoint
@@ -84,7 +85,7 @@ class Saver:
         problem: DamagedCheckpoint | None = None
         for path in checkpoints_of(self.folder):
             try:
-                load_checkpoint(path)
+                _check_state(load_checkpoint(path))
             except DamagedCheckpoint as error:
                 problem = error
                 say(f"Passed over: {error}")
@@ -98,6 +99,40 @@ class Saver:
         for old in sorted(self.folder.glob("step_*"))[: -max(self._keep, 1)]:
             if old.name not in self._kept:
                 shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_state(checkpoint: Checkpoint) -> None:
+    """Raise unless a run can go on from what the checkpoint says of it.
+
+    Raises:
+        DamagedCheckpoint: a number or a sum is missing, or is something else.
+    """
+    state = checkpoint.state
+    if "updates" not in state:  # weights alone; `restore` says so
+        return
+    # Checkpoints of before counted tokens of the whole codec.
+    heard = state.get("audio_frames", state.get("audio_tokens", 0))
+    counts = [*(state.get(name) for name in ("step", "updates", "skipped_steps")), heard]
+    if not all(_is_number(n) and math.isfinite(n) and n >= 0 for n in counts) or not _are_sums(
+        state.get("loss_vectors")
+    ):
+        raise DamagedCheckpoint(
+            f"{checkpoint.folder / STATE} is damaged: it has no counts and sums to go on from. Copy the checkpoint again, "
+            "or delete its folder to go on from an earlier one."
+        )
+
+
+def _are_sums(vectors: Any) -> bool:
+    """Whether they are what `LossVector.state` said on each rank."""
+    if not isinstance(vectors, list) or not vectors or not all(isinstance(v, dict) for v in vectors):
+        return False
+    sums = [vector.get(name) for vector in vectors for name in ("nats", "counts")]
+    whole = all(isinstance(s, list) and all(map(_is_number, s)) for s in sums)
+    return whole and len({len(s) for s in sums}) == 1
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float))
 
 
 def tensors_of(model: Transformer, optimizer: Optimizer) -> dict[str, Tensor]:

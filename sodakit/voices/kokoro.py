@@ -4,6 +4,8 @@ FOLDER/*.onnx  FOLDER/vocab.json or config.json or tokenizer.json  FOLDER/voices
 """
 
 import re
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -149,7 +151,7 @@ def _styles(folder: Path) -> dict[str, np.ndarray]:
         if not found:
             raise ValueError("no such file")
         return {name: style.reshape(-1, _STYLE_WIDTH).astype(np.float32) for name, style in found.items()}
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ConfigError(
             f"{folder} has no style vectors that can be read ({error}). Needed: voices.npz or voices/NAME.bin."
         ) from error

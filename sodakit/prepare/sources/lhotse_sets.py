@@ -103,17 +103,36 @@ def read_lhotse(path: Path, source: str) -> Iterator[Item]:
         elif hasattr(value, "sources"):
             recordings[value.id] = value
         else:
-            yield from _cut_items(value, source, path.parent)
+            yield from _or_bad_row(_cut_items(value, source, path.parent), path, number, source)
     if recordings and supervisions != path and supervisions.is_file():
         for number, value in _values(supervisions):
             if isinstance(value, str) or value.recording_id not in recordings:
                 problem = value if isinstance(value, str) else f"{value.recording_id} is no known recording"
                 yield bad_row(supervisions, number, source, problem)
             else:
-                yield _supervised(recordings[value.recording_id], value, source, path.parent)
+                said = _segment_items(recordings[value.recording_id], value, source, path.parent)
+                yield from _or_bad_row(said, supervisions, number, source)
     else:
-        for recording in recordings.values():
-            yield _item(recording.to_cut(), None, recording.id, source, path.parent, {})
+        for number, recording in enumerate(recordings.values(), start=1):
+            yield from _or_bad_row(_recording_items(recording, source, path.parent), path, number, source)
+
+
+def _or_bad_row(items: Iterator[Item], path: Path, number: int, source: str) -> Iterator[Item]:
+    """The items of a row, or one that says what of it lhotse stumbles over: it checks no types."""
+    try:
+        yield from list(items)
+    except Exception as error:  # whatever a broken row makes lhotse raise, it is a broken row
+        yield bad_row(path, number, source, f"no lhotse manifest ({type(error).__name__}: {error})")
+
+
+def _segment_items(
+    recording: "Recording", segment: "SupervisionSegment", source: str, folder: Path
+) -> Iterator[Item]:
+    yield _supervised(recording, segment, source, folder)
+
+
+def _recording_items(recording: "Recording", source: str, folder: Path) -> Iterator[Item]:
+    yield _item(recording.to_cut(), None, recording.id, source, folder, {})
 
 
 def read_recipe(name: str, folder: Path, source: str) -> Iterator[Item]:

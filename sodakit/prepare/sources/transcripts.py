@@ -132,6 +132,8 @@ def _segment(row: Mapping[str, Any]) -> Utterance:
         )
     start_s, end_s = times_of(fields)
     words = row.get("words") or []
+    if not isinstance(words, list):
+        raise ValueError(f"words of a segment are {words!r:.80}; needed: a list")
     timed = [w for w in words if isinstance(w, Mapping) and {"start", "end"} <= w.keys()]
     return Utterance(
         text.strip(),

@@ -3,7 +3,6 @@
 Each pair becomes two items of one recording, the source first; `data/pairs.py` reads them back as a document.
 """
 
-import csv
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -83,16 +82,33 @@ def read_cvss(folder: Path, source: str) -> Iterator[Item]:
     The CVSS files may also lie in the folder itself, where it holds one language.
 
     Raises:
-        ConfigError: a CoVoST table without its CVSS table.
+        ConfigError: a CoVoST table without its CVSS table, or without its columns.
     """
     for table, language, split in covost_files(folder):
         spoken = _cvss_folder(folder, language, split)
         texts = dict(_cvss_rows(spoken / f"{split}.tsv"))
-        # Sentences hold quotation marks that open nothing.
-        lines = (line for _, line in read_lines(table) if line is not None)
-        for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE):
-            if row.get("path") in texts:
+        for number, row in _covost_rows(table):
+            if isinstance(row, str):
+                yield bad_row(table, number, source, row)
+            elif row["path"] in texts:
                 yield from _covost_pair(folder, source, spoken / split, language, split, row, texts)
+
+
+def _covost_rows(table: Path) -> Iterator[tuple[int, dict[str, str] | str]]:
+    """Line number and columns of each row, or what is wrong with it. Quotation marks in sentences open nothing."""
+    header: list[str] = []
+    for number, line in read_lines(table):
+        cells = [] if line is None else line.split("\t")
+        if not header:
+            header = cells
+            if missing := [name for name in ("path", "sentence") if name not in header]:
+                raise ConfigError(
+                    f"{table} has no column {', '.join(missing)}; it has {', '.join(header)}. Fetch it again."
+                )
+            continue
+        row = dict(zip(header, cells, strict=False))
+        lacks = [name for name in ("path", "sentence") if name not in row]
+        yield number, f"no {', '.join(lacks)}" if lacks else row
 
 
 def _covost_pair(

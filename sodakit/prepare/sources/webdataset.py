@@ -119,6 +119,8 @@ def _members(handle: BinaryIO) -> Iterator[tarfile.TarInfo]:
             tar.members = []  # tarfile keeps them all: a tar of millions would fill the memory
             if member.isdir():
                 continue
+            if member.size < 0:
+                raise tarfile.ReadError(f"{member.name} claims {member.size} bytes")
             if member.isreg() and member.offset_data + member.size > end:
                 raise tarfile.ReadError(f"{member.name} claims {member.size} bytes and the file ends before")
             yield member

@@ -1,0 +1,160 @@
+"""What the fuzz scripts have found: each of these once ended in a traceback, a crash or a filled memory."""
+
+import gzip
+import json
+import subprocess
+import sys
+from contextlib import suppress
+
+import pytest
+
+from sodakit.errors import SodakitError
+from tests.hostile import fuzz_corpora, fuzz_made
+from tests.hostile.fuzzing import Target, mutated
+
+LONG = "a" * 5000
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory) -> dict[str, Target]:
+    return fuzz_corpora.targets(tmp_path_factory.mktemp("corpora"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> dict[str, Target]:
+    return fuzz_made.targets(tmp_path_factory.mktemp("made"))
+
+
+def changed(data: bytes, **changes: object) -> bytes:
+    return json.dumps({**json.loads(data), **changes}).encode()
+
+
+def line(**changes: object) -> bytes:
+    return json.dumps(changes).encode() + b"\n"
+
+
+GIVEN = {
+    "no UTF-8": ("texts: words.jsonl", b'{"word": "\xff"}\n', r"words\.jsonl, line 1: not UTF-8"),
+    "no JSON": ("texts: words.jsonl", b'\n{"word"}\n', r"words\.jsonl, line 2: not JSON"),
+    "deep": ("texts: words.jsonl", b"[" * 100_000, "nested too deeply"),
+    "no text": ("texts: words.jsonl", line(word=7, pseudo="oh"), "row 1, is no pair of texts .word is 7"),
+    "an endless number": (
+        "texts: words.jsonl",
+        line(word="ah", pseudo="oh", frequency=float("inf")),
+        "row 1, is no pair of texts",
+    ),
+    "half a gzip": ("texts: jsonl.gz", gzip.compress(b"{}\n" * 99)[:-9], "cannot be read to its end"),
+    "a short row": ("texts: csv", b"word,pseudo\nah\n", r"story\.csv, line 2: it has not the 2 cells"),
+    "a context that is none": ("texts: story.jsonl", line(context=None, good="a", bad="b"), "context is None"),
+    "gold without names": ("gold.csv", b"id,correct\n1,1\n", "needed: filename and correct"),
+    "prompts in Latin-1": ("meta.lst", b"u|say|d/a.wav|\xe9\n", "line 1, is not UTF-8"),
+    "a pair of numbers": ("pairs.jsonl", line(id=1, positive={"audio": 7}, negatives=[]), "audio is 7"),
+    "half a table": ("pairs.parquet", b"PAR1PAR1", "no complete parquet file"),
+    "a table of translations": ("cvss: covost_v2.es_en.train.tsv", b"path\tx\na.mp3\ty\n", "no column sentence"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_a_damaged_list_is_named_with_what_is_wrong(corpora, name):
+    target, data, message = GIVEN[name]
+    with pytest.raises(SodakitError, match=message):
+        corpora[target].read(data)
+
+
+QUARANTINED = {
+    "a text that is a list": ("translations.jsonl", {"source_text": ["hola"]}, 1),
+    "a name too long": ("translations.jsonl", {"source_audio": LONG}, 1),
+    "words that are true": ("beside: whisper/a.json", {"segments": [{"text": "a", "words": True}]}, 0),
+}
+
+
+@pytest.mark.parametrize("name", QUARANTINED)
+def test_a_damaged_row_is_left_out_and_its_neighbours_are_kept(corpora, name):
+    target, changes, kept = QUARANTINED[name]
+    assert corpora[target].read(changed(corpora[target].data.split(b"\n")[0], **changes)) == kept
+
+
+def test_a_cut_whose_parts_are_none_is_a_bad_row(corpora):
+    pytest.importorskip("lhotse")
+    target = corpora["lhotse cuts"]
+    first, second = gzip.decompress(target.data).splitlines()
+    broken = json.loads(first)
+    broken["recording"]["channel_ids"] = 7
+    assert target.read(gzip.compress(json.dumps(broken).encode() + b"\n" + second)) == 1
+
+
+def test_a_damaged_footer_of_a_table_does_not_end_the_process():
+    """Arrow throws what nobody catches where it is asked for the numbers of one column."""
+    script = (
+        "import tempfile, pathlib\n"
+        "from tests.hostile import fuzz_corpora\n"
+        "target = fuzz_corpora.targets(pathlib.Path(tempfile.mkdtemp()))['parquet: utterances']\n"
+        # The bytes of a sound are optional; not so by this footer, whose histograms of them have a place too many.
+        "data = target.data.replace(b'%\\x02\\x18\\x05bytes', b'%\\x01\\x18\\x05bytes')\n"
+        "assert data != target.data\n"
+        "print('kept', target.read(data))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0 and "kept" in ended.stdout, ended.stderr
+
+
+MADE = {
+    "a vocabulary without a field": ("model: vocabulary.json (open_model)", {"audio_base": ...}, "lacks audio_base"),
+    "a vocabulary of words": ("model: vocabulary.json (open_model)", {"text_size": "many"}, "needed: int"),
+    "a vocabulary of endless ids": ("model: vocabulary.json (open_model)", {"codebook_size": 2**70}, "32-bit"),
+    "a state of other sums": (
+        "run: state.json (resume_run)",
+        {"loss_vectors": [{"nats": [0.0], "counts": [0.0]}]},
+        "sums of 1 kinds",
+    ),
+    "a codec of endless width": ("codec: mini.json (open_codec)", {"encoder_widths": [60_000] * 3}, "no tensors of 60000"),
+    "a codec of endless windows": ("codec: mini.json (open_codec)", {"window_samples": 2**40}, "from 1 to 65536"),
+    "an output without its text": ("outputs: part-00000.jsonl (answer_again)", {"text": 7}, "text=7.*made anew"),
+    "a line of a corpus": ("corpus: rows.jsonl (say_again)", {"place": None}, "that shard is made anew"),
+    "settings that are none": ("notebook: settings.json (open_notebook)", [1], "holds a list"),
+    "a plan of other rows": ("prepared: plan.json (prepare_again)", {"num_items": 1}, "none of 1 items"),
+    "a plan that asks for 7": ("prepared: plan.json (prepare_again)", {"asked": 7}, "what was asked for"),
+    "a score without an interval": ("results: salmon.json (show_result)", {"scores": {"mean": {}}}, "is damaged"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_damage_to_what_was_made_is_named_with_what_to_do(made, name):
+    target, changes, message = MADE[name]
+    plain = json.loads(made[target].data.splitlines()[0] if "jsonl" in target else made[target].data)
+    if isinstance(changes, dict):
+        plain |= {k: v for k, v in changes.items() if v is not ...}
+        plain = {k: v for k, v in plain.items() if changes.get(k) is not ...}
+    else:
+        plain = changes
+    with pytest.raises(SodakitError, match=message):
+        made[target].read(json.dumps(plain).encode() + b"\n")
+
+
+def test_a_state_without_sums_is_passed_over_for_an_earlier_one(made, capsys):
+    target = made["run: state.json (resume_run)"]
+    path = target.read(changed(target.data, loss_vectors=[{"nats": 1}]))
+    said = capsys.readouterr().err
+    assert path.name == "step_00000004"
+    assert "Passed over" in said and "no counts and sums" in said and "at step 2 of 4" in said
+
+
+def test_styles_that_are_no_zip_are_refused(made):
+    target = made["kokoro: voices.npz (open_styles)"]
+    for data in (b"PK", target.data[:-40], target.data.replace(b"\0\0\x80?", b"\0\0\x80@", 1)):
+        with pytest.raises(SodakitError, match="no style vectors that can be read"):
+            target.read(data)
+
+
+def test_a_row_of_the_quarantine_without_a_reason_hides_no_store(made):
+    made["store: quarantine.jsonl (open_store)"].read(b'{"id": "a"}\n{"id": "b", "reason": "too short"}\n')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["corpora", "made"])
+def test_some_hundred_seeds_raise_nothing_else(request, kind):
+    targets = request.getfixturevalue(kind)
+    for seed in range(400):
+        name, data = mutated(seed, targets)
+        with suppress(SodakitError):
+            targets[name].read(data)
