@@ -149,6 +149,7 @@ def test_the_rows_of_a_run_never_change(tmp_path, name):
 def test_a_phase_reads_only_what_it_weighs(store):
     loader = make_loader(store, phases=(PhaseConfig(from_step=4, weights={"semantic": 1.0}),))
     vocabulary = loader.vocabulary
+    assert all(set(np.unique(vocabulary.kinds_V[loader.batch(step).ids_BPW])) > {1, 2} for step in range(4))
     late = np.concatenate([loader.batch(step).ids_BPW for step in range(4, 12)])
     assert set(np.unique(vocabulary.kinds_V[late])) == {1, 2}
     assert loader.epochs(12)[1] > loader.epochs(4)[1] and loader.epochs(12)[0] == loader.epochs(4)[0]
@@ -177,3 +178,30 @@ def test_a_dead_worker_is_noticed(store, monkeypatch):
         child.kill()
     with pytest.raises(ConfigError, match="loader process ended"):
         list(batches)
+
+
+def test_a_part_of_an_epoch_is_read_where_it_is_asked_for(store):
+    sources = (
+        SourceConfig(store=str(store), name="small", max_epochs=1.5),
+        SourceConfig(store=str(store), name="other"),
+    )
+    loader = make_loader(store, sources=sources)
+    assert loader.epochs(5000)[0] == pytest.approx(1.5, abs=1 / loader.streams[0].num_windows)
+
+
+def test_a_pass_over_plain_text_in_both_orders_counts_twice(tmp_path):
+    """It holds the same words twice; speech lies there once each way, and that is one pass."""
+    text = shaped_store(tmp_path / "text", [[(n, 0, 20) for n in range(40)]])
+    speech = shaped_store(tmp_path / "speech", [[(n, 20, 2) for n in range(40)]])
+    for folder, order, passes in ((text, "both", 2), (text, "audio_first", 1), (speech, "both", 1)):
+        sources = (SourceConfig(store=str(folder), view=ViewConfig(order=order)),)
+        loader = make_loader(folder, sources=sources, batch_rows=1)
+        assert loader.epochs(loader.streams[0].num_windows) == [passes]
+
+
+def test_what_is_lost_at_the_end_of_a_stream_is_less_than_a_window(store):
+    reader, vocabulary = open_language(store)
+    view = DocumentView(reader, "train", ViewConfig(), vocabulary)
+    for size in (7, 50, view.num_positions):
+        stream = TokenStream(view, size, seed=1)
+        assert stream.unseen_positions == view.num_positions - size * stream.num_windows < size

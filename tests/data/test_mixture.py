@@ -92,6 +92,14 @@ def test_a_source_with_exactly_one_block_left_gives_it():
     assert (given[0], given[1]) == (1, 2)
 
 
+def test_a_limit_at_the_end_of_a_block_changes_nothing_before_it():
+    weights = [2.0, 5.0, 8.0]
+    free = Mixture(weights, seed=0, block_rows=10)
+    assert free.counts.tolist() == [2, 3, 5]
+    held = Mixture(weights, seed=0, block_rows=10, limits=[None, 3, None])
+    assert [held.locate(row) for row in range(10)] == [free.locate(row) for row in range(10)]
+
+
 def test_a_source_ends_at_its_limit_and_not_a_row_later_or_earlier():
     for limit in (31, 32, 33, 63, 64, 65):
         mixture = Mixture([1.0, 1.0], seed=0, block_rows=64, limits=[limit, None])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from sodakit.data import packing
 from sodakit.data.config import DataConfig, SourceConfig, ViewConfig
 from sodakit.data.describe import mixture_tree
 from sodakit.data.language import open_language
@@ -138,3 +139,10 @@ def test_when_many_windows_are_open_the_fullest_is_closed_first():
     lengths[7] = 90
     members = PackedStream(Lengths(*lengths), 100, seed=0)._members
     assert members[0] == [7] and sorted(d for window in members for d in window) == list(range(len(lengths)))
+
+
+def test_as_many_windows_stay_open_as_are_promised(monkeypatch):
+    """Each long document is joined by a short one that comes when all the long ones are open."""
+    monkeypatch.setattr(packing, "permute", lambda positions, size, key: positions)
+    members = PackedStream(Lengths(*[60] * OPEN_WINDOWS, *[40] * OPEN_WINDOWS), 100, seed=0)._members
+    assert members == [[n, n + OPEN_WINDOWS] for n in range(OPEN_WINDOWS)]

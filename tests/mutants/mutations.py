@@ -70,7 +70,8 @@ MUTATIONS: list[Mutation] = [
         ("scored_T[ends[-1] - row[-1] :] = False", "scored_T[ends[-1] - row[-1] + 1 :] = False"),
         ("if len(opens) > given:", "if len(opens) >= given and len(opens):"),
         ("scored_T[: opens[given]] = False", "scored_T[: opens[given] + 1] = False"),
-        ("return len(row) > 1 and", "return len(row) > 0 and"),
+        ("return len(row) > 1 and", "return len(row) > 0 and",
+         "a row has two positions at least, so a piece that begins with EOS is never alone in it"),
     ),
     *_of(
         "masks", "model/flat.py", "train/test_loss_recipes.py train/test_parity.py",
@@ -104,7 +105,8 @@ MUTATIONS: list[Mutation] = [
         "weights", "train/loss.py", "train/test_loss.py",
         ("z_loss * lse_M.square()", "z_loss * lse_M"),
         ("(1 + 2 * z_loss * lse_M)", "(1 + z_loss * lse_M)"),
-        ("targets[num_targets:] = first", "targets[num_targets:] = 0"),
+        ("targets[num_targets:] = first", "targets[num_targets:] = 0",
+         "what is padded weighs nothing, and a target outside the rows is looked up at their edge"),
     ),
     *_of(
         "schedule", "train/schedule.py", "train/test_optim.py",
@@ -126,7 +128,7 @@ MUTATIONS: list[Mutation] = [
         ("if p is not here:", "if False:"),
     ),
     *_of(
-        "update", "train/optim.py", "train/test_trainer.py",
+        "update", "train/optim.py", "train/test_optim.py",
         ("self._factor = (self.config.clip_norm / (norm + 1e-12)).clamp(max=1.0)",
          "self._factor = self.config.clip_norm / (norm + 1e-12)"),
         ("self._updates += self._ok", "self._updates += 1"),
@@ -179,7 +181,7 @@ MUTATIONS: list[Mutation] = [
         ('train["init_from"] is None else "given"', 'train["init_from"] is None else train["init_from"]'),
     ),
     *_of(
-        "resume", "train/metrics.py", "train/test_trainer.py",
+        "resume", "train/metrics.py", "train/test_identity.py train/test_trainer.py",
         ('if row["step"] <= from_step]', 'if row["step"] < from_step]'),
         ("positions = (step - config.first_step) * config", "positions = step * config"),
     ),

@@ -26,6 +26,8 @@ from tests.mutants.mutations import MUTATIONS, Mutation
 ROOT = Path(__file__).parents[2]
 LONGEST_S = 300
 """A mutant whose tests take longer hangs, which is noticed, too."""
+COPIED = ("sodakit", "tests")
+"""Folders of the checkout that are copied; what else lies there is only read."""
 KILLED = 1
 """Status of pytest where a test failed; others say that no test was asked."""
 
@@ -65,11 +67,13 @@ def _problem(mutation: Mutation) -> str:
 
 
 def _copy(folder: Path) -> Path:
-    """A checkout to be changed, with the recordings where tests look for them."""
+    """A checkout to be changed, with pages and recordings where tests look for them."""
     checkout = folder / "checkout"
-    for name in ("sodakit", "tests"):
+    for name in COPIED:
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copyfile(ROOT / "pyproject.toml", checkout / "pyproject.toml")
+    for path in ROOT.iterdir():
+        if path.name not in COPIED and not path.name.startswith("."):
+            (checkout / path.name).symlink_to(path)
     shared = ROOT.parent / "shared"
     if shared.is_dir():
         (folder / "shared").symlink_to(shared.resolve())

@@ -71,3 +71,10 @@ def test_bos_and_eos_have_no_place_inside_text():
     plain = GRAMMAR.advance(opened, 5)
     assert GRAMMAR.advance(plain, V.bos) is None and V.bos not in GRAMMAR.legal(plain)
     assert GRAMMAR.first_error(np.array([V.bos, V.text_start, 5, V.eos])) == 3
+
+
+def test_plain_text_follows_bos_alone():
+    """After a span only another span or the end may come; without its marker a text would be nobody's."""
+    closed = GRAMMAR.state_after(np.array([V.bos, V.text_start, 5, V.text_end]))
+    assert GRAMMAR.advance(closed, 5) is None
+    assert set(GRAMMAR.legal(closed).tolist()) == {V.text_start, V.audio_start, V.eos}

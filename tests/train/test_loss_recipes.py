@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from sodakit.data.config import DataConfig, SourceConfig, ViewConfig
 from sodakit.data.language import open_language
 from sodakit.data.loader import Loader
 from sodakit.errors import ConfigError
+from sodakit.model.config import model_size
 from sodakit.model.families import build_model, pattern_of
 from sodakit.tokens.vocabulary import soda_vocabulary
 from sodakit.train.config import LossConfig
-from sodakit.train.objective import Objective, weights_by_kind
+from sodakit.train.objective import LossVector, Objective, weights_by_kind
+from tests.pair_stores import pair_store
 from tests.stores import small_store
 from tests.train.test_families import config_of
 
@@ -62,3 +65,26 @@ def test_a_loss_is_the_mean_that_its_name_says(tmp_path, recipe, family) -> None
 def test_weights_are_given_once() -> None:
     with pytest.raises(ConfigError, match="one of the two"):
         LossConfig(recipe="decay", kind_weights={"text": 2.0})
+
+
+def test_weights_are_over_the_targets_that_count(tmp_path) -> None:
+    """Of packed pairs: questions and padding are no targets, and the first answer does not stand where a row begins."""
+    store = pair_store(tmp_path)
+    _, vocabulary = open_language(store)
+    view = ViewConfig(task="s2st")
+    data = DataConfig(sources=(SourceConfig(store=str(store), view=view),), context=160, batch_rows=2)
+    batch = Loader(data, vocabulary).batch(0)
+    model = model_size("nano", vocabulary.size, context=160)
+    config = LossConfig(given_spans=1, kind_weights={"text": 3.0, "semantic": 5.0})
+    objective = Objective(vocabulary, config, model, torch.device("cpu"), torch.float32)
+    targets = objective.targets(batch, slice(None))
+    assert 0 < len(targets.weights_T) < 0.6 * batch.ids_BPW.size
+    assert objective.total_weights(batch) == [pytest.approx(float(targets.weights_T.sum()))]
+
+
+def test_bits_of_audio_are_those_of_a_frame_times_frames_a_second() -> None:
+    vocabulary = soda_vocabulary()
+    losses = LossVector(vocabulary, 12.5, torch.device("cpu"))
+    kinds_T = torch.tensor([0, 1, *range(2, 10)])
+    losses.add(torch.full((10,), float(np.log(2))), kinds_T)
+    assert losses.read()["bits_per_audio_s"] == pytest.approx(8 * 12.5)

@@ -1,7 +1,10 @@
 """Parity with a plain float64 transcription of the published update."""
 
 import itertools
+import math
+from dataclasses import replace
 
+import pytest
 import torch
 from torch import nn
 
@@ -99,6 +102,51 @@ def test_the_schedule_rises_holds_and_falls_to_nothing():
     assert rates[0] == 0.1 and rates[9] == rates[80] == 1.0
     assert rates[90] == 0.5 and rates[99] == 0.05
     assert all(b <= a for a, b in itertools.pairwise(rates[80:]))
+
+
+def test_a_warm_up_of_part_of_a_step_never_exceeds_the_peak():
+    for fraction, first in ((0.1, 1.0), (0.5, 0.5), (0.6, 1 / 2.4)):
+        schedule = ScheduleConfig(peak_lr=1.0, warmup_fraction=fraction, decay_fraction=0.25)
+        rates = [learning_rate(step, 4, schedule) for step in range(4)]
+        assert rates[0] == pytest.approx(first) and max(rates) == 1.0
+
+
+def test_a_cosine_falls_slowly_then_fast_then_slowly_to_where_it_ends():
+    schedule = ScheduleConfig(
+        peak_lr=2.0, warmup_fraction=0.0, decay_fraction=0.8, decay_shape="cosine", final_fraction=0.1
+    )
+    rates = [learning_rate(step, 1000, schedule) for step in (100, 200, 400, 600, 800, 999)]
+    quarter = 0.1 + 0.9 * (1 + math.sqrt(0.5)) / 2
+    expected = [1.0, 1.0, quarter, 0.55, 1.1 - quarter, 0.1]
+    assert rates == pytest.approx([2 * share for share in expected], abs=1e-4)
+    straight = replace(schedule, decay_shape="linear")
+    assert learning_rate(600, 1000, straight) == pytest.approx(2 * 0.55)
+
+
+def updated(gradients, **settings):
+    """A matrix after some updates."""
+    parameter = nn.Parameter(torch.randn(6, 4, generator=torch.Generator().manual_seed(0)))
+    optimizer = Optimizer([("blocks.0.a.weight", parameter)], OptimConfig(**settings), 1e-2)
+    for gradient in gradients:
+        parameter.grad = gradient.clone()
+        optimizer.clip()
+        optimizer.step(1e-2)
+    return parameter.detach(), optimizer
+
+
+def test_a_gradient_below_the_limit_is_left_as_it_is():
+    g = torch.Generator().manual_seed(1)
+    small = [1e-3 * torch.randn(6, 4, generator=g) for _ in range(3)]
+    assert torch.equal(updated(small, clip_norm=1.0, eps=1e-3)[0], updated(small, clip_norm=1e9, eps=1e-3)[0])
+
+
+def test_a_skipped_step_is_as_if_it_had_never_been():
+    """Bias is corrected for the updates that were made."""
+    g = torch.Generator().manual_seed(1)
+    good = [torch.randn(6, 4, generator=g) for _ in range(2)]
+    bad = torch.full((6, 4), torch.nan)
+    (without, _), (with_it, optimizer) = updated(good), updated([good[0], bad, good[1]])
+    assert torch.equal(without, with_it) and (optimizer.updates, optimizer.skipped) == (2, 1)
 
 
 def test_plain_adamw_is_torchs():

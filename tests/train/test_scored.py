@@ -40,3 +40,9 @@ def test_a_document_without_an_answer_is_predicted_whole(row):
     ids_T, lengths = row
     scored_T = scored_tokens(ids_T[None], [lengths], VOCABULARY, 1)[0]
     assert scored_T[lengths[0] : lengths[0] + lengths[1]].all()
+
+
+def test_speech_alone_is_predicted_whole_beside_a_task():
+    """It has as many spans as are given and no answer: replayed, or for want of a translation."""
+    ids_T = TEMPLATE.document([SOUND])
+    assert scored_tokens(ids_T[None], [(len(ids_T),)], VOCABULARY, 1).all()

@@ -184,6 +184,19 @@ def test_a_step_that_is_not_finite_leaves_the_others_mean_and_the_page_whole(sto
     json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1], parse_constant=no_json)
 
 
+def test_a_run_ends_by_bad_steps_in_a_row_and_not_by_many_among_good_ones(store, tmp_path, monkeypatch):
+    make, calls = Objective.__call__, count(1)
+
+    def every_other(self, *args):
+        loss, nll_T = make(self, *args)
+        return (loss * float("nan"), nll_T) if next(calls) % 2 else (loss, nll_T)
+
+    monkeypatch.setattr(Objective, "__call__", every_other)
+    path = train(config_for(store, steps=22, validation=()), tmp_path)
+    assert load_checkpoint(path).state["step"] == 22
+    assert read_json_lines(tmp_path / "metrics.jsonl")[-1]["skipped_steps"] == 11
+
+
 def no_json(name):
     raise AssertionError(f"{name} is no JSON")
 
@@ -216,6 +229,12 @@ def test_a_step_that_others_begin_from_is_kept_and_asked_for(store, tmp_path):
     with pytest.raises(CheckpointError, match="is of step 8, and the run goes on from step 4"):
         train(leg, tmp_path / "wrong")
     train(replace(leg, init_from=str(checkpoints / "step_00000004")), tmp_path / "leg")
+    trained = [
+        (row["step"], row["tokens"])
+        for row in read_json_lines(tmp_path / "leg" / "metrics.jsonl")
+        if "lr" in row
+    ]
+    assert trained == [(step, (step - 4) * config.data.batch_positions) for step in range(5, 9)]
     with pytest.raises(ConfigError, match="multiples of it"):
         replace(config, keep_steps=(3,))
 
