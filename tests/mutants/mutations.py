@@ -226,7 +226,8 @@ MUTATIONS: list[Mutation] = [
     ),
     *_of(
         "intervals", "eval/corpus_scores.py", "eval/test_corpus_scores.py eval/test_translation.py",
-        ("LEVELS = (0.025, 0.975)", "LEVELS = (0.05, 0.95)"),
+        ("metric.all_points(drawn_DS @ counts_SC)", "metric.all_points(np.minimum(drawn_DS, 1) @ counts_SC)"),
+        ("metric.all_points(one) - metric.all_points(opposite)", "metric.all_points(one)"),
     ),
     *_of(
         "splits", "prepare/splits.py", "prepare/test_splits.py",
