@@ -4,6 +4,7 @@ import errno
 import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -13,10 +14,14 @@ from sodakit.checkpoint.load import load_checkpoint
 from sodakit.cli import main
 from sodakit.disk import disk_error
 from sodakit.errors import ConfigError, DiskError
+from sodakit.eval import generation
 from sodakit.files import atomic_folder, atomic_path, write_json
 from sodakit.prepare.stages import prepare
 from sodakit.train.trainer import train
-from tests.disks import small_disk
+from tests.disks import SmallDisk, small_disk
+from tests.eval.recordings import voice_list
+from tests.eval.small_model import small_checkpoint
+from tests.eval.test_generation import small_judge
 from tests.prepare.test_stages import digests, options, tone, toy
 from tests.stores import small_store
 from tests.train.test_trainer import config_for, losses
@@ -70,6 +75,70 @@ def test_training_on_a_full_disk_at_twelve_points_ends_with_the_same_weights(tmp
     assert losses(disk.folder / "run") == losses(tmp_path / "whole")
     ends = [load_checkpoint(path).weights() for path in (whole, ended)]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def stops_while_it_grows(disk: SmallDisk, page_bytes: int, run: Callable[[], None], capsys) -> int:
+    """How often a command is stopped on a disk that is given room page by page, until it is through.
+
+    Each time it says one line with the path, what was needed and what to do, and leaves nothing half written.
+    """
+    for stops in range(100):
+        disk.resize(8192 + stops * page_bytes)
+        capsys.readouterr()
+        try:
+            run()
+        except SystemExit as stopped:
+            said = [row for row in capsys.readouterr().err.splitlines() if row.startswith("sodakit: ")]
+            assert stopped.code == 2 and len(said) == 1, said
+            assert f"sodakit: {disk.folder}/out" in said[0] and "the disk is full; needed: " in said[0]
+            assert "run the same command again: it resumes" in said[0]
+            assert not [p for p in disk.folder.rglob("*") if p.name.endswith(".tmp")]
+        else:
+            return stops
+    raise AssertionError("it never came through")
+
+
+@pytest.mark.parametrize(("task", "page_bytes"), [("asr", 4096), ("tts", 16 << 10)])
+def test_eval_on_a_full_disk_at_many_points_ends_with_the_same_bytes(
+    tmp_path, disk, capsys, monkeypatch, task, page_bytes
+):
+    for function in ("transcribe_cases", "speak_cases"):
+        monkeypatch.setitem(getattr(generation, function).__kwdefaults__, "part_items", 1)
+    data, model = voice_list(tmp_path / "data"), small_checkpoint(tmp_path / "model")
+    judge = tmp_path / "judge.safetensors"
+    small_judge().save(judge)
+    words = ["eval", task, "--data", str(data), "--model", str(model)]
+    words += ["--max-s", "0.4", "--judge", str(judge)] if task == "tts" else ["--max-new-tokens", "8"]
+    main([*words, "--out", str(tmp_path / "whole")])
+    stops = stops_while_it_grows(
+        disk, page_bytes, lambda: main([*words, "--out", str(disk.folder / "out")]), capsys
+    )
+    assert stops >= 4
+    assert digests(disk.folder / "out") == digests(tmp_path / "whole")
+
+
+def test_synthesise_on_a_full_disk_at_many_points_ends_with_the_same_bytes(tmp_path, disk, capsys):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("".join(f"Number {n} is said.\n" for n in range(6)))
+    words = ["synthesise", str(texts), "--voices", "anna", "frank", "--shard-lines", "2", "--workers", "1"]
+    main([*words, "--out", str(tmp_path / "whole")])
+    stops = stops_while_it_grows(
+        disk, 28 << 10, lambda: main([*words, "--out", str(disk.folder / "out")]), capsys
+    )
+    assert stops >= 6
+    assert digests(disk.folder / "out") == digests(tmp_path / "whole")
+
+
+def test_a_process_that_speaks_says_that_the_disk_is_full_in_one_line(tmp_path, disk, capsys):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("".join(f"Number {n} is said.\n" for n in range(6)))
+    words = ["synthesise", str(texts), "--voices", "anna", "--shard-lines", "1", "--workers", "2"]
+    disk.resize(60 << 10)
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "--out", str(disk.folder / "out")])
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and "Traceback" not in said
+    assert f"sodakit: {disk.folder}/out/shards/" in said and "the disk is full; needed: " in said
 
 
 def test_a_file_larger_than_allowed_says_how_much_was_needed(tmp_path):

@@ -1,6 +1,7 @@
 """What comes beside an upload: the fields of forms, each read, refused or named as unused."""
 
 import re
+import tempfile
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -11,8 +12,10 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import FormData
 from starlette.requests import ClientDisconnect
 
+from sodakit.disk import writing
+from sodakit.errors import DiskError
 from sodakit.generate.sampling import Sampling
-from sodakit.serve.problems import Problem
+from sodakit.serve.problems import Problem, not_stored
 from sodakit.serve.schemas import SoundFormat, TextFormat, check_letters
 
 UNUSED = "X-Sodakit-Unused"
@@ -33,12 +36,17 @@ class FormRequest(Request):
 
         Raises:
             HTTPException: 400, it is none, or larger than forms are here.
-            Problem: 400, text that is no Unicode, or a field twice; 499, which nobody reads.
+            Problem: 400, text that is no Unicode, or a field twice; 499, which nobody reads; 507, its file cannot be kept.
         """
         try:
-            form = await super().form(max_files=1, max_fields=MAX_FIELDS, max_part_size=FIELD_BYTES)
+            # What the body says of its length is how much room was needed.
+            length = self.headers.get("content-length", "")
+            with writing(tempfile.gettempdir(), int(length) if length.isdecimal() else None):
+                form = await super().form(max_files=1, max_fields=MAX_FIELDS, max_part_size=FIELD_BYTES)
         except ClientDisconnect:
             raise Problem(499, "The client left.") from None
+        except DiskError as error:
+            raise not_stored("The upload", error) from error
         for name, value in form.multi_items():
             try:
                 check_letters(name + value if isinstance(value, str) else name)

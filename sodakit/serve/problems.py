@@ -40,6 +40,13 @@ def busy(waiting: int) -> Problem:
     return Problem(429, message, code="rate_limit_exceeded")
 
 
+def not_stored(what: str, error: Exception) -> Problem:
+    """Something that a client sent has no room on the server's disk. Its log has the path and how much was needed."""
+    logger.error("%s could not be kept: %s", what, error)
+    message = f"{what} could not be written to the server's disk; its log says more. Try again later."
+    return Problem(507, message, code="not_stored")
+
+
 def problem_body(status: int, message: str, code: str | None, param: str | None) -> dict[str, Any]:
     kind = {
         401: "authentication_error",

@@ -14,7 +14,7 @@ from sodakit.errors import ConfigError, SodakitError
 from sodakit.files import digest, read_json, write_json
 from sodakit.generate.long_form import voice_spans
 from sodakit.generate.speech_model import SpeechModel, VoiceSample
-from sodakit.serve.problems import Problem
+from sodakit.serve.problems import Problem, not_stored
 from sodakit.tokens.documents import Span
 
 logger = logging.getLogger("sodakit.serve")
@@ -166,12 +166,9 @@ class Voices:
             write_wave(self._path(voice.name, ".flac"), sample.wave)
             write_json(self._path(voice.name, ".json"), plain)
         except (OSError, RuntimeError) as error:
-            logger.error("The voice %r could not be written to %s", voice.name, self._folder, exc_info=error)
-            raise Problem(
-                507,
-                "The voice could not be written to the server's disk; its log says more.",
-                code="not_stored",
-            ) from error
+            if voice.name not in self._voices:  # a sound alone would lie there for ever
+                self._path(voice.name, ".flac").unlink(missing_ok=True)
+            raise not_stored("The voice", error) from error
 
     def _path(self, name: str, suffix: str) -> Path:
         assert self._folder is not None
