@@ -10,6 +10,7 @@ import typing
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
 
+from sodakit.bounds import Bounded, check_bounds
 from sodakit.errors import ConfigError, nearest
 from sodakit.files import digest
 
@@ -46,7 +47,10 @@ def from_plain(kind: Any, value: Any, name: str = "config") -> Any:
         missing = [key for key, f in fields.items() if key not in value and _is_needed(f)]
         if missing:
             raise ConfigError(f"{name} lacks {', '.join(missing)}.")
-        return kind(**{k: from_plain(hints[k], v, f"{name}.{k}") for k, v in value.items()})  # type: ignore[operator]
+        made = {k: from_plain(hints[k], v, f"{name}.{k}") for k, v in value.items()}
+        if issubclass(kind, Bounded):  # type: ignore[arg-type]
+            check_bounds(kind, made, lambda field: f"{name}.{field}=")  # type: ignore[arg-type]
+        return kind(**made)  # type: ignore[operator]
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
@@ -99,7 +103,7 @@ def _scalar(kind: Any, value: Any, name: str) -> Any:
         return Path(value)
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    if kind is int and isinstance(value, float) and value == int(value):
+    if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value

@@ -13,6 +13,7 @@ from typing import Any
 
 from sodakit.disk import writing
 from sodakit.errors import ConfigError
+from sodakit.units import shortened
 
 
 @contextmanager
@@ -95,6 +96,34 @@ def _set_mode(path: Path, mode: int) -> None:
             path.chmod(stat.S_IMODE(mode))
 
 
+def not_a_file(path: Path | str) -> str | None:
+    """Why there is no file of that name to be read, in words that follow the name; None where there is one.
+
+    A pipe or a device is none: it may never end, or never begin.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return "is a link to nothing" if os.path.islink(path) else "does not exist"
+    except (OSError, ValueError) as error:
+        return f"cannot be opened ({getattr(error, 'strerror', None) or error})"
+    if stat.S_ISREG(mode):
+        return None
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return f"is {kinds.get(stat.S_IFMT(mode), 'a device')}, not a file"
+
+
+def refuse_odd(path: Path | str) -> None:
+    """Raise for a pipe, a device or a folder where a file is to be read. What is missing is left to who opens it.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    why = not_a_file(path)
+    if why is not None and os.path.exists(path):
+        raise ConfigError(f"{shortened(path)} {why}. Name a file.")
+
+
 def write_text(path: Path | str, text: str) -> None:
     """Write `text` as UTF-8, atomically."""
     data = text.encode("utf-8")
@@ -111,8 +140,9 @@ def read_json(path: Path | str) -> Any:
     """The value in a JSON file, with or without a byte-order mark.
 
     Raises:
-        ConfigError: it is cut off, damaged, no UTF-8, or nested too deep; the message names it.
+        ConfigError: it is a folder or a pipe, cut off, damaged, no UTF-8, or nested too deep; the message names it.
     """
+    refuse_odd(path)
     try:
         return json.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
@@ -136,6 +166,7 @@ def read_json_lines(path: Path | str, *, ours: bool = True) -> list[dict[str, An
         ConfigError: another line is no JSON object, or the file no UTF-8; the message names both. What a user gives: also
             the last line.
     """
+    refuse_odd(path)
     rows: list[dict[str, Any]] = []
     # Not by splitlines: it also breaks at characters that a text may hold.
     lines = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")

@@ -36,6 +36,13 @@ def format_duration(duration_s: float) -> str:
     return f"{total_s // 86400}d{total_s % 86400 // 3600:02d}h"
 
 
+def shortened(text: object, most: int = 200) -> str:
+    """The text, without its middle where it has more than `most` characters, as names of files may."""
+    whole = str(text)
+    half = most // 2
+    return whole if len(whole) <= most else f"{whole[:half]}…{whole[-half:]} ({len(whole)} characters)"
+
+
 def format_bytes(num_bytes: float) -> str:
     """A size in binary units: 12_582_912 → '12.0 MiB'."""
     for unit in ("B", "KiB", "MiB", "GiB"):

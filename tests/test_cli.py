@@ -68,11 +68,11 @@ def test_output_that_nobody_reads_any_more_is_no_error():
     [
         (
             ["continue", "a.wav", "--model", "m", "--prompt-s", "nan"],
-            "--prompt-s nan; needed: a number from 0 up",
+            "--prompt-s nan; needed: more than 0",
         ),
         (
             ["continue", "a.wav", "--model", "m", "--prompt-s", "-1"],
-            "--prompt-s -1.0; needed: a number from 0 up",
+            "--prompt-s -1.0; needed: more than 0",
         ),
         (["prepare", "in", "--out", "o", "--validation", "nan"], "--validation nan"),
         (["prepare", "in", "--out", "o", "--verify-items", "-2"], "--verify-items -2"),

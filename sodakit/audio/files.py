@@ -19,7 +19,8 @@ from sodakit.audio.downmix import downmix
 from sodakit.audio.levels import check_samples
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, TooLong
-from sodakit.files import atomic_path
+from sodakit.files import atomic_path, not_a_file
+from sodakit.units import shortened
 
 RESAMPLER = "soxr HQ"
 """Recorded with codes, because codes depend on it."""
@@ -170,20 +171,14 @@ def _opened(source: Source, name: str) -> Iterator[tuple[BinaryIO, str]]:
         source.seek(0)
         yield source, name
         return
+    why = not_a_file(source)
+    if why is not None:
+        raise AudioError(f"{shortened(name)} {why}; needed: a sound file.")
     try:
-        if Path(source).exists() and not Path(source).is_file():
-            # A pipe or a device may never end, or never begin.
-            raise AudioError(f"{name} is a folder, a pipe or a device; needed: a sound file.")
         # Through a handle, not by name: libsndfile takes any file called .au for raw sound.
         handle = open(source, "rb")  # noqa: SIM115 - closed by the `with` below
     except (OSError, ValueError) as error:
-        if isinstance(error, AudioError):
-            raise
-        reason = getattr(error, "strerror", None) or error
-        missing = isinstance(error, FileNotFoundError)
-        raise AudioError(
-            f"{name} does not exist." if missing else f"{name} cannot be opened ({reason})."
-        ) from error
+        raise AudioError(f"{name} cannot be opened ({getattr(error, 'strerror', None) or error}).") from error
     with handle:
         yield handle, name
 

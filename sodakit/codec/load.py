@@ -5,6 +5,7 @@ from pathlib import Path
 from sodakit.codec.contract import Codec
 from sodakit.errors import CodecError, nearest
 from sodakit.files import read_json
+from sodakit.hardware import device_named
 
 NAMES = ("mini", "toy", "mimi")
 """Names that need no folder."""
@@ -22,7 +23,10 @@ def load_codec(name: str = "mini", *, num_codebooks: int | None = None, device: 
         device: where it runs, as PyTorch names devices.
     Raises:
         CodecError: no such codec, or fewer codebooks than asked for.
+        ConfigError: no such device here.
     """
+    if device != "cpu":
+        device_named(device)
     # Heavy imports wait for the codec that needs them: the toy needs no PyTorch, the mini no transformers.
     if name == "toy":
         from sodakit.codec.toy import ToyCodec

@@ -292,7 +292,7 @@ def load_mimi(source: str, name: str, num_codebooks: int | None = None, device: 
             f"No Mimi checkpoint could be loaded from {source!r} ({str(error).splitlines()[0]}). "
             "Needed: a folder made by save_pretrained, or a Hugging Face id and a network."
         ) from error
-    kept = num_codebooks or min(8, model.config.num_quantizers)
+    kept = min(8, model.config.num_quantizers) if num_codebooks is None else num_codebooks
     model.to(device)  # type: ignore[arg-type]  # transformers 5.23 wraps `to` with another signature
     return MimiCodec(model, name, kept)
 

@@ -34,7 +34,7 @@ class MiniCodec(Codec):
 
     def __init__(self, network: MiniNetwork, name: str = "mini", num_codebooks: int | None = None) -> None:
         config = network.config
-        kept = num_codebooks or config.num_codebooks
+        kept = config.num_codebooks if num_codebooks is None else num_codebooks
         if not 1 <= kept <= config.num_codebooks:
             raise CodecError(
                 f"num_codebooks={kept}; {name} has {config.num_codebooks}. Use 1 to {config.num_codebooks}."

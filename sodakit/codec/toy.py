@@ -30,11 +30,13 @@ class ToyCodec(Codec):
     ) -> None:
         bins = frame_samples // 2 - 1
         lowest = max(1, round(_LOWEST_HZ * frame_samples / sample_rate_hz))
-        self._edges = np.unique(np.geomspace(lowest, bins, num_codebooks + 1).round().astype(int))
-        if len(self._edges) != num_codebooks + 1 or codebook_size < 3:
+        fits = 1 <= num_codebooks < bins
+        borders = np.geomspace(lowest, bins, num_codebooks + 1 if fits else 1)
+        self._edges = np.unique(borders.round().astype(int))
+        if not fits or len(self._edges) != num_codebooks + 1 or codebook_size < 3:
             raise CodecError(
                 f"A toy codec of {num_codebooks} codebooks of {codebook_size} does not fit {bins} spectrum bins; "
-                "use fewer codebooks, longer frames, or at least 3 entries."
+                "use fewer codebooks (at least 1), longer frames, or at least 3 entries."
             )
         name = f"toy-{num_codebooks}x{codebook_size}-{sample_rate_hz}-{frame_samples}"
         self.spec = CodecSpec(

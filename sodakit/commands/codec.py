@@ -7,7 +7,8 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from sodakit.commands.options import MosOptions
+from sodakit.bounds import Count, Positive
+from sodakit.commands.options import MosOptions, run_word
 from sodakit.errors import CodecError
 from sodakit.files import atomic_path
 from sodakit.log import say
@@ -23,7 +24,7 @@ class Train:
 
     out: Path
     """Folder for the checkpoint and the codec; `load_codec(OUT)` loads it."""
-    minutes: float = 40.0
+    minutes: Positive = 40.0
     """Training time."""
     voices_hours: float = 3.0
     """Hours of synthetic speech to train on; 0 for none."""
@@ -39,7 +40,7 @@ class Train:
     """Hub id or folder of a speech encoder (WavLM, HuBERT, …) that codebook 0 learns from, beside the phones."""
     device: str = "cpu"
     """Where it is trained: cpu, cuda, …"""
-    threads: int = 2
+    threads: Count = 2
     """CPU threads."""
     set: tuple[str, ...] = field(default=())
     """Other settings of the run, as name=value: batch_rows=16, network.code_width=32."""
@@ -76,7 +77,7 @@ class Eval(MosOptions):
     """Name or folder of the codec."""
     data: tuple[Path, ...] = ()
     """Folders of recordings, in any layout that `sodakit prepare` reads."""
-    clips: int = 20
+    clips: Count = 20
     """Clips from each folder and from the voices."""
     voices: tuple[str, ...] = ("unseen",)
     """Who speaks those: `sodakit voices` lists the names. Default: four that no codec has heard."""
@@ -167,10 +168,10 @@ class Decode:
 
 def main(argv: list[str]) -> None:
     """Run `sodakit codec` with these arguments."""
-    tyro.extras.subcommand_cli_from_dict(
+    run_word(
         {"train": Train, "eval": Eval, "encode": Encode, "decode": Decode},
-        prog="sodakit codec",
-        description="Train a codec, measure it, and turn sound into codes and back.\n\n"
+        "codec",
+        "Train a codec, measure it, and turn sound into codes and back.\n\n"
         "Example: sodakit codec eval --data recordings/",
-        args=argv,
-    ).run()
+        argv,
+    )

@@ -11,7 +11,8 @@ import tyro
 from sodakit.audio.files import probe, read_blocks, resample
 from sodakit.audio.wave import Wave
 from sodakit.audio.writing import check_sound_path, write_blocks
-from sodakit.commands.options import SpeechOptions, check_seconds, read_options, shown
+from sodakit.bounds import Positive, PositiveShare
+from sodakit.commands.options import SpeechOptions, read_options, shown
 from sodakit.errors import AudioError
 from sodakit.generate.defaults import CONTINUATION, CONTINUATION_S
 from sodakit.log import say
@@ -30,21 +31,19 @@ class Options(SpeechOptions):
     """Sound to continue."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("continued.wav")
     """Sound file to write (.wav or .flac), at the rate of the recording."""
-    prompt_s: float | None = None
+    prompt_s: Positive | None = None
     """Use only the first seconds of the file: they are written, and continued; default: all of it."""
-    max_s: float = CONTINUATION_S
+    max_s: Positive = CONTINUATION_S
     """Longest continuation, in seconds."""
     temperature: float = CONTINUATION.temperature
     """Variety of the sound; 0 for the most likely codes."""
-    top_p: float = CONTINUATION.top_p
+    top_p: PositiveShare = CONTINUATION.top_p
     """Sample from the most likely codes with this share of the probability."""
 
 
 def main(argv: list[str]) -> None:
     """Continue the file that argv names."""
     options = read_options(Options, "continue", argv)
-    check_seconds("--prompt-s", options.prompt_s)
-    check_seconds("--max-s", options.max_s)
     check_sound_path(options.out)
     sampling, model = options.sampling, options.speech_model()
     heard_hz = model.codec.spec.sample_rate_hz

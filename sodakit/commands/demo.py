@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from sodakit.bounds import Count
 from sodakit.commands.options import ResumeOptions, read_options, refuse_unused
 from sodakit.log import say
 
@@ -25,9 +26,9 @@ class Options(ResumeOptions):
     """Folder for everything that is made."""
     codec: str = "mini"
     """mini, toy, kyutai/mimi, or a folder."""
-    steps: int | None = None
+    steps: Count | None = None
     """Training steps; default: 1150, fewer for little data."""
-    sentences: int | None = None
+    sentences: Count | None = None
     """Sentences of built-in speech to train on; default: 4000."""
     voices: tuple[str, ...] = ("seen",)
     """Who speaks, in training and test: `sodakit voices` lists the names. Default: ten of espeak-ng."""

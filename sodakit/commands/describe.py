@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 
+from sodakit.bounds import Bounds, Count, Positive
 from sodakit.commands.options import read_options
 
 
@@ -23,11 +24,11 @@ class Options:
     """Also read every byte and compare it with the digests in store.json."""
     weights: tuple[float, ...] = ()
     """Token share of each store in a mixture; default: equal."""
-    budget_tokens: float | None = None
+    budget_tokens: Positive | None = None
     """Tokens a run will train on: shows how often it passes through each store."""
-    context: int = 4096
+    context: Annotated[int, Bounds(least=2)] = 4096
     """Tokens in a window of the mixture."""
-    batch_rows: int = 8
+    batch_rows: Count = 8
     """Windows in a step of the mixture."""
     order: Literal["audio_first", "text_first", "both"] = "both"
     """Order of speech and transcript in the mixture's documents."""

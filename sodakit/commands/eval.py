@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from sodakit.bounds import Bounds, Count, Positive
+from sodakit.commands.options import run_word
 from sodakit.errors import ConfigError
 from sodakit.log import say
 
@@ -36,9 +38,9 @@ class Pairs:
     """Instead of the policies' own: skip, error or worst, for pairs with a clip that cannot be read."""
     subset: str | None = None
     """all, in_vocabulary or out_of_vocabulary, for words with a known frequency."""
-    max_s: float | None = None
+    max_s: Positive | None = None
     """Cut clips here, for models of short context."""
-    limit: int | None = None
+    limit: Count | None = None
     """Only this many pairs of each part, evenly over its paradigms."""
     codec: str | None = None
     """Codec by name, hub id or folder; default: the one the model was trained with."""
@@ -98,7 +100,7 @@ class Nll:
     """Which split."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("runs/eval")
     """Folder for log-probabilities and nll_SPLIT.json."""
-    limit: int | None = None
+    limit: Count | None = None
     """Only this many utterances, spread over the split."""
     softmax: Literal["full", "slot"] | None = None
     """Over all ids, or over those legal in their place; default: as the model was trained."""
@@ -164,17 +166,17 @@ class Build:
     """Key of the wrong ending, where a text file offers several."""
     part: tuple[str, ...] = ()
     """Which parts; for texts, the one name. Default: all that the sources allow."""
-    pairs: int = 200
+    pairs: Count = 200
     """Pairs in each part."""
-    voices_per_pair: int = 1
+    voices_per_pair: Count = 1
     """Voices that speak each written pair."""
     voices: tuple[str, ...] = ()
     """Who speaks: `sodakit voices` lists the names. Default: the built-in ones."""
-    segment_s: float = 2.0
+    segment_s: Annotated[float, Bounds(least=0.2)] = 2.0
     """Length of each half of a consistency pair."""
     snr_db: float = 5.0
     """Speech above background."""
-    sample_rate_hz: int = 24_000
+    sample_rate_hz: Count = 24_000
     """Rate of the sound files."""
     seed: int = 0
     """Decides every choice."""
@@ -266,7 +268,7 @@ def main(argv: list[str]) -> None:
     from sodakit.commands.eval_sentences import Sentences
     from sodakit.commands.eval_spoken import Asr, Continue, S2st, Tts
 
-    tyro.extras.subcommand_cli_from_dict(
+    run_word(
         {
             "pairs": Pairs,
             "nll": Nll,
@@ -281,7 +283,7 @@ def main(argv: list[str]) -> None:
             "expected": Expected,
             "report": Page,
         },
-        prog="sodakit eval",
-        description="Score a model, build benchmarks, compare results.",
-        args=argv,
-    ).run()
+        "eval",
+        "Score a model, build benchmarks, compare results.",
+        argv,
+    )

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from sodakit.bounds import Count
 from sodakit.commands.eval_spoken import ModelOptions
 from sodakit.log import say
 
@@ -23,7 +24,7 @@ class TextBenchmarks(ModelOptions):
     """Examples before each question; default: what each task says."""
     include: Path | None = None
     """Folder with task definitions of your own (YAML)."""
-    limit: int | None = None
+    limit: Count | None = None
     """Only this many questions of each task."""
     seed: int = 0
     """Of the choice of examples."""

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import tyro
 
+from sodakit.bounds import Bounds, Positive
 from sodakit.log import say
 
 
@@ -23,9 +24,9 @@ class Sentences:
     voices: tuple[str, ...] = ("seen",)
     """Who speaks: seen (the ten that the shipped codec has heard), unseen (the four that nothing was trained on), all,
     or others: `sodakit voices` lists the names."""
-    count: int = 120
+    count: Annotated[int, Bounds(least=2)] = 120
     """Sentences."""
-    max_s: float = 6.0
+    max_s: Positive = 6.0
     """Leave out those that take longer to say."""
     seed: int = 0
     """Decides the order in which sentences are taken."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from sodakit.bounds import Count, Positive, PositiveShare
 from sodakit.commands.options import MosOptions
 from sodakit.log import say
 
@@ -49,11 +50,11 @@ class Asr(ModelOptions):
     """How texts are reduced to words: sodakit, soda, seed_tts_en, seed_tts_zh, whisper_en, none."""
     temperature: float = 0.0
     """0 takes the likeliest token."""
-    top_p: float = 1.0
+    top_p: PositiveShare = 1.0
     """Sample from the likeliest tokens of this much probability."""
-    max_new_tokens: int = 200
+    max_new_tokens: Count = 200
     """Longest transcript."""
-    limit: int | None = None
+    limit: Count | None = None
     """Only this many recordings, spread over all."""
     seed: int = 42
     """Of the choice of examples and of sampling."""
@@ -91,11 +92,11 @@ class Tts(ModelOptions, MosOptions):
     """How texts are reduced to words; the small judge writes no apostrophes and needs sodakit or soda."""
     temperature: float = 0.9
     """Of sampling."""
-    top_p: float = 0.8
+    top_p: PositiveShare = 0.8
     """Sample from the likeliest tokens of this much probability."""
-    max_s: float = 15.0
+    max_s: Positive = 15.0
     """Longest speech."""
-    limit: int | None = None
+    limit: Count | None = None
     """Only this many cases, spread over the list."""
     seed: int = 42
     """Of sampling."""
@@ -135,17 +136,17 @@ class Continue(ModelOptions, MosOptions):
     """Commit on the hub."""
     judged: Literal["continuation", "whole"] | None = None
     """Which text GenPPL and auto-BLEU are of; default: the protocol's."""
-    prompt_s: float | None = None
+    prompt_s: Positive | None = None
     """How much of each recording is given; default: the protocol's."""
-    max_s: float | None = None
+    max_s: Positive | None = None
     """Longest continuation; default: the protocol's, which may be in tokens."""
     temperature: float | None = None
     """Of sampling; default: the protocol's."""
-    top_p: float | None = None
+    top_p: PositiveShare | None = None
     """Sample from the likeliest tokens of this much probability; default: the protocol's."""
     top_k: int | None = None
     """Sample from this many of the likeliest tokens, 0 for all; default: the protocol's."""
-    limit: int | None = None
+    limit: Count | None = None
     """Only this many recordings, spread over all."""
     seed: int = 42
     """Of sampling."""

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from sodakit.bounds import Count, Positive, ShareBelowOne
 from sodakit.commands.options import JudgeOptions, ResumeOptions, read_options, refuse_unused
 from sodakit.config import override, parse_overrides, to_plain
 
@@ -30,13 +31,13 @@ class Options(JudgeOptions, ResumeOptions):
     """s2st, s2st_no_source_text, s2st_direct, s2tt or s2tt_direct."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("runs/finetune")
     """Run folder."""
-    epochs: int = 5
+    epochs: Count = 5
     """Passes over the pairs, at most."""
-    patience: int = 2
+    patience: Count = 2
     """Stop after this many epochs without a better score."""
-    batch_rows: int = 64
+    batch_rows: Count = 64
     """Rows in a step."""
-    lr: float = 2e-5
+    lr: Positive = 2e-5
     """Peak learning rate."""
     lora: int = 0
     """Rank of adapters; 0 trains all weights."""
@@ -44,7 +45,7 @@ class Options(JudgeOptions, ResumeOptions):
     """Take the loss on the whole sequence, not on the answers alone."""
     base: Path | None = None
     """Store of the pretraining data, to report what is lost on it."""
-    replay: float = 0.0
+    replay: ShareBelowOne = 0.0
     """Share of the tokens replayed from --base."""
     size: str = "demo"
     """Shape of a model from scratch."""

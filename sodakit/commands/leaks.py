@@ -6,6 +6,7 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
+from sodakit.bounds import Count, PositiveShare
 from sodakit.commands.options import read_options
 
 
@@ -22,9 +23,9 @@ class Options:
     """Store whose train split is searched."""
     against: tuple[Path, ...]
     """Evaluation sets: stores (their test split), or .jsonl and .txt files of transcripts."""
-    words: int = 8
+    words: Count = 8
     """Words in a run; a transcript of fewer is compared whole."""
-    share: float = 0.5
+    share: PositiveShare = 0.5
     """An item counts as leaked when this share of its runs is in training."""
     examples: int = 3
     """Leaked items shown of each set."""

@@ -1,19 +1,20 @@
 """What commands share: options read from the words of a command line, and the options that name judges."""
 
-import dataclasses
 import inspect
-import math
+import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
+from sodakit.bounds import PositiveShare, check_bounds
 from sodakit.errors import ConfigError
 from sodakit.generate.defaults import SPEECH
 from sodakit.generate.sampling import Sampling
+from sodakit.hardware import device_named
 
 if TYPE_CHECKING:
     from sodakit.eval.judge_folder import JudgeFolder
@@ -29,7 +30,7 @@ def read_options(kind: type[T], verb: str, argv: list[str]) -> T:
     """The options dataclass filled from argv; `--help` shows its docstring, which ends with an example.
 
     Raises:
-        ConfigError: a number that no option can have (`check_numbers`).
+        ConfigError: a number that an option cannot have.
     """
     names = {f.name: f.type in (bool, "bool") for f in fields(kind)}  # type: ignore[arg-type]
     flags = {f"--{no}{name.replace('_', '-')}" for name, flag in names.items() if flag for no in ("", "no-")}
@@ -40,27 +41,38 @@ def read_options(kind: type[T], verb: str, argv: list[str]) -> T:
         description=inspect.getdoc(kind),
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    check_numbers(options)
-    if isinstance(options, JudgeOptions):
-        options.check_used()
+    check_options(options)
     return options
 
 
-def check_numbers(options: Any) -> None:
-    """Raise where an option is NaN, endless, or below 0: all of ours count, measure or share. Only decibels go below.
+def run_word(words: Mapping[str, Callable[..., Any]], verb: str, description: str, argv: list[str]) -> None:
+    """Run the word of a verb such as `eval`, with the options that follow it.
+
+    Raises:
+        ConfigError: a number that an option cannot have, and whatever the word raises.
+    """
+    chosen = tyro.extras.subcommand_cli_from_dict(
+        dict(words), prog=f"sodakit {verb}", description=description, args=argv
+    )
+    check_options(chosen)
+    chosen.run()
+
+
+def check_options(options: Any) -> None:
+    """Raise for a number outside its bounds, a device that is not here, and what is said of a judge that is not named.
 
     Raises:
         ConfigError: one is; the message names it.
     """
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        for number in value if isinstance(value, tuple) else (value,):
-            if not isinstance(number, (int, float)) or number == field.default:
-                continue
-            below = number < 0 and not field.name.endswith("_db")
-            if not math.isfinite(number) or below:
-                needed = "a number" if field.name.endswith("_db") else "a number from 0 up"
-                raise ConfigError(f"--{field.name.replace('_', '-')} {number}; needed: {needed}.")
+    given = {
+        f.name: getattr(options, f.name) for f in fields(options) if getattr(options, f.name) != f.default
+    }
+    check_bounds(type(options), given, lambda name: f"--{name.replace('_', '-')} ")
+    for name in ("device", "judge_device"):
+        if given.get(name) not in (None, "cpu"):
+            device_named(given[name])
+    if isinstance(options, JudgeOptions):
+        options.check_used()
 
 
 _SETTING = re.compile(r"[A-Za-z_][\w.]*=.*", re.DOTALL)
@@ -78,7 +90,7 @@ def settings_first(argv: Sequence[str], flags: Collection[str]) -> list[str]:
     rest: list[str] = []
     for before, word in zip(["", *argv], argv, strict=False):
         is_value = before.startswith("-") and before not in flags and "=" not in before
-        is_setting = _SETTING.fullmatch(word) and not is_value and not Path(word).exists()
+        is_setting = _SETTING.fullmatch(word) and not is_value and not os.path.exists(word)
         (settings if is_setting else rest).append(word)
     return settings + rest
 
@@ -127,7 +139,7 @@ class SpeechOptions(ModelOptions):
 
     temperature: float = SPEECH.temperature
     """Variety of the sound; 0 for the most likely codes."""
-    top_p: float = SPEECH.top_p
+    top_p: PositiveShare = SPEECH.top_p
     """Sample from the most likely codes with this share of the probability."""
     seed: int = 0
     """Same seed, same sound; another is another reading."""
@@ -136,16 +148,6 @@ class SpeechOptions(ModelOptions):
     def sampling(self) -> Sampling:
         """How codes are drawn."""
         return Sampling(temperature=self.temperature, top_p=self.top_p)
-
-
-def check_seconds(name: str, value: float | None) -> None:
-    """Raise unless an option in seconds is more than none.
-
-    Raises:
-        ConfigError: zero, negative, infinite or no number.
-    """
-    if value is not None and not 0 < value < math.inf:
-        raise ConfigError(f"{name} {value:g}; needed: more than 0 seconds.")
 
 
 def shown(text: Path | str) -> str:

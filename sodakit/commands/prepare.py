@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from rich.console import Console
 
+from sodakit.bounds import Bounds, Count, Positive, PositiveShare, Share, ShareBelowOne
 from sodakit.commands.options import read_options
 from sodakit.errors import ConfigError
 from sodakit.log import say
@@ -47,7 +48,7 @@ class Options:
     segment: bool = False
     """Cut whole recordings without a transcript at pauses (extra `asr`). The cuts are in OUT/listened/, to be
     mended by hand where needed."""
-    longest_segment_s: float = 30.0
+    longest_segment_s: Positive = 30.0
     """Longest utterance that --segment makes; Whisper hears 30 seconds at once."""
     least_silence_s: float = 0.5
     """Shorter silences are no pause."""
@@ -62,19 +63,19 @@ class Options:
     """Stop when everything is cut and transcribed, so that the notes can be mended before the store is made."""
     codec: str = "mini"
     """Codec: `mini`, `toy`, `mimi`, a folder or a Hugging Face id."""
-    num_codebooks: int | None = None
+    num_codebooks: Count | None = None
     """Codebooks to keep; default: the codec's own choice."""
     device: str = "cpu"
     """Where the codec runs: cpu, cuda, …"""
     tokenizer: str | None = None
     """Folder or hub id of a text tokenizer; default: one is trained on the transcripts."""
-    text_vocab_size: int = 512
+    text_vocab_size: Count = 512
     """Ids of the tokenizer that is trained."""
     split_by: Literal["recording", "speaker"] = "recording"
     """What a split never divides. `speaker` tests speakers never heard in training."""
-    validation: float = 0.02
+    validation: ShareBelowOne = 0.02
     """Share of recordings (or speakers) for validation."""
-    test: float = 0.02
+    test: ShareBelowOne = 0.02
     """Share of recordings (or speakers) for test."""
     stratify: bool = False
     """Hold out recordings of every speaker; for small sets."""
@@ -88,43 +89,43 @@ class Options:
     does not have is drawn from its train."""
     min_duration_s: float = 0.1
     """Shorter utterances are left out."""
-    max_duration_s: float = 120.0
+    max_duration_s: Annotated[float, Bounds(above=0, endless=True)] = 120.0
     """Longer utterances are left out."""
     split_long: bool = False
     """Cut longer utterances without a transcript into equal parts instead."""
-    max_clipped_fraction: float = 0.01
+    max_clipped_fraction: Share = 0.01
     """Sounds with a larger share of samples at full scale are left out."""
-    max_peak: float = 10.0
+    max_peak: Annotated[float, Bounds(least=1)] = 10.0
     """Sounds with a sample larger than this times full scale are left out (floats may exceed it a little)."""
     min_sample_rate_hz: int = 4000
     """Sounds with fewer samples per second are left out."""
-    max_duration_error_s: float = 1.0
+    max_duration_error_s: Annotated[float, Bounds(least=0, endless=True)] = 1.0
     """Leave out sounds that are so many seconds longer or shorter than their list says: their text is another's."""
-    max_parts: int = 2000
+    max_parts: Count = 2000
     """Leave out a recording that --split-long would cut into more; often its header lies."""
-    max_text_characters: int = 10_000
+    max_text_characters: Count = 10_000
     """Leave out sounds with a longer transcript. Text without sound may be of any length."""
-    max_characters_per_s: float = 100.0
+    max_characters_per_s: Positive = 100.0
     """Leave out sounds whose transcript, of 50 characters or more, has more a second: nobody speaks 40."""
-    max_control_fraction: float = 0.0
+    max_control_fraction: Share = 0.0
     """Leave out items with a larger share of control characters in their text; tabs and line ends are none."""
-    max_rate_deviations: float | None = None
+    max_rate_deviations: Positive | None = None
     """Leave out transcripts whose characters per second are so many deviations from the usual; 5 is a fair start."""
-    max_repeats: int | None = None
+    max_repeats: Count | None = None
     """Keep so many items with one and the same transcript."""
     languages: tuple[str, ...] = ()
     """Keep these languages only (en, de, …), as declared or as the transcript reads."""
-    near_duplicate_share: float | None = None
+    near_duplicate_share: PositiveShare | None = None
     """Leave out sounds of whose codes this share was heard before; 0.5 is a fair start."""
-    shard_duration_s: float | None = None
+    shard_duration_s: Positive | None = None
     """Sound in one shard; what a killed job loses. Default: a 16th of the job, a minute to an hour."""
-    workers: int = 1
+    workers: Count = 1
     """Processes that encode."""
     engine: Literal["processes", "ray"] = "processes"
     """Who runs the workers: this machine, or a Ray cluster (RAY_ADDRESS, or a local one)."""
     verify_items: int = 4
     """Utterances of each split that are encoded again and decoded before the store is sealed."""
-    max_failed_fraction: float = 0.2
+    max_failed_fraction: Share = 0.2
     """Stop when more than this share of the items cannot be used."""
     dry_run: bool = False
     """Print what would be made, and stop."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from sodakit.bounds import Count
 from sodakit.commands.options import JudgeOptions, ResumeOptions, read_options
 from sodakit.log import say
 
@@ -26,15 +27,15 @@ class Options(JudgeOptions, ResumeOptions):
     """mini, toy, kyutai/mimi, or a folder."""
     sources: tuple[str, ...] = ("es", "de")
     """Languages to translate from: es, de, fr."""
-    base_sentences: int | None = None
+    base_sentences: Count | None = None
     """Sentences of each language to pretrain on; default: 1600."""
-    train_pairs: int | None = None
+    train_pairs: Count | None = None
     """Pairs of each source language to fine-tune on; default: 800."""
-    test_pairs: int | None = None
+    test_pairs: Count | None = None
     """Pairs of each source language to be scored on; default: 60."""
-    pretrain_steps: int | None = None
+    pretrain_steps: Count | None = None
     """Steps of pretraining; default: 1500."""
-    epochs: int | None = None
+    epochs: Count | None = None
     """Passes over the pairs; default: 3."""
     size: str | None = None
     """Shape of the model; default: demo."""

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-import tyro
-
+from sodakit.commands.options import run_word
 from sodakit.commands.scale_design import Design, Next
 from sodakit.commands.scale_fit import Fit, Report
 from sodakit.commands.scale_plan import Plan
@@ -30,10 +29,10 @@ WORDS: dict[str, Callable[..., Any]] = {
 
 def main(argv: list[str]) -> None:
     """Run `sodakit scale` with these arguments."""
-    tyro.extras.subcommand_cli_from_dict(
+    run_word(
         WORDS,
-        prog="sodakit scale",
-        description="Which models to train, training them, and what they teach.\n\n"
+        "scale",
+        "Which models to train, training them, and what they teach.\n\n"
         "Example: sodakit scale fit runs.csv --report scale.html",
-        args=argv,
-    ).run()
+        argv,
+    )

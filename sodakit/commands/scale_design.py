@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from sodakit.bounds import Bounds, Count, Positive, Share
 from sodakit.commands.scale_options import (
     FLOPS,
     SIZE,
@@ -37,31 +38,31 @@ class Design(RuleOptions):
 
     out: Path | None = None
     """Where the design goes, as JSON lines for `scale run`."""
-    budgets: tuple[float, ...] = ()
+    budgets: tuple[Positive, ...] = ()
     """Training FLOPs of each budget; for a question the lowest and highest."""
-    widths: tuple[int, ...] = ()
+    widths: tuple[Count, ...] = ()
     """Model widths: multiples of 128, or even numbers from 64 to 254."""
     seeds: tuple[int, ...] = (0,)
     """Repeat every run with these seeds."""
     question: Literal["a", "size", "both"] | None = None
     """Design for the exponent a, for N* at --target, or for both."""
-    target: float = 3e22
+    target: Positive = 3e22
     """Training FLOPs at which N* is asked for."""
-    total: float = 4e21
+    total: Positive = 4e21
     """Training FLOPs of the whole sweep."""
-    runs: int = 60
+    runs: Count = 60
     """Runs at most."""
     prior: str = "soda"
     """The surface believed for now: soda, hoffmann, besiroglu, or a file written by `scale fit`."""
-    window: float = 8.0
+    window: Annotated[float, Bounds(above=1)] = 8.0
     """Sizes from N*/window to window·N*."""
-    grid_share: float = 0.4
+    grid_share: Share = 0.4
     """Share of the sweep that is a plain grid, able to contradict the law."""
-    noise: float = 0.005
+    noise: Positive = 0.005
     """Expected standard deviation of log loss."""
     share_trunks: bool = False
     """Let the token budgets of each model share one trunk, with a decay leg each (one batch size for each model)."""
-    flops_per_s: float | None = None
+    flops_per_s: Positive | None = None
     """Speed of the machine, to print hours and cost."""
     hourly_cost: float = 0.10
     """What an hour of this machine costs, in dollars."""
@@ -250,15 +251,15 @@ class Next(RuleOptions):
 
     tables: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Runs that are done: tables or folders."""
-    budgets: tuple[float, ...]
+    budgets: tuple[Positive, ...]
     """Training FLOPs to choose from."""
-    widths: tuple[int, ...]
+    widths: tuple[Count, ...]
     """Widths to choose from."""
-    runs: int = 5
+    runs: Count = 5
     """How many."""
     question: Literal["a", "size"] = "a"
     """The exponent a, or N* at --target."""
-    target: float = 3e22
+    target: Positive = 3e22
     """Training FLOPs at which N* is asked for."""
     loss: str = "all"
     """Which loss."""
@@ -266,7 +267,7 @@ class Next(RuleOptions):
     """What counts as N; as in `scale fit`."""
     flops: Flops = FLOPS
     """What counts as C; as in `scale fit`."""
-    total: float = float("inf")
+    total: Positive = float("inf")
     """Training FLOPs for all of them."""
     out: Path | None = None
     """Where the design goes. Of a queue's folder it holds the runs that are done too, so that the queue goes on with it."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from sodakit.bounds import Bounds, Positive
 from sodakit.commands.scale_options import FLOPS, SIZE, Decimal, Flops, Resample, Size, pair, print_table
 from sodakit.errors import ConfigError
 from sodakit.files import write_json
@@ -30,7 +31,7 @@ class FitOptions:
     law: str = "chinchilla"
     """chinchilla, tied, interaction, over_training, compute, data_repeat (needs unique_tokens), or your own as a sum of terms over
     N, D, C, M (D/N) and columns of the table: "E + A/N^a + B/(D^b N^c)"."""
-    delta: float | None = None
+    delta: Positive | None = None
     """Of Huber's cost, in units of log loss (of nats for huber-linear); by default the misfit's own, 0.001 for huber."""
     weights: Literal["given", "compute", "seeds"] = "given"
     """Of runs: the column weight, or 1; compute: the square root of C; seeds: one over the variance of equal runs at each budget."""
@@ -44,9 +45,9 @@ class FitOptions:
     """What counts as C."""
     where: tuple[str, ...] = ()
     """Only runs that meet these, for example split=train or loss/all<4; several values as dataset=a|b."""
-    window: float | None = 10.0
+    window: Annotated[float, Bounds(above=1)] | None = 10.0
     """Parabolas: use runs with N within this factor of the lowest run of their budget; None for all of them."""
-    edge_reach: float | None = 2.0
+    edge_reach: Annotated[float, Bounds(least=1)] | None = 2.0
     """Parabolas: minima outside the runs of their budget count if within this factor of them; 1: none of them, None: all."""
     valley: Literal["parabola", "akima"] = "parabola"
     """How the optimum of a budget is found: a parabola in log N, or Akima's curve through the runs."""
@@ -64,7 +65,7 @@ class FitOptions:
     residuals, runs for misfits that count the two sides differently. The intervals of resampled runs are given beside."""
     hold_out: int = 1
     """Largest budgets to predict from the rest."""
-    at: tuple[float, ...] = ()
+    at: tuple[Positive, ...] = ()
     """Training FLOPs at which N* and D* are given by every approach; by default the largest of the runs and ten times that."""
     seed: int = 0
     """Keys the bootstrap."""

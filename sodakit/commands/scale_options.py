@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sodakit.bounds import Count
 from sodakit.errors import ConfigError
 from sodakit.files import read_json
 
@@ -29,22 +30,22 @@ FAR = 3.0
 class RuleOptions:
     """How budgets become runs: as it was in the runs of the table or law given, else the paper's rule."""
 
-    vocab: int | None = None
+    vocab: Count | None = None
     """Ids of the vocabulary; the paper has 144,644."""
-    context: int | None = None
+    context: Count | None = None
     """Positions in a row; the paper has 4,096, and 1,024 is published for models of frames."""
     family: Literal["flat", "depth", "delay"] | None = None
     """Of models: one position for every code; or one for every frame, its codes written by a depth decoder, or by heads
     side by side."""
-    num_codebooks: int | None = None
+    num_codebooks: Count | None = None
     """Of the codec, for a family of frames; Mimi has 8."""
-    codebook_size: int | None = None
+    codebook_size: Count | None = None
     """Codes in each; Mimi has 2,048."""
     tied: bool | None = None
     """One matrix for embedding and head; not in the paper."""
-    reference_steps: int | None = None
+    reference_steps: Count | None = None
     """Batches are the smallest power of two with which a run takes at most about so many steps; the paper has 65,536."""
-    min_batch_rows: int | None = None
+    min_batch_rows: Count | None = None
     """Runs with smaller batches are left out; the paper has 8."""
     count: Literal["soda", "exact", "palm", "6nd"] | None = None
     """How FLOPs are counted; soda is the paper's training FLOPs."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sodakit.bounds import Positive
 from sodakit.commands.scale_options import KnownLaw, RuleOptions, read_law
 from sodakit.log import say
 from sodakit.units import format_count
@@ -19,15 +20,15 @@ class Plan(RuleOptions):
     Example: sodakit scale plan --flops 1e23 --fit fit.json --unique 5e11
     """
 
-    flops: float
+    flops: Positive
     """Training FLOPs to spend."""
     fit: str = "soda"
     """soda, hoffmann, besiroglu, or a file written by `scale fit`."""
-    size: float | None = None
+    size: Positive | None = None
     """A size to judge instead: its over-training with --tokens."""
-    tokens: float | None = None
+    tokens: Positive | None = None
     """Tokens of that size."""
-    unique: float | None = None
+    unique: Positive | None = None
     """Tokens of data there are; more are repeats."""
     otherwise: str | None = None
     """Another law, by name or file: how much of the compute this plan wastes if that one is true."""
@@ -36,7 +37,7 @@ class Plan(RuleOptions):
     exact_flops: bool = True
     """FLOPs per token of buildable shapes where the runs of the law tell their vocabulary, or --vocab does; with --no-exact-flops,
     and for other tables, 6N."""
-    tokens_per_audio_s: float | None = None
+    tokens_per_audio_s: Positive | None = None
     """Tokens over seconds of audio, to print hours; by default as in the runs of the law, which tables of text do not tell."""
 
     def run(self) -> None:

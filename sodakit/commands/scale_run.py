@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from sodakit.bounds import Count
 from sodakit.commands.options import ResumeOptions, refuse_unused
 from sodakit.log import say
 
@@ -29,9 +30,9 @@ class Run(ResumeOptions):
     """Gets one folder for each run."""
     device: str | None = None
     """cpu, cuda, cuda:1, …"""
-    micro_rows: int | None = None
+    micro_rows: Count | None = None
     """Rows through the model at a time; default: as many as fit."""
-    validation_rows: int = 64
+    validation_rows: Count = 64
     """Rows to validate on."""
     ray: str | None = None
     """Run on a Ray cluster at this address (auto, ray://…), or `local`; --out is a folder all its machines see."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from sodakit.bounds import Bounds, Count, Positive
 from sodakit.commands.scale_options import read_law
 from sodakit.errors import ConfigError
 from sodakit.files import write_json
@@ -26,15 +27,15 @@ class Score:
     """Which score."""
     fit: str
     """A file written by `scale fit`."""
-    flops: tuple[float, ...]
+    flops: tuple[Positive, ...]
     """Training FLOPs; the loss is that of the best size at each (C = 6ND)."""
     form: Literal["sigmoid", "power"] = "sigmoid"
     """Shape of score over loss."""
-    floor: float | None = None
+    floor: Annotated[float, Bounds()] | None = None
     """Score of chance, where it is known."""
-    ceiling: float | None = None
+    ceiling: Annotated[float, Bounds()] | None = None
     """The best score there is, where it is known."""
-    draws: int = 400
+    draws: Count = 400
     """Refits of the curve."""
     seed: int = 0
     """Keys them."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sodakit.bounds import Count, Positive
 from sodakit.commands.options import ResumeOptions
 from sodakit.log import say
 
@@ -32,11 +33,11 @@ class Study(ResumeOptions):
     """Train them too."""
     more: Path | None = None
     """A design to add to the sweep at last, as `scale next OUT/sweep` writes it; prediction and sweep stay as they are."""
-    flops_per_s: float = 3.0e11
+    flops_per_s: Positive = 3.0e11
     """Sustained speed, to estimate hours."""
     dry_run: bool = False
     """Make the stores, say what the study takes and how far it is, and stop."""
-    parts: int | None = None
+    parts: Count | None = None
     """Stores of made speech at most, to try things out in a folder of its own."""
 
     def run(self) -> None:

@@ -6,10 +6,11 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from sodakit.bounds import Bounds, Count, Positive
 from sodakit.commands.options import read_options
 from sodakit.errors import ConfigError, MissingExtra
 from sodakit.log import say
@@ -34,24 +35,24 @@ class Options:
     """Checkpoint, or run folder: its best checkpoint where it kept one, else its newest."""
     host: str = "127.0.0.1"
     """Address to listen at. Any other than a loopback address needs a key."""
-    port: int = 8000
+    port: Annotated[int, Bounds(least=0, most=65_535)] = 8000
     """Port to listen at."""
     name: str | None = None
     """What clients call the model; default: the name of its run."""
-    concurrent: int | None = None
+    concurrent: Count | None = None
     """Requests of one client answered at once; one more place is kept for the next client. Default: 8, and 3 on a CPU,
     where each slows the others down."""
     queue: int = 32
     """Requests that may wait for a place."""
-    connections: int = 256
+    connections: Count = 256
     """Connections open at once; beyond, those that send no whole request make room."""
-    client_connections: int = 128
+    client_connections: Count = 128
     """Connections open at once to one address. Behind a proxy, that is all of them: give it as many as --connections."""
-    recording_s: float = 600.0
+    recording_s: Positive = 600.0
     """Longest recording taken, in seconds."""
-    speech_s: float = 300.0
+    speech_s: Positive = 300.0
     """Longest speech made for one request, in seconds. A text that takes longer is refused."""
-    piece_s: float | None = None
+    piece_s: Annotated[float, Bounds(least=0.5)] | None = None
     """Cut recordings into pieces of at most this length; default: what the context holds. Shorter pieces suit models
     that were trained on short ones."""
     translates: tuple[str, ...] = ()
@@ -139,10 +140,6 @@ def _check(options: Options) -> None:
     Raises:
         ConfigError: the option, and what it needs.
     """
-    if not 0 <= options.port <= 65535:
-        raise ConfigError(f"port={options.port}; needed: 1 to 65535, or 0 for any free port.")
-    if options.piece_s is not None and not 0.5 <= options.piece_s < float("inf"):
-        raise ConfigError(f"piece_s={options.piece_s}; needed: at least 0.5 s, which holds a word.")
     if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*/?", options.root_path):
         raise ConfigError(f"root_path={options.root_path}; needed: a path such as /soda.")
     for origin in options.allow_origin:

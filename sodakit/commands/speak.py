@@ -8,7 +8,8 @@ import tyro
 
 from sodakit.audio.files import read_wave, write_wave
 from sodakit.audio.writing import check_sound_path
-from sodakit.commands.options import SpeechOptions, check_seconds, read_options, shown
+from sodakit.bounds import Positive
+from sodakit.commands.options import SpeechOptions, read_options, shown
 from sodakit.errors import ConfigError
 from sodakit.log import say
 
@@ -28,7 +29,7 @@ class Options(SpeechOptions):
     """A recording of the voice to use."""
     voice_text: str | None = None
     """What is said in that recording."""
-    max_s: float | None = None
+    max_s: Positive | None = None
     """Longest speech, in seconds; default: what the text takes."""
 
 
@@ -39,7 +40,6 @@ def main(argv: list[str]) -> None:
 
     if (options.voice is None) != (options.voice_text is None):
         raise ConfigError("--voice and --voice-text go together: a recording, and what is said in it.")
-    check_seconds("--max-s", options.max_s)
     check_sound_path(options.out)
     sampling, voice = options.sampling, None
     if options.voice is not None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from sodakit.bounds import Count
 from sodakit.commands.options import read_options, refuse_unused
 from sodakit.log import say
 from sodakit.units import format_duration
@@ -27,17 +28,17 @@ class Options:
     """Who speaks: `sodakit voices --help` tells the names. They take turns; each text goes to those of its language."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """Folder for the corpus; needed unless --dry-run."""
-    voices_per_text: int = 1
+    voices_per_text: Count = 1
     """How many voices say each text."""
     language: str = "en"
     """ISO 639 code of the texts that name none."""
-    sample_rate_hz: int | None = None
+    sample_rate_hz: Count | None = None
     """Rate of the sounds in Hz; default: each engine's own."""
     format: Literal["flac", "wav"] = "flac"
     """Of the sound files, 16 bits."""
-    workers: int = 2
+    workers: Count = 2
     """Processes; the bytes are the same for any number."""
-    shard_lines: int = 64
+    shard_lines: Count = 64
     """Lines that one process says at a time; a stop loses at most these."""
     seed: int = 0
     """Decides who says what, and the noise that some engines draw."""

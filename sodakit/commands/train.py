@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from sodakit.bounds import Count, PositiveShare
 from sodakit.commands.options import ResumeOptions, read_options, refuse_unused
 from sodakit.config import override, parse_overrides, to_plain
 from sodakit.errors import ConfigError
@@ -36,9 +37,9 @@ class Options(ResumeOptions):
     """Print the config and what it costs, and stop."""
     gpu: str = "H200"
     """GPU that a dry run is costed on: B200, H200, H100, A100, L40S or RTX 4090."""
-    gpus: int = 1
+    gpus: Count = 1
     """How many of them."""
-    mfu: float = 0.4
+    mfu: PositiveShare = 0.4
     """Share of their peak that the dry run assumes."""
     gpu_price: float = 3.5
     """Dollars per GPU and hour that the dry run assumes."""

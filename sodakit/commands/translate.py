@@ -6,7 +6,8 @@ from typing import Annotated
 
 import tyro
 
-from sodakit.commands.options import SpeechOptions, check_seconds, read_options, shown
+from sodakit.bounds import Positive
+from sodakit.commands.options import SpeechOptions, read_options, shown
 from sodakit.generate.defaults import TRANSLATION_S
 
 
@@ -25,7 +26,7 @@ class Options(SpeechOptions):
     """Checkpoint fine-tuned on pairs, or run folder of `sodakit finetune`: its best checkpoint."""
     out: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """Sound file to write; default: beside the recording, with the language in its name."""
-    max_s: float = TRANSLATION_S
+    max_s: Positive = TRANSLATION_S
     """Longest spoken translation, in seconds."""
 
 
@@ -38,7 +39,6 @@ def main(argv: list[str]) -> None:
     from sodakit.generate.translate import Translator, Wanted
     from sodakit.log import say
 
-    check_seconds("--max-s", options.max_s)
     out = options.out or options.file.with_name(f"{options.file.stem}.{options.to}.wav")
     check_sound_path(out)
     wanted = Wanted(to=options.to, sampling=options.sampling, max_s=options.max_s, seed=options.seed)

@@ -14,13 +14,14 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from sodakit.audio.files import write_wave
 from sodakit.audio.levels import peak, rms
 from sodakit.audio.wave import Wave
+from sodakit.bounds import Bounded, Bounds, Count
 from sodakit.errors import ConfigError
 from sodakit.eval.cues import CUES, Cue, cue_accuracies, cue_signs, measure
 from sodakit.eval.labels import Labels
@@ -33,36 +34,27 @@ FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildConfig:
+class BuildConfig(Bounded):
     """How pairs are made."""
 
-    pairs_per_part: int = 200
+    pairs_per_part: Count = 200
     """Pairs in each part, as SALMon has; fewer where the recordings give no more."""
-    sample_rate_hz: int = 24_000
+    sample_rate_hz: Count = 24_000
     """Rate of the sound files."""
-    segment_s: float = 2.0
+    segment_s: Annotated[float, Bounds(least=0.2)] = 2.0
     """Length of each half of a consistency pair."""
     snr_db: float = 5.0
     """Speech above background."""
-    loudness_db: float = -26.0
+    loudness_db: Annotated[float, Bounds(least=-60, most=-10)] = -26.0
     """RMS level of every clip, relative to full scale."""
     max_length_difference: float = 0.2
     """Spoken pairs whose sides differ more than this fraction in length are left out."""
-    voices_per_pair: int = 1
+    voices_per_pair: Count = 1
     """How many voices speak each spoken pair."""
     voices: tuple[str, ...] = ()
     """Who speaks, as `voices/names.py` names them; none: the seen ones, and all fourteen where recordings are the rest."""
     seed: int = 0
     """Decides every choice."""
-
-    def __post_init__(self) -> None:
-        for name in ("pairs_per_part", "sample_rate_hz", "voices_per_pair"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}={getattr(self, name)}; needed: at least 1.")
-        if self.segment_s < 0.2:
-            raise ConfigError(f"segment_s={self.segment_s}; needed: at least 0.2 s, or nothing can be heard.")
-        if not -60 <= self.loudness_db <= -10:
-            raise ConfigError(f"loudness_db={self.loudness_db}; needed: -60 to -10, or clips would distort.")
 
 
 @dataclass(frozen=True)

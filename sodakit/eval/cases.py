@@ -13,7 +13,7 @@ from typing import TypeVar
 from sodakit.audio.files import read_wave
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError
-from sodakit.files import digest
+from sodakit.files import digest, not_a_file
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.detect import open_folder
 from sodakit.prepare.sources.rows import read_lines
@@ -86,18 +86,22 @@ def read_recordings(folder: Path | str, limit: int | None = None) -> Cases[Recor
         ConfigError: no recording with a transcript.
     """
     found: dict[str, Recording] = {}
+    said: dict[object, str] = {}
     skipped = []
     for item in sorted(open_folder(folder), key=lambda item: item.id):
-        reason = None
+        reason, what = None, (item.audio, item.start_s, item.end_s, item.text)
         if not (item.text and item.text.strip()):
             reason = item.problem or "no transcript"
         elif item.is_text and item.problem is None:
             reason = "no sound"
         elif item.id in found:
             reason = "named twice"
+        elif item.audio is not None and what in said:
+            reason = f"says what {said[what]} says of the same sound"
         if reason:
             skipped.append({"id": item.id, "reason": reason})
         else:
+            said[what] = item.id
             found[item.id] = Recording(id=item.id, item=item, text=item.text or "", speaker=item.speaker)
     if not found:
         why = "; ".join(f"{entry['id']}: {entry['reason']}" for entry in skipped[:3])
@@ -115,9 +119,9 @@ def read_voice_cases(source: Path | str, limit: int | None = None) -> Cases[Voic
     """
     path = Path(source)
     path = path / "meta.lst" if path.is_dir() else path
-    if not path.is_file():
+    if why := not_a_file(path):
         raise ConfigError(
-            f"{path} does not exist. Needed: a list `utt|prompt text|prompt wav|target text[|original wav]`."
+            f"{path} {why}. Needed: a list `utt|prompt text|prompt wav|target text[|original wav]`."
         )
     cases = [_voice_case(path, number, line) for number, line in read_lines(path)]
     if not cases:
@@ -142,9 +146,10 @@ def cases_digest(cases: Sequence[Recording] | Sequence[VoiceCase]) -> str:
         else:
             parts += [case.id, case.text, case.prompt_text]
             parts += [
-                digest(p.read_bytes()) if p and p.is_file() else "" for p in (case.prompt, case.original)
+                digest(p.read_bytes()) if p and not_a_file(p) is None else ""
+                for p in (case.prompt, case.original)
             ]
-    parts += [digest(path.read_bytes()) for path in files if path.is_file()]
+    parts += [digest(path.read_bytes()) for path in files if not_a_file(path) is None]
     return digest(*parts)
 
 
@@ -177,7 +182,7 @@ def _voice_case(path: Path, number: int, line: str | None) -> VoiceCase:
         prompt_text=prompt_text,
         prompt=path.parent / prompt,
         prompt_name=prompt,
-        original=original if original.is_file() else None,
+        original=original if not_a_file(original) is None else None,
     )
 
 

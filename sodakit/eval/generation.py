@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sodakit.audio.files import read_wave
+from sodakit.bounds import Bounded, Count, Positive, PositiveShare
 from sodakit.errors import AudioError, ConfigError
 from sodakit.eval.cases import Recording, VoiceCase, cases_digest
 from sodakit.eval.normalisers import normaliser
@@ -28,7 +29,7 @@ Case = TypeVar("Case", Recording, VoiceCase)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranscribeConfig:
+class TranscribeConfig(Bounded):
     """How recordings are written down."""
 
     num_shots: int = 0
@@ -37,9 +38,9 @@ class TranscribeConfig:
     """How transcripts of the examples are written; the paper writes them as they are compared."""
     temperature: float = 0.0
     """0 takes the likeliest token. The published script's default is 0.5 with top_p 0.8."""
-    top_p: float = 1.0
+    top_p: PositiveShare = 1.0
     """Sample from the likeliest tokens of this much probability."""
-    max_new_tokens: int = 200
+    max_new_tokens: Count = 200
     """Longest transcript, in tokens."""
     seed: int = 42
     """Of the choice of examples and of sampling."""
@@ -51,40 +52,32 @@ class TranscribeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeakConfig:
+class SpeakConfig(Bounded):
     """How sentences are spoken; the defaults are the paper's."""
 
     temperature: float = SPEECH.temperature
-    top_p: float = SPEECH.top_p
-    max_s: float = 15.0
+    top_p: PositiveShare = SPEECH.top_p
+    max_s: Positive = 15.0
     """Longest speech, in seconds, to a whole frame: 188 of the published codec, 1,504 tokens."""
     seed: int = 42
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContinueConfig:
+class ContinueConfig(Bounded):
     """How openings are gone on with; the defaults are the paper's."""
 
-    prompt_s: float = 3.0
+    prompt_s: Positive = 3.0
     """How much of each recording is given."""
     temperature: float = CONTINUATION.temperature
-    top_p: float = CONTINUATION.top_p
+    top_p: PositiveShare = CONTINUATION.top_p
     """Sample from the likeliest tokens of this much probability."""
     top_k: int = 0
     """Sample from this many of the likeliest tokens; 0 for all."""
-    max_s: float = 12.0
+    max_s: Positive = 12.0
     """Longest continuation, in seconds: 1,200 tokens of the published codec."""
-    max_new_tokens: int | None = None
+    max_new_tokens: Count | None = None
     """Longest continuation in tokens, whole frames of them, instead of in seconds."""
     seed: int = 42
-
-    def __post_init__(self) -> None:
-        if (
-            not 0 < self.prompt_s < np.inf
-            or not 0 < self.max_s < np.inf
-            or (self.max_new_tokens is not None and self.max_new_tokens < 1)
-        ):
-            raise ConfigError(f"{self}; needed: prompt_s > 0, max_s > 0, max_new_tokens ≥ 1.")
 
 
 def transcribe_cases(

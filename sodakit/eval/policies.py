@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from sodakit.bounds import Bounded, Count, Positive
 from sodakit.errors import ConfigError, nearest
 from sodakit.eval.labels import Labels
 from sodakit.eval.token_table import AUDIO, CLOSE, OPEN, TEXT, TokenTable
@@ -23,14 +24,14 @@ Group = Literal["pair", "voice_then_id", "subtype_then_type"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy:
+class Policy(Bounded):
     """Every switch of a scoring rule. The first token of an item (BOS) is given and never counted."""
 
     name: str
     """Whose rule it is."""
     counted: Counted = "audio"
     """Which body tokens count: codes, text, or both."""
-    codebooks: int | None = None
+    codebooks: Count | None = None
     """Count codes of the first few codebooks only; None for all."""
     open_marker: bool = False
     """Count text_start and audio_start."""
@@ -52,14 +53,10 @@ class Policy:
     """Which words of a lexical task, by how often they occur in the training text."""
     missing: Literal["skip", "error", "worst"] = "error"
     """A pair with an item that has no score: left out, refused, or counted as wrong."""
-    max_s: float | None = None
+    max_s: Positive | None = None
     """Clips are cut here before they are encoded; None for whole clips."""
     precision: Literal["float32", "float16", "bfloat16", "any"] = "float32"
     """What its author ran the model in. Recorded; the model is run as it is loaded."""
-
-    def __post_init__(self) -> None:
-        if self.codebooks is not None and self.codebooks < 1:
-            raise ConfigError(f"policy {self.name}: codebooks={self.codebooks}; needed: at least 1, or None.")
 
 
 _SODA = Policy(name="soda", tie="wrong")

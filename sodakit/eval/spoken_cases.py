@@ -15,12 +15,13 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from sodakit.audio.files import resample, write_wave
 from sodakit.audio.wave import Wave
+from sodakit.bounds import Bounded, Bounds, Count, Positive
 from sodakit.errors import ConfigError
 from sodakit.files import atomic_folder, digest, write_json, write_json_lines, write_text
 from sodakit.log import track
@@ -33,21 +34,17 @@ FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpokenCasesConfig:
+class SpokenCasesConfig(Bounded):
     """Which sentences are kept, and how they are written."""
 
-    count: int = 120
+    count: Annotated[int, Bounds(least=2)] = 120
     """Sentences, as far as there are so many."""
-    max_s: float = 6.0
+    max_s: Positive = 6.0
     """Longer ones are left out: prompt and answer must fit a model's context."""
-    sample_rate_hz: int = 24_000
+    sample_rate_hz: Count = 24_000
     """Rate of the sound files."""
     seed: int = 0
     """Decides the order in which sentences are taken."""
-
-    def __post_init__(self) -> None:
-        if self.count < 2 or self.max_s <= 0:
-            raise ConfigError(f"count={self.count}, max_s={self.max_s}; needed: two sentences and some time.")
 
 
 def read_sentences(source: Path) -> list[str]:

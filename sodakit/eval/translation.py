@@ -19,7 +19,7 @@ from sodakit.eval.opinion import WORST, OpinionJudge
 from sodakit.eval.results import Difference, check_comparable, plain_estimate, provenance
 from sodakit.eval.spoken_scores import likeness, mean_estimate, opinion_scores
 from sodakit.eval.voiceprints import SpeakerJudge
-from sodakit.files import digest, read_json_lines
+from sodakit.files import digest, not_a_file, read_json_lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,8 @@ def read_translation_cases(path: Path | str) -> list[TranslationCase]:
         ConfigError: no such file, a line that is no JSON object, a row without what is needed, or an id that stands twice.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"{path} does not exist. Needed: JSON lines with id, reference and output.")
+    if why := not_a_file(path):
+        raise ConfigError(f"{path} {why}. Needed: JSON lines with id, reference and output.")
     cases: dict[str, TranslationCase] = {}
     for number, row in enumerate(read_json_lines(path, ours=False), start=1):
         case = _case(path, number, row)
@@ -140,7 +140,7 @@ def _given(case: TranslationCase) -> list[bytes | str]:
 
 
 def _bytes(path: Path | None) -> bytes:
-    return path.read_bytes() if path is not None and path.is_file() else b""
+    return path.read_bytes() if path is not None and not_a_file(path) is None else b""
 
 
 def _read(path: Path | None) -> Wave | None:

@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass, fields
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
+from sodakit.bounds import Bounded, Bounds, Count, Positive
 from sodakit.errors import ConfigError, nearest
 
 SODA_VOCAB_SIZE = 144_644
@@ -12,34 +13,29 @@ SODA_VOCAB_SIZE = 144_644
 
 
 @dataclass(frozen=True, kw_only=True)
-class RopeScaling:
+class RopeScaling(Bounded):
     """The frequency change of Llama 3.1: slow rotations are slowed by `factor`, fast ones are kept."""
 
-    factor: float = 8.0
+    factor: Annotated[float, Bounds(least=1)] = 8.0
     """How much slower the slowest rotations turn."""
-    low_frequency_factor: float = 1.0
+    low_frequency_factor: Positive = 1.0
     """Rotations with fewer turns than this over `original_context` are slowed in full."""
     high_frequency_factor: float = 4.0
     """Rotations with more turns than this over `original_context` are kept."""
-    original_context: int = 8192
+    original_context: Count = 8192
     """The context the unscaled frequencies were made for, in tokens."""
 
     def __post_init__(self) -> None:
-        if self.factor < 1:
-            raise ConfigError(f"rope_scaling.factor={self.factor}; needed: at least 1 (1 changes nothing).")
-        if not 0 < self.low_frequency_factor < self.high_frequency_factor:
+        super().__post_init__()
+        if not self.low_frequency_factor < self.high_frequency_factor:
             raise ConfigError(
                 f"rope_scaling.low_frequency_factor={self.low_frequency_factor} and "
-                f"high_frequency_factor={self.high_frequency_factor}; needed: 0 < low < high, as 1 and 4."
-            )
-        if self.original_context < 1:
-            raise ConfigError(
-                f"rope_scaling.original_context={self.original_context}; needed: at least 1 token."
+                f"high_frequency_factor={self.high_frequency_factor}; needed: low < high, as 1 and 4."
             )
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(Bounded):
     """The shape of a decoder: pre-norm RMSNorm, QK-norm, grouped queries, RoPE, SwiGLU, no biases."""
 
     vocab_size: int
@@ -58,15 +54,15 @@ class ModelConfig:
     """Hidden width of the SwiGLU feed-forward."""
     tied_embeddings: bool = False
     """The head is the embedding, transposed."""
-    norm_eps: float = 1e-5
+    norm_eps: Positive = 1e-5
     """Added to the mean square in every RMSNorm."""
-    rope_theta: float = 500_000.0
+    rope_theta: Positive = 500_000.0
     """Base of the rotation frequencies."""
     rope_scaling: RopeScaling | None = RopeScaling()
     """Change of the frequencies; None for plain RoPE."""
     context: int = 4096
     """Longest row, in tokens."""
-    init_std: float = 0.02
+    init_std: Positive = 0.02
     """Standard deviation of every matrix at the start."""
 
     def __post_init__(self) -> None:
@@ -90,9 +86,7 @@ class ModelConfig:
             )
         if self.head_width % 2:
             raise ConfigError(f"model.head_width={self.head_width}; RoPE turns pairs, so it must be even.")
-        for name in ("norm_eps", "rope_theta", "init_std"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"model.{name}={getattr(self, name)!r}; needed: more than 0.")
+        super().__post_init__()
 
     @property
     def backbone(self) -> "ModelConfig":

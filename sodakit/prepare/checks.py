@@ -4,7 +4,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from rich.table import Table
@@ -12,8 +12,11 @@ from rich.text import Text
 
 from sodakit.audio.levels import STILL_PEAK, moving_peak, peak
 from sodakit.audio.wave import Wave
+from sodakit.bounds import Bounded, Bounds, Count, Positive, Share
 from sodakit.errors import AudioError, ConfigError
+from sodakit.files import not_a_file
 from sodakit.prepare.recording import Item
+from sodakit.units import shortened
 
 CLIPPED = 0.999
 """A sample at this share of full scale or above counts as clipped."""
@@ -26,63 +29,40 @@ MIN_TIMED_CHARACTERS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class Limits(Bounded):
     """What an utterance may be."""
 
     min_duration_s: float = 0.1
     """Shorter ones are left out."""
-    max_duration_s: float = 120.0
+    max_duration_s: Annotated[float, Bounds(above=0, endless=True)] = 120.0
     """Longer ones are left out, or split."""
     split_long: bool = False
     """Cut longer ones without a transcript into equal parts. With one they are left out: nobody knows which words
     belong to which part."""
-    max_parts: int = 2000
+    max_parts: Count = 2000
     """Leave out a recording that would be cut into more: 66 hours of two minutes. More often its header lies."""
-    max_clipped_fraction: float = 0.01
+    max_clipped_fraction: Share = 0.01
     """Sounds with a larger share of samples at full scale are left out; 1 for no limit."""
-    max_peak: float = 10.0
+    max_peak: Annotated[float, Bounds(least=1)] = 10.0
     """Sounds with a larger sample are left out. Full scale is 1; floats may exceed it a little."""
     min_sample_rate_hz: int = 4000
     """Sounds of a lower rate are left out: speech needs more."""
-    max_duration_error_s: float = 1.0
+    max_duration_error_s: Annotated[float, Bounds(least=0, endless=True)] = 1.0
     """Sounds that are so much longer or shorter than their list says are left out."""
-    max_text_characters: int = 10_000
+    max_text_characters: Count = 10_000
     """Sounds with a longer transcript are left out. Text without sound may be of any length."""
-    max_characters_per_s: float = 100.0
+    max_characters_per_s: Positive = 100.0
     """Sounds whose transcript has more characters a second are left out, from 50 characters on: nobody speaks 40."""
-    max_control_fraction: float = 0.0
+    max_control_fraction: Share = 0.0
     """Items with a larger share of control characters in their text (other than tabs and line ends) are left out."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_duration_s < self.max_duration_s:
+        super().__post_init__()
+        if not self.min_duration_s < self.max_duration_s:
             raise ConfigError(
                 f"min_duration_s={self.min_duration_s} and max_duration_s={self.max_duration_s}; "
-                "needed: 0 <= min < max. Swap or widen them."
+                "needed: min below max. Swap or widen them."
             )
-        if not self.max_duration_error_s >= 0:
-            raise ConfigError(
-                f"max_duration_error_s={self.max_duration_error_s}; needed: 0 or more seconds, inf for any."
-            )
-        if not 0 <= self.max_clipped_fraction <= 1:
-            raise ConfigError(
-                f"max_clipped_fraction={self.max_clipped_fraction}; needed: a share from 0 to 1."
-            )
-        if not self.max_peak >= 1 or self.min_sample_rate_hz < 0:
-            raise ConfigError(
-                f"max_peak={self.max_peak} and min_sample_rate_hz={self.min_sample_rate_hz}; needed: a peak of 1 "
-                "(full scale) or more, and a rate of 0 Hz or more."
-            )
-        if not 0 <= self.max_control_fraction <= 1:
-            raise ConfigError(
-                f"max_control_fraction={self.max_control_fraction}; needed: a share from 0 to 1."
-            )
-        for name in (
-            "max_parts",
-            "max_text_characters",
-            "max_characters_per_s",
-        ):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name}={getattr(self, name)}; needed: more than 0.")
 
 
 @dataclass(frozen=True)
@@ -116,13 +96,12 @@ def check_item(item: Item, limits: Limits) -> tuple[float, Rejection | None]:
         empty = Rejection("no sound and no text", "neither an audio file nor a transcript")
         return 0.0, None if (item.text or "").strip() else empty
     if item.audio is not None:
-        try:
-            if not item.audio.is_file():
-                return 0.0, Rejection("missing file", f"{item.audio} does not exist.")
-            if item.audio.stat().st_size == 0:
-                return 0.0, Rejection("empty file", f"{item.audio} has 0 bytes.")
-        except OSError as error:  # a name that is too long, a folder that may not be entered
-            return 0.0, Rejection("missing file", f"{item.audio!s:.200} cannot be opened: {error.strerror}.")
+        why = not_a_file(item.audio)
+        if why is not None:
+            missing = why in ("does not exist", "is a link to nothing")
+            return 0.0, Rejection("missing file" if missing else "no file", f"{shortened(item.audio)} {why}.")
+        if item.audio.stat().st_size == 0:
+            return 0.0, Rejection("empty file", f"{item.audio} has 0 bytes.")
     try:
         sound_s = item.sound_duration_s()
     except AudioError as error:

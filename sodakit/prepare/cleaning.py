@@ -9,7 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sodakit.errors import AudioError, ConfigError, MissingExtra
+from sodakit.bounds import Bounded, Count, Positive, PositiveShare
+from sodakit.errors import AudioError, MissingExtra
 from sodakit.prepare.checks import Limits, Rejection
 from sodakit.prepare.recording import Item
 
@@ -22,29 +23,19 @@ SURE = 0.9
 
 
 @dataclass(frozen=True, kw_only=True)
-class CleaningRules:
+class CleaningRules(Bounded):
     """What is left out for what the other items are like."""
 
-    max_rate_deviations: float | None = None
+    max_rate_deviations: Positive | None = None
     """Leave out transcripts whose characters per second lie further from the median of their source, in robust
     standard deviations of the logarithm (1.4826 times the median deviation)."""
-    max_repeats: int | None = None
+    max_repeats: Count | None = None
     """Keep the first so many items with one and the same transcript in a source: subtitles that thank for watching."""
     languages: tuple[str, ...] = ()
     """Keep these ISO 639-1 languages; empty for all. What the source declares counts; where it declares nothing, what
     py3langid makes of the transcript. Items whose language nobody knows are kept."""
-    near_duplicate_share: float | None = None
+    near_duplicate_share: PositiveShare | None = None
     """Leave out an utterance of whose speech at least this share, by runs of codes, was in one before it."""
-
-    def __post_init__(self) -> None:
-        for name in ("max_rate_deviations", "max_repeats", "near_duplicate_share"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:  # NaN is refused, too
-                raise ConfigError(f"{name}={value}; needed: more than 0, or null for no limit.")
-        if self.near_duplicate_share is not None and self.near_duplicate_share > 1:
-            raise ConfigError(
-                f"near_duplicate_share={self.near_duplicate_share}; needed: a share, at most 1."
-            )
 
 
 def split_long(items: Iterable[Item], limits: Limits) -> Iterator[Item]:

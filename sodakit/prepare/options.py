@@ -3,15 +3,15 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sodakit.bounds import Bounded, Count, Positive, Share
 from sodakit.config import to_plain
-from sodakit.errors import ConfigError
 from sodakit.prepare.checks import Limits
 from sodakit.prepare.cleaning import CleaningRules
 from sodakit.prepare.splits import SplitRule
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareOptions:
+class PrepareOptions(Bounded):
     """How items become a store. Only `workers`, `engine`, `verify_items`, `max_failed_fraction` and `fresh` may differ
     between two runs into the same folder."""
 
@@ -23,35 +23,23 @@ class PrepareOptions:
     """Which recordings are held out."""
     transcriber: str | None = None
     """Name and fingerprint of the recogniser that wrote the transcripts nobody had supplied; None where none did."""
-    text_vocab_size: int = 512
+    text_vocab_size: Count = 512
     """Ids of the tokenizer trained on the transcripts, where none is given."""
-    shard_duration_s: float | None = None
+    shard_duration_s: Positive | None = None
     """Sound in one shard; what a killed job loses. Default: a 16th of the job, between a minute and an hour, so that
     a short job has shards for every worker."""
-    batch_duration_s: float = 120.0
+    batch_duration_s: Positive = 120.0
     """Sound in one batch of the codec, padding included."""
-    workers: int = 1
+    workers: Count = 1
     """Processes that encode. 1 encodes in this one. The result is the same."""
     engine: Literal["processes", "ray"] = "processes"
     """Who runs the workers: processes of this machine, or a Ray cluster. The result is the same."""
     verify_items: int = 4
     """Utterances of each split that are encoded again and decoded before the store is sealed."""
-    max_failed_fraction: float = 0.2
+    max_failed_fraction: Share = 0.2
     """Stop when more than this share of the items cannot be used."""
     fresh: bool = False
     """Delete what an earlier run left in the folder, and start over."""
-
-    def __post_init__(self) -> None:
-        for name in ("shard_duration_s", "batch_duration_s", "workers"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:  # NaN is refused, too
-                raise ConfigError(
-                    f"{name}={getattr(self, name)}; needed: more than 0. The default is a fair start."
-                )
-        if self.verify_items < 0:
-            raise ConfigError(f"verify_items={self.verify_items}; needed: at least 0.")
-        if not 0 <= self.max_failed_fraction <= 1:
-            raise ConfigError(f"max_failed_fraction={self.max_failed_fraction}; needed: a share from 0 to 1.")
 
     def describe(self) -> dict[str, Any]:
         """The options that decide the result, as JSON."""

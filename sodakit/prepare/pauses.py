@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sodakit.bounds import Bounded
 from sodakit.errors import ConfigError
 
 RATE_HZ = 16_000
@@ -20,7 +21,7 @@ Span = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PauseRule:
+class PauseRule(Bounded):
     """What is an utterance, and what a pause between two."""
 
     longest_s: float = 30.0
@@ -38,16 +39,14 @@ class PauseRule:
     """Below this a frame ends it."""
 
     def __post_init__(self) -> None:
-        for name in ("least_silence_s", "least_speech_s", "padding_s"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"{name}={getattr(self, name)}; needed: seconds, 0 or more.")
+        super().__post_init__()
         if not 0 < self.silence_probability <= self.speech_probability < 1:
             raise ConfigError(
                 f"silence_probability={self.silence_probability} and speech_probability={self.speech_probability}; "
                 "needed: 0 < silence <= speech < 1. Swap or move them."
             )
         shortest_s = max(1.0, 2 * (self.least_speech_s + self.padding_s))
-        if not shortest_s <= self.longest_s < math.inf:
+        if not shortest_s <= self.longest_s:
             raise ConfigError(
                 f"longest_s={self.longest_s}; needed: at least {shortest_s:g} s, for speech and the padding around it. "
                 "Allow longer utterances, or less padding."

@@ -12,6 +12,7 @@ from sodakit.audio.files import probe, read_part, resample
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError
 from sodakit.files import digest
+from sodakit.units import shortened
 
 
 class Held(Protocol):
@@ -110,7 +111,7 @@ class Item:
         """The file, as a person would look for it."""
         if self.held is not None:
             return _printable(self.held.name)
-        return "" if self.audio is None else _printable(str(self.audio))
+        return "" if self.audio is None else _printable(shortened(self.audio, 1000))
 
     def sound_duration_s(self) -> float:
         """Length of the whole sound it is cut from; of a file, as its header says.

@@ -20,6 +20,7 @@ import numpy as np
 
 from sodakit.audio.files import resample, write_wave
 from sodakit.audio.wave import Wave
+from sodakit.bounds import Bounded, Count
 from sodakit.distributed import end_with_parent
 from sodakit.errors import AudioError, ConfigError
 from sodakit.files import atomic_folder, digest, read_json, read_json_lines, write_json, write_json_lines
@@ -33,27 +34,26 @@ FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class SynthesisConfig:
+class SynthesisConfig(Bounded):
     """How a corpus is made. All but `workers` decides its bytes."""
 
-    voices_per_text: int = 1
+    voices_per_text: Count = 1
     """How many voices say each text, in turn; a text goes to those that speak its language."""
     language: str = "en"
     """ISO 639 code of the texts that name none."""
-    sample_rate_hz: int | None = None
+    sample_rate_hz: Count | None = None
     """Rate of the sounds; None for each engine's own."""
     format: str = "flac"
     """flac or wav, 16 bits."""
-    shard_lines: int = 64
+    shard_lines: Count = 64
     """Lines that one process says at a time; what is lost by a stop."""
     seed: int = 0
     """Decides who says what, and the noise that engines draw."""
-    workers: int = 2
+    workers: Count = 2
     """Processes; the bytes are the same for any number."""
 
     def __post_init__(self) -> None:
-        if min(self.voices_per_text, self.shard_lines, self.workers) < 1:
-            raise ConfigError("voices_per_text, shard_lines and workers must be at least 1.")
+        super().__post_init__()
         if self.format not in ("flac", "wav"):
             raise ConfigError(f"format={self.format!r}; needed: flac or wav.")
 

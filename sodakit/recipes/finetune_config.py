@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
+from sodakit.bounds import Bounded, Count, Positive, ShareBelowOne
 from sodakit.checkpoint.load import load_checkpoint
 from sodakit.data.config import DataConfig, SourceConfig, ViewConfig
 from sodakit.data.language import open_language
@@ -25,18 +26,18 @@ PUBLISHED_OPTIM = OptimConfig(beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneSettings:
+class FinetuneSettings(Bounded):
     """What to fine-tune on what. The defaults are the published settings."""
 
     task: str = "s2st"
     """A task of `tokens/tasks.py`."""
-    epochs: int = 5
+    epochs: Count = 5
     """Passes over the pairs, at most."""
-    patience: int = 2
+    patience: Count = 2
     """Stop after this many epochs without a better score."""
-    batch_rows: int = 64
+    batch_rows: Count = 64
     """Rows in a step."""
-    peak_lr: float = 2e-5
+    peak_lr: Positive = 2e-5
     """Learning rate; adapters want about ten times as much."""
     given_spans: int | None = None
     """Spans without loss: None for the question of the task, 0 for a loss on the whole sequence."""
@@ -46,23 +47,23 @@ class FinetuneSettings:
     """The loss; `given_spans` is set from above."""
     base: str | None = None
     """Store of what the model was pretrained on: for the report of what is lost, and for replay."""
-    replay_fraction: float = 0.0
+    replay_fraction: ShareBelowOne = 0.0
     """Share of the tokens that come from `base`."""
     report_cases: int = 24
     """Validation pairs translated after each epoch."""
-    max_s: float = 12.0
+    max_s: Positive = 12.0
     """Longest translation that is made for the report."""
-    context: int | None = None
+    context: Count | None = None
     """Tokens of a row; None for the model's."""
     seed: int = 0
     """Of order, adapters and sounds."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         task(self.task)
-        if not 0 <= self.replay_fraction < 1 or (self.replay_fraction and not self.base):
+        if self.replay_fraction and not self.base:
             raise ConfigError(
-                f"replay_fraction={self.replay_fraction} with base={self.base}; needed: a share under 1, and a store to "
-                "replay. Name it with --base."
+                f"replay_fraction={self.replay_fraction} without a store to replay. Name it with --base."
             )
 
 

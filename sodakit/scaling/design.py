@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sodakit.bounds import Bounded, Count, Positive
 from sodakit.errors import ConfigError
 from sodakit.model.accounting import (
     ParameterCount,
@@ -35,30 +36,30 @@ FlopsConvention = Literal["soda", "exact", "palm", "6nd"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class GridRule:
+class GridRule(Bounded):
     """How a budget and a width become a run."""
 
-    vocab_size: int = SODA_VOCAB_SIZE
+    vocab_size: Count = SODA_VOCAB_SIZE
     """V."""
-    context: int = 4096
+    context: Count = 4096
     """Positions in a row: the paper's for flat models; 1,024 is published for frames."""
     tied_embeddings: bool = False
     """Whether head and embedding are the same."""
-    reference_steps: int = 65_536
+    reference_steps: Count = 65_536
     """The batch is the power of two, rounded up, with which a run takes at most about this many steps."""
-    min_batch_rows: int = 8
+    min_batch_rows: Count = 8
     """Points whose batch would be smaller are left out, or raised to it."""
     raise_to_min: bool = False
     """Raise them, so that they take fewer steps."""
-    max_steps: int = 400_000
+    max_steps: Count = 400_000
     """Points that would take as many steps or more are left out."""
-    lr_scale: float = 0.33
+    lr_scale: Positive = 0.33
     """Peak learning rate = lr_scale · √batch_rows / width."""
-    max_lr: float = 0.01
+    max_lr: Positive = 0.01
     """The batch is halved until the learning rate is no larger."""
-    beta2_reference_rows: int = 128
+    beta2_reference_rows: Count = 128
     """beta2 = 0.98^(batch_rows / beta2_reference_rows)."""
-    tolerance: float = 0.01
+    tolerance: Positive = 0.01
     """Points that miss their budget by a larger share are left out."""
     flops: FlopsConvention = "soda"
     """How a budget is counted: the paper's training FLOPs, exact ones, PaLM's, or 6ND with N of matrix products."""

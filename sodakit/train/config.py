@@ -3,68 +3,61 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sodakit.bounds import Bounded, Count, Positive, Share, ShareBelowOne
 from sodakit.data.config import DataConfig, SourceConfig
 from sodakit.errors import ConfigError
 from sodakit.model.any_config import AnyConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimConfig:
+class OptimConfig(Bounded):
     """Cautious AdamW with AdamC decay, as SODA trains (arXiv 2602.16687), or one of its relatives."""
 
     kind: Literal["cautious_adamw", "adamw", "muon"] = "cautious_adamw"
     """`adamw` keeps every part of an update; `muon` orthogonalises those of the body's matrices, and treats the rest as
     `cautious_adamw` does."""
-    beta1: float = 0.98
+    beta1: ShareBelowOne = 0.98
     """Decay of the first moment."""
-    beta2: float = 0.98
+    beta2: ShareBelowOne = 0.98
     """Decay of the second moment."""
-    eps: float = 1e-16
+    eps: Positive = 1e-16
     """Added to the root of the second moment."""
     weight_decay: float = 0.033
     """Decoupled. Not on norms, biases and the input embedding."""
     decay_follows_lr: bool = True
     """AdamC: the decay is also times lr / peak_lr."""
-    clip_norm: float = 1.0
+    clip_norm: Positive = 1.0
     """Global gradient norm limit."""
-    muon_momentum: float = 0.95
+    muon_momentum: ShareBelowOne = 0.95
     """Of `muon`'s matrices."""
-
-    def __post_init__(self) -> None:
-        for name in ("beta1", "beta2", "muon_momentum"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"optim.{name}={getattr(self, name)}; needed: 0 ≤ {name} < 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScheduleConfig:
+class ScheduleConfig(Bounded):
     """Warmup-Stable-Decay over the steps of the run."""
 
-    peak_lr: float = 3e-3
+    peak_lr: Positive = 3e-3
     """Learning rate of the stable phase."""
-    warmup_fraction: float = 0.1
+    warmup_fraction: Share = 0.1
     """Share of the steps for the linear rise from 0."""
-    decay_fraction: float = 0.2
+    decay_fraction: Share = 0.2
     """Share of the steps for the fall at the end."""
     decay_shape: Literal["linear", "cosine"] = "linear"
     """Form of the fall, which is over after the last step."""
-    final_fraction: float = 0.0
+    final_fraction: Share = 0.0
     """Where the fall ends, as a share of the peak."""
 
     def __post_init__(self) -> None:
-        if (
-            self.warmup_fraction < 0
-            or self.decay_fraction < 0
-            or self.warmup_fraction + self.decay_fraction > 1
-        ):
+        super().__post_init__()
+        if self.warmup_fraction + self.decay_fraction > 1:
             raise ConfigError(
                 f"schedule.warmup_fraction={self.warmup_fraction} and decay_fraction={self.decay_fraction}; "
-                "needed: neither negative, and at most 1 together."
+                "needed: at most 1 together."
             )
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossConfig:
+class LossConfig(Bounded):
     """Cross-entropy over all positions, uniform as in the recipe unless told otherwise."""
 
     z_loss: float = 1e-4
@@ -82,6 +75,7 @@ class LossConfig:
     """No loss on the first spans of each document: 1 confines it to the answer to a recording. See `scored.py`."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.kind_weights and self.recipe != "uniform":
             raise ConfigError(
                 f"loss.recipe={self.recipe} and loss.kind_weights={self.kind_weights}; needed: one of the two."
@@ -89,41 +83,37 @@ class LossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LoraConfig:
+class LoraConfig(Bounded):
     """Train small adapters beside the frozen matrices of every block (Hu et al. 2021, arXiv 2106.09685)."""
 
-    rank: int = 16
+    rank: Count = 16
     """Width of an adapter."""
-    alpha: float = 32.0
+    alpha: Positive = 32.0
     """An adapter adds alpha / rank times its product."""
-
-    def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ConfigError(f"lora.rank={self.rank}; needed: at least 1, or lora=null for full training.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParallelConfig:
+class ParallelConfig(Bounded):
     """How a run is laid over its ranks (torchrun says how many). Not part of a run's identity: any layout resumes it."""
 
     kind: Literal["ddp", "fsdp", "hsdp"] = "ddp"
     """`ddp`: every rank holds everything. `fsdp`: weights, gradients and moments are spread over all ranks. `hsdp`:
     spread over groups of `shard_ranks`, copied between groups."""
-    shard_ranks: int | None = None
+    shard_ranks: Count | None = None
     """Ranks of a group under `hsdp`; None for those of one machine (LOCAL_WORLD_SIZE)."""
     activation_checkpointing: bool | None = None
     """Compute activations again in the backward pass instead of keeping them; None: only where memory asks for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
+class TrainConfig(Bounded):
     """A complete run."""
 
     model: AnyConfig
     """Shape of the decoder."""
     data: DataConfig
     """What it reads."""
-    steps: int
+    steps: Count
     """Optimizer steps of the whole run; the schedule is laid over them."""
     optim: OptimConfig = OptimConfig()
     """How it learns."""
@@ -131,7 +121,7 @@ class TrainConfig:
     """How fast it learns when."""
     loss: LossConfig = LossConfig()
     """What it learns."""
-    micro_rows: int | Literal["auto"] | None = None
+    micro_rows: Count | Literal["auto"] | None = None
     """Rows through the model at a time on each rank; None for all of them, `auto` for as many as fit. No part of a
     run's identity."""
     parallel: ParallelConfig = ParallelConfig()
@@ -140,7 +130,7 @@ class TrainConfig:
     """Let torch compile each block; None: on a GPU, where it fuses norms, rotations and SwiGLU."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Compute precision; parameters and moments are float32."""
-    fp8_from_width: int | None = None
+    fp8_from_width: Count | None = None
     """Multiply the blocks' matrices with both sides of at least this in 8-bit floats (`fp8.py`); None for none. Published
     gains begin at 2048, which means the 1.7B and the 4B."""
     seed: int = 0
@@ -152,26 +142,25 @@ class TrainConfig:
     whose text rows are kept and whose other rows are made anew."""
     first_step: int = 0
     """Where on the schedule the run begins: an anneal begins late. `steps` still says where it ends."""
-    log_every_steps: int = 10
+    log_every_steps: Count = 10
     """Between lines of metrics.jsonl."""
-    validate_every_steps: int | None = None
+    validate_every_steps: Count | None = None
     """Between validations; None for the end only."""
-    validation_rows: int = 16
+    validation_rows: Count = 16
     """Rows of each validation source."""
     validation: tuple[SourceConfig, ...] = ()
     """Sources to validate on; their weights are ignored."""
-    listen_every_steps: int | None = None
+    listen_every_steps: Count | None = None
     """Between generated samples; None for none."""
-    save_every_steps: int = 500
+    save_every_steps: Count = 500
     """Between checkpoints; the end always saves."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: Count = 2
     """Older ones are removed."""
-    keep_steps: tuple[int, ...] = ()
+    keep_steps: tuple[Count, ...] = ()
     """But never those of these steps, from which other runs begin; each a multiple of `save_every_steps`."""
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise ConfigError(f"steps={self.steps}; needed: at least 1.")
+        super().__post_init__()
         if not 0 <= self.first_step < self.steps:
             raise ConfigError(
                 f"first_step={self.first_step}; needed: at least 0 and less than steps={self.steps}."
@@ -187,8 +176,6 @@ class TrainConfig:
                 f"micro_rows={self.micro_rows} does not divide batch_rows={self.data.batch_rows}."
             )
 
-        if self.fp8_from_width is not None and self.fp8_from_width < 1:
-            raise ConfigError(f"fp8_from_width={self.fp8_from_width}; needed: at least 1, or null for none.")
         if self.fp8_from_width is not None and self.lora is not None:
             raise ConfigError(
                 "fp8_from_width and lora together; adapters train beside matrices in full precision. Set one to null."

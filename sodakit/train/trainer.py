@@ -10,7 +10,8 @@ import torch
 
 from sodakit.checkpoint.load import latest_checkpoint
 from sodakit.distributed import rank
-from sodakit.errors import ConfigError, Stopped
+from sodakit.errors import Stopped
+from sodakit.hardware import device_named
 from sodakit.log import progress_bar, say
 from sodakit.model.transformer import Transformer
 from sodakit.train.config import TrainConfig
@@ -60,7 +61,8 @@ def train(
     """
     folder = Path(folder)
     with hold(folder) if rank() == 0 else nullcontext():
-        run = Run(config, folder, _device(device), other_code=other_code)
+        where = None if device is None else torch.device(device_named(device))
+        run = Run(config, folder, where, other_code=other_code)
         _write_identity(run)
         log = _Log(run, wandb_project)
         try:
@@ -107,24 +109,6 @@ def _steps(run: Run, log: "_Log", listen: Listen | None, enough: Enough | None) 
             if stopping:
                 return not last
     return False
-
-
-def _device(name: str | None) -> torch.device | None:
-    """A device by name.
-
-    Raises:
-        ConfigError: there is none of that name here.
-    """
-    if name is None:
-        return None
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(
-            f"--device {name}: {str(error).splitlines()[0]} Needed: cpu, or cuda where there is a GPU."
-        ) from error
-    return device
 
 
 class _Log:

@@ -9,13 +9,13 @@ from sodakit.errors import ConfigError
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        (["--port", "99999"], "port=99999; needed: 1 to 65535"),
+        (["--port", "99999"], "--port 99999; needed: 0 to 65535"),
         (["--port", "-1"], "--port -1"),
         (["--piece-s", "nan"], "--piece-s nan"),
-        (["--piece-s", "0"], "piece_s=0"),
+        (["--piece-s", "0"], "--piece-s 0.0; needed: at least 0.5"),
         (["--recording-s", "nan"], "--recording-s nan"),
         (["--speech-s", "inf"], "--speech-s inf"),
-        (["--concurrent", "0"], "concurrent=0; needed: at least 1"),
+        (["--concurrent", "0"], "--concurrent 0; needed: at least 1"),
         (["--root-path", "soda"], "root_path=soda"),
         (["--allow-origin", "example.org"], "allow_origin=example.org"),
         (["--voices", __file__], "is a file; needed: a folder"),

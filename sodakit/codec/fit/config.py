@@ -2,18 +2,20 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
+from sodakit.bounds import Bounded, Bounds, Count, Positive, Share
 from sodakit.codec.network import MiniConfig
 from sodakit.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitConfig:
+class FitConfig(Bounded):
     """One training run of the mini codec."""
 
     out: Path
     """Folder for the checkpoint, the metrics and the trained codec."""
-    minutes: float = 40.0
+    minutes: Positive = 40.0
     """Training time on this machine; the learning rate falls over it. Time before an interruption counts."""
     steps: int = 0
     """Train for this many steps instead, however long they take: the same weights on every run. 0: `minutes` decide."""
@@ -29,13 +31,13 @@ class FitConfig:
     """Folders of recordings to train on besides the synthetic speech."""
     start: Path | None = None
     """Folder of a mini codec whose weights to begin with, where name and shape fit. A run that resumes ignores it."""
-    real_fraction: float = 0.5
+    real_fraction: Share = 0.5
     """Share of each batch cut from recordings, where there are any."""
-    batch_rows: int = 8
+    batch_rows: Count = 8
     """Sounds in a batch."""
-    segment_frames: int = 20
+    segment_frames: Annotated[int, Bounds(least=2)] = 20
     """Codec frames cut from each sound."""
-    peak_lr: float = 1.2e-3
+    peak_lr: Positive = 1.2e-3
     """Learning rate after warm-up."""
     warmup_steps: int = 200
     """Steps of linear warm-up."""
@@ -51,29 +53,26 @@ class FitConfig:
     """Weight of the phone loss of codebook 0."""
     teacher: str | None = None
     """Hub id or folder of a speech encoder (WavLM, HuBERT, …) whose features codebook 0 learns to foretell."""
-    teacher_layer: int = -1
+    teacher_layer: Annotated[int, Bounds()] = -1
     """Which of its hidden states: -1 is the last."""
     teacher_weight: float = 2.0
     """Weight of the teacher loss: 1 minus the cosine of its feature and what codebook 0 says of it."""
     semantic_gradient: float = 0.1
     """Share of the decoder's gradient that reaches codebook 0's branch. At 1 it drifts from phones to timbre."""
-    full_depth_fraction: float = 0.5
+    full_depth_fraction: Share = 0.5
     """Share of rows that keep all codebooks; the others keep a random number of acoustic ones, or none."""
-    bypass_fraction: float = 0.25
+    bypass_fraction: Share = 0.25
     """Share of full-depth rows decoded from unquantised acoustic latents at first; falls to 0 by 60% of the time."""
     seed: int = 0
     """Of weights, voices, crops and dropout."""
     device: str = "cpu"
     """Where the network is trained: cpu, cuda, …"""
-    threads: int = 2
+    threads: Count = 2
     """CPU threads."""
-    save_every_s: float = 120.0
+    save_every_s: Positive = 120.0
     """Seconds between checkpoints."""
 
     def __post_init__(self) -> None:
-        if self.minutes <= 0 or self.batch_rows < 1 or self.segment_frames < 2:
-            raise ConfigError(
-                "minutes, batch_rows and segment_frames must be positive (segment_frames at least 2)."
-            )
+        super().__post_init__()
         if self.voices_hours <= 0 and not self.data:
             raise ConfigError("Nothing to train on: voices_hours=0 and no data folder. Give one of them.")

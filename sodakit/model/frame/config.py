@@ -3,40 +3,37 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from sodakit.bounds import Bounded, Count, PositiveShare
 from sodakit.errors import ConfigError
 from sodakit.model.config import ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class DepthConfig:
+class DepthConfig(Bounded):
     """The small decoder that writes a frame's codes after the first, one after the other."""
 
-    width: int
+    width: Count
     """Numbers per code between blocks. Half the backbone's is the knee of the published comparison."""
-    layers: int = 4
+    layers: Count = 4
     """Blocks."""
-    heads: int = 4
+    heads: Count = 4
     """Query heads."""
-    kv_heads: int = 4
+    kv_heads: Count = 4
     """Key and value heads."""
-    head_width: int = 64
+    head_width: Count = 64
     """Numbers per head; even."""
-    ffn_width: int = 1024
+    ffn_width: Count = 1024
     """Hidden width of the feed-forward."""
     conditioning: Literal["exact", "shifted"] = "exact"
     """`exact`: codebook k sees codebooks 0 … k-1 of its frame. `shifted`: 0 … k-2, as in the published checkpoints."""
     fed: Literal["sum", "last"] = "sum"
     """What tells of the codes so far: the sum of all their embeddings, or the last one's alone (as published)."""
-    share: float = 1.0
+    share: PositiveShare = 1.0
     """Share of the frames that it is trained on: 1/16 to 1. Its losses stay means over frames."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ConfigError(f"depth.share={self.share}; needed: more than 0 and at most 1.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrameConfig:
+class FrameConfig(Bounded):
     """A backbone over positions that hold a frame, a text id or a marker each, and how it writes a frame.
 
     Ids are the vocabulary's: text and markers below `audio_base`, then the codebooks one after the other.
@@ -44,9 +41,9 @@ class FrameConfig:
 
     backbone: ModelConfig
     """The decoder over positions; its context counts them."""
-    num_codebooks: int
+    num_codebooks: Count
     """K: columns of a position."""
-    codebook_size: int
+    codebook_size: Count
     """Codes of each."""
     audio_base: int
     """Id of code 0 of codebook 0."""
@@ -57,6 +54,7 @@ class FrameConfig:
     """What writes codebooks 1 … K-1; None for heads side by side on the backbone."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if len(self.delays) != self.num_codebooks or self.delays[0] or min(self.delays) < 0:
             raise ConfigError(
                 f"model.delays={self.delays}; needed: {self.num_codebooks} numbers of frames, the first 0, none negative."

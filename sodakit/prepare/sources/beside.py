@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sodakit.errors import ConfigError
 from sodakit.prepare.recording import Item
-from sodakit.prepare.sources.columns import fields_of
+from sodakit.prepare.sources.columns import fields_of, word_of
 from sodakit.prepare.sources.corpus import Corpus, ending_of
 from sodakit.prepare.sources.rows import MAX_LINE_BYTES, open_packed
 from sodakit.prepare.sources.transcripts import BROKEN, Transcript, parse_transcript
@@ -74,11 +74,16 @@ def read_transcript(path: Path) -> Transcript | None:
 def utterances(item: Item, transcript: Transcript) -> Iterator[Item]:
     """An item for each utterance of a transcript; a part of the sound where it has times."""
     about = fields_of(transcript.fields)
+    try:
+        words = {
+            name: getattr(item, name) or word_of(about, name) for name in ("speaker", "language", "licence")
+        }
+    except ValueError as error:
+        yield replace(item, problem=f"what is said of it: {error}", reason=BROKEN)
+        return
     item = replace(
         item,
-        speaker=item.speaker or str(about.get("speaker") or ""),
-        language=item.language or str(about.get("language") or ""),
-        licence=item.licence or str(about.get("licence") or ""),
+        **words,
         fields={**transcript.fields, **item.fields},
     )
     if not transcript.utterances:

@@ -64,6 +64,20 @@ def find_field(row: Mapping[str, Any], field: str) -> Any:
     return fields_of(row).get(field)
 
 
+def word_of(fields: Mapping[str, Any], field: str, default: str = "") -> str:
+    """A field as a word; a number is one too. `default` where it has none.
+
+    Raises:
+        ValueError: something else, such as a list.
+    """
+    value = fields.get(field)
+    if value is None or value == "":
+        return default
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError(f"{field} is {value!r:.80}; needed: a string")
+    return str(value)
+
+
 def words_for(field: str) -> str:
     """The first names of a field, for people."""
     return ", ".join(NAMES[field][:4])

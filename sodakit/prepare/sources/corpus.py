@@ -11,6 +11,7 @@ from pathlib import Path, PureWindowsPath
 from sodakit.audio.files import AUDIO_SUFFIXES
 from sodakit.audio.headers import kind_of_file
 from sodakit.codec.contract import CodecSpec
+from sodakit.files import not_a_file
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.transcripts import ENDINGS, TIMED
 
@@ -57,6 +58,8 @@ class Corpus:
         self.notes: list[str] = []
         self.parts: list[str] = []
         self._hidden: list[Path] = []
+        self.odd: dict[Path, str] = {}
+        """What is called like a sound and is no file, with what it is; known once the files are listed."""
         self.has_transcripts = False
         """Whether a list of it has transcripts, or rows that cannot be read."""
         self._beside: dict[Path, dict[str, list[Path]]] = {}
@@ -67,7 +70,7 @@ class Corpus:
         if self.only is not None:
             return [self.only]
         found = []
-        for place, folders, names in os.walk(self.folder):
+        for place, folders, names in os.walk(self.folder, onerror=self._note_unlisted):
             folders[:] = [name for name in folders if not name.startswith(".")]
             if STORE & set(names):
                 self.note(f"{place} is a store and no part of the corpus")
@@ -75,7 +78,13 @@ class Corpus:
                 continue
             found += [Path(place, name) for name in names if not name.startswith(".")]
             self._hidden += [Path(place, name) for name in names if name.startswith(".")]
-        return sorted(path for path in found if path.is_file())
+            found += [Path(place, name) for name in folders if _is_empty_sound(Path(place, name))]
+        odd = {path: why for path in sorted(found) if (why := not_a_file(path)) is not None}
+        self.odd = {path: why for path, why in odd.items() if path.suffix.lower() in SOUND_SUFFIXES}
+        return sorted(set(found) - odd.keys())
+
+    def _note_unlisted(self, error: OSError) -> None:
+        self.note(f"{error.filename} cannot be listed ({error.strerror}); what is in it is missing")
 
     @cached_property
     def sounds(self) -> list[Path]:
@@ -230,6 +239,8 @@ class Corpus:
             lines.append(f"{self.name}: not read: {self.describe(unread)}")
         if self.only is None:
             named = {item.audio for item in items}
+            if odd := {path: f"it {why}" for path, why in self.odd.items() if path not in named}:
+                lines.append(f"{self.name}: {len(odd)} called like sounds, not read: {self.describe(odd)}")
             lost = [p for p in self.sounds if p not in named and p not in self.read]
             if lost:
                 lines.append(
@@ -281,10 +292,11 @@ def _is_sound(path: Path) -> bool:
 
 
 def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # too long, or with a zero in it
-        return False
+    return not_a_file(path) is None
+
+
+def _is_empty_sound(folder: Path) -> bool:
+    return folder.suffix.lower() in SOUND_SUFFIXES and not any(os.scandir(folder))
 
 
 def _mirrors(sound: Path, text: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.beside import with_transcript
-from sodakit.prepare.sources.columns import field_of, fields_of, seconds, times_of
+from sodakit.prepare.sources.columns import field_of, fields_of, seconds, times_of, word_of
 from sodakit.prepare.sources.corpus import SOUND_SUFFIXES, Corpus
 from sodakit.prepare.sources.names import Origin, origin_of, split_at
 from sodakit.prepare.sources.rows import bad_row, read_document
@@ -116,8 +116,8 @@ def _utterances(
         if start_s is None and end_s is None
         else f":{start_s or 0:.3f}-{'' if end_s is None else format(end_s, '.3f')}"
     )
-    own = fields.get("id")
-    if own in (None, ""):
+    own = word_of(fields, "id")
+    if not own:
         names[name + cut] += 1
         own = name + cut + (f"#{names[name + cut]}" if names[name + cut] > 1 else "")
     sound = None
@@ -125,16 +125,16 @@ def _utterances(
         sound = corpus.find_sound(audio, path.parent, corpus.folder) or path.parent / audio
     item = Item(
         id=f"{corpus.source}/{own}",
-        recording=f"{corpus.source}/{fields.get('recording') or origin.recording or name}",
+        recording=f"{corpus.source}/{word_of(fields, 'recording', origin.recording or name)}",
         audio=sound,
         start_s=start_s,
         end_s=end_s,
         told_duration_s=seconds(fields.get("duration_s")) if start_s is None and end_s is None else None,
         text=fields.get("text"),
-        speaker=str(fields.get("speaker") or origin.speaker),
-        language=str(fields.get("language") or origin.language),
+        speaker=word_of(fields, "speaker", origin.speaker),
+        language=word_of(fields, "language", origin.language),
         source=corpus.source,
-        licence=str(fields.get("licence") or ""),
+        licence=word_of(fields, "licence"),
         fields=split_at(corpus.inside(path)) | dict(row),
     )
     if item.audio is None or (item.text or "").strip():

@@ -23,7 +23,7 @@ COMMON_VOICE = frozenset({"validated", "invalidated", "other", "reported", "clip
 
 def loose_files(corpus: Corpus) -> list[Path]:
     """The files that may hold sounds or name them; [] where there is none."""
-    return corpus.sounds or corpus.with_suffix(".tar", ".parquet") or _lists(corpus)
+    return corpus.sounds or list(corpus.odd) or corpus.with_suffix(".tar", ".parquet") or _lists(corpus)
 
 
 def read_loose(corpus: Corpus) -> Iterator[Item]:
@@ -43,6 +43,17 @@ def read_loose(corpus: Corpus) -> Iterator[Item]:
     for path in corpus.sounds:
         if path not in named:
             yield from _sound(path, corpus)
+    for path, why in corpus.odd.items():
+        if path not in named:
+            name = path.relative_to(corpus.folder).as_posix()
+            problem = f"{path.name} {why}; needed: a sound file"
+            yield Item(
+                id=f"{corpus.source}/{name}",
+                audio=path,
+                source=corpus.source,
+                problem=problem,
+                reason="no file",
+            )
 
 
 def _sound(path: Path, corpus: Corpus) -> Iterator[Item]:

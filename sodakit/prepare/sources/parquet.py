@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sodakit.errors import ConfigError
@@ -12,6 +11,7 @@ from sodakit.prepare.sources.columns import field_of, words_for
 from sodakit.prepare.sources.corpus import Corpus
 from sodakit.prepare.sources.listed import listed_items, note_unread_columns
 from sodakit.prepare.sources.tables import (
+    is_text,
     read_sound_table,
     read_text_table,
     samples_column,
@@ -52,7 +52,8 @@ def _items(path: Path, corpus: Corpus, met: dict[str, str], sounds: bool) -> Ite
     schema = table_schema(path)
     corpus.use([path])
     fields = {field_of(name): name for name in reversed(schema.names)}
-    strange = samples_column(schema)
+    named = "audio" in fields and not is_text(schema.field(fields["audio"]).type)
+    strange = samples_column(schema) or (fields["audio"] if named else None)
     if sound_column(schema) is not None:
         found = list(read_sound_table(path, corpus.source))
         note_unread_columns(path, found, corpus)
@@ -65,7 +66,7 @@ def _items(path: Path, corpus: Corpus, met: dict[str, str], sounds: bool) -> Ite
             f"{path} has no column of sound files; it has {', '.join(schema.names)}, and {strange} is {kind}. Needed: "
             f"bytes of sound files in a column {words_for('audio')}. Leave it out, or write it again."
         )
-    elif "audio" in fields and pa.types.is_string(schema.field(fields["audio"]).type):
+    elif "audio" in fields:
         with pq.ParquetFile(path) as file:
             numbered = ((number, row) for number, (_, _, row) in enumerate(table_rows(file, path), start=1))
             yield from listed_items(path, numbered, corpus)

@@ -12,6 +12,7 @@ from typing import IO, Any, cast
 import pyarrow as pa
 
 from sodakit.errors import ConfigError
+from sodakit.files import refuse_odd
 from sodakit.prepare.recording import Item
 
 MAX_LINE_BYTES = 1 << 26
@@ -40,8 +41,9 @@ def open_packed(path: Path) -> Iterator[IO[bytes]]:
     """The bytes of a file, decompressed where its suffix says so.
 
     Raises:
-        ConfigError: it cannot be decompressed.
+        ConfigError: it is a folder or a pipe, or cannot be decompressed.
     """
+    refuse_odd(path)
     try:
         if path.suffix.lower() == ".gz":
             with gzip.open(path) as handle:

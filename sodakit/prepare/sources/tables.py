@@ -18,7 +18,7 @@ from sodakit.errors import AudioError, ConfigError
 from sodakit.files import digest
 from sodakit.prepare.held import HeldFile
 from sodakit.prepare.recording import Item
-from sodakit.prepare.sources.columns import field_of, fields_of, find_field, seconds
+from sodakit.prepare.sources.columns import field_of, fields_of, find_field, seconds, word_of
 from sodakit.prepare.sources.names import recording_of, split_of
 
 MAX_GROUP_BYTES = 1 << 30
@@ -158,6 +158,13 @@ def sound_column(schema: pa.Schema) -> str | None:
     )
 
 
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds words, such as names of files."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return any(is_a(kind) for is_a in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
+
+
 def _is_binary(kind: pa.DataType) -> bool:
     return any(is_a(kind) for is_a in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view))
 
@@ -180,22 +187,20 @@ def _items(path: Path, cell: ParquetCell, row: Mapping[str, Any], source: str) -
     inside = content.get("path") if isinstance(content, Mapping) else None
     name = _name(row) or (PurePosixPath(inside).stem if inside else place)
     fields = fields_of({column: value for column, value in row.items() if column != cell.column})
-    common: dict[str, Any] = {
-        "held": cell,
-        "speaker": str(fields.get("speaker") or ""),
-        "language": str(fields.get("language") or ""),
-        "licence": str(fields.get("licence") or ""),
-        "source": source,
-        "fields": split_of(path.name) | dict(row),
-    }
     try:
+        common: dict[str, Any] = {
+            "held": cell,
+            **{name: word_of(fields, name) for name in ("speaker", "language", "licence")},
+            "source": source,
+            "fields": split_of(path.name) | dict(row),
+        }
         if row.get("utterances") is not None:
             video = str(row.get("video_id") or name)
             for part in _utterances(row["utterances"]):
                 yield _part(part, video, source, common)
             return
         recording, at_s = recording_of(name)
-        recording = str(fields.get("recording") or recording)
+        recording = word_of(fields, "recording", recording)
         text = fields.get("text")
         if text is not None and not isinstance(text, str):
             raise ValueError(f"text is {text!r}; needed: a string")
