@@ -46,3 +46,13 @@ def test_a_wrong_type_is_refused(word):
 def test_equal_configs_and_only_those_have_equal_digests():
     assert config_digest(Outer()) == config_digest(Outer(Inner()))
     assert config_digest(Outer()) != config_digest(Outer(Inner(2.0)))
+
+
+def test_what_has_no_default_and_is_not_given_is_named():
+    @dataclass(frozen=True)
+    class Needs:
+        steps: int
+        rate: float = 1.0
+
+    with pytest.raises(ConfigError, match="x lacks steps"):
+        from_plain(Needs, {"rate": 1}, "x")

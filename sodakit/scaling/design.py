@@ -65,9 +65,9 @@ class GridRule(Bounded):
     """How a budget is counted: the paper's training FLOPs, exact ones, PaLM's, or 6ND with N of matrix products."""
     family: Family = "flat"
     """Of models."""
-    num_codebooks: int = 8
+    num_codebooks: Count = 8
     """K, the last ids of the vocabulary with the next: what a model of frames has at a position."""
-    codebook_size: int = 2048
+    codebook_size: Count = 2048
     """Codes of each."""
 
     def shape(self, width: int) -> AnyConfig:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from sodakit.bounds import Bounded, Count, Positive, ShareBelowOne
 from sodakit.config import from_plain
 from sodakit.errors import ConfigError
 from sodakit.files import read_json_lines, write_json_lines
@@ -26,8 +27,8 @@ def read_design(path: Path | str) -> list[DesignPoint]:
     if not Path(path).exists():
         raise ConfigError(f"{path} does not exist. Make a design with `sodakit scale design --out {path}`.")
     return [
-        from_plain(_Stored, {k: v for k, v in row.items() if k != "_"}, str(path)).point()
-        for row in read_json_lines(path)
+        from_plain(_Stored, {k: v for k, v in row.items() if k != "_"}, f"{path}, run {number}").point()
+        for number, row in enumerate(read_json_lines(path, ours=False), start=1)
     ]
 
 
@@ -58,16 +59,16 @@ def _settings(point: DesignPoint) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Stored:
+class _Stored(Bounded):
     """A point as it stands in a file; what can be counted is counted again."""
 
-    budget_flops: float
+    budget_flops: Positive
     model: AnyConfig
-    batch_rows: int
-    steps: int
-    peak_lr: float
-    beta2: float
-    context: int
+    batch_rows: Count
+    steps: Count
+    peak_lr: Positive
+    beta2: ShareBelowOne
+    context: Count
     flops: FlopsConvention
     source: str
     seed: int

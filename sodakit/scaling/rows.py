@@ -24,11 +24,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".json":
         return _from_json(read_json(path), path)
     if path.suffix == ".jsonl":
-        try:
-            rows = read_json_lines(path)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-        return _mappings(rows, path)
+        return read_json_lines(path, ours=False)
     return _from_csv(path)
 
 

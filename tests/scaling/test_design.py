@@ -163,6 +163,15 @@ def test_a_design_comes_back_from_its_file(tmp_path):
     assert read_design(tmp_path / "design.jsonl") == points
     with pytest.raises(ConfigError, match="does not exist"):
         read_design(tmp_path / "other.jsonl")
+    whole = (tmp_path / "design.jsonl").read_text()
+    for text, said in (
+        (whole[:-20], "is not JSON"),
+        (whole.replace('"steps": ', '"stepz": ', 1), "run 1 has no field 'stepz'"),
+        (whole.replace('"steps": ', '"steps": -', 1), "run 1.steps=-"),
+    ):
+        (tmp_path / "cut.jsonl").write_text(text)
+        with pytest.raises(ConfigError, match=rf"cut\.jsonl.*{said}"):
+            read_design(tmp_path / "cut.jsonl")
 
 
 def test_the_nearest_shape_is_nearest_by_the_convention_asked_for():

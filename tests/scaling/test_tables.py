@@ -126,7 +126,8 @@ def test_a_table_of_any_layout_gives_the_same_runs(layout, tmp_path):
     [
         ("a.json", b'{"a": 1}', "that is no table"),
         ("a.json", b"[1, 2]", "entry 1 is a int"),
-        ("a.jsonl", b"[1]\n", "entry 1 is a list"),
+        ("a.jsonl", b"[1]\n", "line 1, is .* needed: a JSON object"),
+        ("a.jsonl", b'{"N": 1}\n{"N": 2, "D', "line 2, is not JSON"),
         ("a.csv", b"N,D,loss\n1e6,1e9,5,304\n", "line 2, has 4 cells"),
         ("a.csv", b"N,D,loss\n\xff\xfe\xfa,1,2\n", "no UTF-8"),
         ("a.csv", b"", "is empty"),

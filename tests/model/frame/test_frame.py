@@ -194,5 +194,5 @@ def test_only_some_cells_are_predicted() -> None:
 def test_shapes_that_cannot_be_are_refused() -> None:
     with pytest.raises(ConfigError, match="delays"):
         frame_model({"delays": (0, 1)})
-    with pytest.raises(ConfigError, match=r"depth\.share"):
+    with pytest.raises(ConfigError, match=r"share="):
         DepthConfig(width=32, share=0)
