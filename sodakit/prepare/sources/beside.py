@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sodakit.errors import ConfigError
 from sodakit.prepare.recording import Item
@@ -75,7 +76,7 @@ def utterances(item: Item, transcript: Transcript) -> Iterator[Item]:
     """An item for each utterance of a transcript; a part of the sound where it has times."""
     about = fields_of(transcript.fields)
     try:
-        words = {
+        words: dict[str, Any] = {
             name: getattr(item, name) or word_of(about, name) for name in ("speaker", "language", "licence")
         }
     except ValueError as error:
