@@ -30,7 +30,7 @@ def nearest(name: str, known: Iterable[str], kind: str = "Known", cutoff: float 
     """
     names = list(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
-    return f" Did you mean {close[0]!r}?" if close else f" {kind}: {', '.join(names)}."
+    return f" Did you mean {close[0]!r}?" if close else f" {kind}: {', '.join(names) or 'none'}."
 
 
 class SodakitError(Exception):

@@ -8,7 +8,7 @@ import tyro
 
 from sodakit.bounds import Bounds, Count, Positive
 from sodakit.commands.scale_options import read_law
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, nearest
 from sodakit.files import write_json
 
 
@@ -53,7 +53,7 @@ class Score:
         loss_name = self.loss.removeprefix(LOSS_PREFIX)
         for name, kind, known in ((loss_name, "loss", losses), (self.score, "score", scores)):
             if name not in known:
-                raise ConfigError(f"No {kind} {name!r}. There are: {', '.join(known)}.")
+                raise ConfigError(f"No {kind} {name!r}.{nearest(name, known, 'There are')}")
         law = read_law(self.fit)
         if not law.draws:
             raise ConfigError(

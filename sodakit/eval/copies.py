@@ -22,6 +22,7 @@ from sodakit.log import say
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.detect import open_folder
 from sodakit.prepare.sources.voices import Reading, speak_readings
+from sodakit.units import spread
 from sodakit.voices.catalogue import SEEN_VOICES, UNSEEN_VOICES
 from sodakit.voices.contract import Voice
 from sodakit.voices.household import sentences
@@ -72,7 +73,7 @@ def folder_set(folder: Path, clips: int, judge: Judge | None, teach: bool = Fals
         for item in open_folder(folder, keep_untranscribed=True)
         if item.problem is None and not item.is_text
     ]
-    chosen = items[:: max(1, len(items) // clips)][:clips]
+    chosen = spread(items, clips)
     recordings = tuple(_readable(chosen))
     if not recordings:
         raise ConfigError(f"{folder} holds no readable recording longer than {_SHORTEST_S} s.")

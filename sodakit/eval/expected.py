@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, nearest
 from sodakit.eval.results import estimates
 
 
@@ -91,7 +91,7 @@ def check(model: str, results: Sequence[Mapping[str, Any]]) -> list[Check]:
         ConfigError: a model that is not in the table.
     """
     if model not in PUBLISHED:
-        raise ConfigError(f"No published scores of {model!r}. Models: {', '.join(PUBLISHED)}.")
+        raise ConfigError(f"No published scores of {model!r}.{nearest(model, PUBLISHED, 'Models')}")
     return [
         Check(column, PUBLISHED[model][column], *values, SCORES[column].tolerance)
         for column in PUBLISHED[model]

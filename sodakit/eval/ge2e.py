@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sodakit.audio.files import resample
+from sodakit.audio.levels import rms
 from sodakit.audio.wave import Wave
 from sodakit.errors import CheckpointError
 from sodakit.eval.hub import shown_name
@@ -113,6 +114,6 @@ def mel_windows(samples_S: np.ndarray) -> np.ndarray:
 
 
 def _loud(samples_S: np.ndarray) -> np.ndarray:
-    rms = float(np.sqrt(np.mean(np.square(samples_S, dtype=np.float64))))
-    gain = 10 ** (QUIET_DB / 20) / rms if rms > 0 else 1.0
+    level = rms(samples_S)
+    gain = 10 ** (QUIET_DB / 20) / level if level > 0 else 1.0
     return samples_S * np.float32(max(1.0, gain))

@@ -6,7 +6,7 @@ from typing import Any
 
 from sodakit.eval.report import Clip, Report
 from sodakit.eval.translated import Heard
-from sodakit.units import format_count
+from sodakit.units import format_count, spread
 
 HEARD_CASES = 6
 EPOCH_COLUMNS = (
@@ -38,7 +38,7 @@ def write_epochs_report(
             points = [(row["epoch"], row["base"][name]) for row in rows]
             report.curves(f"Base task: {name}", {name: points}, x_label="epoch", y_label="nats per token")
     report.section("Hear it", f"After epoch {rows[-1]['epoch']:.0f}.")
-    for r in latest[:: max(1, len(latest) // HEARD_CASES)][:HEARD_CASES]:
+    for r in spread(latest, HEARD_CASES):
         clips = [
             Clip(f"Source ({r.case.speaker})", r.case.source),
             Clip("Reference", r.case.spoken_reference),

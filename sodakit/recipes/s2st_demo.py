@@ -40,6 +40,7 @@ from sodakit.tokens.tasks import tagged
 from sodakit.tokens.text import TextTokenizer, train_bpe
 from sodakit.train.config import LossConfig, TrainConfig
 from sodakit.train.trainer import train
+from sodakit.units import spread
 from sodakit.voices.names import find_voices, held_apart
 from sodakit.voices.parallel import parallel_sentences
 
@@ -216,7 +217,7 @@ def teach_judge(experiment: Experiment) -> None:
     with experiment.stopwatch.stage("Teach the judge"):
         if not path.exists():
             items = [i for i in experiment.base_items if i.fields["split"] == "train"]
-            items = items[:: max(1, len(items) // JUDGE_RECORDINGS)]
+            items = spread(items, JUDGE_RECORDINGS)
             # One language has the words of three to learn.
             train_judge(
                 [i.read(16_000) for i in items], [i.text or "" for i in items], max_steps=2 * MAX_STEPS

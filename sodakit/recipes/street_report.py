@@ -10,7 +10,7 @@ from sodakit.audio.wave import Wave
 from sodakit.eval.report import Clip, Report, Score
 from sodakit.files import read_json, read_json_lines
 from sodakit.recipes.street import SetScores, Street, voice_of
-from sodakit.units import format_count, format_duration
+from sodakit.units import format_count, format_duration, spread
 
 HEARD_SENTENCES = 6
 """Sentences of each set with sound on the page."""
@@ -91,8 +91,8 @@ def _listen(report: Report, street: Street, name: str, scores: SetScores) -> Non
         "The recording, its copy through the codec, the model speaking in a voice of its own choice, and the model asked "
         "to speak in the recording's voice, of which it was given another sentence.",
     )
-    cases = scores.cases[:: max(1, len(scores.cases) // HEARD_SENTENCES)][:HEARD_SENTENCES]
-    numbers = [scores.cases.index(c) for c in cases]
+    numbers = spread(range(len(scores.cases)), HEARD_SENTENCES)
+    cases = [scores.cases[number] for number in numbers]
     voices = [voice_of(c, scores.cases) for c in cases]
     cloned = street.model.speak_many([c.text for c in cases], voices=voices, max_s=8.0)
     for case, number, voice, clone in zip(cases, numbers, voices, cloned, strict=True):

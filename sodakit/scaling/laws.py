@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, nearest
 
 
 @dataclass(frozen=True)
@@ -141,4 +141,5 @@ def named_law(name: str) -> Law:
         from sodakit.scaling.own_law import parse_law  # imports this file
 
         return parse_law(name)
-    raise ConfigError(f"No law {name!r}. Laws: {', '.join(LAWS)}, or your own: E + A/N^a + B/(D^b N^c).")
+    hint = nearest(name, LAWS, "Laws")
+    raise ConfigError(f"No law {name!r}.{hint} Or write your own: E + A/N^a + B/(D^b N^c).")

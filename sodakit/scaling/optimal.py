@@ -13,6 +13,7 @@ from scipy import optimize
 from sodakit.errors import ConfigError
 from sodakit.scaling.information import NOISE, Runs, Surface, standard_error
 from sodakit.scaling.intervals import Quantity
+from sodakit.units import spread
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +151,7 @@ def _plain_grid(candidates: Runs, budget_flops: float, max_runs: int) -> list[in
             near = logs[np.argmin(np.abs(logs - level))]
             row = np.flatnonzero(np.abs(logs - near) < 0.02)
             row = row[np.argsort(candidates.size_R[row])]
-            places = np.linspace(0, len(row) - 1, min(num_sizes, len(row))).round().astype(int)
-            chosen += row[np.unique(places)].tolist()
+            chosen += spread(row.tolist(), num_sizes)
         if candidates.cost_R[chosen].sum() <= budget_flops and len(set(chosen)) == len(chosen):
             return chosen
     return []

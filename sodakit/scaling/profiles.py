@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import optimize, special, stats
 
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, nearest
 from sodakit.scaling.fit import Fit, fit_law
 from sodakit.scaling.intervals import covariance, curvature, delta_method, quantities
 from sodakit.scaling.solve import refine
@@ -48,8 +48,11 @@ def profile(fit: Fit, name: str, *, level: float = 0.95, points: int = 41, reach
     Raises:
         ConfigError: the law has no such free parameter.
     """
-    if name not in fit.names or name in fit.law.fixed:
-        raise ConfigError(f"No free parameter {name!r} in the law {fit.law.name!r}: {', '.join(fit.names)}.")
+    free = [known for known in fit.names if known not in fit.law.fixed]
+    if name not in free:
+        raise ConfigError(
+            f"No free parameter {name!r} in the law {fit.law.name!r}.{nearest(name, free, 'Parameters')}"
+        )
     index = fit.names.index(name)
     error = min(max(float(np.sqrt(covariance(fit)[index, index])), 1e-4), 1.0)
     side = np.linspace(0, reach * error, points // 2 + 1)[1:]

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, nearest
 
 SHARP = 5e-4
 """A delta below it is far under the scatter of any runs."""
@@ -101,7 +101,7 @@ def named_misfit(name: str, delta: float | None = None) -> Misfit:
         ConfigError: no such misfit, or a delta for one of squares.
     """
     if name not in MISFITS:
-        raise ConfigError(f"No misfit {name!r}. Misfits: {', '.join(MISFITS)}.")
+        raise ConfigError(f"No misfit {name!r}.{nearest(name, MISFITS, 'Misfits')}")
     if delta is None:
         return MISFITS[name]
     if MISFITS[name].delta is None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, nearest
 from sodakit.files import digest, write_json_lines, write_text
 from sodakit.scaling.columns import FLOPS, SIZES, WORDS
 from sodakit.scaling.design import SODA_RULE
@@ -88,7 +88,7 @@ class RunTable:
         column = name if name == "bits_per_audio_s" else f"loss/{name}"
         if column not in self.columns:
             raise ConfigError(
-                f"{self.origin or 'The table'} has no loss {name!r}. Its losses: {', '.join(self.losses) or 'none'}."
+                f"{self.origin or 'The table'} has no loss {name!r}.{nearest(name, self.losses, 'Its losses')}"
             )
         return self._numbers(column, ())
 
@@ -166,7 +166,8 @@ class RunTable:
         found = self.columns.get(name, self.others.get(name))
         if found is None:
             raise ConfigError(
-                f"{self.origin or 'The table'} has no column {name!r}. Its columns: {', '.join([*self.columns, *self.others])}."
+                f"{self.origin or 'The table'} has no column {name!r}."
+                f"{nearest(name, [*self.columns, *self.others], 'Its columns')}"
             )
         return found
 
@@ -309,7 +310,8 @@ class RunTable:
     def _numbers(self, name: str, known: Sequence[str]) -> np.ndarray:
         if name not in self.columns:
             if known and name.split("/")[-1] not in known:
-                raise ConfigError(f"No convention {name.split('/')[-1]!r}. Conventions: {', '.join(known)}.")
+                own = name.split("/")[-1]
+                raise ConfigError(f"No convention {own!r}.{nearest(own, known, 'Conventions')}")
             return np.full(len(self), np.nan)
         return self.columns[name].astype(float)
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, nearest
 from sodakit.tokens.documents import Span, Speech, Text
 
 PairSpan = Literal["source_speech", "source_text", "target_text", "target_speech"]
@@ -72,7 +72,7 @@ def task(name: str) -> Task:
         ConfigError: no such task.
     """
     if name not in TASKS:
-        raise ConfigError(f"No task {name!r}. Tasks: {', '.join(TASKS)}.")
+        raise ConfigError(f"No task {name!r}.{nearest(name, TASKS, 'Tasks')}")
     return TASKS[name]
 
 

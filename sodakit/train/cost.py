@@ -7,7 +7,7 @@ import numpy as np
 
 from sodakit.data.language import open_language
 from sodakit.data.loader import Loader
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, nearest
 from sodakit.hardware import GPUS, Gpu
 from sodakit.model.accounting import (
     cache_bytes,
@@ -49,7 +49,7 @@ class Machine:
             ConfigError: a GPU whose data sheet is not listed.
         """
         if name not in GPUS:
-            raise ConfigError(f"No data sheet of a GPU {name!r}; there are {', '.join(GPUS)}.")
+            raise ConfigError(f"No data sheet of a GPU {name!r}.{nearest(name, GPUS, 'GPUs')}")
         return cls(gpu=GPUS[name], **more)  # type: ignore[arg-type]
 
 

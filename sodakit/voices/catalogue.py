@@ -1,6 +1,6 @@
 """The voices of the built-in synthesiser: those to train on, and those nothing may train on."""
 
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, nearest
 from sodakit.voices.espeak import EspeakVoice
 
 SEEN_VOICES: tuple[EspeakVoice, ...] = (
@@ -35,5 +35,5 @@ def voice(name: str) -> EspeakVoice:
     for known in (*SEEN_VOICES, *UNSEEN_VOICES):
         if known.name == name:
             return known
-    names = ", ".join(known.name for known in (*SEEN_VOICES, *UNSEEN_VOICES))
-    raise ConfigError(f"No voice {name!r}. Voices: {names}.")
+    names = [known.name for known in (*SEEN_VOICES, *UNSEEN_VOICES)]
+    raise ConfigError(f"No voice {name!r}.{nearest(name, names, 'Voices')}")

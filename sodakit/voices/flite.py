@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sodakit.audio.files import read_wave
-from sodakit.errors import AudioError, ConfigError
+from sodakit.errors import AudioError, ConfigError, nearest
 from sodakit.files import digest
 from sodakit.voices.contract import PhoneSpan, Speech
 
@@ -91,7 +91,9 @@ def _speak(text: str, voice: FliteVoice, folder: Path) -> Speech:
     said.write_text(" ".join(text.split()) + "\n", "utf-8")
     sound.unlink(missing_ok=True)
     if voice.voice not in installed_voices() and not Path(voice.voice).is_file():
-        raise ConfigError(f"flite has no voice {voice.voice!r}. Voices: {', '.join(installed_voices())}.")
+        raise ConfigError(
+            f"flite has no voice {voice.voice!r}.{nearest(voice.voice, installed_voices(), 'Voices')}"
+        )
     told = _run(["-voice", voice.voice, "-psdur", "-f", str(said), "-o", str(sound)])
     if not re.search(r"[a-zA-Z0-9]", text) or not sound.is_file():
         raise AudioError(f"flite says nothing for {text[:60]!r}. Give it English words.")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sodakit.audio.wave import Wave
-from sodakit.errors import AudioError, ConfigError
+from sodakit.errors import AudioError, ConfigError, nearest
 from sodakit.files import digest, file_sha256, read_json
 from sodakit.voices.contract import Speech
 from sodakit.voices.espeak import EspeakEngine
@@ -134,7 +134,7 @@ def style_vectors(folder: Path, styles: tuple[tuple[str, float], ...]) -> np.nda
     known = _styles(folder)
     for name, _ in styles:
         if name not in known:
-            raise ConfigError(f"{folder} has no style {name!r}. Styles: {', '.join(sorted(known))}.")
+            raise ConfigError(f"{folder} has no style {name!r}.{nearest(name, sorted(known), 'Styles')}")
     weights_M = np.array([weight for _, weight in styles], np.float32)
     return np.tensordot(weights_M, np.stack([known[name] for name, _ in styles]), 1)
 

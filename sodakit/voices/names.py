@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, nearest
 from sodakit.voices.catalogue import SEEN_VOICES, UNSEEN_VOICES, voice
 from sodakit.voices.contract import Voice
 from sodakit.voices.espeak import EspeakVoice
@@ -80,7 +80,9 @@ def _find(name: str) -> Sequence[Voice]:
         for mixture in styles:
             style_vectors(Path(folder), mixture)
         return [KokoroVoice(Path(folder), mixture) for mixture in styles]
-    raise ConfigError(f"{name!r}: no engine {engine!r}. Engines: espeak, flite, piper, kokoro.")
+    raise ConfigError(
+        f"{name!r}: no engine {engine!r}.{nearest(engine, ('espeak', 'flite', 'piper', 'kokoro'), 'Engines')}"
+    )
 
 
 def _flite(name: str) -> Sequence[Voice]:
@@ -89,7 +91,7 @@ def _flite(name: str) -> Sequence[Voice]:
     if not name:
         return [FliteVoice(own) for own in USABLE if own in known]
     if name not in known and not Path(name).is_file():
-        raise ConfigError(f"flite has no voice {name!r}. Voices: {', '.join(known)}.")
+        raise ConfigError(f"flite has no voice {name!r}.{nearest(name, known, 'Voices')}")
     return (FliteVoice(name),)
 
 

@@ -69,6 +69,17 @@ def test_clips_are_spread_over_the_folder_and_read_with_text_and_speaker() -> No
     assert len({r.speaker for r in sounds.recordings}) > 1 and sounds.judge is None
 
 
+def test_clips_of_a_folder_reach_to_its_end(tmp_path: Path) -> None:
+    """Every n-th of fifteen, cut at eight, was the first eight: in a folder sorted by speaker, half of them."""
+    rows = []
+    for i in range(15):
+        write_wave(tmp_path / f"{i:02d}.wav", speechlike(i).cut(0, 1))
+        rows.append({"audio": f"{i:02d}.wav", "text": "go", "speaker": f"s{i:02d}"})
+    (tmp_path / "manifest.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    speakers = [r.speaker for r in folder_set(tmp_path, 8, None).recordings]
+    assert speakers == [f"s{i:02d}" for i in range(0, 15, 2)]
+
+
 def test_a_folder_with_many_words_gets_no_small_judge_and_says_so(tmp_path: Path) -> None:
     rows = []
     for i in range(4):

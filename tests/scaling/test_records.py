@@ -160,9 +160,9 @@ def test_what_was_filled_in_and_what_was_left_out_is_noted_and_stays_noted():
 def test_a_loss_that_is_not_there_is_told_with_those_that_are():
     table = table_from_rows([{"params": 1e8, "tokens": 1e9, "loss": 4.0, "semantic": 3.0}], "runs.csv")
     for look in (table.loss, lambda name: table.usable(loss=name)):
-        with pytest.raises(
-            ConfigError, match=r"runs\.csv has no loss 'semantik'\. Its losses: all, semantic\."
-        ):
+        with pytest.raises(ConfigError, match=r"runs\.csv has no loss 'sound'\. Its losses: all, semantic\."):
+            look("sound")
+        with pytest.raises(ConfigError, match=r"no loss 'semantik'\. Did you mean 'semantic'"):
             look("semantik")
 
 

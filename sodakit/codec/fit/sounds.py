@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sodakit.audio.files import AUDIO_SUFFIXES, read_wave, resample
+from sodakit.audio.levels import peak
 from sodakit.audio.wave import Wave
 from sodakit.codec.fit.config import FitConfig
 from sodakit.codec.fit.speakers import speakers
@@ -183,7 +184,7 @@ def _change_microphone(wave_S: np.ndarray, random: np.random.Generator) -> np.nd
     """Brighter or darker, peak between -10 and +2 dB (where that takes less than 18 dB), now and then faint noise."""
     if random.random() < 0.5:
         wave_S = wave_S + random.uniform(-0.6, 0.6) * np.append(np.float32(0), wave_S[:-1])
-    gain = 10 ** (random.uniform(-10, 2) / 20) / max(0.05, float(np.abs(wave_S).max()))
+    gain = 10 ** (random.uniform(-10, 2) / 20) / max(0.05, peak(wave_S))
     wave_S = wave_S * min(gain, 8.0)
     if random.random() < 0.1:
         noise_S = random.standard_normal(len(wave_S)).astype(np.float32)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sodakit.audio.wave import Wave
-from sodakit.errors import AudioError, ConfigError, MissingExtra
+from sodakit.errors import AudioError, ConfigError, MissingExtra, nearest
 from sodakit.files import digest
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.names import named_split
@@ -180,7 +180,7 @@ def _recipe(name: str) -> Any:
     recipe = getattr(lhotse.recipes, f"prepare_{name}", None)
     if recipe is None:
         known = sorted(n.removeprefix("prepare_") for n in dir(lhotse.recipes) if n.startswith("prepare_"))
-        raise ConfigError(f"lhotse has no recipe {name!r}; it has {', '.join(known)}. Choose one of these.")
+        raise ConfigError(f"lhotse has no recipe {name!r}.{nearest(name, known, 'Recipes')}")
     return recipe
 
 
