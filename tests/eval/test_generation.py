@@ -227,6 +227,14 @@ def test_seconds_are_rounded_to_the_nearest_frame_as_published(model: SpeechMode
     assert asked.max_new_tokens == 188 * 2 + 1 and asked.seed == 45
 
 
+@pytest.mark.parametrize("wanted", [8, 9])
+def test_a_limit_in_ids_is_one_of_whole_frames(model: SpeechModel, wanted: int) -> None:
+    """Two codes a frame: four frames and the id that closes them, as for as many seconds."""
+    ask = generation._speech(model, ContinueConfig(max_new_tokens=wanted))
+    prompt_T = model.template.continue_prompt(np.zeros((2, 3), np.uint16))
+    assert ask(prompt_T, 0).max_new_tokens == 4 * 2 + 1
+
+
 @pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])
 def test_seconds_that_are_none_are_refused(bad: float) -> None:
     for name in ("prompt_s", "max_s"):

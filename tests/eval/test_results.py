@@ -85,6 +85,12 @@ def test_weights_make_a_ratio_of_sums() -> None:
     assert estimate([1.0, 3.0], ["a", "b"], weights=[3, 1]).value == pytest.approx(1.5)
 
 
+def test_a_draw_without_a_type_is_the_mean_of_the_types_it_has() -> None:
+    """With a source for each type every draw is 1, 2 or 3; a type that was not drawn is no type of score 0."""
+    found = estimate([1.0, 3.0], ["a", "b"], ["first", "second"])
+    assert (found.low, found.value, found.high) == pytest.approx((1.0, 2.0, 3.0))
+
+
 def test_the_same_seed_gives_the_same_interval() -> None:
     values = [0.0, 1.0, 1.0]
     assert estimate(values, list("abc"), seed=4) == estimate(values, list("abc"), seed=4)

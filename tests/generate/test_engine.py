@@ -14,6 +14,7 @@ from sodakit.model.transformer import Transformer
 from sodakit.tokens.documents import Template
 from sodakit.tokens.grammar import Grammar
 from sodakit.tokens.layouts.flat import FlatLayout
+from sodakit.tokens.layouts.frame import FrameLayout
 from sodakit.tokens.vocabulary import Vocabulary
 
 V = Vocabulary.layout(text_size=50, bos=0, eos=1, num_codebooks=4, codebook_size=16)
@@ -233,6 +234,34 @@ def test_the_answer_may_fill_the_context_to_its_last_place(model):
     request = replace(requests()[0], max_new_tokens=10_000)
     assert Row(request, layout, 256).most_positions == 256 - len(request.prompt_T)
     assert Row(replace(request, max_new_tokens=7), layout, 256).most_positions == 7
+
+
+def test_a_prompt_leaves_one_place_at_least_and_the_last_is_used(model):
+    layout = FlatLayout(V, 4)
+
+    def row(length: int) -> Row:
+        prompt_T = TEMPLATE.plain_text(np.full(length - 1, 5, np.int32))[:-1]
+        assert len(prompt_T) == length
+        return Row(Request(prompt_T=prompt_T, closing=V.eos, max_new_tokens=10), layout, 32)
+
+    for length in (32, 33, 34):
+        with pytest.raises(ConfigError, match=f"{length} positions and the model's context 32"):
+            row(length)
+    two_left = row(30)
+    assert [two_left.done, two_left.take([5]), two_left.done] == [False, [5], False]
+    assert [two_left.take([6]), two_left.done, two_left.ids] == [[6], True, [5, 6]]
+
+
+@pytest.mark.parametrize(("budget", "kept"), [(4, 4), (5, 4), (7, 4), (8, 8)])
+def test_a_frame_that_exceeds_the_ids_asked_for_is_left_out_whole(budget, kept):
+    """A model of frames completes four ids at once."""
+    layout = FrameLayout(V, 4, (0, 0, 0, 0))
+    prompt_T = TEMPLATE.speak_prompt(np.array([5, 6], np.int32))
+    row = Row(Request(prompt_T=prompt_T, closing=V.audio_end, max_new_tokens=budget), layout, 64)
+    frame = [V.codebook_range(k)[0] for k in range(4)]
+    for _ in range(8 // 4):
+        row.take(frame)
+    assert len(row.ids) == kept and row.done and not row.ended
 
 
 def test_no_ids_wanted_are_no_ids(model):

@@ -307,3 +307,13 @@ def test_counts_agree_with_the_context(model):
     assert model.speech_request(prompt_T, max_s=15.0 / 12.5).max_new_tokens == 15 * 4 + 1
     spans = [Text(model.text_ids("open")), Speech(np.zeros((4, 3), np.uint16))]
     assert model.prompt_positions(spans) == len(model.template.prompt(spans, model.vocabulary.audio_start))
+
+
+def test_each_sentence_has_a_seed_of_its_own(model):
+    """The same sentence twice would else be the same sound twice."""
+    plan = speech(
+        Speaker(model, seed=7), "Open the door, please. Close the window, please. Turn on the radio now."
+    )
+    ids_T = np.array([model.vocabulary.codebook_range(k)[0] for k in range(4)] * 5, np.int32)
+    asked = [next(plan), plan.send(Completion(ids_T, True)), plan.send(Completion(ids_T, True))]
+    assert [request.seed for request in asked] == [7, 8, 9]

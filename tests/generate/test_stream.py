@@ -140,10 +140,13 @@ def test_markers_and_part_frames_make_no_sound():
 def test_silence_after_speech_ends_it_and_a_pause_does_not():
     speech_KF = np.random.default_rng(0).integers(10, 16, (4, 25)).astype(np.uint16)
     pause_KF, silence_KF = np.zeros((4, 15), np.uint16), np.zeros((4, 40), np.uint16)
-    paused, _ = pushed(np.concatenate([speech_KF, pause_KF, speech_KF], axis=1), Endings(silence_s=2.0))
-    assert paused.stopped is None
+    # Two pauses of 1.2 s are no silence of 2.
+    twice_KF = np.concatenate([speech_KF, pause_KF, speech_KF, pause_KF, speech_KF], axis=1)
+    assert pushed(twice_KF, Endings(silence_s=2.0))[0].stopped is None
     ended, _ = pushed(np.concatenate([speech_KF, silence_KF], axis=1), Endings(silence_s=2.0, loop_s=None))
     assert ended.stopped == "silence"
+    never_begun, _ = pushed(silence_KF, Endings(silence_s=2.0, loop_s=None))
+    assert never_begun.stopped == "silence"
 
 
 def test_a_phrase_that_comes_again_and_again_ends_it():
@@ -159,6 +162,8 @@ def test_is_loop_needs_the_whole_length_to_repeat():
     assert is_loop([7] * 21, 20, 5) and not is_loop([7] * 20, 20, 5)
     assert not is_loop(list(range(100)), 20, 5)
     assert is_loop([9, 8, *[1, 2, 3] * 8], 20, 5)
+    # The share asked for is enough.
+    assert is_loop([7] * 9, 8, 4, agreement=1.0) and is_loop([7] * 5 + [3] * 4, 8, 1, agreement=7 / 8)
 
 
 def test_loops_are_looked_for_up_to_the_longest_period_and_half_the_length():

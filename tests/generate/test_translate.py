@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sodakit.generate.engine import Completion
 from sodakit.generate.interpreter import longest_piece_s, translate_long
 from sodakit.generate.sampling import Sampling
 from sodakit.generate.translate import Translator, Wanted
@@ -44,3 +45,16 @@ def test_a_recording_longer_than_the_context_is_translated_in_pieces_and_says_wh
     if made.spoken.codes_KF.shape[1] == 12:  # the time was used up
         assert not made.ended and any("nothing is translated" in line for line in made.stopped)
     assert made.ended == (not made.stopped)
+
+
+def test_a_translation_whose_text_was_cut_has_not_ended_although_its_speech_has(translator):
+    """Else half a sentence, spoken to its end, would pass for the whole."""
+    v = translator.model.vocabulary
+    for cut in range(3):
+        plan = translator.plan(np.zeros((2, 6), np.uint16), Wanted(max_text_tokens=6, max_s=1.0))
+        next(plan)
+        with pytest.raises(StopIteration) as made:
+            for number in range(3):
+                ids_T = [v.codebook_range(0)[0], v.codebook_range(1)[0]] if number == 2 else [5]
+                plan.send(Completion(np.array(ids_T, np.int32), number != cut))
+        assert not made.value.value.ended
