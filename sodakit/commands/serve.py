@@ -159,7 +159,7 @@ def _concurrent(options: Options) -> int:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """A socket at that address; nobody is answered there before the model is loaded.
+    """A socket at that address, which is this server's from now on: who calls waits until the model is loaded.
 
     Raises:
         ConfigError: the address is taken, or none of this machine.
@@ -169,6 +169,8 @@ def _bound(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        # Bound alone it could be bound again, and of two servers that load the later one would fail at its end.
+        listener.listen()
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(

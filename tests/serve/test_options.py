@@ -35,6 +35,24 @@ def test_a_port_that_is_taken_is_named():
             main(["no/such/model", "--port", str(port)])
 
 
+def test_a_port_of_a_server_that_still_loads_is_taken(monkeypatch):
+    """Both would load, and one of them end after minutes; until then it is chance which of them answers."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        words = ["no/such/model", "--port", str(free.getsockname()[1])]
+
+    def load(path):
+        monkeypatch.setattr(
+            "sodakit.checkpoint.load.load_checkpoint", lambda path: pytest.fail("it loads too")
+        )
+        with pytest.raises(ConfigError, match="cannot be listened at"):
+            main(words)
+        raise ConfigError("loaded far enough")
+
+    monkeypatch.setattr("sodakit.checkpoint.load.load_checkpoint", load)
+    with pytest.raises(ConfigError, match="loaded far enough"):
+        main(words)
+
+
 def test_an_address_of_another_machine_is_named(monkeypatch):
     monkeypatch.setenv("SODAKIT_API_KEY", "sesame")
     with pytest.raises(ConfigError, match=r"host=203\.0\.113\.9 port=8000 cannot be listened at"):
