@@ -9,6 +9,7 @@ from contextlib import suppress
 import pytest
 
 from sodakit.errors import SodakitError
+from sodakit.eval.cases import cases_digest
 from tests.hostile import fuzz_corpora, fuzz_made
 from tests.hostile.fuzzing import Target, mutated
 
@@ -50,6 +51,11 @@ GIVEN = {
     "prompts in Latin-1": ("meta.lst", b"u|say|d/a.wav|\xe9\n", "line 1, is not UTF-8"),
     "a pair of numbers": ("pairs.jsonl", line(id=1, positive={"audio": 7}, negatives=[]), "audio is 7"),
     "half a table": ("pairs.parquet", b"PAR1PAR1", "no complete parquet file"),
+    "a table of names in Latin-1": (
+        "parquet: texts",
+        fuzz_corpora.parquet_of({"text": "say ah"}).replace(b"\x18\x04text", b"\x18\x04t\xe9xt"),
+        "no complete parquet file",
+    ),
     "a table of translations": ("cvss: covost_v2.es_en.train.tsv", b"path\tx\na.mp3\ty\n", "no column sentence"),
 }  # fmt: skip
 
@@ -72,6 +78,15 @@ QUARANTINED = {
 def test_a_damaged_row_is_left_out_and_its_neighbours_are_kept(corpora, name):
     target, changes, kept = QUARANTINED[name]
     assert corpora[target].read(changed(corpora[target].data.split(b"\n")[0], **changes)) == kept
+
+
+def test_a_name_that_leads_elsewhere_is_a_bad_row(corpora):
+    assert corpora["mls: transcripts.txt"].read(b"11_12_../../x\tauf\n11_12_000001\tzu\n") == 1
+
+
+def test_a_prompt_of_a_name_too_long_is_a_case_that_fails(corpora):
+    cases = corpora["meta.lst"].read(f"{LONG}|say ah|{LONG}.wav|open it\n".encode())
+    assert cases[0].original is None and len(cases_digest(cases)) == 16
 
 
 def test_a_cut_whose_parts_are_none_is_a_bad_row(corpora):

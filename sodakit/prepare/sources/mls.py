@@ -53,7 +53,7 @@ def read_mls(folder: Path | str, source: str) -> Iterator[Item]:
             name, tab, text = (line or "").partition("\t")
             speaker, _, rest = name.partition("_")
             book, _, count = rest.partition("_")
-            if not (tab and speaker and book and count):
+            if not (tab and speaker and book and count) or "/" in name:
                 problem = "not UTF-8" if line is None else "needed: SPEAKER_BOOK_NUMBER, a tab, and the text"
                 yield bad_row(split / LISTS, number, source, problem)
                 continue

@@ -141,7 +141,7 @@ def table_schema(path: Path) -> pa.Schema:
     """
     try:
         return pq.read_schema(path)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path} is no complete parquet file ({error}). Fetch it again, or move it away."
         ) from error
