@@ -364,7 +364,9 @@ class Batch:
         config = engine.model.config
         self.engine, self.capacity = engine, capacity
         self.rows: list[Row] = []
-        self._cache = KVCache(config, capacity + prefixes, config.context, engine.device, engine.cache_dtype)
+        # One row more, for two to change places.
+        self._spare = capacity + prefixes
+        self._cache = KVCache(config, self._spare + 1, config.context, engine.device, engine.cache_dtype)
         self._x_BD = torch.zeros(0, config.backbone.width, device=engine.device, dtype=engine.dtype)
         self._prefixes: OrderedDict[bytes, int] = OrderedDict()
         self._free_prefixes = list(range(capacity, capacity + prefixes))
@@ -397,18 +399,24 @@ class Batch:
         return row
 
     @torch.inference_mode()
-    def step(self) -> list[tuple[Row, list[int]]]:
+    def step(self, rows: Sequence[Row] | None = None) -> list[tuple[Row, list[int]]]:
         """Every row with the ids of its document that are new, closing ones included: one where each has a position of
-        its own, those of a frame or none elsewhere. Rows that are done have left."""
-        if not self.rows:
+        its own, those of a frame or none elsewhere. Rows that are done have left.
+
+        Args:
+            rows: only these go on; the others stay as they are. Default: all.
+        """
+        at_work = self.rows[: self._to_front(self.rows if rows is None else rows)]
+        if not at_work:
             return []
-        positions = self.engine.next_positions(self.rows, self._x_BD)
-        taken = [(row, row.take(ids_W)) for row, ids_W in zip(self.rows, positions, strict=True)]
+        positions = self.engine.next_positions(at_work, self._x_BD[: len(at_work)])
+        taken = [(row, row.take(ids_W)) for row, ids_W in zip(at_work, positions, strict=True)]
         for row, _ in taken:
             if row.done:
                 self.retire(row)
-        if self.rows:
-            self._x_BD = self._extend(0, len(self.rows), self.engine.latest(self.rows))
+        left = self._to_front([row for row, _ in taken if not row.done])
+        if left:
+            self._x_BD[:left] = self._extend(0, left, self.engine.latest(self.rows[:left]))
         return taken
 
     @torch.inference_mode()
@@ -421,6 +429,24 @@ class Batch:
             self.rows[place] = self.rows[last]
         self.rows.pop()
         self._x_BD = self._x_BD[:last]
+
+    def _to_front(self, rows: Sequence[Row]) -> int:
+        """Let these rows lie first; how many they are."""
+        if len(rows) == len(self.rows):
+            return len(rows)
+        wanted, count = set(map(id, rows)), 0
+        for place, row in enumerate(self.rows):
+            if id(row) in wanted:
+                if place != count:
+                    self._exchange(place, count)
+                count += 1
+        return count
+
+    def _exchange(self, one: int, other: int) -> None:
+        for source, target in ((one, self._spare), (other, one), (self._spare, other)):
+            self._cache.copy_row(source, target)
+        self._x_BD[[one, other]] = self._x_BD[[other, one]]
+        self.rows[one], self.rows[other] = self.rows[other], self.rows[one]
 
     def _copy_prefix(self, row: Row, place: int) -> int:
         shared_PW = lay(row.layout, row.request.prompt_T[: row.request.shared_tokens])[

@@ -47,6 +47,7 @@ DECODERS = 2
 NICENESS = 5
 """Of threads for whom nobody waits at this moment."""
 AHEAD_S = 2.0
+"""Speech so far ahead of its listener yields: the model and the codec work on what others wait for."""
 FASTEST_CHARACTERS_PER_S = 20.0
 """No text is spoken faster; one that would have to be is refused, not cut."""
 
@@ -284,7 +285,8 @@ class Service:
         if isinstance(event, Ids) and not stream.stopped:
             # The codec works beside the model, not in its thread: the next frame need not wait for it. Sound that
             # nobody waits for yet is made by one thread for all.
-            pool = self._ahead if timing.ahead_s > AHEAD_S else None
+            job.ahead = timing.ahead_s > AHEAD_S
+            pool = self._ahead if job.ahead else None
             chunks = await asyncio.get_running_loop().run_in_executor(pool, _push, stream, event.ids)
             if stream.stopped:
                 job.skip(event.piece)

@@ -56,6 +56,8 @@ class Job:
         self.plan, self._on_end = plan, on_end
         self.piece = -1
         self.stopped = False
+        self.ahead = False
+        """What it makes is not waited for yet: it yields to jobs whose is. Set by who takes its events."""
         self.skipped = -1
         self.row: Row | None = None
         self.unsent: list[int] = []
@@ -218,8 +220,9 @@ class Worker:
                 self._end_piece(job)
 
     def _step(self) -> None:
-        by_row = {job.row: job for job in self._active}
-        for row, tokens in self._batch.step():
+        awaited = [job for job in self._active if not job.ahead]
+        by_row = {job.row: job for job in awaited or self._active if job.row is not None}
+        for row, tokens in self._batch.step(list(by_row)):
             job = by_row[row]
             self.num_tokens += len(tokens)
             job.unsent += tokens[:-1] if row.ended else tokens

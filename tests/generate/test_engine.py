@@ -124,6 +124,25 @@ def test_float32_answers_are_the_same_alone_and_in_any_batch(model):
     assert [row.completion().ids_T.tolist() for row in rows] == alone
 
 
+def test_rows_that_wait_while_others_go_on_get_the_answers_they_get_alone(model):
+    """Which rows go on changes at every step: they change places, and some join or end in between."""
+    engine = Engine(Transformer(model.config, seed=3), V, 4)
+    if not isinstance(engine.decoder, CpuDecoder):
+        pytest.skip("needs a C++ compiler; torch rounds by the shape of the batch")
+    many = [replace(r, seed=r.seed + 100 * n, max_new_tokens=60) for n in range(2) for r in requests()]
+    alone = [engine.generate([r])[0].ids_T.tolist() for r in many]
+    batch, rng = Batch(engine, capacity=4), np.random.default_rng(0)
+    rows, waiting = [], list(many)
+    while waiting or batch.rows:
+        if waiting and batch.free:
+            rows.append(batch.admit(waiting.pop(0)))
+        chosen = [row for row in batch.rows if rng.random() < 0.5]
+        stood = {id(row): len(row.ids) for row in batch.rows if row not in chosen}
+        batch.step(chosen)
+        assert {id(row): len(row.ids) for row in batch.rows if id(row) in stood} == stood
+    assert [row.completion().ids_T.tolist() for row in rows] == alone
+
+
 def test_a_voice_read_before_changes_no_bit(model):
     """The prompt cut in two, its first part copied from another row: in float32, the same ids as in one go."""
     engine = Engine(Transformer(model.config, seed=3), V, 4)

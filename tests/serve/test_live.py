@@ -63,7 +63,7 @@ def test_a_sentence_is_spoken_before_the_text_ends(live):
 def test_cancel_and_leaving_end_the_work(address, service, monkeypatch):
     # The tiny model may have said all before it is looked at: here a step takes 2 ms more.
     step = Batch.step
-    monkeypatch.setattr(Batch, "step", lambda self: (time.sleep(0.002), step(self))[1])
+    monkeypatch.setattr(Batch, "step", lambda self, rows=None: (time.sleep(0.002), step(self, rows))[1])
     for leave in (lambda s: tell(s, type="cancel"), lambda s: s.close()):
         with connect(address.replace("http", "ws") + "/v1/audio/live") as socket:
             tell(socket, type="start")

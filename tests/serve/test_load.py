@@ -1,5 +1,6 @@
 """Many clients at once, clients that leave, and clients that stall: what remains must be nothing."""
 
+import asyncio
 import importlib.util
 import socket
 import sys
@@ -16,8 +17,11 @@ import pytest
 
 from sodakit.audio.wave import Wave
 from sodakit.generate.engine import Batch
+from sodakit.generate.long_form import Speaker, speech
+from sodakit.generate.sampling import Sampling
 from sodakit.serve import recording
 from sodakit.serve.app import build_app
+from sodakit.serve.worker import Ids, Worker
 from tests.serve.conftest import LIMITS, serving, sound, wait_until
 
 SAY = {"model": "tiny", "input": "Open the door.", "response_format": "pcm", "max_s": 1.0}
@@ -32,7 +36,7 @@ def idle(service):
 def slow(monkeypatch):
     """The tiny model is faster than its clients: here a step takes 2 ms more."""
     step = Batch.step
-    monkeypatch.setattr(Batch, "step", lambda self: (time.sleep(0.002), step(self))[1])
+    monkeypatch.setattr(Batch, "step", lambda self, rows=None: (time.sleep(0.002), step(self, rows))[1])
 
 
 def test_clients_at_once_get_what_they_get_alone(address, service):
@@ -93,6 +97,29 @@ def test_a_reader_that_stalls_does_not_hold_the_model(address, service, slow):
         assert wait_until(idle(service), 10)
 
 
+def test_speech_that_is_far_ahead_of_its_listener_yields_to_speech_that_is_awaited(model):
+    """Whose first sound is not there yet is not slowed down by rows that make the next minute of another's."""
+
+    async def ask() -> tuple[int, int]:
+        worker = Worker(model.engine, concurrent=3, queue=3)
+        speaker = Speaker(model, (), sampling=Sampling(), seed=1, max_s=6.0)
+        awaited, ahead = (worker.submit(speech(speaker, "Open the door. " * 10)) for _ in range(2))
+        ahead.ahead = True
+        ids = 0
+        async for event in awaited.events(30):
+            ids += len(event.ids) if isinstance(event, Ids) else 0
+            if ids >= 120:
+                break
+        made = ahead._events.qsize()
+        awaited.stop()
+        rest = [event async for event in ahead.events(30)]
+        await asyncio.to_thread(worker.close)
+        return made, len(rest)
+
+    made, rest = asyncio.run(ask())
+    assert made <= 2 and rest > 20
+
+
 def test_late_comers_are_served_while_a_long_answer_is_made(address, service, slow):
     """First come, first served, but side by side: a short request does not wait for a long one to end."""
     ended = {}
@@ -116,7 +143,7 @@ def test_an_answer_that_takes_too_long_is_given_up(model):
         httpx.stream("POST", f"{address}/v1/audio/speech", json={**LONG, "max_s": 8}, timeout=30) as first,
     ):
         next(first.iter_bytes())
-        app.state.service.worker._batch.step = lambda: time.sleep(0.05) or []  # the model hangs
+        app.state.service.worker._batch.step = lambda rows: time.sleep(0.05) or []  # the model hangs
         second = httpx.post(f"{address}/v1/audio/speech", json=SAY, timeout=30)
         assert second.status_code == 503 and "No answer within 1 s" in second.json()["error"]["message"]
 
@@ -125,7 +152,7 @@ def test_a_step_that_fails_is_answered_and_the_next_request_served(model, monkey
     app = build_app(model, name="tiny", limits=LIMITS)
     with serving(app) as address:
         with monkeypatch.context() as patch:
-            patch.setattr(Batch, "step", lambda self: 1 / 0)
+            patch.setattr(Batch, "step", lambda self, rows: 1 / 0)
             broken = httpx.post(f"{address}/v1/audio/speech", json=SAY, timeout=30)
         assert broken.status_code == 500 and "division" not in broken.text
         assert httpx.post(f"{address}/v1/audio/speech", json=SAY, timeout=30).status_code == 200

@@ -143,7 +143,7 @@ def test_a_translation_is_stopped(translating_page, translating_app, recording, 
     page, step, worker = translating_page, Batch.step, translating_app.state.service.worker
     page.choose_file("#file", recording)
     page.wait("!document.getElementById('translate-it').disabled")
-    monkeypatch.setattr(Batch, "step", lambda self: (time.sleep(0.03), step(self))[1])
+    monkeypatch.setattr(Batch, "step", lambda self, rows=None: (time.sleep(0.03), step(self, rows))[1])
     page.run("document.getElementById('translate-it').click()")
     page.wait("document.getElementById('heard').value.length > 0")
     page.run("document.getElementById('translate-stop').click()")
@@ -176,7 +176,7 @@ def test_stop_ends_the_work_on_the_server_too(page, service, monkeypatch):
     from sodakit.generate.engine import Batch
 
     step = Batch.step
-    monkeypatch.setattr(Batch, "step", lambda self: (time.sleep(0.01), step(self))[1])
+    monkeypatch.setattr(Batch, "step", lambda self, rows=None: (time.sleep(0.01), step(self, rows))[1])
     page.run("document.getElementById('text').value = 'Open the door, please. '.repeat(9)")
     page.run("document.getElementById('say').click()")
     page.wait("document.getElementById('first-sound').textContent !== '–'")

@@ -217,7 +217,7 @@ def test_a_client_that_leaves_ends_its_work(translating_address, translating_app
     from sodakit.generate.engine import Batch
 
     step, worker = Batch.step, translating_app.state.service.worker
-    monkeypatch.setattr(Batch, "step", lambda self: (time.sleep(0.02), step(self))[1])
+    monkeypatch.setattr(Batch, "step", lambda self, rows=None: (time.sleep(0.02), step(self, rows))[1])
     form = {"files": {"file": ("a.wav", sound())}, "data": {"model": "tiny", "stream_format": "sse"}}
     with httpx.stream("POST", f"{translating_address}/v1/audio/speech_translations", **form) as response:
         next(response.iter_bytes())
