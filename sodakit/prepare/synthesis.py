@@ -24,6 +24,7 @@ from sodakit.bounds import Bounded, Count
 from sodakit.distributed import end_with_parent
 from sodakit.errors import AudioError, ConfigError
 from sodakit.files import atomic_folder, digest, read_json, read_json_lines, write_json, write_json_lines
+from sodakit.holding import NAME, hold
 from sodakit.log import progress_bar, say
 from sodakit.prepare.sources.columns import fields_of
 from sodakit.prepare.sources.rows import ends_with, parse_object, read_lines
@@ -151,11 +152,17 @@ def synthesise(
     """Make the corpus, or what of it is missing.
 
     Raises:
-        ConfigError: the folder holds another job, or a process died.
+        ConfigError: the folder holds another job or is filled by another process, or a process died.
         MissingExtra: what a voice's engine needs is not installed.
     """
     shards = plan_shards(lines, voices, config)
-    _claim(out, lines, voices, config)
+    _check_free(out)
+    with hold(out, "filled"):
+        _claim(out, lines, voices, config)
+        return _make(shards, out, config)
+
+
+def _make(shards: Sequence[Shard], out: Path, config: SynthesisConfig) -> Synthesis:
     for torn in (out / "shards").glob(".*.tmp"):  # by a process that was killed
         shutil.rmtree(torn, ignore_errors=True)
     missing = [shard for shard in shards if not (_folder(out, shard) / "rows.jsonl").exists()]
@@ -281,10 +288,18 @@ def _claim(out: Path, lines: Sequence[Line], voices: Sequence[Voice], config: Sy
             other = [name for name, value in asked.items() if kept.get(name) != value]
             raise ConfigError(f"{out} was begun with other {', '.join(other)}. Choose another folder.")
         return
-    if out.exists() and any(out.iterdir()):
-        raise ConfigError(f"{out} holds something else. Choose another folder, or empty it.")
-    out.mkdir(parents=True, exist_ok=True)
     write_json(path, asked)
+
+
+def _check_free(out: Path) -> None:
+    """Refuse a folder of something else, before anything is written into it.
+
+    Raises:
+        ConfigError: it holds files, and none of a job.
+    """
+    ours = ("synthesis.json", NAME)
+    if out.exists() and any(out.iterdir()) and not any((out / name).exists() for name in ours):
+        raise ConfigError(f"{out} holds something else. Choose another folder, or empty it.")
 
 
 def _folder(out: Path, shard: Shard) -> Path:

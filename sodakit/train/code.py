@@ -12,7 +12,7 @@ NUMERIC_PACKAGES = ("tokens", "store", "data", "model", "train")
 """The code that decides the numbers of a run."""
 TELLING = (
     "data/describe.py", "store/summary.py", "store/written.py",
-    "train/cost.py", "train/holding.py", "train/identity.py", "train/metrics.py", "train/page.py",
+    "train/cost.py", "train/identity.py", "train/metrics.py", "train/page.py",
     "train/signals.py",
 )  # fmt: skip
 """Files of those packages that only say something of a run."""

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ from sodakit.checkpoint.load import latest_checkpoint
 from sodakit.distributed import rank
 from sodakit.errors import Stopped
 from sodakit.hardware import device_named
+from sodakit.holding import hold
 from sodakit.log import progress_bar, say
 from sodakit.model.transformer import Transformer
 from sodakit.train.config import TrainConfig
-from sodakit.train.holding import hold
-from sodakit.train.identity import write_environment
+from sodakit.train.identity import check_is_run_folder, write_environment
 from sodakit.train.metrics import Meter, Metrics
 from sodakit.train.page import RunPage
 from sodakit.train.run import Run
@@ -60,7 +60,7 @@ def train(
         Stopped: a signal came; the same call resumes.
     """
     folder = Path(folder)
-    with hold(folder) if rank() == 0 else nullcontext():
+    with _hold(folder) if rank() == 0 else nullcontext():
         where = None if device is None else torch.device(device_named(device))
         run = Run(config, folder, where, other_code=other_code)
         _write_identity(run)
@@ -80,6 +80,16 @@ def train(
     path = latest_checkpoint(run.folder / "checkpoints")
     assert path is not None
     return path
+
+
+def _hold(folder: Path) -> AbstractContextManager[None]:
+    """The folder of the run, for this process alone.
+
+    Raises:
+        ConfigError: another process trains in it, or no run can be in this folder.
+    """
+    check_is_run_folder(folder)
+    return hold(folder, "trained")
 
 
 def _steps(run: Run, log: "_Log", listen: Listen | None, enough: Enough | None) -> bool:

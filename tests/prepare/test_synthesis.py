@@ -29,7 +29,7 @@ def texts(tmp_path: Path) -> Path:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    files = sorted(p for p in folder.rglob("*") if p.is_file())
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != ".running")
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
@@ -113,3 +113,21 @@ def test_a_broken_list_of_texts_is_named(tmp_path: Path) -> None:
     path.write_text('{"text": "a", "id": "x"}\n{"text": "b", "id": "x"}\n')
     with pytest.raises(ConfigError, match="one id for several"):
         read_texts(path, "en")
+
+
+def test_a_folder_is_filled_by_one_process_at_a_time(texts: Path, tmp_path: Path) -> None:
+    """Two would take each other's unfinished shards for those of a process that was killed."""
+    lines, voices, out = read_texts(texts, "en"), find_voices(VOICES), tmp_path / "out"
+    code = "import sys, time; from pathlib import Path; from sodakit.holding import hold\nwith hold(Path(sys.argv[1]), 'filled'):\n    print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, str(out)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(ConfigError, match=f"is being filled by process {other.pid}"):
+            synthesise(lines, voices, out, CONFIG)
+        other.kill()
+        other.wait()
+    assert synthesise(lines, voices, out, CONFIG).said == 11
+    (tmp_path / "else").mkdir()
+    (tmp_path / "else" / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="holds something else"):
+        synthesise(lines, voices, tmp_path / "else", CONFIG)
+    assert [p.name for p in (tmp_path / "else").iterdir()] == ["notes.txt"]

@@ -14,9 +14,9 @@ import sodakit
 from sodakit.checkpoint.load import latest_checkpoint, load_checkpoint
 from sodakit.errors import ConfigError
 from sodakit.files import read_json, write_json
+from sodakit.holding import hold
 from sodakit.train import code, identity
 from sodakit.train.code import computed
-from sodakit.train.holding import hold
 from sodakit.train.identity import claim_folder
 from sodakit.train.trainer import train
 from tests.stores import small_store
@@ -162,12 +162,12 @@ def test_a_store_a_file_and_a_device_that_is_none_are_refused_in_a_line(store, t
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="is a file"):
         train(config_for(store), tmp_path / "file", device="cpu")
-    with pytest.raises(ConfigError, match="--device zzz"):
+    with pytest.raises(ConfigError, match="device='zzz' is not here"):
         train(config_for(store), tmp_path / "run", device="zzz")
 
 
 def test_a_folder_is_of_one_living_process(store, tmp_path):
-    code = "import sys, time; from pathlib import Path; from sodakit.train.holding import hold\nwith hold(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
+    code = "import sys, time; from pathlib import Path; from sodakit.holding import hold\nwith hold(Path(sys.argv[1]), 'trained'):\n    print('held', flush=True); time.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
     ) as other:
@@ -176,5 +176,5 @@ def test_a_folder_is_of_one_living_process(store, tmp_path):
             train(config_for(store), tmp_path, device="cpu")
         other.kill()
         other.wait()
-        with hold(tmp_path):
+        with hold(tmp_path, "trained"):
             pass
