@@ -10,22 +10,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sodakit.bounds import Bounded, Count
 from sodakit.errors import CodecError
 
 
 @dataclass(frozen=True, kw_only=True)
-class CodecSpec:
+class CodecSpec(Bounded):
     """Everything later stages must know of a codec."""
 
     name: str
     """How it was asked for: `mini`, `toy`, `kyutai/mimi` or a folder's name."""
-    sample_rate_hz: int
+    sample_rate_hz: Count
     """Rate of the sound it takes and gives."""
-    frame_samples: int
+    frame_samples: Count
     """Samples per frame."""
-    num_codebooks: int
+    num_codebooks: Count
     """K: codes per frame."""
-    codebook_size: int
+    codebook_size: Count
     """Entries in each codebook."""
     semantic_codebooks: tuple[int, ...] = (0,)
     """Codebooks that carry what is said rather than how it sounds."""

@@ -52,7 +52,7 @@ class StoreReader:
     ) -> None:
         self.folder = Path(folder)
         self.description: dict[str, Any] = _read_description(self.folder)
-        self.codec_spec: CodecSpec = from_plain(CodecSpec, self.description["codec"], "store.json: codec")
+        self.codec_spec = _read_codec(self.description["codec"], self.folder / "store.json")
         self.tokenizer_fingerprint: str = self.description["tokenizer_fingerprint"]
         check_fingerprint("codec", self.codec_spec.fingerprint, expect_codec, self.folder)
         check_fingerprint("tokenizer", self.tokenizer_fingerprint, expect_tokenizer, self.folder)
@@ -215,6 +215,14 @@ class _Shard:
             text_ids_T=text_ids[text_offsets[row] : text_offsets[row + 1]],
             **{name: self.batch.column(name)[row].as_py() for name in plain},
         )
+
+
+def _read_codec(plain: Any, path: Path) -> CodecSpec:
+    try:
+        codec: CodecSpec = from_plain(CodecSpec, plain, f"{path}: codec")
+    except ConfigError as error:
+        raise StoreError(f"{error} {AGAIN}") from error
+    return codec
 
 
 def _read_description(folder: Path) -> dict[str, Any]:

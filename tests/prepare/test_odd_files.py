@@ -148,3 +148,12 @@ def test_a_split_that_names_none_is_said_and_drawn(tmp_path, capsys):
     (tmp_path / "c" / "manifest.jsonl").write_text('{"audio": "a.wav", "text": "words", "split": 7}\n')
     prepare(open_folder(tmp_path / "c", "c"), tmp_path / "out", ToyCodec(), OPTIONS)
     assert "'7' (1), which name no split: drawn" in capsys.readouterr().err
+
+
+def test_a_transcript_called_like_its_sound_with_its_ending_is_no_list_of_sounds(tmp_path):
+    """`b.wav.txt` says "words of b", and `words.wav` is a sound: a line of a list would begin so, too."""
+    for name in ("words.wav", "b.wav"):
+        (tmp_path / name).write_bytes(sound_bytes())
+        (tmp_path / f"{name}.txt").write_text(f"words of {name}")
+    items = {item.id: item.text for item in open_folder(tmp_path, "c")}
+    assert items == {"c/words.wav": "words of words.wav", "c/b.wav": "words of b.wav"}

@@ -158,8 +158,8 @@ class Corpus:
         return sorted(found, key=lambda p: (_place(p), len(p.name), p))
 
     def has_sound(self, stem: str) -> bool:
-        """Whether a sound of that name without its ending lies anywhere in the folder."""
-        return self._stems.get(_key(stem), 0) > 0
+        """Whether a sound of that name, with or without its ending, lies anywhere in the folder."""
+        return self._stems.get(_key(stem), 0) > 0 or _key(stem) in self._by_name
 
     def _near(self, folder: Path) -> Mapping[str, list[Path]]:
         """The files of one folder by their names without endings."""
