@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from sodakit.generate.speech_model import SpeechModel
 from tests.eval.small_model import small_checkpoint, small_speech_model
 from tests.recordings import recordings
 
-pytest.importorskip("lm_eval")
+TaskManager = pytest.importorskip("lm_eval.tasks").TaskManager
 
 QUESTIONS = 12
 ROWS = [
@@ -112,11 +113,19 @@ def plain_choice(theirs: Any, model: SpeechModel, row: dict[str, Any]) -> tuple[
     return sums.index(max(sums)), by_length.index(max(by_length))
 
 
+def only_own_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The harness reads thousands of task files each time, and asks pip what is installed: of no use to most tests."""
+    manager = partial(TaskManager, include_defaults=False)
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", manager)
+    monkeypatch.setattr("lm_eval.evaluator.add_env_info", lambda storage: None)
+
+
 def test_the_harness_counts_what_a_plain_loop_over_transformers_counts(
     model: SpeechModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     transformers = pytest.importorskip("transformers")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf_home"))
+    only_own_tasks(monkeypatch)
     from sodakit.eval.harness import text_result
 
     theirs = transformers.Qwen3ForCausalLM.from_pretrained(export_hf(model.model, tmp_path / "hf")).eval()
@@ -253,6 +262,7 @@ def test_the_command_writes_a_result(
     assert read_json(tmp_path / "out" / "text.json")["task"] == "text"
     words[3] = str(tmp_path / "other")
     words[1] = str(small_checkpoint(tmp_path / "second", seed=9))
+    only_own_tasks(monkeypatch)
     main(["text", "--tasks", "tiny_choice", "--include", str(tiny_task(tmp_path / "task")), *words])
     capsys.readouterr()
     main(["compare", str(tmp_path / "out" / "text.json"), str(tmp_path / "other" / "text.json")])
@@ -271,6 +281,7 @@ def test_real_questions_are_answered_as_by_a_plain_loop_over_transformers(
     """A line break, an apostrophe or a bracket is a token like others."""
     transformers = pytest.importorskip("transformers")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf_home"))
+    only_own_tasks(monkeypatch)
     from sodakit.eval.harness import text_result
 
     model, name = small_speech_model(seed=4, context=1024), questions.__name__
@@ -288,6 +299,7 @@ def test_a_group_of_tasks_is_printed_with_its_mean(
 ) -> None:
     """The harness counts questions of tasks only, not of their groups."""
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf_home"))
+    only_own_tasks(monkeypatch)
     folder = tiny_task(tmp_path / "task")
     (folder / "group.yaml").write_text(
         "group: tiny_group\ntask: [tiny_choice]\naggregate_metric_list: [{metric: acc, weight_by_size: true}]\n"
