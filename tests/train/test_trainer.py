@@ -230,7 +230,7 @@ def test_a_step_that_others_begin_from_is_kept_and_asked_for(store, tmp_path):
         train(leg, tmp_path / "wrong")
     train(replace(leg, init_from=str(checkpoints / "step_00000004")), tmp_path / "leg")
     trained = [
-        (row["step"], row["tokens"])
+        (row["step"], row["positions"])
         for row in read_json_lines(tmp_path / "leg" / "metrics.jsonl")
         if "lr" in row
     ]
