@@ -15,8 +15,10 @@ from typing import Annotated, Any
 
 from sodakit.errors import ConfigError
 
-_TOO_LARGE = 2**63
+TOO_LARGE = 2**63
 """No whole number reaches it: torch, numpy and Arrow count in 64 bits."""
+LARGEST = 3.4e38
+"""No other number is larger: models compute in 32 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +38,9 @@ class Bounds:
 
     def allows(self, number: float) -> bool:
         """Whether the number lies inside."""
-        if isinstance(number, int):
-            if abs(number) >= _TOO_LARGE:
-                return False
-        elif number == math.inf and self.endless:
+        if number == math.inf and self.endless:
             return True
-        elif not math.isfinite(number):
+        if not math.isfinite(number) or is_too_large(number):
             return False
         return self.least <= number <= self.most and self.above < number < self.below
 
@@ -96,7 +95,17 @@ def check_bounds(kind: type, values: Mapping[str, Any], name: Callable[[str], st
             if not bounds.allows(number):
                 digits = str(number)
                 shown = digits if len(digits) <= 30 else f"{digits[:27]}…"
-                raise ConfigError(f"{name(field)}{shown}; needed: {bounds}.")
+                needed = f"less than {'2^63' if isinstance(number, int) else LARGEST}"
+                raise ConfigError(
+                    f"{name(field)}{shown}; needed: {needed if is_too_large(number) else bounds}."
+                )
+
+
+def is_too_large(number: float) -> bool:
+    """Whether it is finite and still more than anything here can count with."""
+    if isinstance(number, int):
+        return abs(number) >= TOO_LARGE
+    return LARGEST < abs(number) < math.inf
 
 
 @cache

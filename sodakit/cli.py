@@ -9,6 +9,7 @@ from keyword import iskeyword
 from sodakit import __version__
 from sodakit.disk import disk_error
 from sodakit.errors import SodakitError, nearest
+from sodakit.hardware import out_of_memory
 from sodakit.log import say
 
 VERBS = {
@@ -71,6 +72,11 @@ def main(argv: list[str] | None = None) -> None:
         if told is None:
             raise
         raise SystemExit(_complain(str(told))) from error
+    except (MemoryError, RuntimeError) as error:
+        lacking = out_of_memory(error)
+        if lacking is None:
+            raise
+        raise SystemExit(_complain(lacking)) from error
     except KeyboardInterrupt:
         say("Stopped. What was finished is kept; run the same command again to resume.")
         raise SystemExit(130) from None

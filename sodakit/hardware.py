@@ -31,6 +31,16 @@ def device_named(name: str | None) -> str:
     return name
 
 
+def out_of_memory(error: BaseException) -> str | None:
+    """What to tell the user of an error that says there is not enough memory; None of any other."""
+    words = str(error).lower()
+    told = ("allocate memory", "out of memory", "size calculation overflowed")
+    if not isinstance(error, MemoryError) and not any(part in words for part in told):
+        return None
+    first = next(iter(str(error).splitlines()), "") or type(error).__name__
+    return f"There is not enough memory ({first[:160]}). Choose a smaller model, smaller batches or less at once."
+
+
 def has_fast_bfloat16() -> bool:
     """Whether it multiplies bfloat16 matrices faster than float32 ones: a GPU, or a CPU with units for it."""
     import torch

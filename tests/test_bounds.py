@@ -116,7 +116,7 @@ def test_a_device_that_is_not_here_is_refused_by_every_command(verb, word, capsy
     ("setting", "value"),
     [
         ("steps", "1e99"), ("steps", "0"), ("steps", "Infinity"), ("steps", "NaN"), ("steps", "2.5"),
-        ("schedule.peak_lr", "0"), ("schedule.peak_lr", "-1e-3"), ("schedule.peak_lr", "NaN"),
+        ("schedule.peak_lr", "0"), ("schedule.peak_lr", "1e300"), ("schedule.peak_lr", "-1e-3"), ("schedule.peak_lr", "NaN"),
         ("schedule.warmup_fraction", "-0.1"), ("schedule.final_fraction", "2"), ("log_every_steps", "0"),
         ("validate_every_steps", "0"), ("listen_every_steps", "0"), ("save_every_steps", "-5"), ("keep_checkpoints", "-1"),
         ("seed", "-1"), ("seed", "12345678901234567890123"), ("data.seed", "-1"), ("data.batch_rows", "0"),
@@ -155,8 +155,9 @@ def test_bounds_hold_inside_lists_tables_and_optional_values():
     assert from_plain(Some, {"count": 3.0, "limit_s": None}) == Some(count=3) and good.share == 1
     for bad, needed in [
         ({"count": 0}, "count=0; needed: at least 1."),
-        ({"count": 2**63}, "count=9223372036854775808; needed: at least 1."),
-        ({"count": 10**40}, f"count={'1' + '0' * 26}…; needed"),
+        ({"count": 2**63}, "count=9223372036854775808; needed: less than 2^63."),
+        ({"count": 10**40}, f"count={'1' + '0' * 26}…; needed: less than 2^63"),
+        ({"rates": (1e300,)}, "rates=1e+300; needed: less than 3.4e+38."),
         ({"share": -0.1}, "share=-0.1; needed: 0 to 1."),
         ({"rates": (1.0, 0.0)}, "rates=0.0; needed: more than 0."),
         ({"limit_s": -1.0}, "limit_s=-1.0; needed: at least 0, or inf for no limit."),

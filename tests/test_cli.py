@@ -122,3 +122,21 @@ def test_every_command_that_trains_can_resume_what_other_code_began(words, capsy
     with pytest.raises(SystemExit):
         main([*words, "--help"])
     assert "--other-code" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "setting", ["model.layers=9e15", "model.width=9e15", "model.ffn_width=9e15", 'lora={"rank":9000000000000}']
+)
+def test_a_model_that_no_memory_holds_is_one_line(setting, capsys, tmp_path):
+    store = str(small_store(tmp_path / "store", recordings=40))
+    small = ["data.context=64", "model.context=64", "steps=1", "data.batch_rows=2"]
+    with pytest.raises(SystemExit) as stopped:
+        main(["train", "--data", store, "--out", str(tmp_path / "run"), "--device", "cpu", *small, setting])
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and ("not enough memory" in said or "needed" in said)
+
+
+def test_a_design_without_a_run_says_why(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["scale", "design", "--min-batch-rows", str(10**18)])
+    assert stopped.value.code == 2 and "No run is left" in capsys.readouterr().err

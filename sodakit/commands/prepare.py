@@ -69,7 +69,7 @@ class Options:
     """Where the codec runs: cpu, cuda, …"""
     tokenizer: str | None = None
     """Folder or hub id of a text tokenizer; default: one is trained on the transcripts."""
-    text_vocab_size: Count = 512
+    text_vocab_size: Annotated[int, Bounds(least=1, most=10_000_000)] = 512
     """Ids of the tokenizer that is trained."""
     split_by: Literal["recording", "speaker"] = "recording"
     """What a split never divides. `speaker` tests speakers never heard in training."""

@@ -95,6 +95,11 @@ class Design(RuleOptions):
                 if self.budgets or self.widths
                 else soda_design(rule=rule)
             )
+            if not points:
+                raise ConfigError(
+                    "No run is left: each would miss its budget, take too many steps, or have fewer rows in a batch than "
+                    "--min-batch-rows. Lower that, --context or --vocab, or raise the budgets."
+                )
             promises = self._promises(law, rule, points)
         if self.share_trunks:
             points = share_trunks(points)

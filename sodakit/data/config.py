@@ -76,7 +76,7 @@ class DataConfig(Bounded):
     """The mixture."""
     context: Annotated[int, Bounds(least=2)] = 4096
     """T: tokens in a row."""
-    batch_rows: Count = 8
+    batch_rows: Annotated[int, Bounds(least=1, most=10_000_000)] = 8
     """B: rows in a step, over all ranks."""
     seed: int = 0
     """Keys every shuffle."""

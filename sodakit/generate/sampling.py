@@ -58,8 +58,11 @@ def choose(logits_BR: "Tensor", uniform_B: "Tensor", sampling: Sampling) -> "Ten
     probabilities_BR = sorted_BR.softmax(dim=1)
     cumulative_BR = probabilities_BR.cumsum(dim=1)
     if sampling.top_p < 1:
-        # An id stays if the ids before it have not reached top_p yet: the first always does.
-        probabilities_BR = probabilities_BR * (cumulative_BR - probabilities_BR < sampling.top_p)
+        # An id stays if the ids before it have not reached top_p yet: the first always does, even where a tiny top_p is
+        # nothing in 32 bits.
+        stays_BR = cumulative_BR - probabilities_BR < sampling.top_p
+        stays_BR[:, 0] = True
+        probabilities_BR = probabilities_BR * stays_BR
         cumulative_BR = probabilities_BR.cumsum(dim=1)
     target_B1 = uniform_B[:, None].to(cumulative_BR) * cumulative_BR[:, -1:]
     ranks_B1 = torch.searchsorted(cumulative_BR, target_B1, right=True)

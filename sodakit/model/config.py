@@ -42,7 +42,7 @@ class ModelConfig(Bounded):
     """V: ids it reads and predicts."""
     width: int
     """D: numbers per position between blocks."""
-    layers: int
+    layers: Annotated[int, Bounds(least=1, most=10_000)]
     """L: blocks."""
     heads: int
     """N: query heads."""

@@ -1,9 +1,9 @@
 """How items become a store."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from sodakit.bounds import Bounded, Count, Positive, Share
+from sodakit.bounds import Bounded, Bounds, Count, Positive, Share
 from sodakit.config import to_plain
 from sodakit.prepare.checks import Limits
 from sodakit.prepare.cleaning import CleaningRules
@@ -23,7 +23,7 @@ class PrepareOptions(Bounded):
     """Which recordings are held out."""
     transcriber: str | None = None
     """Name and fingerprint of the recogniser that wrote the transcripts nobody had supplied; None where none did."""
-    text_vocab_size: Count = 512
+    text_vocab_size: Annotated[int, Bounds(least=1, most=10_000_000)] = 512
     """Ids of the tokenizer trained on the transcripts, where none is given."""
     shard_duration_s: Positive | None = None
     """Sound in one shard; what a killed job loses. Default: a 16th of the job, between a minute and an hour, so that

@@ -55,13 +55,11 @@ def verify_sample(
 
 def _sample(split: str, utterances: Sequence[Utterance], count: int) -> list[Utterance]:
     """At most `count` different utterances with sound; the same ones every time."""
-    rows = (
-        dict.fromkeys(
-            int(digest("verify", split, str(number)), 16) % len(utterances) for number in range(count)
-        )
-        if len(utterances)
-        else {}
-    )
+    rows: dict[int, None] = {}
+    for number in range(count):
+        if len(rows) == len(utterances):
+            break
+        rows[int(digest("verify", split, str(number)), 16) % len(utterances)] = None
     return [utterances[row] for row in rows if utterances[row].codes_KF.shape[1]]
 
 

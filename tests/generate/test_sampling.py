@@ -63,3 +63,8 @@ def test_hardly_any_temperature_takes_the_largest(temperature):
 def test_settings_that_are_no_number_are_refused(name, value):
     with pytest.raises(ConfigError, match=name):
         Sampling(**{name: value})
+
+
+def test_a_share_that_is_nothing_in_32_bits_keeps_the_likeliest():
+    chosen = choose(torch.tensor([[0.0, 2.0, 1.0]]), torch.tensor([0.9]), Sampling(top_p=1e-300))
+    assert chosen.tolist() == [1]

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -157,3 +158,12 @@ def test_a_transcript_called_like_its_sound_with_its_ending_is_no_list_of_sounds
         (tmp_path / f"{name}.txt").write_text(f"words of {name}")
     items = {item.id: item.text for item in open_folder(tmp_path, "c")}
     assert items == {"c/words.wav": "words of words.wav", "c/b.wav": "words of b.wav"}
+
+
+def test_more_to_verify_than_there_is_verifies_all(tmp_path):
+    (tmp_path / "c").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "c" / f"{name}.wav").write_bytes(sound_bytes())
+    options = replace(OPTIONS, verify_items=2**62)
+    prepare(open_folder(tmp_path / "c", "c"), tmp_path / "out", ToyCodec(), options)
+    assert len(read_json(tmp_path / "out/verify.json")) == 2
