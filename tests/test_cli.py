@@ -125,7 +125,8 @@ def test_every_command_that_trains_can_resume_what_other_code_began(words, capsy
 
 
 @pytest.mark.parametrize(
-    "setting", ["model.layers=9e15", "model.width=9e15", "model.ffn_width=9e15", 'lora={"rank":9000000000000}']
+    "setting",
+    ["model.layers=9e15", "model.width=9e15", "model.ffn_width=9e15", 'lora={"rank":9000000000000}'],
 )
 def test_a_model_that_no_memory_holds_is_one_line(setting, capsys, tmp_path):
     store = str(small_store(tmp_path / "store", recordings=40))
