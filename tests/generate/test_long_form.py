@@ -1,3 +1,4 @@
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -19,6 +20,7 @@ from sodakit.generate.long_form import (
     continuation,
     encode_pieces,
     longest_piece_s,
+    pieces_of,
     speak_long,
     speech,
     transcribe_long,
@@ -317,3 +319,18 @@ def test_each_sentence_has_a_seed_of_its_own(model):
     ids_T = np.array([model.vocabulary.codebook_range(k)[0] for k in range(4)] * 5, np.int32)
     asked = [next(plan), plan.send(Completion(ids_T, True)), plan.send(Completion(ids_T, True))]
     assert [request.seed for request in asked] == [7, 8, 9]
+
+
+def test_an_hour_is_cut_into_pieces_without_being_held(model):
+    """What a recording adds to memory is one piece, however long it is."""
+
+    def peak_bytes(minutes: int) -> int:
+        tracemalloc.start()
+        seconds = (Wave(np.zeros(8000, np.float32), 8000) for _ in range(60 * minutes))
+        assert sum(1 for _ in pieces_of(model, seconds)) > minutes
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    peak_bytes(1)
+    assert peak_bytes(30) - peak_bytes(3) < 1 << 20  # of 50 MB
