@@ -45,6 +45,13 @@ def test_clipped_sound_is_left_out_and_loud_sound_is_not():
     assert check_wave(Wave(0.99 * sine_S, 24_000), Limits()) is None
 
 
+def test_samples_may_exceed_full_scale_up_to_the_limit_and_no_further():
+    samples_S = chirps(0) / np.abs(chirps(0)).max()
+    for scale, why in ((1.9, None), (2.1, "beyond full scale")):
+        found = check_wave(Wave(scale * samples_S, 16_000), Limits(max_peak=2.0, max_clipped_fraction=1.0))
+        assert (None if found is None else found.reason) == why
+
+
 def test_odd_speaking_rates_are_left_out():
     """A transcript that belongs to another clip is far too long or too short for its sound."""
     rng = np.random.default_rng(0)
