@@ -126,7 +126,8 @@ def refuse_odd(path: Path | str) -> None:
 
 def write_text(path: Path | str, text: str) -> None:
     """Write `text` as UTF-8, atomically."""
-    data = text.encode("utf-8")
+    # Half of a pair of surrogates becomes its escape, which JSON reads as it was.
+    data = text.encode("utf-8", "backslashreplace")
     with atomic_path(path, len(data)) as temporary:
         temporary.write_bytes(data)
 

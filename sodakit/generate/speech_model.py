@@ -14,9 +14,10 @@ import numpy as np
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
 from sodakit.checkpoint.load import load_checkpoint
-from sodakit.codec.contract import Codec
+from sodakit.codec.contract import Codec, CodecSpec
 from sodakit.codec.load import load_codec
-from sodakit.errors import AudioError, CheckpointError, ConfigError
+from sodakit.config import from_plain
+from sodakit.errors import AudioError, CheckpointError, CodecError, ConfigError
 from sodakit.generate.defaults import CONTINUATION, CONTINUATION_S, SPEECH
 from sodakit.generate.engine import Completion, Engine, Request
 from sodakit.generate.sampling import GREEDY, Sampling
@@ -105,6 +106,10 @@ class SpeechModel:
             raise CheckpointError(
                 f"{path} was saved without its codec or vocabulary; needed: one written by `sodakit train`."
             )
+        try:
+            from_plain(CodecSpec, spec, "codec.json")
+        except (ConfigError, CodecError) as error:
+            raise CheckpointError(f"{checkpoint.folder}: {error} Copy the checkpoint again.") from error
         if not isinstance(codec, Codec):
             codec = load_codec(codec or spec["name"], num_codebooks=spec["num_codebooks"], device=device)
         if spec["fingerprint"] != codec.spec.fingerprint:

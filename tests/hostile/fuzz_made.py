@@ -32,7 +32,7 @@ from sodakit.errors import ConfigError
 from sodakit.eval.judges import CtcJudge, Recogniser
 from sodakit.eval.outputs import Output, generate_folder
 from sodakit.eval.results import estimates, load_result
-from sodakit.files import file_sha256, read_json, write_json, write_json_lines
+from sodakit.files import read_json, write_json, write_json_lines
 from sodakit.generate.speech_model import SpeechModel, VoiceSample
 from sodakit.prepare.leaks import read_evaluation
 from sodakit.prepare.notebook import Notebook, note
@@ -42,7 +42,6 @@ from sodakit.prepare.synthesis import Line, SynthesisConfig, synthesise
 from sodakit.scaling.records import read_runs
 from sodakit.serve.voices import Voices
 from sodakit.store.reader import StoreReader
-from sodakit.store.shard import ShardInfo
 from sodakit.store.summary import store_tree
 from sodakit.store.writer import StoreWriter
 from sodakit.train.identity import claim_folder
@@ -148,17 +147,6 @@ def seal_shards(folder: Path) -> object:
     return open_store(folder), rejected
 
 
-def forged(folder: Path) -> object:
-    """As if the shard's digest were right: an older file system, or a disk that lies."""
-    description = read_json(folder / "store.json")
-    for split in description["splits"].values():
-        for shard in split["shards"]:
-            path = folder / ShardInfo(**shard).file
-            shard |= {"sha256": file_sha256(path), "bytes": path.stat().st_size}
-    write_json(folder / "store.json", description)
-    return open_store(folder)
-
-
 def prepare_again(folder: Path) -> object:
     return prepare(ITEMS, folder, toy(), PREPARED)
 
@@ -259,7 +247,7 @@ def damage_safetensors(random: np.random.Generator, original: bytes) -> bytes:
 USES: dict[str, dict[str, tuple[Use, ...]]] = {
     "store": {
         "store.json": (open_store,),
-        "train/shard-00000.arrow": (open_store, seal_shards, forged),
+        "train/shard-00000.arrow": (open_store, seal_shards),
         "tokenizer/tokenizer.json": (open_store,),
         "quarantine.jsonl": (open_store,),
     },

@@ -10,6 +10,7 @@ import pytest
 
 from sodakit.errors import SodakitError
 from sodakit.eval.cases import cases_digest
+from sodakit.files import read_json, write_json
 from tests.hostile import fuzz_corpora, fuzz_made
 from tests.hostile.fuzzing import Target, mutated
 
@@ -117,6 +118,7 @@ MADE = {
     "a vocabulary without a field": ("model: vocabulary.json (open_model)", {"audio_base": ...}, "lacks audio_base"),
     "a vocabulary of words": ("model: vocabulary.json (open_model)", {"text_size": "many"}, "needed: int"),
     "a vocabulary of endless ids": ("model: vocabulary.json (open_model)", {"codebook_size": 2**70}, "32-bit"),
+    "a codec without a field": ("model: codec.json (open_model)", {"fingerprint": ...}, "lacks fingerprint"),
     "a state of other sums": (
         "run: state.json (resume_run)",
         {"loss_vectors": [{"nats": [0.0], "counts": [0.0]}]},
@@ -159,6 +161,11 @@ def test_styles_that_are_no_zip_are_refused(made):
     for data in (b"PK", target.data[:-40], target.data.replace(b"\0\0\x80?", b"\0\0\x80@", 1)):
         with pytest.raises(SodakitError, match="no style vectors that can be read"):
             target.read(data)
+
+
+def test_half_of_a_surrogate_pair_is_written_as_its_escape(tmp_path):
+    write_json(tmp_path / "a.json", {"text": "a\ud800"})
+    assert read_json(tmp_path / "a.json") == {"text": "a\ud800"}
 
 
 def test_a_row_of_the_quarantine_without_a_reason_hides_no_store(made):
