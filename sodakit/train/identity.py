@@ -38,8 +38,13 @@ def claim_folder(folder: Path, config: TrainConfig, *, other_code: bool = False)
         write_json(path, ours)
         return
     theirs = _read_identity(path)
-    known = theirs | {"train": _with_new_fields(theirs["train"])}
-    changed = _differences(_without_paths(known), _without_paths(ours))
+    try:
+        known = _without_paths(theirs | {"train": _with_new_fields(theirs["train"])})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{path} is damaged ({error}). Delete it and run the same command again: it is written anew."
+        ) from error
+    changed = _differences(known, _without_paths(ours))
     if changed:
         raise ConfigError(
             f"{folder} holds a run with other settings or data ({'; '.join(changed[:5])}). "

@@ -118,6 +118,7 @@ MADE = {
     "a vocabulary without a field": ("model: vocabulary.json (open_model)", {"audio_base": ...}, "lacks audio_base"),
     "a vocabulary of words": ("model: vocabulary.json (open_model)", {"text_size": "many"}, "needed: int"),
     "a vocabulary of endless ids": ("model: vocabulary.json (open_model)", {"codebook_size": 2**70}, "32-bit"),
+    "a config of a list": ("run: config.json (look_at_run)", {"train": {"data": []}}, "is damaged"),
     "a codec without a field": ("model: codec.json (open_model)", {"fingerprint": ...}, "lacks fingerprint"),
     "a state of other sums": (
         "run: state.json (resume_run)",
