@@ -117,6 +117,8 @@ def _check_digests(folder: Path, digests: dict[str, str] | None) -> None:
         )
         return
     for name, expected in digests.items():
+        if not (folder / name).is_file():
+            raise DamagedCheckpoint(f"{folder} has lost {name}. {_REMEDY}")
         found = (folder / name).stat()
         if _sha256_of(folder / name, found.st_size, found.st_mtime_ns) != expected:
             raise DamagedCheckpoint(

@@ -105,7 +105,7 @@ def open_batch(path: Path) -> pa.RecordBatch:
         raise DiskError(
             f"{path} cannot be read: no permission. Give this user the right to read it."
         ) from error
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
         raise StoreError(
             f"{path} is not a complete Arrow file ({error}). "
             "Was the copy cut off? Copy it again, or delete it and run the same prepare again."

@@ -169,6 +169,12 @@ def test_half_of_a_surrogate_pair_is_written_as_its_escape(tmp_path):
     assert read_json(tmp_path / "a.json") == {"text": "a\ud800"}
 
 
+def test_a_checkpoint_that_names_a_file_that_is_not_there_is_passed_over(made, capsys):
+    target = made["run: contents.json (resume_run)"]
+    target.read(changed(target.data, sha256={"modelx.safetensors": "0"}))
+    assert "has lost modelx.safetensors" in capsys.readouterr().err
+
+
 def test_a_row_of_the_quarantine_without_a_reason_hides_no_store(made):
     made["store: quarantine.jsonl (open_store)"].read(b'{"id": "a"}\n{"id": "b", "reason": "too short"}\n')
 
