@@ -2,6 +2,7 @@
 
 anna                              one of the built-in fourteen
 seen, unseen, all                 the ten that may be trained on, the four held out, both
+varied                            ninety random ones of espeak-ng, to train on beside the ten
 espeak:en-us+m3                   any language and variant of espeak-ng
 flite:slt, flite                  one voice of the program flite; all its usable ones
 piper:FOLDER, piper:FOLDER#SPEAKER
@@ -23,11 +24,13 @@ from sodakit.voices.espeak import EspeakVoice
 from sodakit.voices.flite import USABLE, FliteEngine, FliteVoice, installed_voices
 from sodakit.voices.kokoro import KokoroVoice, style_names, style_vectors
 from sodakit.voices.piper import PiperVoice
+from sodakit.voices.varied import VARIED_VOICES
 
 GROUPS: dict[str, tuple[Voice, ...]] = {
     "seen": SEEN_VOICES,
     "unseen": UNSEEN_VOICES,
     "all": (*SEEN_VOICES, *UNSEEN_VOICES),
+    "varied": VARIED_VOICES,
 }
 
 

@@ -3,95 +3,9 @@
 import random
 from collections.abc import Iterator, Sequence
 
-from sodakit.voices.catalogue import SEEN_VOICES, UNSEEN_VOICES
+from sodakit.voices.catalogue import SEEN_VOICES
 from sodakit.voices.contract import Voice
-from sodakit.voices.espeak import EspeakVoice
-
-LANGUAGES = (
-    "en-us",
-    "en",
-    "en-gb-x-rp",
-    "en-gb-scotland",
-    "en-gb-x-gbclan",
-    "en-gb-x-gbcwmd",
-    "en-029",
-    "en-us-nyc",
-)
-
-VARIANTS = tuple(
-    [
-        "f1",
-        "f2",
-        "f3",
-        "f5",
-        "m1",
-        "m2",
-        "m3",
-        "m5",
-        "m6",
-        "m7",
-        "m8",
-        "Annie",
-        "Andrea",
-        "linda",
-        "steph",
-        "steph2",
-        "belinda",
-        "grandma",
-        "aunty",
-        "anika",
-        "Alex",
-        "Andy",
-        "Lee",
-        "Mario",
-        "Michael",
-        "Mike",
-        "adam",
-        "boris",
-        "david",
-        "ed",
-        "edward",
-        "edward2",
-        "ian",
-        "iven",
-        "john",
-        "max",
-        "michel",
-        "paul",
-        "quincy",
-        "rob",
-        "robert",
-        "shelby",
-        "travis",
-        "victor",
-        "zac",
-        "Reed",
-        "Storm",
-        "klatt",
-        "klatt4",
-        "grandpa",
-        "Hugo",
-        "announcer",
-        "Denis",
-        "benjamin",
-        "Marco",
-        "Diogo",
-        "Henrique",
-        "antonio",
-        "gustave",
-        "jacky",
-        "kaukovalta",
-        "marcelo",
-        "miguel",
-        "norbert",
-        "pablo",
-        "pedro",
-        "sandro",
-    ]
-)
-"""espeak-ng variants that speak, rather than whisper, croak or beep; without those of the unseen voices."""
-
-assert not {voice.variant for voice in UNSEEN_VOICES} & set(VARIANTS), "an unseen voice is in training"
+from sodakit.voices.varied import random_voice
 
 
 def speakers(seed: int, named: Sequence[Voice] = (), seen_fraction: float = 0.4) -> Iterator[Voice]:
@@ -105,11 +19,4 @@ def speakers(seed: int, named: Sequence[Voice] = (), seen_fraction: float = 0.4)
         if draw.random() < seen_fraction:
             yield draw.choice(SEEN_VOICES)
             continue
-        yield EspeakVoice(
-            name=f"random-{number}",
-            language=draw.choice(LANGUAGES),
-            variant=draw.choice(VARIANTS),
-            pitch=draw.randint(20, 80),
-            pitch_range=draw.randint(20, 80),
-            speed_wpm=draw.randint(130, 220),
-        )
+        yield random_voice(draw, f"random-{number}")
