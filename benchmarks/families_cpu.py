@@ -2,10 +2,12 @@
 
     python benchmarks/families_cpu.py train --sizes nano demo small soda_135m --rounds 7
     python benchmarks/families_cpu.py decode --sizes demo soda_135m --rounds 7
+    python benchmarks/families_cpu.py growth --sizes soda_135m --plot growth.svg
 
 All families have the same backbone, vocabulary (the published one) and documents, and take turns. A training step is
 what `sodakit train` does: targets, forward, loss over every id, backward, clipping, update, on documents of about ten
-seconds with their transcripts. Decoding is one request, sampled, prompt included. Figures: families_cpu.md.
+seconds with their transcripts; the machine's limit is that of training_growth.py. Decoding is one request, sampled, prompt included; the first frame is timed from the request.
+Growth is the time of a second of sound after ever longer prompts. Figures: families_cpu.md.
 """
 
 import argparse
@@ -15,11 +17,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from training_growth import OPTIMIZER_VALUES, ceilings
 
 from sodakit.data.loader import Batch
+from sodakit.generate.engine import Batch as Answers
 from sodakit.generate.engine import Engine, Request
 from sodakit.generate.sampling import Sampling
 from sodakit.hardware import has_fast_bfloat16
+from sodakit.model.accounting import count_parameters, training_flops_per_token
 from sodakit.model.any_config import Family, family_config
 from sodakit.model.config import MODEL_SIZES, model_size
 from sodakit.model.families import build_model, pattern_of
@@ -74,10 +79,107 @@ def trainer(family: Family, size: str, vocabulary: Vocabulary, in_step: int) -> 
     return step
 
 
+def fastest(
+    family: Family, size: str, vocabulary: Vocabulary, in_step: int, limits: dict[str, float]
+) -> float:
+    """Seconds of sound per second that no step can exceed here: its FLOPs, as computed, at the machine's rate of products,
+    then what the update reads and writes at its rate of copies. As in training_growth.py."""
+    config = family_config(family, model_size(size, vocabulary.size, context=8192), vocabulary)
+    layout = pattern_of(config).layout(vocabulary, vocabulary.num_codebooks)
+    positions = len(lay(layout, documents(vocabulary, 1, 0)[0]))
+    flops = training_flops_per_token(config, positions, FRAMES / positions) * positions * in_step
+    spared = 0 if config.tied_embeddings else vocabulary.size - in_step * (FRAMES * 8 + TEXT_IDS)
+    values = count_parameters(config).total - max(spared, 0) * config.backbone.width
+    step_s = (
+        flops / limits["product_flops_per_s"] + 4 * OPTIMIZER_VALUES * values / limits["copy_bytes_per_s"]
+    )
+    return in_step * FRAMES / FRAME_RATE_HZ / step_s
+
+
+def engine_of(family: Family, size: str, vocabulary: Vocabulary, precision: str) -> Engine:
+    """An engine of random weights."""
+    config = family_config(family, model_size(size, vocabulary.size, context=4096), vocabulary)
+    return Engine(build_model(config), vocabulary, vocabulary.num_codebooks, precision)  # type: ignore[arg-type]
+
+
+def grow(engine: Engine, frames: int, measured: int = 25) -> float:
+    """Seconds for a second of sound after a prompt of so many frames."""
+    v = engine.layout.vocabulary
+    codes_KF = np.random.default_rng(0).integers(0, v.codebook_size, (v.num_codebooks, frames))
+    prompt_T = Template(v, v.num_codebooks).continue_prompt(codes_KF.astype(np.uint16))
+    request = Request(
+        prompt_T=prompt_T,
+        closing=v.eos,
+        max_new_tokens=(measured + 2) * v.num_codebooks,
+        semantic=SPOKEN,
+        acoustic=SPOKEN,
+    )
+    batch = Answers(engine, 1, 0)
+    row = batch.admit(request)
+    made, start_s = 0, time.perf_counter()
+    while not row.done and made < (measured + 1) * v.num_codebooks:
+        made += sum(len(ids) for _, ids in batch.step())
+        if made <= v.num_codebooks:
+            start_s = time.perf_counter()
+    return (time.perf_counter() - start_s) / (made / v.num_codebooks - 1) * FRAME_RATE_HZ
+
+
+def growth(sizes: list[str], families: list[Family], precisions: list[str], plot: str | None) -> None:
+    """Print, and draw, how the time of a second of sound grows with what stands before it."""
+    import matplotlib.pyplot as plt
+
+    vocabulary = soda_vocabulary()
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for size in sizes:
+        for family in families:
+            for precision in precisions:
+                engine = engine_of(family, size, vocabulary, precision)
+                a_frame = engine.layout.frame_positions
+                at = [
+                    n
+                    for n in (64, 128, 256, 480, 1024, 2048, 3072, 4000)
+                    if n * a_frame < 3900 + 100 // a_frame
+                ]
+                times = [statistics.median(grow(engine, n) for _ in range(3)) for n in at]
+                for frames, time_s in zip(at, times, strict=True):
+                    print(
+                        f"growth {precision:<8} {size:<10} {family:<6} {frames * a_frame:>5} positions, "
+                        f"{frames / FRAME_RATE_HZ:6.1f} s of sound before: {1 / time_s:7.2f} times real time",
+                        flush=True,
+                    )
+                seconds = [n / FRAME_RATE_HZ for n in at]
+                axes.plot(seconds, [1 / t for t in times], marker="o", label=f"{size}, {family}, {precision}")
+    axes.set(xlabel="sound before, s", ylabel="times real time", yscale="log", xscale="log")
+    axes.axhline(1, color="grey", linewidth=0.8)
+    axes.legend(fontsize=8)
+    if plot:
+        figure.savefig(plot, bbox_inches="tight")
+
+
+def first_frame_s(engine: Engine, number: int) -> float:
+    """From the request to the codes of the first frame."""
+    v = engine.layout.vocabulary
+    request = Request(
+        prompt_T=Template(v, v.num_codebooks).speak_prompt(np.arange(1000, 1000 + TEXT_IDS)),
+        closing=v.eos,
+        max_new_tokens=2 * v.num_codebooks,
+        semantic=SPOKEN,
+        acoustic=SPOKEN,
+        seed=number,
+    )
+    start_s, made = time.perf_counter(), 0
+    batch = Answers(engine, 1, 0)
+    batch.admit(request)
+    while made < v.num_codebooks:
+        made += sum(len(ids) for _, ids in batch.step())
+    return time.perf_counter() - start_s
+
+
 def decoder(family: Family, size: str, vocabulary: Vocabulary, precision: str) -> Callable[[int], float]:
     """One request for speech; it returns the seconds of sound made."""
-    config = family_config(family, model_size(size, vocabulary.size, context=4096), vocabulary)
-    engine = Engine(build_model(config), vocabulary, vocabulary.num_codebooks, precision)  # type: ignore[arg-type]
+    engine = engine_of(family, size, vocabulary, precision)
+    waits = sorted(first_frame_s(engine, number) for number in range(6))
+    print(f"first frame {precision} {size} {family}: {1000 * waits[2]:.0f} ms", flush=True)
     template = Template(vocabulary, vocabulary.num_codebooks)
 
     def run(number: int) -> float:
@@ -108,13 +210,16 @@ def race(runs: dict[str, Callable[[int], float]], rounds: int) -> dict[str, list
     return speeds
 
 
-def report(what: str, size: str, speeds: dict[str, list[float]]) -> None:
-    """A line for each: median, range, and the ratio to flat round by round."""
+def report(
+    what: str, size: str, speeds: dict[str, list[float]], limits: dict[str, float] | None = None
+) -> None:
+    """A line for each: median, range, the ratio to flat round by round, and the share of its limit."""
     for name, found in speeds.items():
         ratios = [a / b for a, b in zip(found, next(iter(speeds.values())), strict=True)]
+        share = f", {statistics.median(found) / limits[name]:.0%} of the limit" if limits else ""
         print(
             f"{what:<14} {size:<10} {name:<6} {statistics.median(found):9.2f} s/s ({min(found):.2f} to {max(found):.2f})  "
-            f"{statistics.median(ratios):6.2f} ({min(ratios):.2f} to {max(ratios):.2f}) times flat",
+            f"{statistics.median(ratios):6.2f} ({min(ratios):.2f} to {max(ratios):.2f}) times flat{share}",
             flush=True,
         )
 
@@ -122,18 +227,30 @@ def report(what: str, size: str, speeds: dict[str, list[float]]) -> None:
 def main() -> None:
     """Race and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("train", "decode"))
+    parser.add_argument("what", choices=("train", "decode", "growth"))
     parser.add_argument("--sizes", nargs="+", default=["demo"], choices=list(MODEL_SIZES))
     parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--documents", type=int, default=4, help="in a step of training")
     parser.add_argument("--precision", nargs="+", default=["float32", "int8"], help="of decoding")
+    parser.add_argument("--plot", help="where the figure of growth goes")
     options = parser.parse_args()
     vocabulary = soda_vocabulary()
+    if options.what == "growth":
+        growth(options.sizes, options.families, options.precision, options.plot)
+        return
+    dtype = torch.bfloat16 if has_fast_bfloat16() else torch.float32
+    limits = ceilings(torch.device("cpu"), dtype)
+    print(
+        f"{torch.get_num_threads()} threads, products {limits['product_flops_per_s'] / 1e12:.3g} TFLOP/s, "
+        f"copy {limits['copy_bytes_per_s'] / 1e9:.3g} GB/s",
+        flush=True,
+    )
     for size in options.sizes:
         if options.what == "train":
             made = {f: trainer(f, size, vocabulary, options.documents) for f in options.families}
-            report("train", size, race(made, options.rounds))
+            most = {f: fastest(f, size, vocabulary, options.documents, limits) for f in options.families}
+            report("train", size, race(made, options.rounds), most)
             continue
         for precision in options.precision:
             made = {f: decoder(f, size, vocabulary, precision) for f in options.families}
