@@ -34,7 +34,7 @@ class Options(ResumeOptions):
     """Who speaks, in training and test: `sodakit voices` lists the names. Default: ten of espeak-ng."""
     unseen_voices: tuple[str, ...] = ("unseen",)
     """Who else speaks in the test, and never in training."""
-    family: Literal["flat", "depth", "delay"] = "flat"
+    family: Literal["flat", "depth", "delay"] = "depth"
     """Of models: one position for every code; or one for every frame, its codes written by a depth decoder, or by heads
     side by side."""
     seed: int = 0

@@ -29,13 +29,13 @@ Recipe = Callable[[Sequence[Path]], TrainConfig]
 """Takes the stores and returns a complete config; with none, one to be printed and costed."""
 
 
-def _demo(stores: Sequence[Path]) -> TrainConfig:
+def _demo(family: Family, stores: Sequence[Path]) -> TrainConfig:
     if len(stores) > 1:
         raise ConfigError(
             f"The recipe demo trains on one store; {len(stores)} were given: {', '.join(map(str, stores))}. Name one with --data, "
             "or take a recipe that mixes, such as evening."
         )
-    return demo(_given("demo", stores)[0])
+    return demo(_given("demo", stores)[0], family=family)
 
 
 def _evening(stores: Sequence[Path]) -> TrainConfig:
@@ -55,7 +55,8 @@ def _isoflop(point: DesignPoint, stores: Sequence[Path]) -> TrainConfig:
 SUITE = ("soda_135m", "soda_600m", "soda_1.7b", "soda_4b")
 FRAMES: tuple[Family, ...] = ("depth", "delay")
 RECIPES: dict[str, Recipe] = {
-    "demo": _demo,
+    "demo": partial(_demo, "flat"),
+    **{f"demo_{family}": partial(_demo, family) for family in FRAMES},
     "evening": _evening,
     **{name: partial(suite, name) for name in SUITE},
     **{f"{name}_{family}": partial(suite_by_family, family, name) for name in SUITE for family in FRAMES},
@@ -69,12 +70,6 @@ RECIPES: dict[str, Recipe] = {
     **{f"tokens_{kind}": partial(composition, kind) for kind in get_args(Composition)},
     **{f"isoflop_{p.name.removesuffix('_s0')}": partial(_isoflop, p) for p in soda_design()},
 }
-
-
-def families() -> list[str]:
-    """The names as people list them: numbered ones once."""
-    single = [n for n in RECIPES if not n.startswith(("text_", "isoflop_")) and not n.endswith(FRAMES)]
-    return [*single, "soda_SIZE_depth", "soda_SIZE_delay", "text_PERCENT", "isoflop_FLOPS_dWIDTH"]
 
 
 def recipe(name: str, stores: Sequence[Path]) -> TrainConfig:

@@ -88,6 +88,30 @@ class SetScores:
     guess: WordErrors
     speaking: SpeakingScores
 
+    def by_voice(self) -> dict[str, float]:
+        """Word error rate of transcription for each speaker, the worst first."""
+        counts: dict[str, list[int]] = {}
+        for case, item in zip(self.cases, self.transcription.items, strict=True):
+            errors = counts.setdefault(case.speaker or "unknown", [0, 0])
+            errors[0] += item.errors
+            errors[1] += item.reference_words
+        rates = {speaker: wrong / max(words, 1) for speaker, (wrong, words) in counts.items()}
+        return dict(sorted(rates.items(), key=lambda rate: -rate[1]))
+
+    def worst_voice(self) -> str:
+        """Which voice has most of the errors, where one has more than half of them; else ''."""
+        rates = self.by_voice()
+        (worst, rate), *others = rates.items()
+        if not others or rate <= sum(other for _, other in others):
+            return ""
+        rest = [
+            item
+            for case, item in zip(self.cases, self.transcription.items, strict=True)
+            if case.speaker != worst
+        ]
+        wer = sum(item.errors for item in rest) / max(sum(item.reference_words for item in rest), 1)
+        return f"most of it in one voice, {worst} ({rate:.1%}); the other {len(others)} together {wer:.1%}"
+
 
 def build_store(street: Street, options: PrepareOptions) -> StoreReader:
     """Sound to codes and text."""
@@ -187,6 +211,7 @@ def _plain(scores: SetScores) -> dict[str, object]:
         "cases": len(scores.cases),
         "transcription_wer": scores.transcription.wer,
         "transcription_interval": scores.transcription.interval,
+        "transcription_wer_by_voice": scores.by_voice(),
         "guess_wer": scores.guess.wer,
         "speaking_wer": speaking.heard.wer,
         "speaking_interval": speaking.heard.interval,
@@ -201,6 +226,8 @@ def say_scores(street: Street) -> None:
     """The result in a few lines."""
     for name, s in street.scores.items():
         say(f"{name}: transcription {s.transcription} (a guess without listening: {s.guess.wer:.0%})")
+        if worst := s.worst_voice():
+            say(f"{name}: {worst}")
         say(
             f"{name}: speech judged {s.speaking.heard}; {s.speaking.judge}: originals {s.speaking.heard_original.wer:.1%}, "
             f"codec copies {s.speaking.heard_codec.wer:.1%}"

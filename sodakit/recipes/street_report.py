@@ -12,6 +12,8 @@ from sodakit.files import read_json, read_json_lines
 from sodakit.recipes.street import SetScores, Street, voice_of
 from sodakit.units import format_count, format_duration, spread
 
+MOST_VOICES = 40
+"""A table of more voices is not read."""
 HEARD_SENTENCES = 6
 """Sentences of each set with sound on the page."""
 
@@ -76,6 +78,13 @@ def _scores(report: Report, street: Street) -> None:
             ),
         ]
     report.scores(rows)
+    voices = [
+        (f"{v}, {name}", f"{rate:.1%}")
+        for name, s in street.scores.items()
+        for v, rate in s.by_voice().items()
+    ]
+    if 1 < len(voices) <= MOST_VOICES:
+        report.table(("Voice", "WER"), voices, "Transcription by voice")
     for name, s in street.scores.items():
         if s.speaking.num_unended:
             report.text(

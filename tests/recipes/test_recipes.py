@@ -66,7 +66,7 @@ def test_every_recipe_fits_its_store_or_none(store):
         config = recipe(name, stores)
         assert config.model.vocab_size == open_language(store)[1].size
         assert config.data.context <= config.model.context
-        if name not in ("demo", "evening"):
+        if not name.startswith(("demo", "evening")):
             published = 168_059 if name.endswith("_warm") else 144_644
             assert recipe(name, []).model.vocab_size == published
 
