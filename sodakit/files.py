@@ -15,6 +15,9 @@ from sodakit.disk import writing
 from sodakit.errors import ConfigError
 from sodakit.units import shortened
 
+_unfinished: set[Path] = set()
+"""Folders that this process is making. What lies in them is flushed with them, once."""
+
 
 @contextmanager
 def atomic_path(path: Path | str, needed_bytes: int | None = None) -> Iterator[Path]:
@@ -42,8 +45,9 @@ def atomic_path(path: Path | str, needed_bytes: int | None = None) -> Iterator[P
                 temporary.unlink()
                 yield temporary
                 _set_mode(temporary, mode)
-                with open(temporary, "rb") as handle:
-                    os.fsync(handle.fileno())
+                if _unfinished.isdisjoint(path.parents):
+                    with open(temporary, "rb") as handle:
+                        os.fsync(handle.fileno())
                 os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -64,9 +68,11 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         temporary.mkdir()
         try:
             with writing(path, temporary=temporary):
+                _unfinished.add(temporary)
                 yield temporary
                 _replace_folder(temporary, path)
         finally:
+            _unfinished.discard(temporary)
             shutil.rmtree(temporary, ignore_errors=True)
 
 

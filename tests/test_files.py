@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -77,3 +78,22 @@ def test_of_a_list_that_a_user_gives_every_line_counts(tmp_path, line):
 
 def test_digests_depend_on_where_parts_begin():
     assert digest("ab", "c") != digest("a", "bc")
+
+
+def test_a_file_of_a_folder_that_is_being_made_is_flushed_once(tmp_path, monkeypatch):
+    """Twice each, a corpus of short sounds took as long as its speech."""
+    flushed = []
+    real = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: (flushed.append(os.readlink(f"/proc/self/fd/{handle}")), real(handle))
+    )
+    with atomic_folder(tmp_path / "made") as folder:
+        (folder / "inner").mkdir()
+        for name in ("a", "inner/b"):
+            with atomic_path(folder / name) as temporary:
+                temporary.write_text(name)
+        assert flushed == []
+    assert sorted(Path(name).name for name in flushed) == ["a", "b"]
+    with atomic_path(tmp_path / "made/c") as temporary:
+        temporary.write_text("c")
+    assert len(flushed) == 3
