@@ -16,7 +16,7 @@ import soundfile
 from sodakit.audio.wave import Wave
 from sodakit.codec.toy import ToyCodec
 from sodakit.errors import AudioError, CodecError, ConfigError, StoreError
-from sodakit.prepare.checks import Limits
+from sodakit.prepare.checks import MIN_TIMED_CHARACTERS, Limits
 from sodakit.prepare.cleaning import split_long
 from sodakit.prepare.encode import length_batches
 from sodakit.prepare.options import PrepareOptions
@@ -176,6 +176,25 @@ def test_the_rules_for_text_are_options(tmp_path):
     assert report.rejected == []
     report = prepare([long, odd, plain], tmp_path / "b", toy(), options(max_failed_fraction=1.0))
     assert {row["id"] for row in report.rejected} == {"long", "odd"}
+
+
+@pytest.mark.parametrize(("told_s", "is_kept"), [(1.2, True), (0.8, True), (4.0, False), (0.1, False)])
+def test_a_sound_longer_or_shorter_than_its_list_says_is_left_out(tmp_path, told_s, is_kept):
+    items = [tone("fine", 1.0), dataclasses.replace(tone("told", 1.0), told_duration_s=told_s)]
+    limits = Limits(max_duration_error_s=0.5)
+    report = prepare(items, tmp_path / "out", toy(), options(limits=limits, max_failed_fraction=1.0))
+    assert [row["reason"] for row in report.rejected] == ([] if is_kept else ["wrong duration"])
+
+
+def test_a_short_text_fits_into_any_sound_and_a_longer_one_into_enough(tmp_path):
+    """A word said fast is no mistake; fifty characters in a third of a second are one."""
+    items = [
+        tone(f"n{count}", 0.3, text="a" * count) for count in (MIN_TIMED_CHARACTERS - 1, MIN_TIMED_CHARACTERS)
+    ]
+    report = prepare(items, tmp_path / "out", toy(), options(max_failed_fraction=1.0))
+    assert [(row["id"], row["reason"]) for row in report.rejected] == [
+        (f"n{MIN_TIMED_CHARACTERS}", "text too long for its sound")
+    ]
 
 
 def test_empty_transcripts_are_counted(tmp_path, capsys):
