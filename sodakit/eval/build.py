@@ -24,8 +24,7 @@ from sodakit.audio.wave import Wave
 from sodakit.bounds import Bounded, Bounds, Count
 from sodakit.errors import ConfigError
 from sodakit.eval.cues import CUES, Cue, cue_accuracies, cue_signs, measure
-from sodakit.eval.labels import Labels
-from sodakit.eval.policies import Question
+from sodakit.eval.labels import Labels, Question
 from sodakit.eval.results import plain_estimate
 from sodakit.files import atomic_folder, digest, write_json, write_json_lines
 from sodakit.log import track

@@ -9,7 +9,7 @@ import soundfile
 
 from sodakit.audio.levels import decibels, peak, rms
 from sodakit.audio.wave import Wave
-from sodakit.eval.policies import Question
+from sodakit.eval.labels import Question
 from sodakit.eval.results import Estimate, accuracy
 
 CUES = ("duration_s", "loudness_db", "peak_db", "file_bytes", "flac_bytes")

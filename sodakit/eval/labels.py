@@ -1,7 +1,10 @@
 """What is known of a pair besides its sides: pairs as they lie, as they are built and as they are scored share it."""
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
+
+Group = Literal["pair", "voice_then_id", "subtype_then_type"]
+"""Over what answers are averaged first; see `Policy.group`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,3 +29,18 @@ class Labels:
     def labels(self) -> dict[str, Any]:
         """These fields alone, by name."""
         return {field.name: getattr(self, field.name) for field in fields(Labels)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question(Labels):
+    """One comparison: an item that should score higher than others."""
+
+    right: str
+    """Name of the item that should win."""
+    wrong: tuple[str, ...]
+    """Names of those it should beat."""
+
+    @property
+    def cluster(self) -> str:
+        """The source, or the pair itself."""
+        return self.source or f"{self.part}/{self.type}/{self.subtype}/{self.id}"

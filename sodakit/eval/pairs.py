@@ -19,9 +19,10 @@ import numpy as np
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError, nearest
+from sodakit.eval.labels import Question
 from sodakit.eval.logprobs import TokenItem, score_folder
 from sodakit.eval.pair_layouts import Pair, Side, pairs_digest
-from sodakit.eval.policies import Family, Policy, Question, answer, item_scores, select
+from sodakit.eval.policies import Family, Policy, answer, item_scores, select
 from sodakit.eval.provenance import model_provenance
 from sodakit.eval.results import Estimate, accuracy, plain_estimate, provenance
 from sodakit.eval.token_table import AUDIO, TokenTable

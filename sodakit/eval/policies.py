@@ -13,14 +13,13 @@ import numpy as np
 
 from sodakit.bounds import Bounded, Count, Positive
 from sodakit.errors import ConfigError, nearest
-from sodakit.eval.labels import Labels
+from sodakit.eval.labels import Group, Question
 from sodakit.eval.token_table import AUDIO, CLOSE, OPEN, TEXT, TokenTable
 
 Family = Literal["salmon", "lexical", "syntactic", "story", "text_lexical", "text_syntactic", "text_story"]
 """What a task is: its pairs are scored alike whoever released them."""
 Counted = Literal["audio", "text", "both"]
 Reduce = Literal["mean", "sum", "mean_per_codebook"]
-Group = Literal["pair", "voice_then_id", "subtype_then_type"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,21 +200,6 @@ def _first_tokens(table: TokenTable) -> np.ndarray:
 
 
 # ------------------------------------------------------------------------------------------- items to answers
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question(Labels):
-    """One comparison: an item that should score higher than others."""
-
-    right: str
-    """Name of the item that should win."""
-    wrong: tuple[str, ...]
-    """Names of those it should beat."""
-
-    @property
-    def cluster(self) -> str:
-        """The source, or the pair itself."""
-        return self.source or f"{self.part}/{self.type}/{self.subtype}/{self.id}"
 
 
 def select(questions: Sequence[Question], policy: Policy) -> list[Question]:

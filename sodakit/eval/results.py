@@ -15,7 +15,7 @@ from scipy.stats import t as student_t
 
 from sodakit import __version__
 from sodakit.errors import ConfigError
-from sodakit.eval.policies import Group, Question
+from sodakit.eval.labels import Group, Question
 from sodakit.files import read_json, write_json
 
 DRAWS = 2000

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from sodakit.errors import ConfigError
+from sodakit.eval.labels import Question
 from sodakit.eval.policies import (
     POLICIES,
     Family,
     Policy,
-    Question,
     answer,
     counted_tokens,
     item_scores,

@@ -6,8 +6,7 @@ import pytest
 from scipy.stats import norm
 
 from sodakit.errors import ConfigError
-from sodakit.eval.labels import Labels
-from sodakit.eval.policies import Group, Question
+from sodakit.eval.labels import Group, Labels, Question
 from sodakit.eval.results import accuracy, compare, estimate, load_result, provenance, save_result, table
 
 
