@@ -16,7 +16,7 @@ import soundfile
 from sodakit.audio.wave import Wave
 from sodakit.codec.toy import ToyCodec
 from sodakit.errors import AudioError, CodecError, ConfigError, StoreError
-from sodakit.prepare.checks import MIN_TIMED_CHARACTERS, Limits
+from sodakit.prepare.checks import MIN_TIMED_CHARACTERS, Limits, check_item, check_wave
 from sodakit.prepare.cleaning import split_long
 from sodakit.prepare.encode import length_batches
 from sodakit.prepare.options import PrepareOptions
@@ -195,6 +195,21 @@ def test_a_short_text_fits_into_any_sound_and_a_longer_one_into_enough(tmp_path)
     assert [(row["id"], row["reason"]) for row in report.rejected] == [
         (f"n{MIN_TIMED_CHARACTERS}", "text too long for its sound")
     ]
+
+
+def test_a_segment_is_as_long_as_what_its_sound_has_of_it():
+    """Transcribers round: an end after the file's is the file's."""
+    item = dataclasses.replace(tone("cut", 1.0), start_s=0.25, end_s=1.4)
+    duration_s, rejection = check_item(item, Limits())
+    assert duration_s == pytest.approx(0.75) and rejection is None
+
+
+@pytest.mark.parametrize(("share", "is_kept"), [(0.015, False), (0.005, True)])
+def test_a_sound_of_few_clipped_samples_is_left_out_from_the_limit_on(share, is_kept):
+    samples_S = 0.5 * np.sin(np.arange(10_000, dtype=np.float32) / 9)
+    samples_S[: round(share * 10_000)] = 1.0
+    rejection = check_wave(Wave(samples_S, 16_000), Limits(max_clipped_fraction=0.01))
+    assert (rejection is None) == is_kept and (is_kept or rejection.reason == "clipped")
 
 
 def test_empty_transcripts_are_counted(tmp_path, capsys):
