@@ -326,7 +326,7 @@ MUTATIONS: list[Mutation] = [
         ("vocabulary = replace(vocabulary, tokenizer_fingerprint=\"\")", "pass"),
     ),
     *_of(
-        "sound", "audio/files.py", "audio/test_files.py",
+        "sound", "audio/files.py", "audio/test_files.py audio/test_lengths.py",
         ('RESAMPLER = "soxr HQ"', 'RESAMPLER = "soxr LQ"'),
         ("_QUALITY = RESAMPLER.split()[1]", '_QUALITY = "LQ"'),
         ("if found < promised - sound.slack_samples:", "if found < promised - rate_hz * 10:"),
