@@ -142,3 +142,14 @@ def test_blocks_and_parts_of_a_compressed_sound_are_those_of_the_whole(kind, sub
     np.testing.assert_array_equal(
         np.concatenate([wave.samples_S for wave in read_blocks(io.BytesIO(data))]), whole_S
     )
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.9])
+def test_a_short_file_that_ends_early_is_refused(tmp_path, kept):
+    """A second is missing, or a fifth of one: less than a long file might lack."""
+    path = tmp_path / "cut.flac"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 32_000), 16_000, "PCM_16")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: round(kept * len(whole))])
+    with pytest.raises(AudioError):
+        read_wave(path)
