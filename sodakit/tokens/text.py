@@ -30,8 +30,19 @@ class TextTokenizer:
         tokenizer.no_padding()
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
+        self._check_ids()
         self.bos = self._special(BOS_TEXT, "<s>")
         self.eos = self._special(EOS_TEXT, "<|endoftext|>", "</s>")
+
+    def _check_ids(self) -> None:
+        """Ids from `size` on would be taken for markers, and `to_str` walks through every id up to the largest one."""
+        vocab = self._tokenizer.get_vocab(with_added_tokens=True)
+        text = max(vocab, key=vocab.__getitem__, default=None)
+        if text is not None and vocab[text] >= self.size:
+            raise VocabularyError(
+                f"The token {text!r:.80} has id {vocab[text]}; needed: below {self.size}, the number of tokens. "
+                "Copy tokenizer.json again, or use a tokenizer whose ids have no gaps."
+            )
 
     def _special(self, *names: str) -> int:
         for name in names:
@@ -84,22 +95,21 @@ class TextTokenizer:
         """The tokenizer in a folder or file; a string may also be a hub id such as `meta-llama/Llama-3.1-8B`.
 
         Raises:
-            VocabularyError: nothing there, or nothing that `tokenizers` reads.
+            VocabularyError: nothing there, nothing that `tokenizers` reads, or ids with gaps.
         """
         path = Path(name)
         file = path / "tokenizer.json" if path.is_dir() else path
+        if not file.is_file() and (path.exists() or isinstance(name, Path) or str(name).count("/") != 1):
+            raise VocabularyError(
+                f"No tokenizer at {name}. Needed: a folder with tokenizer.json, that file, or a hub id owner/name."
+            )
         try:
-            if file.is_file():
-                return cls(Tokenizer.from_file(str(file)))
-            if path.exists() or isinstance(name, Path) or str(name).count("/") != 1:
-                raise VocabularyError(
-                    f"No tokenizer at {name}. Needed: a folder with tokenizer.json, that file, or a hub id owner/name."
-                )
-            return cls(Tokenizer.from_pretrained(str(name)))
-        except VocabularyError:
-            raise
+            return cls(
+                Tokenizer.from_file(str(file)) if file.is_file() else Tokenizer.from_pretrained(str(name))
+            )
         except Exception as error:  # tokenizers raises bare Exception
-            raise VocabularyError(f"The tokenizer {name} cannot be read: {error}") from error
+            where = file if file.is_file() else name
+            raise VocabularyError(f"The tokenizer {where} cannot be read: {error}") from error
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int = 512) -> TextTokenizer:

@@ -1,3 +1,4 @@
+import json
 import time
 
 import pytest
@@ -38,6 +39,20 @@ def test_a_tokenizer_without_bos_is_refused(tmp_path):
     bare.pre_tokenizer = pre_tokenizers.ByteLevel()
     bare.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(VocabularyError, match="begin_of_text"):
+        TextTokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize("token_id", [TOKENIZER.size, 2**31])
+def test_an_id_beyond_the_tokens_is_refused_by_name(tmp_path, token_id):
+    """One of 2^31 filled 8 GB where the definition was written, or ended the process where there was less."""
+    TOKENIZER.save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    plain = json.loads(file.read_text(encoding="utf-8"))
+    plain["model"]["vocab"]["Ĕ"] = token_id
+    file.write_text(json.dumps(plain), encoding="utf-8")
+    with pytest.raises(
+        VocabularyError, match=rf"{file} cannot be read: .* id {token_id}; needed: below {TOKENIZER.size}"
+    ):
         TextTokenizer.load(tmp_path)
 
 
