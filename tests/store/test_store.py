@@ -272,6 +272,27 @@ def test_a_damaged_shard_of_the_same_size_is_named_before_it_is_used(tmp_path, c
             StoreWriter(tmp_path, spec(), TOKENIZER).has_shard("train", 0)
 
 
+@pytest.mark.parametrize("read", ["utterances", "columns", "shard_columns", "flat_shards", "each_flat_shard"])
+@pytest.mark.parametrize("column", ["id", "recording", "text", "codes", "text_ids"])
+def test_a_shard_whose_digest_agrees_is_named_where_its_offsets_cannot_be(tmp_path, column, read):
+    """Text far outside ended the process; ids far outside were read as others."""
+    written(tmp_path, [[utterance(f"a{n}", frames=n + 1, text="say ah " * n) for n in range(9)]])
+    path, described = tmp_path / "train/shard-00000.arrow", tmp_path / "store.json"
+    batch = open_batch(path)
+    width = 8 if column in ("codes", "text_ids") else 4
+    data = bytearray(path.read_bytes())
+    place = bytes(data).index(bytes(batch.column(column).buffers()[1])) + 3 * width
+    before = file_sha256(path)
+    del batch
+    data[place : place + width] = (0x7FFFFFF0).to_bytes(width, "little")
+    path.write_bytes(data)
+    described.write_text(described.read_text().replace(before, file_sha256(path)))
+    with pytest.raises(StoreError, match=r"shard-00000\.arrow is damaged .*offset.*Delete it"):
+        list(getattr(StoreReader(tmp_path), read)("train"))
+    with pytest.raises(StoreError, match="is damaged"):
+        StoreReader(tmp_path).verify()
+
+
 def test_a_large_store_is_read_whole_once_and_again_where_it_changed(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(checked, "SMALL_BYTES", 0)
