@@ -1,5 +1,6 @@
 """What every test owes the others, and what a run says at its end."""
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -10,13 +11,19 @@ from tests.skips import reason_of, skip_lines
 
 
 @pytest.fixture(autouse=True)
-def _threads_are_left_as_found() -> Iterator[None]:
-    """Another number of threads changes the last digits of every later test that compares bit for bit."""
+def _the_process_is_left_as_found() -> Iterator[None]:
+    """Another number of threads changes the last digits of every later test that compares bit for bit.
+
+    Logging that is off takes the messages away that later tests look for.
+    """
     before = torch.get_num_threads()
     yield
     after = torch.get_num_threads()
     torch.set_num_threads(before)
     assert after == before, f"the test left {after} threads behind instead of {before}"
+    off = logging.root.manager.disable
+    logging.disable(logging.NOTSET)
+    assert off == logging.NOTSET, "the test, or a fixture of it, left logging off"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

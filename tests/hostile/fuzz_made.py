@@ -7,7 +7,6 @@ crashed, hung, or raised something other than a SodakitError (`fuzzing.py`).
 """
 
 import json
-import logging
 import os
 import shutil
 import sys
@@ -328,7 +327,6 @@ def _all(folder: Path) -> Iterator[tuple[str, Target]]:
 
 def targets(folder: Path) -> dict[str, Target]:
     """All of them; what they lie in is made first."""
-    logging.disable()
     if not (folder / "base").exists():
         make(folder)
     return dict(_all(folder))

@@ -7,6 +7,7 @@ raised something else than a SodakitError is kept with its seed and its bytes.
 
 import argparse
 import json
+import logging
 import os
 import resource
 import signal
@@ -239,6 +240,7 @@ def fuzz(module: str, about: str, build: Targets) -> int:
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--again", type=int, help="read the file of one seed here, and let its error out")
     options = parser.parse_args()
+    logging.disable()  # thousands of warnings; in the process of the fuzz alone, never in a test's
 
     def targets_in(folder: Path) -> dict[str, Target]:
         found = build(folder)
