@@ -5,14 +5,17 @@ is kept in the user's cache folder; small ones are read again by each process, i
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+import pyarrow as pa
+
+from sodakit.codec.contract import CodecSpec
 from sodakit.errors import ConfigError, StoreError
 from sodakit.files import digest, file_sha256, read_json, write_json
 from sodakit.log import say, track
-from sodakit.store.shard import ShardInfo, check_sound, open_batch
+from sodakit.store.shard import ShardInfo, check_sound, flat_values, open_batch
 from sodakit.units import format_bytes
 
 SMALL_BYTES = 64 << 20
@@ -25,14 +28,22 @@ Seen = dict[str, list]
 _seen: dict[Path, Seen] = {}  # by this process, of each store
 
 
-def check_shards(folder: Path, shards: Iterable[ShardInfo], again: bool = False) -> None:
-    """Compare each shard with its digest in `store.json`, and look whether its offsets can be.
+def check_shards(
+    folder: Path,
+    shards: Iterable[ShardInfo],
+    codec: CodecSpec,
+    text_size: Callable[[], int | None],
+    again: bool = False,
+) -> None:
+    """Compare each shard with its digest in `store.json`, and look whether what it holds can be.
 
     One that was checked and has not been written since is passed over.
 
     Args:
         folder: the store.
         shards: what `store.json` says of them.
+        codec: what the codes are of.
+        text_size: gives the size of the tokenizer, where one lies in the store.
         again: read every byte even so.
     Raises:
         StoreError: one is missing, cut off, changed or damaged; the message says which, and how to make it again.
@@ -46,6 +57,7 @@ def check_shards(folder: Path, shards: Iterable[ShardInfo], again: bool = False)
         say(
             f"Reading {len(unread)} shards ({format_bytes(total)}) of {folder} once, to compare their digests"
         )
+    ids = text_size() if unread else None
     for info in track(unread, "checking shards") if total >= LARGE_BYTES else unread:
         path = folder / info.file
         before = os.stat(path).st_mtime_ns
@@ -57,7 +69,9 @@ def check_shards(folder: Path, shards: Iterable[ShardInfo], again: bool = False)
                 "is made anew."
             )
         # A store made elsewhere can have damage that its digests agree with. This adds a twentieth to the digest's time.
-        check_sound(open_batch(path), path)
+        batch = open_batch(path)
+        check_sound(batch, path, codec, ids)
+        _check_counts(batch, info, codec, folder)
         seen[info.file] = [info.bytes, before, found]
     if unread:
         _save(folder, seen, total)
@@ -90,6 +104,17 @@ def remember(folder: Path, shards: Iterable[ShardInfo]) -> None:
     shards = list(shards)
     new = {info.file: [info.bytes, os.stat(folder / info.file).st_mtime_ns, info.sha256] for info in shards}
     _save(folder, _load(folder) | new, sum(info.bytes for info in shards))
+
+
+def _check_counts(batch: pa.RecordBatch, info: ShardInfo, codec: CodecSpec, folder: Path) -> None:
+    codes, ids = (flat_values(batch, name)[0] for name in ("codes", "text_ids"))
+    found = batch.num_rows, len(codes) // codec.num_codebooks, len(ids)
+    if found != (info.rows, info.frames, info.text_tokens):
+        raise StoreError(
+            f"{folder / info.file} has {found[0]} rows, {found[1]} frames and {found[2]} text ids; store.json says "
+            f"{info.rows}, {info.frames} and {info.text_tokens}. Delete store.json and run the same "
+            f"`sodakit prepare … --out {folder}` again: it writes the file anew."
+        )
 
 
 def _known(folder: Path, info: ShardInfo, seen: Seen) -> bool:

@@ -97,7 +97,7 @@ class StoreReader:
 
         A pass over all offsets of ten million utterances would otherwise leave 160 MB of the files in memory.
         """
-        check_shards(self.folder, self.shards(split))
+        self._check(split)
         for info in self.shards(split):
             yield flat_shard(self._open(info))
 
@@ -118,7 +118,7 @@ class StoreReader:
             StoreError: a shard has changed; the message names it.
         """
         for split in self.splits:
-            check_shards(self.folder, self.shards(split), again=True)
+            self._check(split, again=True)
 
     def tokenizer(self) -> TextTokenizer:
         """The text tokenizer that lies in the store.
@@ -147,9 +147,15 @@ class StoreReader:
                 raise StoreError(f"{name} names {info.file!r}; needed: {split}/shard-00000.arrow, … {AGAIN}")
         return infos
 
+    def _check(self, split: str, again: bool = False) -> None:
+        check_shards(self.folder, self.shards(split), self.codec_spec, self._text_size, again)
+
+    def _text_size(self) -> int | None:
+        return self.tokenizer().size if (self.folder / "tokenizer").is_dir() else None
+
     def _batches(self, split: str) -> list[pa.RecordBatch]:
         if split not in self._open_batches:
-            check_shards(self.folder, self.shards(split))
+            self._check(split)
             self._open_batches[split] = [self._open(info) for info in self.shards(split)]
         return self._open_batches[split]
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sodakit.codec.contract import CodecSpec
 from sodakit.errors import DiskError, StoreError
 from sodakit.files import atomic_path
 from sodakit.store.schema import ARROW_SCHEMA, Utterance
@@ -112,17 +113,59 @@ def open_batch(path: Path) -> pa.RecordBatch:
         ) from error
 
 
-def check_sound(batch: pa.RecordBatch, path: Path) -> None:
-    """Raise where offsets or text of a shard cannot be: using them would end the process. Codes are not looked at.
+def check_sound(batch: pa.RecordBatch, path: Path, codec: CodecSpec, text_size: int | None = None) -> None:
+    """Raise where a shard holds what its writer never writes: using it would end the process, or train other ids.
 
+    Args:
+        batch: the shard.
+        path: where it lies, for the message.
+        codec: what its codes are of.
+        text_size: text ids lie below it; None where the tokenizer is not known.
     Raises:
         StoreError: the shard is damaged.
     """
     try:
         batch.validate(full=True)
-        rejected_rows(batch)
-    except (pa.ArrowInvalid, ValueError) as error:
+        _check_metadata(batch)
+        for field, column in zip(ARROW_SCHEMA, batch.columns, strict=True):
+            if not field.nullable:
+                _check_no_gaps(field.name, column)
+        _check_lists(batch, codec, text_size)
+        for name in ("start_s", "end_s"):
+            if not np.isfinite(batch.column(name).to_numpy()).all():
+                raise ValueError(f"{name} is not finite")
+    except (pa.ArrowInvalid, ValueError, RecursionError) as error:
         raise StoreError(f"{path} is damaged ({error}). Delete it and run the same prepare again.") from error
+
+
+def _check_metadata(batch: pa.RecordBatch) -> None:
+    for key in (CODEC_KEY, TOKENIZER_KEY):
+        metadata_text(batch, key)
+    rejected = rejected_rows(batch)
+    if not isinstance(rejected, list) or not all(isinstance(row, dict) for row in rejected):
+        raise ValueError(f"its rejected rows are {rejected!r:.40}")
+
+
+def _check_no_gaps(name: str, column: pa.Array) -> None:
+    inside = column.values.null_count if pa.types.is_large_list(column.type) else 0
+    if column.null_count + inside:
+        raise ValueError(f"{name} is missing in {column.null_count + inside} places")
+
+
+def _check_lists(batch: pa.RecordBatch, codec: CodecSpec, text_size: int | None) -> None:
+    codes, code_offsets = flat_values(batch, "codes")
+    if (code_offsets % codec.num_codebooks).any():
+        row = int(np.flatnonzero(code_offsets % codec.num_codebooks)[0])
+        raise ValueError(
+            f"the codes of row {row} are no whole frames of {codec.num_codebooks}: offset {code_offsets[row]}"
+        )
+    ids, _ = flat_values(batch, "text_ids")
+    for name, values, size in (("code", codes, codec.codebook_size), ("text id", ids, text_size)):
+        low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+        if low < 0 or (size is not None and high >= size):
+            raise ValueError(
+                f"{name}s from {low} to {high}; needed: 0 to {'…' if size is None else size - 1}"
+            )
 
 
 def check_fingerprint(what: str, found: str, expected: str | None, where: Path) -> None:

@@ -56,7 +56,7 @@ class StoreWriter:
         if not path.exists():
             return False
         batch = open_batch(path)
-        check_sound(batch, path)
+        check_sound(batch, path, self.codec)
         check_fingerprint("codec", metadata_text(batch, CODEC_KEY), self.codec.fingerprint, path)
         check_fingerprint("tokenizer", metadata_text(batch, TOKENIZER_KEY), self.tokenizer_fingerprint, path)
         return True

@@ -106,56 +106,64 @@ def test_the_sliced_head_chooses_what_the_masked_full_head_chooses(model, dtype)
             assert torch.equal(sliced_B, choose(masked_BV, uniform_B, sampling))
 
 
-def test_float32_answers_are_the_same_alone_and_in_any_batch(model):
+@pytest.fixture
+def exact(model) -> Engine:
+    """One that decodes a row to the same bits, whatever stands beside it."""
+    engine = Engine(Transformer(model.config, seed=3), V, 4)
+    if not isinstance(engine.decoder, CpuDecoder):
+        pytest.skip("needs a C++ compiler; torch rounds by the shape of the batch")
+    return engine
+
+
+def answers_alone(engine, max_new_tokens: int) -> tuple[list, list[list[int]]]:
+    """Two of each request with seeds of their own, and what each gets when nothing stands beside it."""
+    many = [
+        replace(r, seed=r.seed + 100 * n, max_new_tokens=max_new_tokens) for n in range(2) for r in requests()
+    ]
+    return many, [engine.generate([r])[0].ids_T.tolist() for r in many]
+
+
+def answers_as_places_fall_free(batch: Batch, many: list, step) -> list[list[int]]:
+    rows, waiting = [], list(many)
+    while waiting or batch.rows:
+        if waiting and batch.free:
+            rows.append(batch.admit(waiting.pop(0)))
+        step(batch)
+    return [row.completion().ids_T.tolist() for row in rows]
+
+
+def test_float32_answers_are_the_same_alone_and_in_any_batch(exact):
     """Sampled, over hundreds of ids: one number off in its last bit would sooner or later change an answer."""
-    engine = Engine(Transformer(model.config, seed=3), V, 4)
-    if not isinstance(engine.decoder, CpuDecoder):
-        pytest.skip("needs a C++ compiler; torch rounds by the shape of the batch")
-    many = [replace(r, seed=r.seed + 100 * n, max_new_tokens=120) for n in range(2) for r in requests()]
-    alone = [engine.generate([r])[0].ids_T.tolist() for r in many]
+    many, alone = answers_alone(exact, 120)
     for size in (3, 10):
-        assert [c.ids_T.tolist() for c in engine.generate(many, batch=size)] == alone
-    batch = Batch(engine, capacity=4)
-    rows, waiting = [], list(many)
-    while waiting or batch.rows:
-        if waiting and batch.free:
-            rows.append(batch.admit(waiting.pop(0)))
-        batch.step()
-    assert [row.completion().ids_T.tolist() for row in rows] == alone
+        assert [c.ids_T.tolist() for c in exact.generate(many, batch=size)] == alone
+    assert answers_as_places_fall_free(Batch(exact, capacity=4), many, Batch.step) == alone
 
 
-def test_rows_that_wait_while_others_go_on_get_the_answers_they_get_alone(model):
+def test_rows_that_wait_while_others_go_on_get_the_answers_they_get_alone(exact):
     """Which rows go on changes at every step: they change places, and some join or end in between."""
-    engine = Engine(Transformer(model.config, seed=3), V, 4)
-    if not isinstance(engine.decoder, CpuDecoder):
-        pytest.skip("needs a C++ compiler; torch rounds by the shape of the batch")
-    many = [replace(r, seed=r.seed + 100 * n, max_new_tokens=60) for n in range(2) for r in requests()]
-    alone = [engine.generate([r])[0].ids_T.tolist() for r in many]
-    batch, rng = Batch(engine, capacity=4), np.random.default_rng(0)
-    rows, waiting = [], list(many)
-    while waiting or batch.rows:
-        if waiting and batch.free:
-            rows.append(batch.admit(waiting.pop(0)))
+    many, alone = answers_alone(exact, 60)
+    rng = np.random.default_rng(0)
+
+    def step(batch: Batch) -> None:
         chosen = [row for row in batch.rows if rng.random() < 0.5]
         stood = {id(row): len(row.ids) for row in batch.rows if row not in chosen}
         batch.step(chosen)
         assert {id(row): len(row.ids) for row in batch.rows if id(row) in stood} == stood
-    assert [row.completion().ids_T.tolist() for row in rows] == alone
+
+    assert answers_as_places_fall_free(Batch(exact, capacity=4), many, step) == alone
 
 
-def test_a_voice_read_before_changes_no_bit(model):
+def test_a_voice_read_before_changes_no_bit(exact):
     """The prompt cut in two, its first part copied from another row: in float32, the same ids as in one go."""
-    engine = Engine(Transformer(model.config, seed=3), V, 4)
-    if not isinstance(engine.decoder, CpuDecoder):
-        pytest.skip("needs a C++ compiler; torch rounds by the shape of the batch")
     request = replace(requests()[2], shared_tokens=11, max_new_tokens=200)
-    batch, found = Batch(engine, capacity=1, prefixes=1), []
+    batch, found = Batch(exact, capacity=1, prefixes=1), []
     for _ in range(2):
         row = batch.admit(request)
         while batch.rows:
             batch.step()
         found.append(row.completion().ids_T.tolist())
-    assert found == 2 * [engine.generate([request])[0].ids_T.tolist()]
+    assert found == 2 * [exact.generate([request])[0].ids_T.tolist()]
 
 
 def test_repetition_is_held_down_in_the_kind_that_asks_for_it(model):

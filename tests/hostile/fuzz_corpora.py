@@ -35,16 +35,9 @@ from sodakit.prepare.sources.detect import open_folder
 from sodakit.prepare.synthesis import read_texts
 from sodakit.scaling.records import read_table
 from sodakit.tokens.characters import WrittenDocument, codes_to_characters
-from tests.hostile.fuzzing import (
-    Damage,
-    Target,
-    damage_bytes,
-    damage_ends,
-    damage_json,
-    damage_json_lines,
-    damage_text,
-    fuzz,
-)
+from tests.hostile import mutations as mutate
+from tests.hostile.fuzzing import Target, fuzz
+from tests.hostile.mutations import Damage
 from tests.prepare.layouts import add_member
 from tests.prepare.test_bad_input import sound_bytes
 from tests.prepare.test_transcripts_found import CSV, LISTS, LONG_GRID, SHORT_GRID, SRT, VTT
@@ -60,15 +53,15 @@ SEGMENTS = {"text": "say ah", "language": "en", "segments": [
     {"start": 0.2, "end": 0.4, "text": "ah", "words": [{"word": "ah", "start": 0.2, "end": 0.4}]}]}  # fmt: skip
 MOSHI = {"alignments": [["say", [0.0, 0.2], "SPEAKER_MAIN"], ["ah", [0.2, 0.4], "SPEAKER_MAIN"]]}
 BESIDE: dict[str, tuple[str | bytes, Damage]] = {
-    "a.srt": (SRT, damage_text),
-    "a.vtt": (VTT, damage_text),
-    "a.TextGrid": (LONG_GRID, damage_text),
-    "short/a.TextGrid": (SHORT_GRID, damage_text),
-    "a.txt": ("Close the door, please.", damage_text),
-    "a.lab": ("0 1200000 s\n1200000 3000000 ah\n", damage_text),
-    "whisper/a.json": (json.dumps(SEGMENTS), damage_json),
-    "moshi/a.json": (json.dumps(MOSHI), damage_json),
-    "row/a.json": (json.dumps({"text": "say ah", "speaker": "p1", "duration": 0.5}), damage_json),
+    "a.srt": (SRT, mutate.damage_text),
+    "a.vtt": (VTT, mutate.damage_text),
+    "a.TextGrid": (LONG_GRID, mutate.damage_text),
+    "short/a.TextGrid": (SHORT_GRID, mutate.damage_text),
+    "a.txt": ("Close the door, please.", mutate.damage_text),
+    "a.lab": ("0 1200000 s\n1200000 3000000 ah\n", mutate.damage_text),
+    "whisper/a.json": (json.dumps(SEGMENTS), mutate.damage_json),
+    "moshi/a.json": (json.dumps(MOSHI), mutate.damage_json),
+    "row/a.json": (json.dumps({"text": "say ah", "speaker": "p1", "duration": 0.5}), mutate.damage_json),
 }
 """Files beside `a.wav`; a folder before the name only tells them apart."""
 ROWS = [
@@ -82,36 +75,6 @@ PAIRS = {"id": "7", "source_audio": "d/a.wav", "source_text": "hola", "source_la
 
 def lines(*rows: object) -> bytes:
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
-
-
-def packed(damage: Damage) -> Damage:
-    """The damage inside a gzip, or of it."""
-
-    def inside(random: np.random.Generator, original: bytes) -> bytes:
-        if random.random() < 0.4:
-            return damage_bytes(random, original)
-        return gzip.compress(damage(random, gzip.decompress(original)), mtime=0)
-
-    return inside
-
-
-def damage_tar(random: np.random.Generator, original: bytes) -> bytes:
-    """A header's field taken for another with the checksum made good; or bytes."""
-    if random.random() < 0.4:
-        return damage_bytes(random, original)
-    data = bytearray(original)
-    heads = [n for n in range(0, len(data) - 512, 512) if data[n + 257 : n + 262] == b"ustar"]
-    at = heads[int(random.integers(len(heads)))]
-    fields = {"name": (0, 100), "size": (124, 12), "type": (156, 1), "link": (157, 100), "prefix": (345, 155)}
-    begin, length = list(fields.values())[int(random.integers(len(fields)))]
-    new = (
-        b"../../x.wav", b"77777777777\0", b"-0000000001\0", b"\x80\0\0\0\0\0\0\0\xff\xff\xff\xff", b"1", b"2", b"x", b"g",
-        b"L", b"K", b"S", b"5", b"\xff\xfe", b"a" * 155, b"\0", bytes(random.integers(0, 256, 8, dtype=np.uint8)),
-    )[int(random.integers(16))]  # fmt: skip
-    data[at + begin : at + begin + length] = new[:length].ljust(length, b"\0")
-    data[at + 148 : at + 156] = b" " * 8
-    data[at + 148 : at + 156] = b"%06o\0 " % sum(data[at : at + 512])
-    return bytes(data)
 
 
 def tar_of(members: Files) -> bytes:
@@ -159,49 +122,49 @@ def corpora() -> Iterator[tuple[str, Files, Damage]]:
         if files:
             plain = {path: text if isinstance(text, bytes) else text.encode() for path, text in files.items()}
             path = next(iter(plain))
-            how = damage_json_lines if path.endswith("jsonl") or "NeMo" in name else damage_text
+            how = mutate.damage_json_lines if path.endswith("jsonl") or "NeMo" in name else mutate.damage_text
             if "UTF-16" in name:
-                how = damage_bytes
-            yield f"list: {name}", plain | SOUNDS, damage_json if path == "data.json" else how
+                how = mutate.damage_bytes
+            yield f"list: {name}", plain | SOUNDS, mutate.damage_json if path == "data.json" else how
     for path, (content, damage) in BESIDE.items():
         plain_name = Path(path).name
         content = content.encode() if isinstance(content, str) else content
         yield f"beside: {path}", {f"d/{plain_name}": content, **SOUNDS}, damage
-    yield "manifest.jsonl", {"manifest.jsonl": lines(*ROWS), **SOUNDS}, damage_json_lines
+    yield "manifest.jsonl", {"manifest.jsonl": lines(*ROWS), **SOUNDS}, mutate.damage_json_lines
     zipped = gzip.compress(lines(*ROWS), mtime=0)
-    yield "rows.jsonl.gz", {"rows.jsonl.gz": zipped, **SOUNDS}, packed(damage_json_lines)
+    yield "rows.jsonl.gz", {"rows.jsonl.gz": zipped, **SOUNDS}, mutate.packed(mutate.damage_json_lines)
     yield (
         "translations.jsonl",
         {"translations.jsonl": lines(PAIRS, PAIRS | {"id": 8}), **SOUNDS},
-        damage_json_lines,
+        mutate.damage_json_lines,
     )
     for table in ("wav.scp", "segments", "text"):
         kaldi = {"wav.scp": b"a d/a.wav\nb d/b.wav\n", "segments": b"a-1 a 0.0 0.3\nb-1 b 0.1 -1\n",
                  "text": b"a-1 say ah\nb-1 close it\n", "utt2spk": b"a-1 p\nb-1 q\n"}  # fmt: skip
-        yield f"kaldi: {table}", {table: kaldi[table], **kaldi, **SOUNDS}, damage_text
+        yield f"kaldi: {table}", {table: kaldi[table], **kaldi, **SOUNDS}, mutate.damage_text
     mls = {"mls_german/test/transcripts.txt": b"11_12_000000\tauf\n11_12_000001\tzu\n",
            "mls_german/test/segments.txt": b"11_12_000000\thttp://x/k.mp3\t0.5\t1.0\n"}  # fmt: skip
     heard = {f"mls_german/test/audio/11/12/11_12_00000{n}.wav": WAV for n in (0, 1)}
     for name in mls:
-        yield f"mls: {Path(name).name}", {name: mls[name], **mls, **heard}, damage_text
+        yield f"mls: {Path(name).name}", {name: mls[name], **mls, **heard}, mutate.damage_text
     chapter = {"1/2/1-2.trans.txt": b"1-2-0000 SAY AH\n1-2-0001 CLOSE IT\n"}
-    yield "librispeech", {**chapter, "1/2/1-2-0000.wav": WAV, "1/2/1-2-0001.wav": WAV}, damage_text
+    yield "librispeech", {**chapter, "1/2/1-2-0000.wav": WAV, "1/2/1-2-0001.wav": WAV}, mutate.damage_text
     covost = {"covost_v2.es_en.train.tsv": b"path\tsentence\ttranslation\tclient_id\na.mp3\thola\thello\tc\n",
               "train.tsv": b"a.mp3\thello\n", "clips/a.mp3": WAV, "train/a.mp3.wav": WAV}  # fmt: skip
     for name in list(covost)[:2]:
-        yield f"cvss: {name}", {name: covost[name], **covost}, damage_text
+        yield f"cvss: {name}", {name: covost[name], **covost}, mutate.damage_text
     cuts = {"cuts.jsonl.gz": gzip.compress(lines(*(_cut(n) for n in "ab")), mtime=0)}
-    yield "lhotse cuts", cuts | SOUNDS, packed(damage_json_lines)
+    yield "lhotse cuts", cuts | SOUNDS, mutate.packed(mutate.damage_json_lines)
     row = json.dumps({"text": " say ah", "speaker": "p1", "language": "en"}).encode()
     tar = {f"EN_B00000_S0000{n}_W000000{e}": c for n in (1, 2) for e, c in ((".json", row), (".wav", WAV))}
-    yield "tar", {"a.tar": tar_of(tar)}, damage_tar
+    yield "tar", {"a.tar": tar_of(tar)}, mutate.damage_tar
     yield (
         "tar with texts",
         {"a.tar": tar_of({"a.wav": WAV, "a.srt": SRT.encode(), "b.txt": b"x"})},
-        damage_tar,
+        mutate.damage_tar,
     )
     for name, files in tables():
-        yield f"parquet: {name}", files, damage_ends
+        yield f"parquet: {name}", files, mutate.damage_ends
 
 
 def _cut(name: str) -> dict:
@@ -235,15 +198,20 @@ def evaluated() -> Iterator[tuple[str, Files, Damage, Callable[[Path], object]]]
 
     built = {"id": "1", "part": "gender", "voice": "v", "positive": {"audio": "d/a.wav", "text": "say ah", "prefix": "say"},
              "negatives": [{"audio": "d/b.wav", "text": "say oh", "prefix": "say", "ending_start_s": 0.1}]}  # fmt: skip
-    yield "pairs.jsonl", {"pairs.jsonl": lines(built, built | {"id": 2}), **SOUNDS}, damage_json_lines, heard
+    yield (
+        "pairs.jsonl",
+        {"pairs.jsonl": lines(built, built | {"id": 2}), **SOUNDS},
+        mutate.damage_json_lines,
+        heard,
+    )
     both = {
         "positive_audio": {"bytes": WAV, "path": None},
         "negative_audio": {"bytes": WAV, "path": None},
         "id": 1,
     }
-    yield "pairs.parquet", {"a/train/0000.parquet": parquet_of(both, both)}, damage_ends, heard
+    yield "pairs.parquet", {"a/train/0000.parquet": parquet_of(both, both)}, mutate.damage_ends, heard
     gold = b"id,filename,voice,type,subtype,correct\n1,a,v,t,s,1\n1,b,v,t,s,0\n"
-    yield "gold.csv", {"d/gold.csv": gold, **SOUNDS}, damage_text, heard
+    yield "gold.csv", {"d/gold.csv": gold, **SOUNDS}, mutate.damage_text, heard
 
     def written(folder: Path) -> None:
         read_pairs(folder, speech=False)
@@ -252,43 +220,63 @@ def evaluated() -> Iterator[tuple[str, Files, Damage, Callable[[Path], object]]]
              "blimp.jsonl": lines({"sentence_good": "It is.", "sentence_bad": "It are.", "UID": "u"}),
              "story.jsonl": lines({"context": "It was.", "good": "So.", "bad": "No.", "freq": "oov"})}  # fmt: skip
     for name, content in texts.items():
-        yield f"texts: {name}", {name: content}, damage_json_lines, written
+        yield f"texts: {name}", {name: content}, mutate.damage_json_lines, written
     zipped = gzip.compress(texts["words.jsonl"] * 3, mtime=0)
-    yield "texts: jsonl.gz", {"words.jsonl.gz": zipped}, packed(damage_json_lines), written
+    yield "texts: jsonl.gz", {"words.jsonl.gz": zipped}, mutate.packed(mutate.damage_json_lines), written
     story = {f"InputSentence{n}": f"S{n}." for n in range(1, 5)} | {
         "RandomFifthSentenceQuiz1": "A.", "RandomFifthSentenceQuiz2": "B.", "AnswerRightEnding": 1, "InputStoryid": "i"}  # fmt: skip
     table = io.StringIO()
     writer = csv.DictWriter(table, list(story))
     writer.writeheader()
     writer.writerow(story)
-    yield "texts: csv", {"story.csv": table.getvalue().encode()}, damage_text, written
+    yield "texts: csv", {"story.csv": table.getvalue().encode()}, mutate.damage_text, written
     prompts = b"u1|say ah|d/a.wav|close the door\nu2|say ah|d/b.wav|open it|d/a.wav\n"
-    yield "meta.lst", {"meta.lst": prompts, **SOUNDS}, damage_text, read_voice_cases
+    yield "meta.lst", {"meta.lst": prompts, **SOUNDS}, mutate.damage_text, read_voice_cases
     case = {"id": "1", "reference": "close it", "output": "d/a.wav", "source": "d/b.wav"}
     yield (
         "translation cases",
         {"cases.jsonl": lines(case, case | {"id": 2}), **SOUNDS},
-        damage_json_lines,
+        mutate.damage_json_lines,
         lambda f: read_translation_cases(f / "cases.jsonl"),
     )
     leaks = lines({"text": "close the door"}, {"sentence": "open it", "id": 3})
-    yield "leaks jsonl", {"a.jsonl": leaks}, damage_json_lines, lambda f: read_evaluation(f / "a.jsonl")
-    yield "leaks txt", {"a.txt": b"close it\nopen\n"}, damage_text, lambda f: read_evaluation(f / "a.txt")
+    yield (
+        "leaks jsonl",
+        {"a.jsonl": leaks},
+        mutate.damage_json_lines,
+        lambda f: read_evaluation(f / "a.jsonl"),
+    )
+    yield (
+        "leaks txt",
+        {"a.txt": b"close it\nopen\n"},
+        mutate.damage_text,
+        lambda f: read_evaluation(f / "a.txt"),
+    )
     said = lines({"text": "close the door", "id": 1, "language": "en"}, {"text": "open it"})
-    yield "texts to say", {"a.jsonl": said}, damage_json_lines, lambda f: read_texts(f / "a.jsonl", "en")
+    yield (
+        "texts to say",
+        {"a.jsonl": said},
+        mutate.damage_json_lines,
+        lambda f: read_texts(f / "a.jsonl", "en"),
+    )
     zipped = gzip.compress(said, mtime=0)
-    yield "texts to say.gz", {"a.jsonl.gz": zipped}, packed(damage_json_lines), lambda f: read_texts(f / "a.jsonl.gz", "en")  # fmt: skip
+    yield "texts to say.gz", {"a.jsonl.gz": zipped}, mutate.packed(mutate.damage_json_lines), lambda f: read_texts(f / "a.jsonl.gz", "en")  # fmt: skip
     runs = [{"run": n, "n_params": 1e6 * n, "tokens": 2e9, "loss/all": 3.1, "lr": "3e-4", "status": "finished"} for n in (1, 2)]  # fmt: skip
-    yield "runs.jsonl", {"r.jsonl": lines(*runs)}, damage_json_lines, lambda f: read_table(f / "r.jsonl")
+    yield (
+        "runs.jsonl",
+        {"r.jsonl": lines(*runs)},
+        mutate.damage_json_lines,
+        lambda f: read_table(f / "r.jsonl"),
+    )
     yield (
         "runs.json",
         {"r.json": json.dumps({"runs": runs}).encode()},
-        damage_json,
+        mutate.damage_json,
         lambda f: read_table(f / "r.json"),
     )
     sheet = b"run;params;tokens;loss\na;1,5M;2B;3,1\nb;3M;4B;2,9\n"
-    yield "runs.csv", {"r.csv": sheet}, damage_text, lambda f: read_table(f / "r.csv")
-    yield "metadata.csv for eval", {"metadata.csv": CSV.encode(), **SOUNDS}, damage_text, lambda f: list(open_folder(f / "metadata.csv"))  # fmt: skip
+    yield "runs.csv", {"r.csv": sheet}, mutate.damage_text, lambda f: read_table(f / "r.csv")
+    yield "metadata.csv for eval", {"metadata.csv": CSV.encode(), **SOUNDS}, mutate.damage_text, lambda f: list(open_folder(f / "metadata.csv"))  # fmt: skip
 
 
 def targets(folder: Path) -> dict[str, Target]:

@@ -51,15 +51,9 @@ from sodakit.voices.kokoro import style_names
 from sodakit.voices.names import find_voices
 from tests.codec.conftest import untrained_mini
 from tests.eval.small_model import noise, small_checkpoint, small_speech_model
-from tests.hostile.fuzzing import (
-    Damage,
-    Target,
-    damage_bytes,
-    damage_ends,
-    damage_json,
-    damage_json_lines,
-    fuzz,
-)
+from tests.hostile import mutations as mutate
+from tests.hostile.fuzzing import Target, fuzz
+from tests.hostile.mutations import Damage
 from tests.prepare.test_stages import options, tone, toy
 from tests.stores import small_store
 from tests.train.test_trainer import config_for
@@ -226,23 +220,6 @@ def show_result(folder: Path) -> object:
     return estimates(load_result(folder / "salmon.json"))
 
 
-def damage_safetensors(random: np.random.Generator, original: bytes) -> bytes:
-    """Its header of JSON, its weights, or any of its bytes."""
-    length = int.from_bytes(original[:8], "little")
-    way = random.random()
-    if way < 0.4:
-        header = damage_json(random, original[8 : 8 + length])
-        return len(header).to_bytes(8, "little") + header + original[8 + length :]
-    if way < 0.6:
-        weights = np.frombuffer(
-            original[8 + length :][: (len(original) - 8 - length) // 4 * 4], np.float32
-        ).copy()
-        value = (np.nan, np.inf, 1e38, 0.0)[int(random.integers(4))]
-        weights[int(random.integers(len(weights))) :][: int(random.integers(1, 9999))] = value
-        return original[: 8 + length] + weights.tobytes()
-    return damage_bytes(random, original)
-
-
 USES: dict[str, dict[str, tuple[Use, ...]]] = {
     "store": {
         "store.json": (open_store,),
@@ -289,12 +266,12 @@ USES: dict[str, dict[str, tuple[Use, ...]]] = {
 }
 """Folders, their files, and how each is used when that file is damaged."""
 DAMAGE: dict[str, Damage] = {
-    ".json": damage_json,
-    ".jsonl": damage_json_lines,
-    ".safetensors": damage_safetensors,
-    ".arrow": damage_ends,
-    ".npz": damage_ends,
-    ".flac": damage_bytes,
+    ".json": mutate.damage_json,
+    ".jsonl": mutate.damage_json_lines,
+    ".safetensors": mutate.damage_safetensors,
+    ".arrow": mutate.damage_ends,
+    ".npz": mutate.damage_ends,
+    ".flac": mutate.damage_bytes,
 }
 numbers = count()
 

@@ -1,4 +1,4 @@
-"""What the fuzz scripts share: ways to damage a file, and a child process that reads what comes of it and may die.
+"""What the fuzz scripts share: a child process that reads damaged files (`mutations.py`) and may die.
 
 A target is a file as it should be and a reader. A seed says which target is damaged and how, so what failed can be made
 again from its number. The child reads mutated files one after the other; what crashed it, hung it, filled the memory or
@@ -6,7 +6,6 @@ raised something else than a SodakitError is kept with its seed and its bytes.
 """
 
 import argparse
-import json
 import logging
 import os
 import resource
@@ -17,15 +16,13 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sodakit.errors import SodakitError
+from tests.hostile.mutations import Damage, damage_bytes
 
 HANG_S = 120
 """A reader that takes longer ends its process, like one that crashes."""
@@ -34,8 +31,6 @@ MEMORY_BYTES = 1 << 30
 
 LIMIT_BYTES = 6 << 30
 """What a child may ask for at all: an allocation that fails raises, and the machine stays usable."""
-
-Damage = Callable[[np.random.Generator, bytes], bytes]
 
 
 @dataclass(frozen=True)
@@ -52,133 +47,6 @@ class Target:
 
 Targets = Callable[[Path], dict[str, Target]]
 """Makes the targets in an empty folder of theirs; called again in each child, on the folder the parent filled."""
-
-
-def damage_bytes(random: np.random.Generator, original: bytes) -> bytes:
-    """One to three of the usual ways: bits, numbers, cuts, repeats."""
-    data = bytearray(original)
-    # Headers are where damage hurts most.
-    reach = len(data) if random.random() < 0.5 else min(len(data), 128)
-    for _ in range(int(random.integers(1, 4))):
-        place, way = int(random.integers(reach)), int(random.integers(7))
-        if way == 0:
-            data[place] ^= 1 << int(random.integers(8))
-        elif way == 1:
-            data[place] = int(random.choice([0, 1, 0x7F, 0x80, 0xFF]))
-        elif way == 2:
-            data[place : place + 4] = bytes(random.integers(0, 256, 4, dtype=np.uint8))
-        elif way == 3:
-            data[place : place + 4] = int(random.choice([0, 1, 2**31 - 1, 2**32 - 1])).to_bytes(4, "little")
-        elif way == 4:
-            del data[place : place + int(random.integers(1, 400))]
-        elif way == 5:
-            data[place:place] = data[: int(random.integers(1, 400))]
-        else:
-            del data[max(16, place) :]
-        reach = min(reach, len(data))
-        if reach == 0:
-            break
-    return bytes(data)
-
-
-def damage_ends(random: np.random.Generator, original: bytes) -> bytes:
-    """The same, for files whose header stands at their end."""
-    return (
-        damage_bytes(random, original[::-1])[::-1]
-        if random.random() < 0.5
-        else damage_bytes(random, original)
-    )
-
-
-NASTY: tuple[Any, ...] = (
-    None, True, -1, 0, 1, 0.5, 2**31, -(2**63), 2**70, 1e308, float("nan"), float("inf"), "", "nan", "1e999", "\0",
-    "../../etc/passwd", "/", "\ud800", "a" * 5000, "x\ny", [], [None], [[]], {}, {"a": 1}, {"": None},
-)  # fmt: skip
-"""Values that stand where others belong."""
-DEEP = 100_000
-"""Brackets that no parser may follow by recursion."""
-
-
-def damage_json(random: np.random.Generator, original: bytes) -> bytes:
-    """One to three values of a JSON text taken for others, taken out or doubled; or its bytes."""
-    if random.random() < 0.3:
-        return damage_bytes(random, original)
-    value = json.loads(original)
-    for _ in range(int(random.integers(1, 4))):
-        value = _damaged_value(random, value)
-    text = json.dumps(value)
-    if random.random() < 0.03:
-        text = text.replace("null", "[" * DEEP + "]" * DEEP, 1)
-    return text.encode()
-
-
-def damage_json_lines(random: np.random.Generator, original: bytes) -> bytes:
-    """The same for one or two lines of many."""
-    lines = original.splitlines()
-    for _ in range(int(random.integers(1, 3))):
-        place = int(random.integers(len(lines)))
-        try:
-            lines[place] = damage_json(random, lines[place])
-        except (ValueError, RecursionError):  # damaged before
-            lines[place] = damage_bytes(random, lines[place]) if lines[place] else b"{}"
-    if random.random() < 0.2:
-        lines.insert(0, lines[-1])
-    return b"\n".join(lines) + b"\n"
-
-
-def damage_text(random: np.random.Generator, original: bytes) -> bytes:
-    """Lines doubled, dropped or exchanged, and words taken for others; or its bytes."""
-    if random.random() < 0.4:
-        return damage_bytes(random, original)
-    lines = original.decode("utf-8").split("\n")
-    for _ in range(int(random.integers(1, 4))):
-        place, way = int(random.integers(len(lines))), int(random.integers(5))
-        if way == 0:
-            lines.insert(place, lines[place])
-        elif way == 1 and len(lines) > 1:
-            del lines[place]
-        elif way == 2:
-            other = int(random.integers(len(lines)))
-            lines[place], lines[other] = lines[other], lines[place]
-        else:
-            words = _split(random, lines[place])
-            words[int(random.integers(len(words)))] = str(NASTY[int(random.integers(len(NASTY)))])
-            lines[place] = "".join(words)
-    return "\n".join(lines).encode("utf-8", "surrogatepass")
-
-
-def _split(random: np.random.Generator, line: str) -> list[str]:
-    """A line as words and what stands between them, so that joined they are the line."""
-    marks = [i for i, c in enumerate(line) if not c.isalnum()]
-    borders = sorted({0, *marks, *(m + 1 for m in marks), len(line)})
-    return [line[a:b] for a, b in pairwise(borders)] or [""]
-
-
-def _damaged_value(random: np.random.Generator, value: Any) -> Any:
-    places = list(_places(value))
-    if not places:
-        return NASTY[int(random.integers(len(NASTY)))]
-    holder, key = places[int(random.integers(len(places)))]
-    way = int(random.integers(6))
-    if way == 0:
-        del holder[key]
-    elif way == 1 and isinstance(holder, dict):
-        holder[f"{key}x"] = holder.pop(key)
-    elif way == 2 and isinstance(holder, list):
-        holder.append(deepcopy(holder[key]))
-    elif way == 3 and isinstance(holder[key], (int, float)):
-        holder[key] = holder[key] * int(random.choice([-1, 2, 1000])) + int(random.integers(-1, 2))
-    else:
-        holder[key] = deepcopy(NASTY[int(random.integers(len(NASTY)))])
-    return value
-
-
-def _places(value: Any) -> Any:
-    """Every place in a JSON value that can be changed: what holds it, and its key there."""
-    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
-    for key in keys:
-        yield value, key
-        yield from _places(value[key])
 
 
 def mutated(seed: int, targets: dict[str, Target]) -> tuple[str, bytes]:

@@ -22,15 +22,9 @@ from sodakit.train.cost import Machine, cost_of
 from sodakit.train.metrics import read_metrics
 from sodakit.train.objective import Objective
 from sodakit.train.trainer import train
-from tests.stores import small_store
 from tests.train.test_trainer import config_for, losses
 
 FAMILIES = ("depth", "delay")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return small_store(tmp_path_factory.mktemp("store"), recordings=40)
 
 
 def config_of(store, family: str, **changes) -> TrainConfig:

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from sodakit.train.trainer import train
-from tests.stores import small_store
 from tests.train.ranks import rank_config, together, train_all
 from tests.train.test_parallel import from_step_8, losses, train_with_kills, weights
 
@@ -17,11 +16,6 @@ LAYOUTS = [
     ("depth", "hsdp", 4),
     ("delay", "ddp", 4),
 ]
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Path:
-    return small_store(tmp_path_factory.mktemp("store"), recordings=40)
 
 
 @pytest.fixture(scope="module")

@@ -16,16 +16,10 @@ from sodakit.train.config import LoraConfig, ParallelConfig, ScheduleConfig
 from sodakit.train.fp8 import Fp8Linear, check_fp8, rounded, use_fp8
 from sodakit.train.run import Run
 from sodakit.train.trainer import train
-from tests.stores import small_store
 from tests.train.ranks import rank_config, together, train_all
 
 E4M3, E5M2 = torch.float8_e4m3fn, torch.float8_e5m2
 STEPS = 30
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return small_store(tmp_path_factory.mktemp("store"), recordings=40)
 
 
 def fp8_config(store, **changes):

@@ -24,11 +24,6 @@ from tests.train.killed import assert_same_run, killed_at
 from tests.train.test_trainer import config_for
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return small_store(tmp_path_factory.mktemp("store"), recordings=40)
-
-
 def test_a_run_resumes_from_a_store_that_moved_or_is_named_in_another_way(store, tmp_path, monkeypatch):
     shutil.copytree(store, tmp_path / "here")
     monkeypatch.chdir(tmp_path)

@@ -18,16 +18,10 @@ from sodakit.errors import ConfigError
 from sodakit.files import read_json_lines
 from sodakit.train.config import OptimConfig, ParallelConfig
 from sodakit.train.trainer import train
-from tests.stores import small_store
 from tests.train.ranks import rank_config, start, stop, together, train_all
 
 ROOT = Path(__file__).parents[2]
 LAYOUTS = [("ddp", 2), ("fsdp", 2), ("ddp", 4), ("fsdp", 4), ("hsdp", 4)]
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Path:
-    return small_store(tmp_path_factory.mktemp("store"), recordings=40)
 
 
 @pytest.fixture(scope="module")

@@ -11,15 +11,9 @@ from sodakit.data.loader import Batch
 from sodakit.model.attention import Packing
 from sodakit.train.config import LossConfig, OptimConfig, ScheduleConfig
 from sodakit.train.run import Run
-from tests.stores import small_store
 from tests.train.ranks import rank_config
 
 STEPS, PEAK_LR, Z_LOSS = 50, 1e-3, 1e-4
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return small_store(tmp_path_factory.mktemp("store"), recordings=40)
 
 
 def our_run(store, folder, **changes) -> Run:

@@ -15,13 +15,7 @@ from sodakit.tokens.text import extended_tokenizer, train_bpe
 from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.train.start import kept_rows, starting_weights
 from sodakit.train.trainer import train
-from tests.stores import small_store
 from tests.train.ranks import rank_config
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return small_store(tmp_path_factory.mktemp("store"), recordings=40)
 
 
 def text_model(config, folder, **changes):

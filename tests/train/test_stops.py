@@ -16,14 +16,8 @@ from sodakit.errors import Stopped
 from sodakit.files import read_json_lines
 from sodakit.train.signals import STOPS, StopSignals
 from sodakit.train.trainer import train
-from tests.stores import small_store
 from tests.train.ranks import rank_config, together
 from tests.train.test_trainer import config_for
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return small_store(tmp_path_factory.mktemp("store"), recordings=40)
 
 
 @pytest.mark.parametrize("number", STOPS, ids=lambda number: signal.Signals(number).name)

@@ -29,11 +29,6 @@ from tests.stores import small_store
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return small_store(tmp_path_factory.mktemp("store"), recordings=40)
-
-
 def config_for(store, **changes) -> TrainConfig:
     source = SourceConfig(store=str(store))
     _, vocabulary = open_language(store)
