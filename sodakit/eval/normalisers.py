@@ -5,6 +5,7 @@ soda          the published scripts': deletes . , ! ? ; : quotes - and brackets;
 seed_tts_en   seed-tts-eval: deletes ASCII and Chinese marks but the straight apostrophe; double blanks are replaced once
 seed_tts_zh   the same, then one character is one word
 whisper_en    OpenAI's: numbers, contractions and fillers written one way; British spellings stay (their table is not ours)
+spoken_es, …  any language by its code: numbers and dates as words, characters for zh, ja and th (`spoken_forms`)
 none          words as they stand between blanks
 """
 
@@ -12,9 +13,10 @@ import re
 import string
 import unicodedata
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 from sodakit.errors import ConfigError, nearest
+from sodakit.eval.spoken_forms import spoken
 
 _QUOTES = "\"'`´‘’‚‛“”„‟«»‹›"
 _OURS = re.compile("[" + re.escape(".,!?;:" + _QUOTES + "-‐‑‒–—―()[]{}<>…¿¡") + "]")
@@ -82,7 +84,7 @@ NORMALISERS: dict[str, Callable[[str], str]] = {
     "whisper_en": _whisper_en,
     "none": _none,
 }
-"""By name; a result names the one it used."""
+"""By name, with `spoken_` and the code of a language beside them; a result names the one it used."""
 
 
 def normaliser(name: str) -> Callable[[str], str]:
@@ -91,6 +93,9 @@ def normaliser(name: str) -> Callable[[str], str]:
     Raises:
         ConfigError: there is none.
     """
+    language = name.removeprefix("spoken_")
+    if language != name and re.fullmatch("[a-z]{2,3}", language):
+        return partial(spoken, language=language)
     if name not in NORMALISERS:
         raise ConfigError(f"No normaliser {name!r}.{nearest(name, NORMALISERS, 'Normalisers')}")
     return NORMALISERS[name]

@@ -43,6 +43,20 @@ class ItemErrors:
         return sum(step.kind != "insertion" for step in self.steps)
 
     @property
+    def characters(self) -> int:
+        """Characters of the reference, without blanks."""
+        return len(_joined(self.reference))
+
+    @property
+    def character_errors(self) -> int:
+        """Characters to change, delete or insert; blanks do not count."""
+        said, heard = _joined(self.reference), _joined(self.hypothesis)
+        if not said:  # jiwer wants a character to compare with
+            return len(heard)
+        counted = jiwer.process_characters(said, heard)
+        return counted.substitutions + counted.deletions + counted.insertions
+
+    @property
     def rate(self) -> float:
         """Errors per reference word; an empty reference counts as one word."""
         return self.errors / max(1, self.reference_words)
@@ -58,6 +72,8 @@ class WordErrors:
     """The mean of the items' rates; failed outputs count 1 (seed-tts-eval leaves them out)."""
     macro_without_failures: Estimate | None
     """As seed-tts-eval has it: failed outputs are not there at all. Flatters a model that fails on what is hard."""
+    cer: Estimate
+    """As `micro`, of characters without blanks: what languages that part no words are compared by."""
     items: tuple[ItemErrors, ...] = field(repr=False)
 
     @property
@@ -107,6 +123,7 @@ class WordErrors:
         skipped = self.macro_without_failures
         return {
             "wer_micro": plain_estimate(self.micro),
+            "cer_micro": plain_estimate(self.cer),
             "wer_macro": plain_estimate(self.macro),
             "wer_macro_without_failures": None if skipped is None else plain_estimate(skipped),
             "errors": {
@@ -159,9 +176,19 @@ def word_errors(
         # Words heard where the reference has none are errors too; such an item weighs nothing else.
         micro=ratio_estimate(errors, words, clusters, draws=draws),
         macro=estimate(rates, clusters, draws=draws),
+        cer=ratio_estimate(
+            np.array([item.character_errors for item in items], np.float64),
+            np.array([item.characters for item in items], np.float64),
+            clusters,
+            draws=draws,
+        ),
         macro_without_failures=estimate(rates[kept], there, draws=draws) if len(kept) else None,
         items=items,
     )
+
+
+def _joined(text: str) -> str:
+    return text.replace(" ", "")
 
 
 def align(reference: str, hypothesis: str, written: Callable[[str], str] = normalise) -> ItemErrors:
