@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from sodakit.bounds import Count, Positive, PositiveShare
-from sodakit.commands.options import MosOptions
+from sodakit.commands.options import LanguageOptions
 from sodakit.log import say
 
 if TYPE_CHECKING:
@@ -46,8 +46,12 @@ class Asr(ModelOptions):
     """Solved examples before each recording."""
     shots_from: Path | None = None
     """Where examples come from: other recordings, as LibriSpeech dev-clean."""
-    normaliser: str = "sodakit"
-    """How texts are reduced to words: sodakit, soda, seed_tts_en, seed_tts_zh, whisper_en, none."""
+    language: str | None = None
+    """ISO 639 code of what is said, as es: texts are compared as that language speaks them. Recordings that name another are
+    left out. Default: as the recordings say."""
+    normaliser: str | None = None
+    """How texts are reduced to words: sodakit, soda, seed_tts_en, seed_tts_zh, whisper_en, none, or spoken_es with the code
+    of any language; default: that of --language, else sodakit."""
     temperature: float = 0.0
     """0 takes the likeliest token."""
     top_p: PositiveShare = 1.0
@@ -60,11 +64,12 @@ class Asr(ModelOptions):
     """Of the choice of examples and of sampling."""
 
     def run(self) -> None:
-        from sodakit.eval.cases import read_recordings
+        from sodakit.eval.cases import language_of, read_recordings
         from sodakit.eval.generation import TranscribeConfig, transcribe_cases
+        from sodakit.eval.normalisers import normaliser_for
         from sodakit.eval.spoken_scores import transcription_result
 
-        cases = read_recordings(self.data, self.limit)
+        cases = read_recordings(self.data, self.limit, self.language)
         shots = read_recordings(self.shots_from) if self.shots_from else []
         config = TranscribeConfig(
             num_shots=self.shots,
@@ -74,12 +79,14 @@ class Asr(ModelOptions):
             seed=self.seed,
         )
         outputs, settings = transcribe_cases(self.load(), cases, self.out / config.task, config, shots)
-        result = transcription_result(settings, cases, outputs, self.normaliser)
+        settings |= {"language": self.language or language_of(cases)}
+        written = self.normaliser or normaliser_for(self.language)
+        result = transcription_result(settings, cases, outputs, written)
         _finish(result, self.out / f"{config.task}.json")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tts(ModelOptions, MosOptions):
+class Tts(ModelOptions, LanguageOptions):
     """Word errors and likeness of the voice of what a model says, over a seed-tts-eval list.
 
     Example: sodakit eval tts --data seedtts_testset/en --model runs/mine --judge openai/whisper-large-v3 \\
@@ -88,8 +95,9 @@ class Tts(ModelOptions, MosOptions):
 
     data: Path
     """A list `utt|prompt text|prompt wav|target text[|original wav]`, or the folder with its meta.lst."""
-    normaliser: str = "sodakit"
-    """How texts are reduced to words; the small judge writes no apostrophes and needs sodakit or soda."""
+    normaliser: str | None = None
+    """How texts are reduced to words; the small judge writes no apostrophes and needs sodakit or soda.
+    Default: that of --language, else sodakit."""
     temperature: float = 0.9
     """Of sampling."""
     top_p: PositiveShare = 0.8
@@ -104,6 +112,7 @@ class Tts(ModelOptions, MosOptions):
     def run(self) -> None:
         from sodakit.eval.cases import read_voice_cases
         from sodakit.eval.generation import SpeakConfig, speak_cases
+        from sodakit.eval.normalisers import normaliser_for
         from sodakit.eval.spoken_scores import speech_result
 
         cases = read_voice_cases(self.data, self.limit)
@@ -111,12 +120,14 @@ class Tts(ModelOptions, MosOptions):
         outputs, settings = speak_cases(self.load(), cases, self.out / "tts", config)
         texts, speakers = [case.text for case in cases], [case.speaker for case in cases]
         judge = self.recogniser(texts, self.out, self.model, speakers)
-        result = speech_result(settings, cases, outputs, judge, self.speakers(), self.normaliser, self.mos())
+        settings |= {"language": self.language}
+        written = self.normaliser or normaliser_for(self.language)
+        result = speech_result(settings, cases, outputs, judge, self.speakers(), written, self.mos())
         _finish(result, self.out / "tts.json")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Continue(ModelOptions, MosOptions):
+class Continue(ModelOptions, LanguageOptions):
     """What a model says after the opening of a recording: does the voice stay, are the words likely, do they repeat?
 
     Protocols: soda (3 s, temperature 1.0, top-p 0.9, 12 s; the words of the continuation given those of the opening)
@@ -152,7 +163,7 @@ class Continue(ModelOptions, MosOptions):
     """Of sampling."""
 
     def run(self) -> None:
-        from sodakit.eval.cases import read_recordings
+        from sodakit.eval.cases import language_of, read_recordings
         from sodakit.eval.continuations import continuation_result, protocol
         from sodakit.eval.generation import continue_cases
         from sodakit.eval.text_model import TextModel
@@ -163,7 +174,7 @@ class Continue(ModelOptions, MosOptions):
         if self.max_s is not None:
             changes["max_new_tokens"] = None
         config = replace(chosen.config, seed=self.seed, **changes)
-        cases = read_recordings(self.data, self.limit)
+        cases = read_recordings(self.data, self.limit, self.language)
         outputs, settings = continue_cases(self.load(), cases, self.out / "continuation", config)
         texts, speakers = [case.text for case in cases], [case.speaker for case in cases]
         judge = self.recogniser(texts, self.out, self.model, speakers)
@@ -174,6 +185,7 @@ class Continue(ModelOptions, MosOptions):
             )
         judged = self.judged or chosen.judged
         changed = changes or judged != chosen.judged
+        settings |= {"language": self.language or language_of(cases)}
         settings |= {"protocol": f"{self.protocol}, changed" if changed else self.protocol}
         result = continuation_result(
             settings, cases, outputs, judge, self.speakers(), text_model, judged, self.mos()
@@ -184,7 +196,7 @@ class Continue(ModelOptions, MosOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class S2st(MosOptions):
+class S2st(LanguageOptions):
     """ASR-BLEU, chrF, likeness of the voice and length of translated speech, from a list of outputs.
 
     Example: sodakit eval s2st --data outputs.jsonl --judge openai/whisper-large-v3 --judge-language en
@@ -198,11 +210,14 @@ class S2st(MosOptions):
     """Further sentences whose words the judge without download should know."""
 
     def run(self) -> None:
+        from sodakit.eval.normalisers import normaliser_for
         from sodakit.eval.translation import read_translation_cases, translation_result
 
         cases = read_translation_cases(self.data)
         judge = self.recogniser([*(case.reference for case in cases), *self.texts], self.out, None)
-        _finish(translation_result(cases, judge, self.speakers(), mos=self.mos()), self.out / "s2st.json")
+        written = normaliser_for(self.language)
+        result = translation_result(cases, judge, self.speakers(), normaliser_name=written, mos=self.mos())
+        _finish({"language": self.language} | result, self.out / "s2st.json")
 
 
 def _finish(result: dict[str, Any], path: Path) -> None:

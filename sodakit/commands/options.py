@@ -195,6 +195,11 @@ class JudgeOptions:
             refuse_unused(self, ("judge_device",), "without --judge, --speaker-judge or --judges")
 
     @property
+    def expected_language(self) -> str | None:
+        """What a multilingual judge is told to expect; None lets it guess."""
+        return self.judge_language
+
+    @property
     def _found(self) -> "JudgeFolder":
         from sodakit.eval.judge_folder import JudgeFolder, find_judges
 
@@ -210,7 +215,7 @@ class JudgeOptions:
         return named_judge(
             str(name),
             revision=self.judge_revision,
-            language=self.judge_language,
+            language=self.expected_language,
             device=self.judge_device,
         )
 
@@ -249,3 +254,17 @@ class MosOptions(JudgeOptions):
 
         folder = self.mos_judge or self._found.mos
         return None if folder is None else DnsMos.load(folder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageOptions(MosOptions):
+    """Judges of sound in a language: shared by the evaluations of speech."""
+
+    language: str | None = None
+    """ISO 639 code of what is said, as es: texts are compared as that language speaks them, and a multilingual judge is
+    told to expect it. Recordings that name another are left out. Default: as the recordings say."""
+
+    @property
+    def expected_language(self) -> str | None:
+        """The judge's own, else that of what is said."""
+        return self.judge_language or self.language

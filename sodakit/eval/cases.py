@@ -31,6 +31,11 @@ class Recording:
     text: str
     speaker: str = ""
 
+    @property
+    def language(self) -> str:
+        """ISO 639 code, without a country; empty where nobody says it."""
+        return plain_language(self.item.language)
+
     def read(self) -> Wave:
         """The sound.
 
@@ -77,14 +82,30 @@ class Cases(list[T]):
         """`id` and `reason` of each entry that is no case: there is nothing to compare with. Results keep them."""
 
 
-def read_recordings(folder: Path | str, limit: int | None = None) -> Cases[Recording]:
+def plain_language(code: str) -> str:
+    """The language of a code such as `pt-BR`: pt."""
+    return code.replace("_", "-").split("-")[0].lower()
+
+
+def language_of(cases: Sequence[Recording]) -> str | None:
+    """The language that all of them name; None where they name several, or none."""
+    named = {case.language for case in cases}
+    return named.pop() or None if len(named) == 1 else None
+
+
+def read_recordings(
+    folder: Path | str, limit: int | None = None, language: str | None = None
+) -> Cases[Recording]:
     """The recordings of a folder or manifest that have a transcript, in order of their ids, `limit` spread over them.
 
     One that has a transcript and cannot be read is a case too, and will count as an error.
 
+    Args:
+        language: leave out those that name another.
     Raises:
         ConfigError: no recording with a transcript.
     """
+    wanted = plain_language(language or "")
     found: dict[str, Recording] = {}
     said: dict[object, str] = {}
     skipped = []
@@ -94,6 +115,8 @@ def read_recordings(folder: Path | str, limit: int | None = None) -> Cases[Recor
             reason = item.problem or "no transcript"
         elif item.is_text and item.problem is None:
             reason = "no sound"
+        elif wanted and item.language and plain_language(item.language) != wanted:
+            reason = f"in {item.language}, not {wanted}"
         elif item.id in found:
             reason = "named twice"
         elif item.audio is not None and what in said:

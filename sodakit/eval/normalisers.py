@@ -99,3 +99,8 @@ def normaliser(name: str) -> Callable[[str], str]:
     if name not in NORMALISERS:
         raise ConfigError(f"No normaliser {name!r}.{nearest(name, NORMALISERS, 'Normalisers')}")
     return NORMALISERS[name]
+
+
+def normaliser_for(language: str | None) -> str:
+    """The name of the normaliser of a language; the general one where none is named."""
+    return f"spoken_{language.split('-')[0].lower()}" if language else "sodakit"

@@ -23,14 +23,16 @@ from sodakit.audio.files import resample, write_wave
 from sodakit.audio.wave import Wave
 from sodakit.bounds import Bounded, Bounds, Count, Positive
 from sodakit.errors import ConfigError
+from sodakit.eval.cases import plain_language
 from sodakit.files import atomic_folder, digest, write_json, write_json_lines, write_text
 from sodakit.log import track
 from sodakit.store.reader import StoreReader
 from sodakit.voices.catalogue import SEEN_VOICES
 from sodakit.voices.contract import Voice
 from sodakit.voices.engines import Synthesizer
+from sodakit.voices.parallel import LANGUAGES, parallel_sentences
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +49,24 @@ class SpokenCasesConfig(Bounded):
     """Decides the order in which sentences are taken."""
 
 
-def read_sentences(source: Path) -> list[str]:
+def household_sentences(language: str, count: int, seed: int) -> list[str]:
+    """Built-in sentences of a language, twice as many as are asked for: long ones are left out later.
+
+    Raises:
+        ConfigError: there are none in that language.
+    """
+    if language not in LANGUAGES:
+        raise ConfigError(
+            f"No sentences in {language!r} are built in, only in {', '.join(LANGUAGES)}. Give some with --texts FILE."
+        )
+    return list(dict.fromkeys(text.texts[language] for text in parallel_sentences(2 * count, seed)))
+
+
+def read_sentences(source: Path, language: str = "") -> list[str]:
     """Sentences of a text file (one a line), of JSON lines (`text`), or the held-out ones of a store; each once.
 
+    Args:
+        language: of JSON lines and stores, leave out those that name another.
     Raises:
         ConfigError: nothing there, or not a sentence in it.
     """
@@ -57,9 +74,15 @@ def read_sentences(source: Path) -> list[str]:
         raise ConfigError(
             f"{source} does not exist. Needed: a text file, JSON lines with `text`, or a store."
         )
-    found = list(dict.fromkeys(text for text in _texts(source) if text))
+    said = (
+        text for text, own in _texts(source) if not (own and language and plain_language(own) != language)
+    )
+    found = list(dict.fromkeys(text for text in said if text))
     if not found:
-        raise ConfigError(f"{source} has not one sentence; in a store they come from validation and test.")
+        raise ConfigError(
+            f"{source} has not one sentence{f' in {language}' if language else ''}; in a store they come from validation "
+            "and test."
+        )
     return found
 
 
@@ -68,9 +91,12 @@ def write_spoken_cases(
     folder: Path,
     config: SpokenCasesConfig,
     voices: Sequence[Voice] = SEEN_VOICES,
+    language: str = "en",
 ) -> int:
     """Speak sentences in turn by each voice and write the folder, complete or not at all; how many there are.
 
+    Args:
+        voices: they speak that language.
     Raises:
         ConfigError: no voice has two sentences that are short enough, or the folder holds something else.
     """
@@ -79,7 +105,7 @@ def write_spoken_cases(
             f"{folder} holds something else than such sentences. Choose another folder, or empty it."
         )
     with atomic_folder(folder) as temporary:
-        rows = list(_write_sounds(sentences, temporary, config, voices))
+        rows = list(_write_sounds(sentences, temporary, config, voices, language))
         lines = list(_voice_lines(rows))
         if not lines:
             raise ConfigError(
@@ -93,6 +119,7 @@ def write_spoken_cases(
             {
                 "format": FORMAT_VERSION,
                 "settings": asdict(config),
+                "language": language,
                 "voices": [voice.name for voice in voices],
                 "digest": digest(*(repr(row) for row in rows)),
             },
@@ -101,7 +128,11 @@ def write_spoken_cases(
 
 
 def _write_sounds(
-    sentences: Sequence[str], folder: Path, config: SpokenCasesConfig, voices: Sequence[Voice]
+    sentences: Sequence[str],
+    folder: Path,
+    config: SpokenCasesConfig,
+    voices: Sequence[Voice],
+    language: str,
 ) -> Iterator[dict[str, Any]]:
     order = np.random.default_rng(config.seed).permutation(len(sentences))
     with Synthesizer() as synthesizer:
@@ -120,7 +151,7 @@ def _write_sounds(
                 "audio": path.relative_to(folder).as_posix(),
                 "text": text,
                 "speaker": voice.name,
-                "language": "en",
+                "language": language,
                 "duration_s": round(wave.duration_s, 4),
                 "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             }
@@ -140,12 +171,13 @@ def _voice_lines(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
             yield "|".join(cells)
 
 
-def _texts(source: Path) -> Iterator[str]:
+def _texts(source: Path) -> Iterator[tuple[str, str]]:
+    """Each with the language it names, or ''."""
     if source.is_dir():
         reader = StoreReader(source)
         for split in ("validation", "test"):
             if split in reader.splits:
-                yield from map(_one_line, (u.text or "" for u in reader.utterances(split)))
+                yield from ((_one_line(u.text or ""), u.language) for u in reader.utterances(split))
         return
     lines: Iterable[str]
     if source.suffix == ".gz":
@@ -154,9 +186,9 @@ def _texts(source: Path) -> Iterator[str]:
     else:
         lines = source.read_text(encoding="utf-8-sig").splitlines()
     is_json = ".jsonl" in source.suffixes
-    yield from (
-        _one_line(str(json.loads(line).get("text") or "") if is_json else line) for line in lines if line
-    )
+    for line in filter(None, lines):
+        row = json.loads(line) if is_json else {"text": line}
+        yield _one_line(str(row.get("text") or "")), str(row.get("language") or "")
 
 
 def _one_line(text: str) -> str:

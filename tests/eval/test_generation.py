@@ -189,14 +189,16 @@ def test_the_commands_print_intervals_judges_and_failures(
     model = small_checkpoint(tmp_path / "model")
     small_judge().save(model / "judge.safetensors")  # beside the model, as the demo leaves it
     words = ["--data", str(data), "--model", str(model), "--out", str(tmp_path / "out")]
-    main(["tts", *words, "--max-s", "0.4"])
+    main(["tts", *words, "--max-s", "0.4", "--language", "en"])
     main(["continue", *words, "--max-s", "0.4", "--prompt-s", "0.16"])
     printed = capsys.readouterr().out
-    assert "wer_micro" in printed and "judge: CTC judge" in printed
+    assert "wer_micro" in printed and "cer_micro" in printed and "judge: CTC judge" in printed
     assert "speaker judge: spectral voice print (no download)" in printed
     assert "failed and count as errors" in printed
     result = read_json(tmp_path / "out" / "tts.json")
     assert {f["id"] for f in result["failures"]} >= {"case-4"}
+    assert (result["language"], result["normaliser"]) == ("en", "spoken_en")
+    assert read_json(tmp_path / "out" / "continuation.json")["language"] is None
     assert "wer_micro" in result["scores"]["originals"]
     main(["report", *(str(tmp_path / "out" / f"{n}.json") for n in ("tts", "continuation")),
           "--out", str(tmp_path / "page.html")])  # fmt: skip

@@ -79,3 +79,24 @@ def test_the_command_takes_voices_that_nothing_was_trained_on(tmp_path: Path) ->
     main(["sentences", *words, "--count", "6"])
     heard = {r.speaker for r in read_recordings(tmp_path / "b")}
     assert heard == {v.name for v in UNSEEN_VOICES}
+
+
+def test_each_language_has_its_own_sentences_in_voices_that_speak_it(tmp_path: Path) -> None:
+    words = ["sentences", "--language", "de", "--count", "3", "--voices", "anna", "frank", "--out"]
+    main([*words, str(tmp_path / "de")])
+    found = read_recordings(tmp_path / "de", language="de")
+    assert len(found) == 3 and {r.language for r in found} == {"de"}
+    assert all(any(word in r.text for word in (" das ", " die ", " den ")) for r in found)
+    with pytest.raises(ConfigError, match=r"in de, not es"):
+        read_recordings(tmp_path / "de", language="es")
+    with pytest.raises(ConfigError, match=r"No sentences in 'ru'.*--texts FILE"):
+        main(["sentences", "--language", "ru", "--out", str(tmp_path / "ru")])
+
+
+def test_sentences_that_name_another_language_are_left_out(tmp_path: Path) -> None:
+    rows = [{"text": "Hola.", "language": "es-MX"}, {"text": "Hello.", "language": "en"}, {"text": "Sí."}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert read_sentences(tmp_path / "rows.jsonl", "es") == ["Hola.", "Sí."]
+    (tmp_path / "named.jsonl").write_text("\n".join(map(json.dumps, rows[:2])))
+    with pytest.raises(ConfigError, match="not one sentence in fr"):
+        read_sentences(tmp_path / "named.jsonl", "fr")
