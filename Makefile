@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 TORCH := 2.13.0
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow check format clean
+.PHONY: demo test test-slow test-gpu check format clean
 
 demo: $(READY)
 	$(BIN)/sodakit demo $(ARGS)
@@ -19,6 +19,9 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pip install -q -e ".[ray]"
 	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-gpu: $(READY)
+	$(BIN)/python -m pytest -m gpu $(ARGS)
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -2,10 +2,13 @@
 
 import ctypes
 import hashlib
+import importlib.util
 import logging
+import os
 import platform
 import shutil
 import subprocess
+import sysconfig
 from pathlib import Path
 
 from sodakit.files import atomic_path
@@ -44,6 +47,22 @@ def compile_library(source: Path, *flags: str, otherwise: str) -> ctypes.CDLL | 
             "%s: %s does not compile with %s. %s", otherwise, source.name, compiler, _reason(error)
         )
         return None
+
+
+def lacks_for_gpu() -> str | None:
+    """What torch needs to compile for a GPU and this machine has not; None where nothing is missing.
+
+    Triton builds a small library in C when it first talks to the driver, so a GPU needs a C compiler and Python's headers.
+    """
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton (it comes with torch for CUDA)"
+    asked = os.environ.get("CC")
+    if not any(map(shutil.which, [asked] if asked else ["gcc", "clang"])):
+        return "a C compiler (gcc or clang)"
+    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
+        version = ".".join(platform.python_version_tuple()[:2])
+        return f"Python's headers (the package python{version}-dev or python3-devel)"
+    return None
 
 
 def _reason(error: Exception) -> str:

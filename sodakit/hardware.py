@@ -1,6 +1,7 @@
 """What this machine can do, and how much of it to use."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from sodakit.errors import ConfigError
+from sodakit.log import say
+
+NVIDIA_PROC, NVIDIA_DEVICE = Path("/proc/driver/nvidia"), Path("/dev/nvidiactl")
 
 
 def device_named(name: str | None) -> str:
@@ -20,7 +24,10 @@ def device_named(name: str | None) -> str:
     import torch
 
     if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        if torch.cuda.is_available():
+            return "cuda"
+        _say_that_a_gpu_is_unused()
+        return "cpu"
     try:
         torch.zeros(1, device=name).item()  # meta tensors hold nothing
     except (RuntimeError, AssertionError, NotImplementedError) as error:
@@ -29,6 +36,43 @@ def device_named(name: str | None) -> str:
             f"device={name!r} is not here ({reason[:120]}). Use cpu, or cuda where there is a GPU."
         ) from None
     return name
+
+
+@lru_cache(maxsize=1)
+def _say_that_a_gpu_is_unused() -> None:
+    """Once: hours on a CPU beside a GPU are nobody's wish."""
+    if reason := unused_gpu():
+        say(reason)
+
+
+def unused_gpu() -> str | None:
+    """Why torch does not use the NVIDIA GPU of this machine, and what to do; None where there is none, or it does."""
+    import torch
+
+    driver = nvidia_driver()
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if driver is None or torch.cuda.is_available() or hidden in ("", "-1"):
+        return None
+    built = torch.version.cuda
+    beginning = (
+        f"This machine has an NVIDIA GPU (driver {driver}), and torch {torch.__version__} cannot use it"
+    )
+    if built is None:
+        return f"{beginning}: it is built for CPUs alone. Install torch for CUDA (pip install torch --index-url https://download.pytorch.org/whl/cu126)."
+    return (
+        f"{beginning}: it is built for CUDA {built}. CUDA 13 needs a driver of 580 or newer, CUDA 12 one of 525 or newer. Install a "
+        "newer driver, or torch for an older CUDA (pip install torch --index-url https://download.pytorch.org/whl/cu126). Until "
+        "then everything runs on the CPU."
+    )
+
+
+def nvidia_driver() -> str | None:
+    """The version of the loaded NVIDIA driver, `unknown` where it does not say; None where there is none."""
+    told = NVIDIA_PROC / "version"
+    if told.exists():
+        numbers = re.findall(r"\b\d{3}\.\d+(?:\.\d+)?\b", told.read_text())
+        return numbers[0] if numbers else "unknown"
+    return "unknown" if NVIDIA_DEVICE.exists() else None
 
 
 def out_of_memory(error: BaseException) -> str | None:
@@ -107,19 +151,29 @@ GPUS = {
     for gpu in (
         Gpu("B200", 2250e12, 180e9),
         Gpu("H200", 989e12, 141e9),
+        Gpu("H200 NVL", 835e12, 141e9),
         Gpu("H100", 989e12, 80e9),
+        Gpu("H100 NVL", 835e12, 94e9),
+        Gpu("H100 PCIe", 756e12, 80e9),
         Gpu("A100", 312e12, 80e9),
         Gpu("L40S", 362e12, 48e9),
         Gpu("RTX 4090", 165e12, 24e9),
     )
 }
-"""By the name their maker gives them; the SXM version where there are several."""
+"""By the name their maker gives them; without more words the SXM version."""
+
+OTHER_CARDS = {"LAPTOP", "D", "MIG", "TI", "SUPER", "MOBILE"}
+"""Words of names that mean another card, or a part of one."""
 
 
 def gpu_named(name: str) -> Gpu | None:
     """The data sheet of a device name such as `NVIDIA H200`; None for one that is not listed: unknown stays unknown."""
-    words = name.upper()
-    return next((gpu for key, gpu in GPUS.items() if key in words), None)
+    words = set(re.split(r"[\s-]+", name.upper()))
+    if words & OTHER_CARDS:
+        return None
+    found = [gpu for key, gpu in GPUS.items() if set(key.upper().split()) <= words]
+    # The PCIe and NVL versions are slower, and say so.
+    return max(found, key=lambda gpu: len(gpu.name.split()), default=None)
 
 
 def host_memory_bytes() -> int:

@@ -1,6 +1,7 @@
 """What every test owes the others, and what a run says at its end."""
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,26 @@ import torch
 
 from tests.recordings import stood_in
 from tests.skips import reason_of, skip_lines
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A GPU is for the tests that are about one.
+
+    The others train on the default device and compare bit for bit, which the order of a GPU's sums does not allow.
+    """
+    if not wants_gpu(config.getoption("markexpr")):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def wants_gpu(marks: str) -> bool:
+    """Whether `-m` asks for tests that need a GPU."""
+    return "gpu" in marks.split() and "not gpu" not in marks
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests that need a GPU are skipped where none is in use."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a GPU: `make test-gpu` on a machine with one")
 
 
 @pytest.fixture(autouse=True)

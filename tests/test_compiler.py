@@ -33,3 +33,22 @@ def test_a_source_is_compiled_once_and_what_does_not_compile_is_told(home, caplo
 def test_no_compiler_is_no_error(home, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert compile_library(write(home / "seven.cpp", ""), otherwise="Counting by hand") is None
+
+
+def test_what_a_gpu_needs_to_compile_is_named(monkeypatch, tmp_path):
+    """Triton builds a library in C at the first kernel; without a compiler the first step would end in a traceback."""
+    found = {"triton": object(), "gcc": "/usr/bin/gcc"}
+    monkeypatch.setattr(compiler.importlib.util, "find_spec", found.get)
+    monkeypatch.setattr(shutil, "which", found.get)
+    monkeypatch.setattr(compiler.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    monkeypatch.delenv("CC", raising=False)
+    assert "Python's headers" in compiler.lacks_for_gpu()
+    (tmp_path / "Python.h").touch()
+    assert compiler.lacks_for_gpu() is None
+    monkeypatch.setenv("CC", "not-a-compiler")  # Triton takes what CC names, and nothing else
+    assert "C compiler" in compiler.lacks_for_gpu()
+    monkeypatch.delenv("CC")
+    del found["gcc"]
+    assert "C compiler" in compiler.lacks_for_gpu()
+    del found["triton"]
+    assert "triton" in compiler.lacks_for_gpu()

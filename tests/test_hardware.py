@@ -1,8 +1,10 @@
 """What the machine is taken to be good at."""
 
 import pytest
+import torch
 
-from sodakit.hardware import _is_slow_with_mkl, _multiplies_bfloat16_fast
+from sodakit import hardware
+from sodakit.hardware import _is_slow_with_mkl, _multiplies_bfloat16_fast, gpu_named
 
 
 @pytest.mark.parametrize(
@@ -31,3 +33,52 @@ def test_bfloat16_is_chosen_where_it_was_measured_to_be_faster(capabilities, fas
 )
 def test_onednn_multiplies_float32_where_mkl_was_measured_to_be_slow(capabilities, slow):
     assert _is_slow_with_mkl(capabilities) is slow
+
+
+@pytest.mark.parametrize(
+    ("name", "listed"),
+    [
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+        ("NVIDIA H100 PCIe", "H100 PCIe"),
+        ("NVIDIA H100 NVL", "H100 NVL"),
+        ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("NVIDIA GeForce RTX 4090 D", None),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("NVIDIA GH200 480GB", None),
+        ("NVIDIA GB200", None),
+        ("NVIDIA L40", None),
+    ],
+)
+def test_a_card_has_the_data_sheet_of_no_other(name, listed):
+    """The peak of a faster sibling would make every share of it too small."""
+    found = gpu_named(name)
+    assert (found and found.name) == listed
+
+
+@pytest.mark.parametrize(
+    ("driver", "built", "hidden", "said"),
+    [
+        (None, "13.0", None, None),
+        ("535.104.05", "13.0", None, "built for CUDA 13.0. CUDA 13 needs a driver of 580"),
+        ("580.65.06", None, None, "built for CPUs alone"),
+        ("580.65.06", None, "", None),
+    ],
+)
+def test_a_gpu_that_torch_cannot_use_is_not_passed_over_in_silence(
+    driver, built, hidden, said, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(hardware, "NVIDIA_PROC", tmp_path)
+    monkeypatch.setattr(hardware, "NVIDIA_DEVICE", tmp_path / "nvidiactl")
+    monkeypatch.setattr(torch.version, "cuda", built)
+    if hidden is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    if driver:
+        line = f"NVRM version: NVIDIA UNIX x86_64 Kernel Module  {driver}  Wed Sep  3 01:15:43 UTC 2025\n"
+        (tmp_path / "version").write_text(line + "GCC version: gcc version 12.3.0\n")
+    told = hardware.unused_gpu()
+    assert (told is None) if said is None else (said in told and driver in told)

@@ -13,6 +13,7 @@ import tyro
 from sodakit.bounds import Bounds, Count, Positive
 from sodakit.commands.options import read_options
 from sodakit.errors import ConfigError, MissingExtra
+from sodakit.hardware import device_named
 from sodakit.log import say
 
 if TYPE_CHECKING:
@@ -152,10 +153,7 @@ def _check(options: Options) -> None:
 def _concurrent(options: Options) -> int:
     if options.concurrent is not None:
         return options.concurrent
-    import torch
-
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return 3 if device == "cpu" else 8
+    return 3 if (options.device or device_named(None)) == "cpu" else 8
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sodakit.errors import ConfigError
 from sodakit.model.block_attention import block_attention, weights_bytes
 from sodakit.model.config import ModelConfig
+from sodakit.model.contract import put
 from sodakit.model.layers import Linear, RMSNorm
 
 LARGEST_WEIGHTS_BYTES = 128 * 2**20
@@ -49,9 +50,9 @@ class Packing:
             raise ConfigError(
                 f"Document lengths {list(lengths)[:8]}; needed: at least one, each of 1 token or more."
             )
-        ends = torch.tensor([0, *lengths]).cumsum(0)
-        _check_beginnings(goes_on_from, ends.tolist()[:-1])
-        return cls(ends.to(device, torch.int32), tuple(lengths), goes_on_from)
+        ends = list(accumulate(lengths, initial=0))
+        _check_beginnings(goes_on_from, ends[:-1])
+        return cls(put(torch.tensor(ends, dtype=torch.int32), device), tuple(lengths), goes_on_from)
 
     @classmethod
     def from_rows(cls, batch: int, tokens: int, device: torch.device | str = "cpu") -> "Packing":
@@ -116,7 +117,7 @@ class Packing:
 
     def to(self, device: torch.device | str) -> "Packing":
         """The same packing with its offsets on `device`."""
-        return Packing(self.cu_seqlens_U.to(device, non_blocking=True), self.lengths, self.goes_on_from)
+        return Packing(put(self.cu_seqlens_U, device), self.lengths, self.goes_on_from)
 
 
 class Attention(nn.Module):

@@ -71,7 +71,9 @@ class Transformer(nn.Module):
         # Not a decorator of the function: torch's compiler takes a second to import, and most commands never compile.
         self._attend = torch.compiler.disable(attend_packed)
         for block in self.units():
-            block.compile(**options)
+            # Its forward, not the module: checkpoints and FSDP's hooks lie around it, and torch compiles nothing
+            # that has a checkpoint inside.
+            block.forward = torch.compile(block.forward, **options)
 
     @property
     def device(self) -> torch.device:
@@ -143,7 +145,9 @@ class Transformer(nn.Module):
         )
         x_BTD = self.embed(ids_BT)
         for layer, block in enumerate(self.blocks):
-            x_BTD = block(x_BTD, cos, sin, partial(attend_cached, cache=cache, layer=layer, step=step))
+            attend = partial(attend_cached, cache=cache, layer=layer, step=step)
+            # As its class has it: compiled, it would be compiled again for every layer and step until torch gives up.
+            x_BTD = Block.forward(block, x_BTD, cos, sin, attend)  # type: ignore[arg-type]
         cache.advance(tokens)
         return self.final_norm(x_BTD)
 

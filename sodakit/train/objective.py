@@ -34,6 +34,22 @@ class MicroBatch:
     slots: list[Slot] | None
     """Softmaxes of the first ids; None for one over all that may stand there."""
 
+    def to(self, device: torch.device) -> "MicroBatch":
+        """The same on a device, without waiting for it."""
+        slots = self.slots and [Slot(_moved(slot.positions_T, device), slot.rows) for slot in self.slots]
+        return MicroBatch(
+            ids_BPW=put(self.ids_BPW, device),
+            packing=self.packing.to(device),
+            targets=self.targets.to(device),
+            weights_T=put(self.weights_T, device),
+            kinds_T=put(self.kinds_T, device),
+            slots=slots,
+        )
+
+
+def _moved(positions_T: Tensor | slice, device: torch.device) -> Tensor | slice:
+    return positions_T if isinstance(positions_T, slice) else put(positions_T, device)
+
 
 class LossVector:
     """Sums of nats and counts by kind of token, kept on the device until somebody reads them."""
@@ -167,6 +183,11 @@ class Objective:
         Args:
             denominators: what the weights of each mean are over; default: 1, and the loss is a sum.
         """
+        return self._host_targets(batch, rows, denominators).to(self._device)
+
+    def _host_targets(
+        self, batch: Batch, rows: slice, denominators: Sequence[float] | None = None
+    ) -> MicroBatch:
         ids_BPW = batch.ids_BPW[rows]
         targets = targets_of(self._model, ids_BPW, self._scored(batch, rows))
         kinds = self._vocabulary.kinds_V[ids_BPW.reshape(-1)[targets.cells_T.numpy()]].astype(np.int64)
@@ -177,22 +198,19 @@ class Objective:
         if self._head_rows:
             groups = slots_of(targets.first_ids_T.numpy(), self._vocabulary)
             slots = [
-                Slot(torch.from_numpy(np.flatnonzero(groups == g)).to(self._device), r)
+                Slot(torch.from_numpy(np.flatnonzero(groups == g)), r)
                 for g, r in enumerate(self._head_rows)
                 if (groups == g).any()
             ]
         lengths = [length for row in batch.lengths[rows] for length in row]
         return MicroBatch(
-            ids_BPW=self._put(ids_BPW.astype(np.int64)),
-            packing=Packing.from_lengths(lengths, device=self._device),
-            targets=targets.to(self._device),
-            weights_T=self._put(self._weight_by_kind[kinds] / over[self._mean_by_kind[kinds]]),
-            kinds_T=self._put(kinds),
+            ids_BPW=torch.from_numpy(ids_BPW.astype(np.int64)),
+            packing=Packing.from_lengths(lengths),
+            targets=targets,
+            weights_T=torch.from_numpy(self._weight_by_kind[kinds] / over[self._mean_by_kind[kinds]]),
+            kinds_T=torch.from_numpy(kinds),
             slots=slots,
         )
-
-    def _put(self, array: np.ndarray) -> Tensor:
-        return put(torch.from_numpy(array), self._device)
 
     def __call__(
         self, model: Transformer, batch: MicroBatch, forward: nn.Module | None = None

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sodakit.distributed import rank, world_size
 from sodakit.errors import ConfigError
+from sodakit.hardware import device_named
 from sodakit.model.transformer import Transformer
 from sodakit.train.config import ParallelConfig
 from sodakit.train.recompute import recompute_blocks
@@ -98,7 +99,7 @@ def start_ranks(config: ParallelConfig, device: str | None = None) -> Ranks:
         ConfigError: `hsdp` with groups that do not divide the ranks.
     """
     size = world_size()
-    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    kind = device or device_named(None)
     if kind.startswith("cuda") and size > 1:
         kind = f"cuda:{int(os.environ.get('LOCAL_RANK', '0'))}"
         torch.cuda.set_device(torch.device(kind))
@@ -171,7 +172,13 @@ def lay_out(model: Transformer, ranks: Ranks, *, recompute: bool = False) -> nn.
 
 @contextmanager
 def last_of(module: nn.Module, is_last: bool) -> Iterator[None]:
-    """Around a micro-batch: copies of the model exchange gradients after the last one only."""
+    """Around a micro-batch: copies of the model exchange gradients after the last one only.
+
+    Shards do after each: gradients kept whole until then would take the memory that shards are there to spare.
+    """
+    between_copies = getattr(module, "set_requires_all_reduce", None)  # FSDP's
+    if between_copies is not None:
+        between_copies(is_last)
     if isinstance(module, DistributedDataParallel) and not is_last:
         with module.no_sync():
             yield
@@ -180,15 +187,21 @@ def last_of(module: nn.Module, is_last: bool) -> Iterator[None]:
 
 
 @torch.no_grad()
-def copy_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Whole weights into a model of any layout.
+def copy_weights(model: nn.Module, weights: Iterable[tuple[str, Tensor]]) -> None:
+    """Whole weights into a model of any layout, by name, one after the other: only one lies on the device whole.
 
     Raises:
         RuntimeError: names or shapes that are not the model's.
     """
-    own = model.state_dict()
-    laid_out = {n: like(own[n], w) if n in own else w for n, w in weights.items()}
-    model.load_state_dict(laid_out)
+    left = model.state_dict()
+    for name, whole in weights:
+        own = left.pop(name, None)
+        if own is None or own.shape != whole.shape:
+            shapes = f"{tuple(whole.shape)}, in the model {None if own is None else tuple(own.shape)}"
+            raise RuntimeError(f"Weights of another model: {name} is {shapes}.")
+        own.copy_(like(own, whole))
+    if left:
+        raise RuntimeError(f"Weights of another model: {', '.join(list(left)[:5])} are missing.")
 
 
 def is_shared(tensor: Tensor) -> "TypeGuard[DTensor]":

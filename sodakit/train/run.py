@@ -1,6 +1,7 @@
 """One training run: its parts, its place in time, and what one step is. When steps happen is in `trainer.py`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,15 @@ import torch
 from torch import Tensor
 
 from sodakit.checkpoint.load import latest_checkpoint
+from sodakit.compiler import lacks_for_gpu
 from sodakit.config import to_plain
 from sodakit.data.language import open_language
 from sodakit.data.loader import Batch, Loader, prefetch
-from sodakit.errors import Diverged
+from sodakit.errors import ConfigError, Diverged
 from sodakit.log import say
 from sodakit.model.any_config import check_vocabulary
 from sodakit.model.families import build_model, pattern_of
+from sodakit.model.init import first_values
 from sodakit.model.lora import add_adapters, merge_adapters
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.layouts.contract import ABSENT
@@ -26,7 +29,7 @@ from sodakit.train.memory import plan_memory
 from sodakit.train.metrics import Totals, count_frames
 from sodakit.train.objective import LossVector, Objective
 from sodakit.train.optim import Optimizer
-from sodakit.train.parallel import Ranks, last_of, lay_out, start_ranks, whole_weights
+from sodakit.train.parallel import Ranks, copy_weights, last_of, lay_out, start_ranks, whole_weights
 from sodakit.train.saving import Saver, Small, restore
 from sodakit.train.schedule import learning_rate
 from sodakit.train.start import starting_weights
@@ -86,19 +89,14 @@ class Run:
             self.folder / "checkpoints", self.config.keep_checkpoints, self.ranks, self.config.keep_steps
         )
         latest = self.saver.latest()
-        self.model = build_model(self.config.model, seed=self.config.seed)
-        if latest is None and self.config.init_from:
-            self.model.load_state_dict(
-                starting_weights(self.config.init_from, self.config, self.vocabulary, self.codec_spec)
-            )
-        if self.config.lora is not None:
-            add_adapters(self.model, self.config.lora.rank, self.config.lora.alpha, self.config.seed)
-        if (
-            not self.ranks.is_sharded
-        ):  # else each block moves as it is cut, and never all of them lie on one rank
-            self.model.to(self.device)
+        begins = latest is None
+        self.model, is_empty = self._empty_or_new_model(begins)
         self._prepare_model()
+        if not self.ranks.is_sharded:  # DDP sends its weights round at once
+            self._to_device(is_empty, begins)
         self.forward = lay_out(self.model, self.ranks, recompute=self.plan.recompute)
+        if self.ranks.is_sharded:  # each block was cut first: never do all of them lie on one rank
+            self._to_device(is_empty, begins)
         self.optimizer = Optimizer(
             self.model.named_parameters(),
             self.config.optim,
@@ -108,6 +106,35 @@ class Run:
         if latest is not None:
             self._take_up(restore(latest, self.model, self.optimizer, self.ranks).state)
 
+    def _empty_or_new_model(self, begins: bool) -> tuple[Transformer, bool]:
+        """The model, and whether it has no memory yet: eight ranks of a machine need not hold it eight times first."""
+        config = self.config
+        is_empty = config.lora is None and (self.ranks.is_sharded or self.device.type != "cpu")
+        with torch.device("meta") if is_empty else nullcontext():
+            model = build_model(config.model, seed=config.seed)
+        if not is_empty and begins and config.init_from:
+            model.load_state_dict(self._starting_weights(config.init_from))
+        if config.lora is not None:
+            add_adapters(model, config.lora.rank, config.lora.alpha, config.seed)
+        return model, is_empty
+
+    def _to_device(self, is_empty: bool, begins: bool) -> None:
+        if not is_empty:
+            if not self.ranks.is_sharded:  # else they are there
+                self.model.to(self.device)
+            return
+        self.model.to_empty(device=self.device)
+        if begins:  # else the checkpoint fills it
+            copy_weights(self.model, self._first_weights())
+
+    def _first_weights(self) -> Iterable[tuple[str, Tensor]]:
+        if self.config.init_from:
+            return self._starting_weights(self.config.init_from).items()
+        return first_values(self.model, std=self.config.model.backbone.init_std, seed=self.config.seed)
+
+    def _starting_weights(self, origin: str) -> dict[str, Tensor]:
+        return starting_weights(origin, self.config, self.vocabulary, self.codec_spec)
+
     def _prepare_model(self) -> None:
         config, on_cpu = self.config, self.device.type == "cpu"
         # Few rows of a large embedding are read in a step; the optimizer then spares the others (`optim.py`).
@@ -116,7 +143,14 @@ class Run:
         if config.fp8_from_width is not None:
             check_fp8(config, self.device)
             use_fp8(self.model, config.fp8_from_width)
-        if config.compile_blocks if config.compile_blocks is not None else not on_cpu:
+        lacking = None if on_cpu else lacks_for_gpu()
+        if lacking and config.compile_blocks:
+            raise ConfigError(
+                f"compile_blocks=true on {self.device} without {lacking}. Install it, or set compile_blocks=null."
+            )
+        if lacking and self.ranks.is_first:
+            say(f"Nothing is compiled: needed is {lacking}. Install it: training is far slower without.")
+        if config.compile_blocks if config.compile_blocks is not None else not (on_cpu or lacking):
             self.model.compile_blocks()
 
     def _take_up(self, state: dict[str, Any]) -> None:

@@ -164,6 +164,6 @@ def restore(path: Path, model: Transformer, optimizer: Optimizer, ranks: Ranks) 
         raise CheckpointError(
             f"{path} has no optimizer state, so the run cannot go on. Start from it with init_from."
         )
-    copy_weights(model, checkpoint.weights())
+    copy_weights(model, checkpoint.weights().items())
     optimizer.load_state_dict(moments, state["updates"], state["skipped_steps"])
     return checkpoint

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sodakit.compiler import lacks_for_gpu
+
 CHUNK = 2**17
 """Elements of a chunk on a CPU: five of them fit in a core's second-level cache."""
 
@@ -99,4 +101,5 @@ def _weights(
 
 @lru_cache(maxsize=2)
 def _compiled(function: Any) -> Any:
-    return torch.compile(function, dynamic=True)
+    # As it stands it is right too, but reads and writes main memory a dozen times.
+    return function if lacks_for_gpu() else torch.compile(function, dynamic=True)

@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from sodakit.errors import ConfigError
 from sodakit.generate.engine import Engine
@@ -51,7 +50,7 @@ def test_what_a_frame_cannot_do_is_refused(engine):
         frames.generate([speak(3, FREE), speak(4, FREE)])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.gpu
 def test_the_graph_gives_what_the_steps_give():
     model = Transformer(model_size("nano", V.size, context=256, init_std=0.2), seed=3).double().cuda()
     engine = Engine(model, V, 4)

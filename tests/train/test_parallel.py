@@ -16,7 +16,10 @@ import torch
 from sodakit.checkpoint.load import latest_checkpoint, load_checkpoint
 from sodakit.errors import ConfigError
 from sodakit.files import read_json_lines
+from sodakit.model.families import build_model
+from sodakit.model.init import first_values
 from sodakit.train.config import OptimConfig, ParallelConfig
+from sodakit.train.parallel import copy_weights
 from sodakit.train.trainer import train
 from tests.train.ranks import rank_config, start, stop, together, train_all
 
@@ -204,3 +207,44 @@ def test_muon_on_shards_is_muon(store, tmp_path):
     train(config, tmp_path / "one", device="cpu")
     together(2, train_all, [(config, tmp_path / "two")])
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
+
+
+def count_exchanges(store: str, folder: Path) -> None:
+    """Gradients that cross between the copies of `hsdp`, in one step of two micro-batches."""
+    sizes: list[int] = []
+    plain = torch.distributed.all_reduce
+
+    def counted(tensor, *args, **kwargs):
+        sizes.append(tensor.numel())
+        return plain(tensor, *args, **kwargs)
+
+    torch.distributed.all_reduce = counted
+    parallel = ParallelConfig(kind="hsdp", shard_ranks=1)
+    train(rank_config(store, steps=1, micro_rows=1, validation=(), parallel=parallel), folder, device="cpu")
+    torch.distributed.all_reduce = plain
+    model = load_checkpoint(latest_checkpoint(folder / "checkpoints")).model()
+    # A kind of parameter at a time, its norms too: what is exchanged is about one gradient, not two.
+    assert 0.9 < sum(size for size in sizes if size > 64) / sum(p.numel() for p in model.parameters()) < 1.1
+
+
+def test_copies_of_shards_exchange_gradients_once_a_step(store, tmp_path):
+    """Between machines that is the slowest thing a step does."""
+    together(2, count_exchanges, str(store), tmp_path / "two", timeout_s=120)
+    config = rank_config(store, steps=1, validation=())
+    train(config, tmp_path / "one", device="cpu")
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
+
+
+def test_a_model_that_never_lay_whole_on_the_host_has_the_same_first_weights(store):
+    """On a GPU, and where it is spread over ranks, it is made without memory and filled matrix by matrix."""
+    config = rank_config(store).model
+    with torch.device("meta"):
+        model = build_model(config, seed=7)
+    model.to_empty(device="cpu")
+    copy_weights(model, first_values(model, std=config.init_std, seed=7))
+    for name, weight in build_model(config, seed=7).state_dict().items():
+        assert torch.equal(model.state_dict()[name], weight), name
+    with pytest.raises(RuntimeError, match=r"embedding.*is \(2, 2\)"):
+        copy_weights(model, {"embedding.weight": torch.zeros(2, 2)}.items())
+    with pytest.raises(RuntimeError, match="missing"):
+        copy_weights(model, {}.items())

@@ -136,7 +136,7 @@ class DepthSteps:
         cos, sin = (table[slot : slot + 1] for table in depth.rotary_tables())
         for layer, block in enumerate(depth.blocks):
             attend = partial(attend_cached, cache=self._cache, layer=layer, step=step)
-            x_B1D = block(x_B1D, cos, sin, attend)
+            x_B1D = Block.forward(block, x_B1D, cos, sin, attend)  # type: ignore[arg-type]  # never compiled
         self._cache.advance(1)
         return product(depth.final_norm(x_B1D)[:, 0], depth.head_of(codebook))
 

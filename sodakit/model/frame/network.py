@@ -41,12 +41,23 @@ class FrameTransformer(Transformer):
     def embed(self, ids_BPW: Tensor) -> Tensor:
         """The sum of the embeddings of the ids of each position: x_BPD."""
         present_BPW = ids_BPW >= 0
+        if ids_BPW.is_cuda:
+            return self._embed_all(ids_BPW, present_BPW)
         counts_BP = present_BPW.sum(-1)
         offsets_Q = F.pad(counts_BP.flatten().cumsum(0)[:-1], (1, 0))
         sums_QD = F.embedding_bag(
             ids_BPW[present_BPW], self.embedding.weight, offsets_Q, mode="sum", sparse=self.embedding.sparse
         )
         return sums_QD.view(*counts_BP.shape, -1)
+
+    def _embed_all(self, ids_BPW: Tensor, present_BPW: Tensor) -> Tensor:
+        """The same, absent ids counted with a weight of 0: how many are present is known on the device alone."""
+        ids_QW, present_QW = ids_BPW.flatten(0, 1).clamp(min=0), present_BPW.flatten(0, 1)
+        weight_VD = self.embedding.weight
+        sums_QD = F.embedding_bag(
+            ids_QW, weight_VD, mode="sum", per_sample_weights=present_QW.to(weight_VD.dtype)
+        )
+        return sums_QD.view(*ids_BPW.shape[:2], -1)
 
     def told(self, x_BPD: Tensor, targets: FrameTargets) -> list[Told]:
         """What tells the targets: the first ids, then the codes beside them."""

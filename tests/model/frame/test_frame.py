@@ -17,6 +17,7 @@ from sodakit.tokens.documents import Speech, Template, Text
 from sodakit.tokens.layouts.contract import lay
 from sodakit.tokens.layouts.frame import FrameLayout
 from sodakit.tokens.vocabulary import Vocabulary
+from tests.generate.test_frames import V, network
 from tests.model.strategies import small_config
 
 BOOKS, SIZE = 4, 11
@@ -196,3 +197,19 @@ def test_shapes_that_cannot_be_are_refused() -> None:
         frame_model({"delays": (0, 1)})
     with pytest.raises(ConfigError, match=r"share="):
         DepthConfig(width=32, share=0)
+
+
+def test_both_ways_to_sum_the_ids_of_a_position_agree(monkeypatch) -> None:
+    """On a GPU absent ids are weighed with 0, so that nobody has to wait for how many are present."""
+    model = network("depth")
+    ids_BPW = torch.randint(-1, V.size, (2, 5, 4), generator=torch.Generator().manual_seed(0))
+    ids_BPW[0, 0] = -1
+    for of in (model.embed, lambda ids: model._embed_all(ids, ids >= 0)):
+        model.zero_grad()
+        x_BPD = of(ids_BPW)
+        x_BPD.square().sum().backward()
+        grad = model.embedding.weight.grad
+        if of is model.embed:
+            expected, expected_grad = x_BPD, grad
+    assert torch.equal(x_BPD, expected)
+    torch.testing.assert_close(grad, expected_grad)

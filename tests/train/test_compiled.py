@@ -1,0 +1,89 @@
+"""What torch compiles in a run: blocks, under every wrapper; never a step of decoding."""
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounter
+
+from sodakit.model.attention import Packing
+from sodakit.model.kv_cache import KVCache
+from sodakit.train.config import ParallelConfig
+from sodakit.train.parallel import lay_out, start_ranks
+from sodakit.train.recompute import recompute_blocks
+from tests.generate.test_frames import network
+from tests.model.strategies import lively_model, small_config, some_ids
+from tests.train.ranks import together
+
+GRAPHS = 4
+"""Before and after the attention, each forward and resumed; all blocks share them."""
+LAYERS = 10
+"""More than torch compiles variants of one function (8): blocks must share their graphs."""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_compiled_before():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def graphs_of(model, forward) -> int:
+    """Graphs compiled in two steps over other documents, the second of which must compile none."""
+    counter = model.counter
+    for lengths in ((64, 64), (50, 14, 64)):
+        before = counter.frame_count
+        forward(some_ids(2, 64), packing=Packing.from_lengths(lengths)).square().sum().backward()
+    assert counter.frame_count == before
+    return counter.frame_count
+
+
+def compiled_model(layers: int = LAYERS):
+    model = lively_model(small_config(layers=layers, tied_embeddings=True))
+    model.counter = CompileCounter()
+    model.compile_blocks(backend=model.counter)
+    return model
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_blocks_are_compiled_whether_or_not_their_activations_are_made_again(recompute):
+    """A checkpoint inside what is to be compiled makes torch compile nothing, and say nothing."""
+    model = compiled_model()
+    if recompute:
+        recompute_blocks(model.units(), alone_on_cpu=False)
+    assert graphs_of(model, model) == GRAPHS
+
+
+def count_under_layouts() -> None:
+    """What each rank does: the same under DDP and FSDP, with activations made again."""
+    for kind in ("ddp", "fsdp"):
+        ranks = start_ranks(ParallelConfig(kind=kind), "cpu")
+        torch._dynamo.reset()
+        model = compiled_model(layers=3)
+        assert graphs_of(model, lay_out(model, ranks, recompute=True)) == GRAPHS, kind
+
+
+@pytest.mark.slow
+def test_blocks_are_compiled_under_ddp_and_fsdp_too():
+    together(2, count_under_layouts, timeout_s=120)
+
+
+@torch.inference_mode()
+def test_a_compiled_model_decodes_without_compiling():
+    """Layer and step are guards: samples made while a run trains would use up what torch compiles of a block."""
+    model = compiled_model(layers=2)
+    cache = KVCache(model.config, 2, 32)
+    model(some_ids(2, 9), cache=cache)
+    for _ in range(3):
+        model(some_ids(2, 1), cache=cache)
+    assert model.counter.frame_count == 0
+
+
+@torch.inference_mode()
+def test_frames_are_written_without_compiling():
+    model = network("depth")
+    counter = CompileCounter()
+    model.compile_blocks(backend=counter)
+    inside = model.inside(torch.randn(2, model.config.backbone.width))
+    for k in range(1, model.frame.num_codebooks):
+        inside.put(torch.full((2,), model.frame.audio_base))
+        inside.logits(k)
+    assert counter.frame_count == 0
