@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sodakit.codec.contract import CodecSpec
+    from sodakit.eval.opinion import OpinionJudge
+    from sodakit.eval.voiceprints import SpeakerJudge
     from sodakit.prepare.listening import Transcriber
     from sodakit.prepare.options import PrepareOptions
     from sodakit.prepare.recording import Item
@@ -117,6 +119,23 @@ class Options:
     """Keep these languages only (en, de, …), as declared or as the transcript reads."""
     near_duplicate_share: PositiveShare | None = None
     """Leave out sounds of whose codes this share was heard before; 0.5 is a fair start."""
+    quality: bool = False
+    """Measure bandwidth, signal to noise and clipping of every sound, as columns of the store that `describe` shows; with
+    --mos-judge also opinions, with --speaker-judge how well the voice stays one. Each limit below measures too."""
+    min_bandwidth_hz: Positive | None = None
+    """Leave out sounds whose band ends lower; 3600 leaves out telephones."""
+    min_snr_db: float | None = None
+    """Leave out sounds that stand less above their own noise; 15 is a fair start."""
+    min_mos: Annotated[float, Bounds(least=1, most=5)] | None = None
+    """Leave out sounds of a lower overall opinion by --mos-judge, 1 to 5."""
+    min_voice_match: Annotated[float, Bounds(least=-1, most=1)] | None = None
+    """Leave out sounds whose voices before and after some point are less alike by --speaker-judge: several speakers."""
+    mos_judge: Path | None = None
+    """Folder of DNSMOS (sig_bak_ovr.onnx, model_v8.onnx)."""
+    speaker_judge: str | None = None
+    """Resemblyzer's pretrained.pt, or WavLM-like speaker verification by hub id or folder."""
+    judges: Path | None = None
+    """Folder that holds both, each in a folder of its own."""
     shard_duration_s: Positive | None = None
     """Sound in one shard; what a killed job loses. Default: a 16th of the job, a minute to an hour."""
     workers: Count = 1
@@ -152,7 +171,8 @@ def main(argv: list[str]) -> None:
     sentences: list[str] = []
     found = (read_folder(folder, options, codec.spec, sentences) for folder in options.folders)
     items = list(track(chain.from_iterable(found), "read"))
-    chosen = prepare_options(options)
+    mos, speakers = quality_judges(options)
+    chosen = prepare_options(options, mos, speakers)
     if options.dry_run:
         items, foreseen = foresee(
             items, options.out / "listened", chosen.limits, options.segment, options.transcribe
@@ -172,7 +192,7 @@ def main(argv: list[str]) -> None:
             f"Heard. Mend {options.out / 'listened'} where needed, then run the same without --listen-only."
         )
         return
-    prepare(items, options.out, codec, chosen, tokenizer)
+    prepare(items, options.out, codec, chosen, tokenizer, mos, speakers)
     for sentence in sentences:
         say(sentence)
 
@@ -248,11 +268,25 @@ def split_values(words: tuple[str, ...]) -> dict[str, str]:
     return {name: name for name in SPLITS} | {v: split for v, _, split in (w.rpartition("=") for w in words)}
 
 
-def prepare_options(options: Options) -> "PrepareOptions":
-    """The options of the stages from those of the command line."""
+def quality_judges(options: Options) -> "tuple[OpinionJudge | None, SpeakerJudge | None]":
+    """The judges of quality and of speakers that are named."""
+    from sodakit.eval.judge_folder import JudgeFolder, find_judges, named_speaker_judge
+    from sodakit.eval.opinion import DnsMos
+
+    found = JudgeFolder() if options.judges is None else find_judges(options.judges)
+    folder, name = options.mos_judge or found.mos, options.speaker_judge or found.speakers
+    mos = None if folder is None else DnsMos.load(folder)
+    return mos, None if name is None else named_speaker_judge(str(name))
+
+
+def prepare_options(
+    options: Options, mos: "OpinionJudge | None" = None, speakers: "SpeakerJudge | None" = None
+) -> "PrepareOptions":
+    """The options of the stages from those of the command line, with the judges they name."""
     from sodakit.prepare.checks import Limits
     from sodakit.prepare.cleaning import CleaningRules
     from sodakit.prepare.options import PrepareOptions
+    from sodakit.prepare.quality import QualityRules
     from sodakit.prepare.splits import SplitRule
 
     if options.split_values and not options.split_field:
@@ -276,6 +310,15 @@ def prepare_options(options: Options) -> "PrepareOptions":
             max_repeats=options.max_repeats,
             languages=options.languages,
             near_duplicate_share=options.near_duplicate_share,
+        ),
+        quality=QualityRules(
+            quality=options.quality,
+            min_bandwidth_hz=options.min_bandwidth_hz,
+            min_snr_db=options.min_snr_db,
+            min_mos=options.min_mos,
+            min_voice_match=options.min_voice_match,
+            mos_judge=None if mos is None else mos.fingerprint,
+            speaker_judge=None if speakers is None else speakers.fingerprint,
         ),
         split=SplitRule(
             by=options.split_by,

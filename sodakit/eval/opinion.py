@@ -76,6 +76,10 @@ class DnsMos:
             )
         return cls(folder, *(open_session(folder / name, _PURPOSE) for name in _NETWORKS))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens the networks anew."""
+        return DnsMos.load, (self.folder,)
+
     @property
     def name(self) -> str:
         """For example `DNSMOS dnsmos@0a1b2c3d4e5f`."""

@@ -11,15 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from sodakit.audio.levels import STILL_PEAK, moving_peak, peak
+from sodakit.audio.quality import clipped_fraction
 from sodakit.audio.wave import Wave
 from sodakit.bounds import Bounded, Bounds, Count, Positive, Share
 from sodakit.errors import AudioError, ConfigError
 from sodakit.files import not_a_file
 from sodakit.prepare.recording import Item
 from sodakit.units import shortened
-
-CLIPPED = 0.999
-"""A sample at this share of full scale or above counts as clipped."""
 
 OVERRUN_S = 0.5
 """A segment may end this much after its file: transcribers round."""
@@ -137,7 +135,7 @@ def check_wave(wave: Wave, limits: Limits) -> Rejection | None:
     moving = moving_peak(samples_S)
     if moving < STILL_PEAK:
         return Rejection("silent", f"peak {moving:.1e}, needed at least {STILL_PEAK:.0e}")
-    clipped = float(np.mean(np.abs(samples_S) >= CLIPPED))
+    clipped = clipped_fraction(samples_S)
     if clipped > limits.max_clipped_fraction:
         allowed = f"allowed: {limits.max_clipped_fraction:.1%}"
         return Rejection("clipped", f"{clipped:.1%} of the samples at full scale, {allowed}")

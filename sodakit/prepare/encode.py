@@ -11,6 +11,7 @@ from sodakit.codec.contract import Codec
 from sodakit.errors import AudioError, CodecError
 from sodakit.prepare.checks import Limits, Rejection, check_wave
 from sodakit.prepare.plan import PlannedShard
+from sodakit.prepare.quality import QualityMeter
 from sodakit.prepare.recording import Item
 from sodakit.store.schema import Utterance
 from sodakit.store.writer import StoreWriter
@@ -26,6 +27,8 @@ class ShardEncoder:
     writer: StoreWriter
     limits: Limits
     batch_duration_s: float
+    meter: QualityMeter | None = None
+    """Measures each sound; None where nobody asked."""
 
     def encode(
         self, shard: PlannedShard, items: Sequence[Item], on_batch: Callable[[int], None] = lambda count: None
@@ -48,33 +51,39 @@ class ShardEncoder:
         return len(rejected)
 
     def _encode_batch(self, items: list[Item]) -> list[Utterance | Rejection]:
-        sounds = [self._read(item) for item in items]
+        read = [self._read(item) for item in items]
+        sounds = [sound for sound, _ in read]
         codes = iter(self._codes([s.samples_S for s in sounds if isinstance(s, Wave) and len(s.samples_S)]))
         results: list[Utterance | Rejection] = []
-        for item, sound in zip(items, sounds, strict=True):
+        for item, (sound, measured) in zip(items, read, strict=True):
             if isinstance(sound, np.ndarray):
-                results.append(self._utterance(item, item.sound_duration_s(), sound))
+                results.append(self._utterance(item, item.sound_duration_s(), sound, measured))
             elif isinstance(sound, Wave):
                 codes_KF = next(codes) if len(sound.samples_S) else self._no_codes()
-                results.append(self._utterance(item, sound.duration_s, codes_KF))
+                results.append(self._utterance(item, sound.duration_s, codes_KF, measured))
             else:
                 results.append(sound)
         return results
 
-    def _read(self, item: Item) -> Wave | np.ndarray | Rejection:
-        """The sound at the codec's rate; of zero length for text; the codes_KF of an item that has them."""
+    def _read(self, item: Item) -> tuple[Wave | np.ndarray | Rejection, dict[str, float]]:
+        """The sound at the codec's rate, with what was measured of it; of zero length for text; the codes_KF of an item
+        that has them."""
         rate_hz = self.codec.spec.sample_rate_hz
         if item.is_text:
-            return Wave(np.zeros(0, np.float32), rate_hz)
+            return Wave(np.zeros(0, np.float32), rate_hz), {}
         try:
             given_KF = None if item.held is None else item.held.codes()
             if given_KF is not None:
-                return given_KF
+                return given_KF, {}
             wave = item.read()
         except AudioError as error:
-            return Rejection("undecodable", str(error))
+            return Rejection("undecodable", str(error)), {}
         # Checked before resampling, which spreads a NaN and rings at the ends of a silent offset.
-        return check_wave(wave, self.limits) or resample(wave, rate_hz)
+        rejection, measured = check_wave(wave, self.limits), {}
+        if self.meter is not None and rejection is None:
+            measured = self.meter.measure(wave)
+            rejection = self.meter.check(measured)
+        return rejection or resample(wave, rate_hz), measured
 
     def _codes(self, waves_S: list[np.ndarray]) -> list[np.ndarray | Rejection]:
         try:
@@ -89,7 +98,7 @@ class ShardEncoder:
         return np.zeros((self.codec.spec.num_codebooks, 0), np.uint16)
 
     def _utterance(
-        self, item: Item, duration_s: float, codes_KF: np.ndarray | Rejection
+        self, item: Item, duration_s: float, codes_KF: np.ndarray | Rejection, measured: dict[str, float]
     ) -> Utterance | Rejection:
         if isinstance(codes_KF, Rejection):
             return codes_KF
@@ -107,6 +116,7 @@ class ShardEncoder:
             language=item.language,
             source=item.source,
             licence=item.licence,
+            quality=measured,
         )
 
 

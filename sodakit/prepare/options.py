@@ -7,6 +7,7 @@ from sodakit.bounds import Bounded, Bounds, Count, Positive, Share
 from sodakit.config import to_plain
 from sodakit.prepare.checks import Limits
 from sodakit.prepare.cleaning import CleaningRules
+from sodakit.prepare.quality import QualityRules
 from sodakit.prepare.splits import SplitRule
 
 
@@ -19,6 +20,8 @@ class PrepareOptions(Bounded):
     """What an utterance may be."""
     cleaning: CleaningRules = field(default_factory=CleaningRules)
     """What is left out for what the others are like."""
+    quality: QualityRules = field(default_factory=QualityRules)
+    """What is measured of each sound, and how good it must be."""
     split: SplitRule = field(default_factory=SplitRule)
     """Which recordings are held out."""
     transcriber: str | None = None
@@ -46,6 +49,7 @@ class PrepareOptions(Bounded):
         return {
             **to_plain(self.limits),
             **to_plain(self.cleaning),
+            **to_plain(self.quality),
             **{f"split.{name}": value for name, value in self.split.describe().items()},
             "transcriber": self.transcriber,
             "text_vocab_size": self.text_vocab_size,

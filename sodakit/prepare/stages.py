@@ -19,6 +19,7 @@ from sodakit.prepare.duplicates import leave_out_duplicates
 from sodakit.prepare.encode import ShardEncoder
 from sodakit.prepare.options import PrepareOptions
 from sodakit.prepare.plan import Plan, PlannedShard, make_plan, request
+from sodakit.prepare.quality import QualityMeter, RatesSound, TellsVoices
 from sodakit.prepare.recording import Item
 from sodakit.prepare.verify import verify_sample
 from sodakit.prepare.workers import encode_shards
@@ -70,6 +71,8 @@ def prepare(
     codec: Codec,
     options: PrepareOptions = DEFAULT_OPTIONS,
     tokenizer: TextTokenizer | None = None,
+    mos: RatesSound | None = None,
+    speakers: TellsVoices | None = None,
 ) -> PrepareReport:
     """Make a store of the items, or finish one that an earlier run began.
 
@@ -81,6 +84,8 @@ def prepare(
         codec: sound to codes.
         options: limits, splits, shards, workers.
         tokenizer: text to ids; default: a byte-level BPE trained on the train split.
+        mos: the judge of quality that the options name.
+        speakers: the judge of speakers that they name.
     Returns:
         PrepareReport: counts, hours and what was left out.
     Raises:
@@ -94,7 +99,8 @@ def prepare(
     writer = StoreWriter(out, codec.spec, tokenizer.fingerprint)
     missing = [shard for shard in plan.shards if not writer.has_shard(shard.split, shard.index)]
     if missing or not _is_sealed(out):
-        encoder = ShardEncoder(codec, tokenizer, writer, options.limits, options.batch_duration_s)
+        meter = QualityMeter(options.quality, mos, speakers) if options.quality.measured else None
+        encoder = ShardEncoder(codec, tokenizer, writer, options.limits, options.batch_duration_s, meter)
         encode_missing(encoder, plan, missing, items, options)
         finish(writer, codec, plan, items, options)
     report = _report(out, plan, writer, len(missing), time.monotonic() - begun_s)

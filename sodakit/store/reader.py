@@ -28,6 +28,7 @@ from sodakit.store.shard import (
     flat_values,
     metadata_text,
     open_batch,
+    quality_names,
 )
 from sodakit.store.writer import SCHEMA_VERSION
 from sodakit.tokens.text import TextTokenizer
@@ -110,6 +111,24 @@ class StoreReader:
         if split not in self._columns:
             self._columns[split] = join_columns(self.shard_columns(split), self.codec_spec.num_codebooks)
         return self._columns[split]
+
+    def quality(self, split: str) -> dict[str, np.ndarray]:
+        """What was measured of the sounds of a split: float32 by column, NaN where one has no such number."""
+        batches = self._batches(split)
+        names = dict.fromkeys(name for batch in batches for name in quality_names(batch))
+        absent = (np.full(batch.num_rows, np.nan, np.float32) for batch in batches)
+        rows = list(zip(batches, absent, strict=True))
+        return {
+            name: np.concatenate(
+                [
+                    batch.column(name).to_numpy(zero_copy_only=False)
+                    if name in quality_names(batch)
+                    else empty
+                    for batch, empty in rows
+                ]
+            )
+            for name in names
+        }
 
     def verify(self) -> None:
         """Read every byte and compare it with the digests in `store.json`.
@@ -215,11 +234,13 @@ class _Shard:
         codes, code_offsets = self._codes
         text_ids, text_offsets = self._text_ids
         frame_major = codes[code_offsets[row] : code_offsets[row + 1]]
-        plain = (f.name for f in fields(Utterance) if f.name not in ("codes_KF", "text_ids_T"))
+        plain = (f.name for f in fields(Utterance) if f.name not in ("codes_KF", "text_ids_T", "quality"))
+        measured = {name: self.batch.column(name)[row].as_py() for name in quality_names(self.batch)}
         return Utterance(
             codes_KF=frame_major.reshape(-1, self.num_codebooks).T,
             text_ids_T=text_ids[text_offsets[row] : text_offsets[row + 1]],
             **{name: self.batch.column(name)[row].as_py() for name in plain},
+            quality={name: value for name, value in measured.items() if value is not None},
         )
 
 

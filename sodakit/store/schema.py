@@ -4,6 +4,7 @@ The store keeps what was said and how it sounds, once. Which codebooks, in which
 that is chosen when it is read (`data/views.py`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,6 +37,8 @@ class Utterance:
     """Which corpus."""
     licence: str = ""
     """SPDX id or the licence's name; empty if unknown."""
+    quality: Mapping[str, float] = field(default_factory=dict)
+    """What was measured of its sound, by column (`prepare/quality.py`); empty where nothing was."""
 
 
 # Codes lie frame by frame (c0 c1 … cK-1 of frame 0, then frame 1), so the flattened view needs no transpose.
@@ -54,6 +57,9 @@ ARROW_SCHEMA = pa.schema(
         pa.field("licence", pa.string(), nullable=False),
     ]
 )
+
+QUALITY_TYPE = pa.float32()
+"""Of the columns after these, where quality was measured: one for each number, empty for what has none."""
 
 SPLITS = ("train", "validation", "test")
 """Folders of a store. A recording is in exactly one."""

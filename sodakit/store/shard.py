@@ -15,7 +15,7 @@ import pyarrow as pa
 from sodakit.codec.contract import CodecSpec
 from sodakit.errors import DiskError, StoreError
 from sodakit.files import atomic_path
-from sodakit.store.schema import ARROW_SCHEMA, Utterance
+from sodakit.store.schema import ARROW_SCHEMA, QUALITY_TYPE, Utterance
 
 CODEC_KEY, TOKENIZER_KEY, REJECTED_KEY = b"codec_fingerprint", b"tokenizer_fingerprint", b"rejected"
 
@@ -78,7 +78,18 @@ def to_batch(utterances: Sequence[Utterance]) -> pa.RecordBatch:
             columns.append(_large_list([u.text_ids_T for u in utterances], np.int32))
         else:
             columns.append(pa.array([getattr(u, field.name) for u in utterances], field.type))
-    return pa.RecordBatch.from_arrays(columns, schema=ARROW_SCHEMA)
+    measured = list(dict.fromkeys(name for u in utterances for name in u.quality))
+    columns += [pa.array([u.quality.get(name) for u in utterances], QUALITY_TYPE) for name in measured]
+    return pa.RecordBatch.from_arrays(columns, schema=_with_quality(measured))
+
+
+def quality_names(batch: pa.RecordBatch) -> list[str]:
+    """The columns of a shard that say how good its sounds are."""
+    return batch.schema.names[len(ARROW_SCHEMA) :]
+
+
+def _with_quality(names: Sequence[str]) -> pa.Schema:
+    return pa.schema([*ARROW_SCHEMA, *(pa.field(name, QUALITY_TYPE) for name in names)])
 
 
 def open_batch(path: Path) -> pa.RecordBatch:
@@ -90,7 +101,8 @@ def open_batch(path: Path) -> pa.RecordBatch:
     try:
         with pa.memory_map(str(path)) as source:
             reader = pa.ipc.open_file(source)
-            if not reader.schema.equals(ARROW_SCHEMA) or reader.num_record_batches != 1:
+            expected = _with_quality(reader.schema.names[len(ARROW_SCHEMA) :])
+            if not reader.schema.equals(expected) or reader.num_record_batches != 1:
                 raise StoreError(
                     f"{path} has columns {reader.schema.names} in {reader.num_record_batches} batches; "
                     f"needed: one batch of {ARROW_SCHEMA.names}. "
@@ -127,7 +139,7 @@ def check_sound(batch: pa.RecordBatch, path: Path, codec: CodecSpec, text_size: 
     try:
         batch.validate(full=True)
         _check_metadata(batch)
-        for field, column in zip(ARROW_SCHEMA, batch.columns, strict=True):
+        for field, column in zip(ARROW_SCHEMA, batch.columns, strict=False):
             if not field.nullable:
                 _check_no_gaps(field.name, column)
         _check_lists(batch, codec, text_size)

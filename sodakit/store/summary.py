@@ -84,9 +84,21 @@ def store_tree(reader: StoreReader) -> Tree:
         branch = tree.add(f"{split}: shards {len(reader.shards(split))}")
         for source, summary in summarize(reader, split).items():
             branch.add(Text(f"{source or 'unnamed source'}: {summary}"))
+        for name, values_N in reader.quality(split).items():
+            branch.add(f"{name}: {_spread(values_N)}")
     quarantine = reader.folder / "quarantine.jsonl"
     if quarantine.is_file():
         reasons = Counter(str(row.get("reason", "unknown")) for row in read_json_lines(quarantine))
         listed = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common())
         tree.add(f"left out: {listed or 'nothing'}")
     return tree
+
+
+def _spread(values_N: np.ndarray) -> str:
+    """Where the middle and the ends of a distribution are."""
+    known = values_N[np.isfinite(values_N)]
+    if not len(known):
+        return "of no utterance"
+    places = np.quantile(known, [0.05, 0.25, 0.5, 0.75, 0.95])
+    low, lower, middle, upper, high = (format(place, ".3g") for place in places)
+    return f"median {middle}, half of them {lower} to {upper}, nine tenths {low} to {high} ({len(known)} utterances)"
