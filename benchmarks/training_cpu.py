@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
@@ -106,19 +106,21 @@ def serve(name: str, precision: str) -> None:
     for number, _ in enumerate(sys.stdin):
         start_s = time.perf_counter()
         step(number)
-        status = Path("/proc/self/status").read_text()
-        peak_kb = int(status.split("VmHWM:")[1].split()[0])
-        print(time.perf_counter() - start_s, peak_kb * 1024, flush=True)
+        print(time.perf_counter() - start_s, peak_bytes(), flush=True)
+
+
+def peak_bytes() -> int:
+    """Memory that this process has held at most."""
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
 
 
 class Contender:
-    """A process that steps when asked."""
+    """A process that steps when asked: it answers each line with seconds and peak bytes."""
 
-    def __init__(self, name: str, precision: str) -> None:
+    def __init__(self, name: str, command: Sequence[str]) -> None:
         self.name = name
         self.seconds: list[float] = []
         self.peak_bytes = 0
-        command = [sys.executable, __file__, "--serve", name, "--precision", precision]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
@@ -154,7 +156,8 @@ def own_s(pid: int) -> float:
 
 def race(rounds: int, noisy: bool, max_tries: int, precision: str) -> None:
     """Alternate until every contender has `rounds` quiet samples."""
-    contenders = [Contender(name, precision) for name in CONTENDERS]
+    command = (sys.executable, __file__, "--precision", precision, "--serve")
+    contenders = [Contender(name, (*command, name)) for name in CONTENDERS]
     for contender in contenders:
         for _ in range(3):
             contender.step()
