@@ -308,16 +308,17 @@ class Engine:
         places: dict[int, int] = {}
         for sampling, of in _grouped(members, [row.sampling(kind) for row in rows]).items():
             logits_BR = logits_of(of)
-            if not bool(logits_BR.amax(dim=1).isfinite().all()):
-                raise CheckpointError(NO_NUMBERS)
             if sampling.repeat_penalty:
                 self._penalise(logits_BR, [rows[n] for n in of], sampling, kind)
             uniform_B = torch.tensor([rows[n].uniform() for n in of], dtype=torch.float64, device=self.device)
-            places |= zip(of, choose(logits_BR, uniform_B, sampling).tolist(), strict=True)
+            found = choose(logits_BR, uniform_B, sampling).tolist()
+            if min(found) < 0:
+                raise CheckpointError(NO_NUMBERS)
+            places |= zip(of, found, strict=True)
         return places
 
     def _logits_of(self, x_BD: Tensor, state: int, members: list[int]) -> Tensor:
-        return self._logits(x_BD[members], state)
+        return self._logits(x_BD if len(members) == len(x_BD) else x_BD[members], state)
 
     def _logits(self, x_BD: Tensor, state: int) -> Tensor:
         """Scores of the ids that are legal in `state`, in ascending order of the ids."""
@@ -326,7 +327,8 @@ class Engine:
             ends = [0, *(np.flatnonzero(np.diff(legal) > 1) + 1).tolist(), len(legal)]
             self._runs[state] = [slice(int(legal[a]), int(legal[b - 1]) + 1) for a, b in pairwise(ends)]
         # Slices of the head are views; picking its rows by number would copy it for every id.
-        return torch.cat([self.decoder.logits(x_BD, rows=run) for run in self._runs[state]], dim=1)
+        parts = [self.decoder.logits(x_BD, rows=run) for run in self._runs[state]]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
     def _penalise(self, logits_BR: Tensor, rows: list[Row], sampling: Sampling, kind: int) -> None:
         # How often each came is counted on the host, in one go for all rows.

@@ -40,7 +40,9 @@ COLDEST = 1e-30
 
 
 def choose(logits_BR: "Tensor", uniform_B: "Tensor", sampling: Sampling) -> "Tensor":
-    """The chosen column of each row: int64 (B,).
+    """The chosen column of each row: int64 (B,), -1 where scores are NaN or infinite.
+
+    On a CPU the scores are not sorted but selected from, in compiled code, which takes a tenth of the time.
 
     Args:
         logits_BR: scores of R candidates in each row.
@@ -48,6 +50,19 @@ def choose(logits_BR: "Tensor", uniform_B: "Tensor", sampling: Sampling) -> "Ten
         sampling: how.
     """
     import torch  # here: settings are read by commands that print their help without it
+
+    if logits_BR.device.type == "cpu" and logits_BR.dtype == torch.float32:
+        from sodakit.model.compiled import chosen
+
+        how = (sampling.temperature, sampling.top_p, sampling.top_k)
+        if (places_B := chosen(logits_BR, uniform_B, how)) is not None:
+            return places_B
+    return torch.where(logits_BR.amax(dim=1).isfinite(), choose_by_torch(logits_BR, uniform_B, sampling), -1)
+
+
+def choose_by_torch(logits_BR: "Tensor", uniform_B: "Tensor", sampling: Sampling) -> "Tensor":
+    """The definition of `choose`, where scores are numbers."""
+    import torch
 
     if sampling.temperature < COLDEST:
         return logits_BR.argmax(dim=1)
@@ -67,5 +82,5 @@ def choose(logits_BR: "Tensor", uniform_B: "Tensor", sampling: Sampling) -> "Ten
     target_B1 = uniform_B[:, None].to(cumulative_BR) * cumulative_BR[:, -1:]
     ranks_B1 = torch.searchsorted(cumulative_BR, target_B1, right=True)
     # Rounding may land one past the last id that has probability.
-    last_B1 = (probabilities_BR > 0).sum(dim=1, keepdim=True) - 1
+    last_B1 = ((probabilities_BR > 0).sum(dim=1, keepdim=True) - 1).clamp(min=0)
     return order_BR.gather(1, torch.minimum(ranks_B1, last_B1))[:, 0]

@@ -185,6 +185,29 @@ class CompiledBlocks:
         )
 
 
+def chosen(scores_BR: Tensor, uniform_B: Tensor, how: tuple[float, float, int]) -> Tensor | None:
+    """The place of each row's choice, int64 (B,), -1 where scores are no numbers; None where there is no compiler.
+
+    Args:
+        scores_BR: float32, on a CPU.
+        uniform_B: a number in [0, 1) for each row.
+        how: temperature, top_p and top_k, as `generate.sampling` means them.
+    """
+    if native.compiled() is None:
+        return None
+    scores_BR, uniform_B = scores_BR.contiguous(), uniform_B.double().contiguous()
+    places_B = torch.empty(len(scores_BR), dtype=torch.int64)
+    call(
+        "sodakit_choose",
+        ctypes.c_void_p(scores_BR.data_ptr()),
+        *scores_BR.shape,
+        ctypes.c_void_p(uniform_B.data_ptr()),
+        ctypes.byref(native.Sampling(*how)),
+        ctypes.c_void_p(places_B.data_ptr()),
+    )
+    return places_B
+
+
 def cache_of(cache: KVCache) -> native.Cache:
     """A cache as compiled code sees it."""
     return native.Cache(cache.k_LBGTH.data_ptr(), cache.v_LBGTH.data_ptr(), *cache.k_LBGTH.stride()[:3])

@@ -391,7 +391,8 @@ static int choose(const float* scores, int count, double uniform, const Sampling
     best = scores[i] > scores[best] ? i : best;
   }
   if (!numbers || !std::isfinite(scores[best])) return -1;
-  if (how.temperature < 1e-30f) return best;
+  // Below it quotients are beyond float32, and a share that is nothing in 32 bits keeps the likeliest.
+  if (how.temperature < 1e-30f || how.top_p < 1e-30f) return best;
   const int padded = (count + LANES - 1) / LANES * LANES;
   ranking.scores = scores;
   ranking.order.resize(count);
@@ -488,7 +489,8 @@ extern "C" int32_t sodakit_frame(const Frame* depth, const Cache* cache, int wei
   return weights == 0 ? run(float()) : weights == 1 ? run(BFloat16()) : run(int8_t());
 }
 
-extern "C" int32_t sodakit_choose(const float* scores, int32_t count, double uniform, const Sampling* how) {
+extern "C" void sodakit_choose(const float* scores, int32_t rows, int32_t count, const double* uniforms,
+                               const Sampling* how, int64_t* places) {
   Ranking ranking;
-  return choose(scores, count, uniform, *how, ranking);
+  for (int b = 0; b < rows; ++b) places[b] = choose(scores + (int64_t)b * count, count, uniforms[b], *how, ranking);
 }

@@ -1,7 +1,7 @@
 """`native.cpp`, compiled for this machine when first needed, and its structures as Python sees them."""
 
 import ctypes
-from ctypes import POINTER, Structure, c_double, c_float, c_int32, c_int64, c_void_p
+from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 from functools import lru_cache
 from pathlib import Path
 
@@ -74,7 +74,6 @@ def compiled() -> ctypes.CDLL | None:
     """The compiled step, or None where there is no C++ compiler that takes it."""
     library = compile_library(SOURCE, "-fopenmp", otherwise="Decoding with torch, slower")
     if library is not None:
-        library.sodakit_step.restype = library.sodakit_linear.restype = None
-        library.sodakit_frame.restype = library.sodakit_choose.restype = c_int32
-        library.sodakit_choose.argtypes = (c_void_p, c_int32, c_double, POINTER(Sampling))
+        library.sodakit_step.restype = library.sodakit_linear.restype = library.sodakit_choose.restype = None
+        library.sodakit_frame.restype = c_int32
     return library

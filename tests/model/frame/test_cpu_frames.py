@@ -1,13 +1,12 @@
 """Whole frames in one compiled call, against one code at a time."""
 
-import ctypes
-
 import numpy as np
 import pytest
 import torch
 
-from sodakit.generate.sampling import Sampling, choose
+from sodakit.generate.sampling import Sampling, choose, choose_by_torch
 from sodakit.model import native
+from sodakit.model.compiled import chosen
 from sodakit.model.frame.cpu_decoder import CpuFrameDecoder
 from tests.generate.test_frames import V, network
 
@@ -29,7 +28,6 @@ pytestmark = pytest.mark.skipif(native.compiled() is None, reason="needs a C++ c
 def test_compiled_choices_are_those_of_the_definition(how) -> None:
     """Flat and peaked scores, ties too; but where the number falls within rounding of a border."""
     generator = torch.Generator().manual_seed(0)
-    library, settings = native.compiled(), native.Sampling(how.temperature, how.top_p, how.top_k)
     differ = 0
     for count in (1, 2, 63, 64, 65, 2048):
         for spread in (0.01, 1.0, 8.0):
@@ -37,20 +35,24 @@ def test_compiled_choices_are_those_of_the_definition(how) -> None:
             logits_BR[::3] = logits_BR[::3].round()
             uniform_B = torch.rand(40, generator=generator, dtype=torch.float64)
             uniform_B[:2] = torch.tensor([0.0, 0.999])
-            expected = choose(logits_BR.double(), uniform_B, how)
-            for scores_R, uniform, place in zip(
-                logits_BR, uniform_B.tolist(), expected.tolist(), strict=True
-            ):
-                found = library.sodakit_choose(scores_R.data_ptr(), count, uniform, ctypes.byref(settings))
-                differ += found != place
+            expected_B = choose_by_torch(logits_BR.double(), uniform_B, how)
+            found_B = chosen(logits_BR, uniform_B, (how.temperature, how.top_p, how.top_k))
+            differ += int((found_B != expected_B).sum())
     assert differ <= 3  # of 720: float32 sums in the definition, float64 in compiled code
 
 
 def test_scores_that_are_no_numbers_have_no_choice() -> None:
-    library, settings = native.compiled(), native.Sampling(1.0, 1.0, 0)
-    for bad in (float("nan"), float("inf")):
-        scores_R = torch.tensor([0.0, bad, 1.0])
-        assert library.sodakit_choose(scores_R.data_ptr(), 3, 0.5, ctypes.byref(settings)) == -1
+    scores_BR = torch.tensor([[0.0, bad, 1.0] for bad in (float("nan"), float("inf"), 0.5)])
+    uniform_B = torch.full((3,), 0.99)
+    for dtype in (torch.float32, torch.float64):  # compiled, and by torch
+        assert choose(scores_BR.to(dtype), uniform_B, Sampling()).tolist() == [-1, -1, 0]
+    assert choose(torch.full((1, 3), -torch.inf), uniform_B[:1], Sampling()).tolist() == [-1]
+
+
+def test_a_share_that_is_nothing_in_32_bits_keeps_the_likeliest_of_many() -> None:
+    scores_BR = torch.randn(20, 500, generator=torch.Generator().manual_seed(0))
+    places_B = choose(scores_BR, torch.full((20,), 0.99), Sampling(top_p=1e-300))
+    assert torch.equal(places_B, scores_BR.argmax(1))
 
 
 @torch.inference_mode()
@@ -68,7 +70,7 @@ def test_frames_written_at_once_are_those_written_code_by_code(name, precision) 
     inside, ids_B, found = decoder.inside(x_BD), first_B, []
     for k, h in enumerate(how, start=1):
         inside.put(ids_B)
-        codes_B = choose(inside.logits(k), uniform_BS[:, k - 1], h)
+        codes_B = choose_by_torch(inside.logits(k), uniform_BS[:, k - 1], h)
         found.append(codes_B)
         ids_B = codes_B + V.codebook_range(k)[0]
     assert torch.equal(at_once, torch.stack(found, 1))
