@@ -187,14 +187,17 @@ def _own_run(run: Path) -> dict[str, Any] | None:
     }
     if (run / "diverged.json").exists():
         row["status"] = "diverged"
-    row |= _of_model(from_plain(AnyConfig, config["model"], f"{run}: model"), config["data"]["context"])
+    model, context = from_plain(AnyConfig, config["model"], f"{run}: model"), config["data"]["context"]
+    row |= _of_model(model, context)
     heard = next((m for m in reversed(metrics) if m.get("audio_hours") and m.get("tokens")), None)
     if heard is not None:
         row["tokens_per_audio_s"] = heard["tokens"] / (heard["audio_hours"] * 3600)
         row["audio_hours"] = positions * density / row["tokens_per_audio_s"] / 3600
     if row["family"] != "flat":
         row["codebook_size"] = config["model"]["codebook_size"]
-        row |= _flops_of_frames(row, config, positions, heard)
+        # Every frame has K tokens, and stands at one position.
+        frame_share = (density - 1) / (codes_at_a_position(model) - 1) if last else FRAME_SHARE
+        row |= _flops_of_frames(model, context, positions, frame_share)
     for values in metrics:
         for name, value in values.items():
             if name.startswith("validation/") and name != "validation/loss/all_weighted":
@@ -218,19 +221,16 @@ def _of_model(model: AnyConfig, context: int) -> dict[str, Any]:
     }
 
 
-def _flops_of_frames(
-    row: Mapping[str, Any], config: Mapping[str, Any], positions: int, heard: Mapping[str, Any] | None
-) -> dict[str, float]:
-    """Training FLOPs of a run over frames, by every convention."""
-    model, context = from_plain(AnyConfig, config["model"], "model"), config["data"]["context"]
-    # Every frame has K tokens, and stands at one position.
-    share = (
-        (row["tokens"] / positions - 1) / (row["num_codebooks"] - 1) if heard and positions else FRAME_SHARE
-    )
+def _flops_of_frames(model: AnyConfig, context: int, positions: int, frame_share: float) -> dict[str, float]:
+    """Training FLOPs of a run over frames, by every convention.
+
+    Args:
+        frame_share: of the positions that are frames.
+    """
     soda = soda_training_flops(model, positions, context)
     return {
         "c/soda": soda,
-        "c/exact": training_flops_per_token(model, context, share) * positions,
-        "c/palm": palm_flops_per_token(model, context, share) * positions,
+        "c/exact": training_flops_per_token(model, context, frame_share) * positions,
+        "c/palm": palm_flops_per_token(model, context, frame_share) * positions,
         "c/given": soda,
     }

@@ -6,12 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sodakit.config import to_plain
 from sodakit.errors import ConfigError
 from sodakit.files import write_json
-from sodakit.model.accounting import count_parameters, soda_training_flops
+from sodakit.model.accounting import count_parameters, soda_training_flops, training_flops_per_token
+from sodakit.model.any_config import family_config
 from sodakit.model.config import SODA_VOCAB_SIZE, model_size, soda_grid_shape
+from sodakit.scaling.design import FRAME_SHARE
 from sodakit.scaling.records import read_runs, read_table, read_tables, table_from_rows
 from sodakit.scaling.table import RunTable
+from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.train.trainer import train
 from tests.scaling.sweeps import chinchilla_runs, soda_runs
 from tests.stores import small_store
@@ -253,6 +257,22 @@ def test_our_own_runs_are_read_with_their_loss_vector(tmp_path):
     assert table.usable(flops="soda").runs == ["one"]
     with pytest.raises(ConfigError, match="holds no run"):
         read_runs(tmp_path / "store")
+
+
+@pytest.mark.parametrize("counts", [{"positions": 640, "tokens": 1280}, {"tokens": 640}])
+def test_flops_of_frames_go_by_the_frames_that_were_read(tmp_path, counts):
+    """Where no step tells how many ids stood at a position, as in older runs, speech as published is taken."""
+    vocabulary = Vocabulary.layout(text_size=20, bos=18, eos=19, num_codebooks=4, codebook_size=11)
+    model = family_config("depth", model_size("nano", vocabulary.size, context=64), vocabulary)
+    data = {"batch_rows": 1, "context": 64}
+    run = {"model": to_plain(model), "data": data, "schedule": {"peak_lr": 0.01}, "seed": 0, "steps": 10}
+    write_json(tmp_path / "one" / "config.json", {"train": run})
+    row = {"step": 10, "audio_hours": 0.01, "validation/loss/all": 2.0, **counts}
+    (tmp_path / "one" / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+    share = 1 / 3 if "positions" in counts else FRAME_SHARE
+    assert read_runs(tmp_path).flops("exact")[0] == pytest.approx(
+        640 * training_flops_per_token(model, 64, share)
+    )
 
 
 def test_several_tables_are_one_and_no_run_counts_twice(tmp_path):
