@@ -90,27 +90,28 @@ class SetScores:
 
     def by_voice(self) -> dict[str, float]:
         """Word error rate of transcription for each speaker, the worst first."""
-        counts: dict[str, list[int]] = {}
-        for case, item in zip(self.cases, self.transcription.items, strict=True):
-            errors = counts.setdefault(case.speaker or "unknown", [0, 0])
-            errors[0] += item.errors
-            errors[1] += item.reference_words
-        rates = {speaker: wrong / max(words, 1) for speaker, (wrong, words) in counts.items()}
-        return dict(sorted(rates.items(), key=lambda rate: -rate[1]))
+        return {speaker: wrong / max(words, 1) for speaker, (wrong, words) in self._counts().items()}
 
     def worst_voice(self) -> str:
-        """Which voice has most of the errors, where one has more than half of them; else ''."""
-        rates = self.by_voice()
-        (worst, rate), *others = rates.items()
-        if not others or rate <= sum(other for _, other in others):
+        """What to say of the voice with the highest rate, where more than half of all errors are its own; else ''."""
+        (worst, (wrong, words)), *others = self._counts().items()
+        rest_wrong = sum(errors for _, (errors, _) in others)
+        if not others or wrong <= rest_wrong:
             return ""
-        rest = [
-            item
-            for case, item in zip(self.cases, self.transcription.items, strict=True)
-            if case.speaker != worst
-        ]
-        wer = sum(item.errors for item in rest) / max(sum(item.reference_words for item in rest), 1)
-        return f"most of it in one voice, {worst} ({rate:.1%}); the other {len(others)} together {wer:.1%}"
+        rest = rest_wrong / max(sum(own for _, (_, own) in others), 1)
+        return (
+            f"most of it in one voice, {worst} ({wrong / max(words, 1):.1%}); "
+            f"the other {len(others)} together {rest:.1%}"
+        )
+
+    def _counts(self) -> dict[str, tuple[int, int]]:
+        """Errors and reference words of each speaker, the highest rate first."""
+        counts: dict[str, tuple[int, int]] = {}
+        for case, item in zip(self.cases, self.transcription.items, strict=True):
+            speaker = case.speaker or "unknown"
+            wrong, words = counts.get(speaker, (0, 0))
+            counts[speaker] = wrong + item.errors, words + item.reference_words
+        return dict(sorted(counts.items(), key=lambda voice: -voice[1][0] / max(voice[1][1], 1)))
 
 
 def build_store(street: Street, options: PrepareOptions) -> StoreReader:
