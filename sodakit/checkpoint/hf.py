@@ -147,5 +147,5 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 def _existing(path: Path) -> Path:
     if not path.exists():
-        raise CheckpointError(f"{path} is missing; a Qwen3 in Hugging Face layout has it. Download it again.")
+        raise CheckpointError(f"{path} is missing; models in Hugging Face layout have it. Download it again.")
     return path

@@ -177,7 +177,7 @@ def import_folder(
     Args:
         codec: the plain CodecSpec, for folders without codec.json.
     Raises:
-        CheckpointError: not a Qwen3, no tokenizer, or a tokenizer without markers.
+        CheckpointError: neither a Qwen3 nor a soda_hier model, no tokenizer, or a tokenizer without markers.
     """
     folder = local_folder(folder_or_hub_id)
     config, weights = import_hf(folder)

@@ -74,7 +74,11 @@ def _published(folder: Path, ids_PW: Tensor, first: int) -> tuple[Tensor, Tensor
     """Scores of first ids and of codes, by two of transformers' Qwen3 from the folder's own files.
 
     Args:
+        ids_PW: a row of positions, K ids wide, -1 where an id is absent.
         first: the position of the first frame; all after it are frames.
+    Returns:
+        Scores of the id (of a frame, its first) that follows each position, (P, ids below audio and one codebook), and
+        of each frame's codes after its first, (F, K - 1, codebook_size).
     """
     plain = read_json(folder / "config.json")
     named = {name: weight.float() for name, weight in load_file(folder / "model.safetensors").items()}

@@ -100,7 +100,7 @@ def config_from_hf(plain: dict[str, Any], origin: str) -> ModelConfig:
     rope = plain.get("rope_parameters") or plain.get("rope_scaling") or {}
     try:
         return _config_of(plain, rope, origin)
-    except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (ConfigError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(
             f"{origin}: config.json describes no model that can be imported: {error}"
         ) from error

@@ -106,7 +106,7 @@ def config_from_hier(plain: dict[str, Any], origin: str) -> FrameConfig:
         )
     try:
         config = _config_of(plain, origin)
-    except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (ConfigError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(
             f"{origin}: config.json describes no model that can be imported: {error}"
         ) from error

@@ -247,3 +247,9 @@ def test_damage_is_named(published, tmp_path):
         config_from_hier(plain | {"unified_vocab_size": 5}, "here")
     with pytest.raises(CheckpointError, match="depth_hidden_size"):
         config_from_hier({n: v for n, v in plain.items() if n != "depth_hidden_size"}, "here")
+    for change in (
+        {"num_attention_heads": 0},
+        {"rope_scaling": {**ROPE, "original_max_position_embeddings": 1e999}},
+    ):
+        with pytest.raises(CheckpointError, match=r"here: config\.json describes no model"):
+            config_from_hier(plain | change, "here")
