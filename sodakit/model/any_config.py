@@ -32,7 +32,8 @@ def check_vocabulary(config: AnyConfig, vocabulary: Vocabulary, where: str) -> N
     """
     if config.vocab_size != vocabulary.size:
         raise ConfigError(
-            f"model.vocab_size={config.vocab_size}; the vocabulary of {where} has {vocabulary.size} ids."
+            f"model.vocab_size={config.vocab_size}; the vocabulary of {where} has {vocabulary.size} ids. "
+            f"Set model.vocab_size={vocabulary.size}, or name stores of the vocabulary that the model was made for."
         )
     if isinstance(config, FrameConfig):
         given = (config.num_codebooks, config.codebook_size, config.audio_base)
@@ -40,7 +41,7 @@ def check_vocabulary(config: AnyConfig, vocabulary: Vocabulary, where: str) -> N
         if given != needed:
             raise ConfigError(
                 "model.num_codebooks, codebook_size, audio_base = {}, {}, {}; ".format(*given)
-                + "{} has {}, {}, {}.".format(where, *needed)
+                + "{} has {}, {}, {}. Set them so, or name stores of that codec.".format(where, *needed)
             )
 
 
