@@ -3,7 +3,7 @@
     flat     `ModelConfig`    every id has a position of its own
     frame    `FrameConfig`    a frame is one position; its codes are written by a depth decoder, or by heads side by side
 
-A third one is a folder here and a row in each function below.
+A third one is a folder here, a row in each function below, and its config and name in `any_config.py`.
 """
 
 import numpy as np
