@@ -10,6 +10,13 @@ from sodakit.model.config import ModelConfig
 from sodakit.model.frame.config import FrameConfig
 from sodakit.units import format_count
 
+TEXT_TOKENS_PER_AUDIO_S = 3.0
+"""Of transcripts, as published; used where no store is at hand to count them."""
+FRAMES_PER_S = 12.5
+"""Of Mimi, likewise."""
+FRAME_SHARE = FRAMES_PER_S / (FRAMES_PER_S + TEXT_TOKENS_PER_AUDIO_S)
+"""Of the positions of transcribed speech that are frames, where a frame is one; likewise."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ParameterCount:

@@ -10,6 +10,7 @@ from sodakit.data.config import DataConfig
 from sodakit.model.any_config import Family, family_config
 from sodakit.model.config import MODEL_SIZES, model_size, soda_grid_shape
 from sodakit.recipes.ingredients import LANGUAGES, MIXTURE, ingredients
+from sodakit.scaling.design import SODA_RULE
 from sodakit.tokens.vocabulary import qwen3x_vocabulary
 from sodakit.train.config import LossConfig, OptimConfig, ScheduleConfig, TrainConfig
 
@@ -108,9 +109,15 @@ def soda_hier(stores: Sequence[Path] = (), *, seed: int = 0) -> TrainConfig:
         model=family_config("depth", shape, parts.vocabulary, **inside),
         data=DataConfig(sources=parts.sources, context=FRAME_CONTEXT, batch_rows=rows, seed=seed),
         steps=HIER_STEPS,
-        optim=OptimConfig(beta1=0.95, beta2=0.98 ** (rows / 128), eps=1e-15, weight_decay=0.1, clip_norm=1.0),
+        optim=OptimConfig(
+            beta1=0.95,
+            beta2=0.98 ** (rows / SODA_RULE.beta2_reference_rows),
+            eps=1e-15,
+            weight_decay=0.1,
+            clip_norm=1.0,
+        ),
         schedule=ScheduleConfig(
-            peak_lr=0.33 * sqrt(rows) / width,
+            peak_lr=SODA_RULE.lr_scale * sqrt(rows) / width,
             warmup_fraction=0.1 * HIER_EPOCH_STEPS / HIER_STEPS,
             decay_fraction=10_000 / HIER_STEPS,
         ),

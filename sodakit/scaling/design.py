@@ -12,6 +12,7 @@ from typing import Literal
 from sodakit.bounds import Bounded, Count, Positive
 from sodakit.errors import ConfigError
 from sodakit.model.accounting import (
+    FRAME_SHARE,
     ParameterCount,
     count_parameters,
     levanter_forward_flops_per_token,
@@ -28,9 +29,6 @@ SODA_TARGETS = (
     (3e19, 2048), (6e19, 2048), (6e19, 2304), (1e20, 2048), (1e20, 2304), (1e20, 2816), (1e20, 3072),
 )  # fmt: skip
 """Larger points added by hand: forward budget and width. The paper reports 64 of the 66 points."""
-
-FRAME_SHARE = 12.5 / 15.5
-"""Of the positions that are frames, where a frame is one: transcribed speech of 12.5 frames and 3 text ids a second."""
 
 FlopsConvention = Literal["soda", "exact", "palm", "6nd"]
 
@@ -121,7 +119,7 @@ def flops_per_position(model: AnyConfig, convention: FlopsConvention, context: i
 
 
 def tokens_per_position(model: AnyConfig) -> float:
-    """Ids at a position: one in a flat model; of frames, what transcribed speech of 12.5 frames a second has."""
+    """Ids at a position: one in a flat model; of frames, what transcribed speech has."""
     return 1 + FRAME_SHARE * (codes_at_a_position(model) - 1)
 
 

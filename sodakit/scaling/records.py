@@ -12,6 +12,7 @@ from sodakit.config import from_plain
 from sodakit.errors import ConfigError
 from sodakit.files import read_json, read_json_lines
 from sodakit.model.accounting import (
+    FRAME_SHARE,
     count_parameters,
     palm_flops_per_token,
     soda_training_flops,
@@ -19,7 +20,6 @@ from sodakit.model.accounting import (
 )
 from sodakit.model.any_config import AnyConfig, codes_at_a_position, family_of
 from sodakit.scaling.columns import SIZES, WORDS, column_of, complete_row, factor_of, named_row, notes_on
-from sodakit.scaling.design import FRAME_SHARE
 from sodakit.scaling.numbers import Style, read_cells, table_style
 from sodakit.scaling.rows import read_rows
 from sodakit.scaling.table import RunTable

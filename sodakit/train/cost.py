@@ -10,6 +10,8 @@ from sodakit.data.loader import Loader
 from sodakit.errors import ConfigError, nearest
 from sodakit.hardware import GPUS, Gpu
 from sodakit.model.accounting import (
+    FRAMES_PER_S,
+    TEXT_TOKENS_PER_AUDIO_S,
     cache_bytes,
     count_parameters,
     palm_flops_per_token,
@@ -23,11 +25,6 @@ from sodakit.train.config import TrainConfig
 from sodakit.train.memory import USABLE, MemoryPlan, plan_for
 from sodakit.train.metrics import count_frames
 from sodakit.units import format_bytes, format_count, format_duration, format_passes
-
-TEXT_TOKENS_PER_AUDIO_S = 3.0
-"""Of transcripts, as published; used where no store is at hand to count them."""
-FRAMES_PER_S = 12.5
-"""Of Mimi, likewise."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,14 @@ import pytest
 from sodakit.config import to_plain
 from sodakit.errors import ConfigError
 from sodakit.files import write_json
-from sodakit.model.accounting import count_parameters, soda_training_flops, training_flops_per_token
+from sodakit.model.accounting import (
+    FRAME_SHARE,
+    count_parameters,
+    soda_training_flops,
+    training_flops_per_token,
+)
 from sodakit.model.any_config import family_config
 from sodakit.model.config import SODA_VOCAB_SIZE, model_size, soda_grid_shape
-from sodakit.scaling.design import FRAME_SHARE
 from sodakit.scaling.records import read_runs, read_table, read_tables, table_from_rows
 from sodakit.scaling.table import RunTable
 from sodakit.tokens.vocabulary import Vocabulary
