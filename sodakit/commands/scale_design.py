@@ -83,9 +83,9 @@ class Design(RuleOptions):
                 f"{self.prior} holds a law of one's own; designs are made for Chinchilla's. Fit that for the prior."
             )
         rule = self.rule(law.rule)
-        if rule.family != "flat" and self.prior in ("soda", "hoffmann", "besiroglu"):
+        if rule.family != (known := law.rule.get("family", "flat")):
             say(
-                f"The law {self.prior} is of flat models; what it expects of family {rule.family} is a guess."
+                f"The law {self.prior} is of models of family {known}; what it expects of family {rule.family} is a guess."
             )
         if self.question is not None:
             points, promises = self._optimal(law, rule)

@@ -180,6 +180,22 @@ def test_every_design_says_what_it_promises_and_how_far_it_is_from_the_best(tmp_
     assert (tmp_path / "design.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_design_for_another_family_than_its_law_s_says_that_it_guesses(tmp_path, capsys):
+    """Whether the law has a name or is fitted, and whichever of the two families is the unusual one."""
+    main(["design", "--family", "depth"])
+    assert "of family flat; what it expects of family depth is a guess" in capsys.readouterr().err
+    soda_runs().write(tmp_path / "runs.csv")
+    main(["fit", str(tmp_path / "runs.csv"), "--draws", "20", "--out", str(tmp_path / "fit.json")])
+    fitted = read_json(tmp_path / "fit.json")
+    frames = {"family": "depth", "num_codebooks": 8, "codebook_size": 2048}
+    write_json(tmp_path / "fit.json", fitted | {"rule": fitted["rule"] | frames})
+    capsys.readouterr()
+    main(["design", "--prior", str(tmp_path / "fit.json")])
+    assert "guess" not in capsys.readouterr().err
+    main(["design", "--prior", str(tmp_path / "fit.json"), "--family", "flat"])
+    assert "of family depth; what it expects of family flat is a guess" in capsys.readouterr().err
+
+
 def test_a_design_counts_sizes_as_its_prior_does(tmp_path, capsys):
     """The same runs, one law fitted with embeddings and one without: designs by either belong to their own sizes."""
     soda_runs(noise=0.001).write(tmp_path / "runs.csv")
