@@ -10,10 +10,12 @@ the middle of that last window. The two cancel, so what comes out is aligned wit
 import math
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from sodakit.bounds import Bounded, Bounds
 from sodakit.codec import spectra
 from sodakit.codec.blocks import ConvNextBlock, Downsample, Memory, Upsample
 from sodakit.codec.melody import Melody
@@ -21,60 +23,57 @@ from sodakit.codec.quantizer import SplitQuantizer
 from sodakit.codec.source import SourceFilter
 from sodakit.errors import ConfigError
 
-MOST_HZ = 400_000
-MOST_OF_ANY = 1 << 16
-"""No width, window or codebook is larger: what a damaged config asks for must not fill the memory."""
+Size = Annotated[int, Bounds(least=1, most=1 << 16)]
+"""A width, window or codebook. None is larger: what a damaged config asks for must not fill the memory."""
+Blocks = Annotated[int, Bounds(least=0, most=1 << 16)]
+"""Layers of a stage, which may have none."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class MiniConfig:
+class MiniConfig(Bounded):
     """Shape of the mini codec. The defaults are the shipped one: 12.5 Hz, 8 x 1024, 1.0 kbit/s."""
 
-    sample_rate_hz: int = 24_000
+    sample_rate_hz: Annotated[int, Bounds(least=1, most=400_000)] = 24_000
     """Rate of the sound."""
-    hop_samples: int = 240
+    hop_samples: Size = 240
     """Samples in a hop, the fastest clock of the network: an STFT window, a pitch, two envelopes."""
-    window_samples: int = 960
+    window_samples: Size = 960
     """Samples in an STFT window of the encoder."""
-    num_mels: int = 100
+    num_mels: Size = 100
     """Mel bands the encoder sees."""
-    factors: tuple[int, ...] = (2, 4)
+    factors: tuple[Size, ...] = (2, 4)
     """By how much each stage slows the clock, from hops to frames; the decoder takes them backwards."""
-    encoder_widths: tuple[int, ...] = (192, 256, 304)
+    encoder_widths: tuple[Size, ...] = (192, 256, 304)
     """Width of each encoder stage, fastest clock first; one more than `factors`."""
-    encoder_blocks: tuple[int, ...] = (2, 1, 1)
+    encoder_blocks: tuple[Blocks, ...] = (2, 1, 1)
     """ConvNeXt blocks in each encoder stage."""
-    decoder_widths: tuple[int, ...] = (304, 256, 256)
+    decoder_widths: tuple[Size, ...] = (304, 256, 256)
     """Width of each decoder stage, slowest clock first."""
-    decoder_blocks: tuple[int, ...] = (1, 1, 3)
+    decoder_blocks: tuple[Blocks, ...] = (1, 1, 3)
     """ConvNeXt blocks in each decoder stage."""
-    outline_grid: tuple[int, int] = (4, 25)
+    outline_grid: tuple[Size, Size] = (4, 25)
     """Times and bands that a frame's log-mel is averaged into: its outline, which the acoustic codes carry."""
-    outline_terms: tuple[int, int] = (4, 14)
+    outline_terms: tuple[Size, Size] = (4, 14)
     """Cosine terms over time and bands of the outline, each one of the `code_width` numbers quantised."""
-    num_bands: int = 100
+    num_bands: Size = 100
     """Points of the decoder's two envelopes, evenly spaced in mel."""
-    kernel: int = 7
+    kernel: Size = 7
     """Steps a block's convolution sees."""
-    expansion: int = 3
+    expansion: Size = 3
     """Widening inside a block."""
-    num_codebooks: int = 8
+    num_codebooks: Size = 8
     """K: the semantic codebook, the melody and the acoustic chain."""
-    codebook_size: int = 1024
+    codebook_size: Size = 1024
     """Entries in each codebook."""
-    code_width: int = 64
+    code_width: Size = 64
     """Width of an entry."""
-    search_paths: int = 1
+    search_paths: Size = 1
     """Chains of acoustic codes kept while encoding: more give a better copy, and codes a model predicts less well."""
     phones: tuple[str, ...] = ()
     """Phones that codebook 0 was taught, in the order of the phone head's outputs. Empty: no phone head."""
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            most = MOST_HZ if name == "sample_rate_hz" else MOST_OF_ANY
-            for number in value if isinstance(value, tuple) else (value,):
-                if isinstance(number, int) and not (0 if name.endswith("_blocks") else 1) <= number <= most:
-                    raise ConfigError(f"{name}={value}; needed: numbers from 1 to {most}.")
+        super().__post_init__()
         stages = len(self.factors) + 1
         for name in ("encoder_widths", "encoder_blocks", "decoder_widths", "decoder_blocks"):
             if len(getattr(self, name)) != stages:
@@ -95,8 +94,6 @@ class MiniConfig:
             raise ConfigError(
                 f"num_codebooks={self.num_codebooks}; the melody is codebook 1. Use at least 2."
             )
-        if self.search_paths < 1:
-            raise ConfigError(f"search_paths={self.search_paths}; at least 1 chain is kept.")
         if self.window_samples < self.hop_samples:
             raise ConfigError(
                 f"window_samples={self.window_samples} is shorter than hop_samples={self.hop_samples}: "
