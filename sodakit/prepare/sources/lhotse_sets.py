@@ -110,7 +110,7 @@ def read_lhotse(path: Path, source: str) -> Iterator[Item]:
                 problem = value if isinstance(value, str) else f"{value.recording_id} is no known recording"
                 yield bad_row(supervisions, number, source, problem)
             else:
-                said = _segment_items(recordings[value.recording_id], value, source, path.parent)
+                said = _supervised(recordings[value.recording_id], value, source, path.parent)
                 yield from _or_bad_row(said, supervisions, number, source)
     else:
         for number, recording in enumerate(recordings.values(), start=1):
@@ -125,13 +125,8 @@ def _or_bad_row(items: Iterator[Item], path: Path, number: int, source: str) -> 
         yield bad_row(path, number, source, f"no lhotse manifest ({type(error).__name__}: {error})")
 
 
-def _segment_items(
-    recording: "Recording", segment: "SupervisionSegment", source: str, folder: Path
-) -> Iterator[Item]:
-    yield _supervised(recording, segment, source, folder)
-
-
 def _recording_items(recording: "Recording", source: str, folder: Path) -> Iterator[Item]:
+    """The one item of a recording, made when it is asked for: what lhotse raises comes then."""
     yield _item(recording.to_cut(), None, recording.id, source, folder, {})
 
 
@@ -168,7 +163,7 @@ def read_recipe(name: str, folder: Path, source: str) -> Iterator[Item]:
             fields = {"part": part} | ({"split": split} if split else {})
             for segment in manifests["supervisions"]:
                 count += 1
-                yield _supervised(recordings[segment.recording_id], segment, source, folder, fields)
+                yield from _supervised(recordings[segment.recording_id], segment, source, folder, fields)
     if not count:
         raise ConfigError(f"lhotse's recipe {name} finds nothing in {folder}. Is it that corpus, unpacked?")
 
@@ -223,13 +218,14 @@ def _supervised(
     source: str,
     folder: Path,
     fields: Mapping[str, Any] | None = None,
-) -> Item:
+) -> Iterator[Item]:
+    """The one item of a supervision, made when it is asked for."""
     from lhotse import MonoCut, MultiCut
 
     several = isinstance(segment.channel, list)
     kind = MultiCut if several else MonoCut
     cut = kind(segment.id, segment.start, segment.duration, segment.channel, recording=recording)
-    return _item(cut, segment, recording.id, source, folder, fields or {})
+    yield _item(cut, segment, recording.id, source, folder, fields or {})
 
 
 def _item(
