@@ -285,8 +285,9 @@ class Service:
         if isinstance(event, Ids) and not stream.stopped:
             # The codec works beside the model, not in its thread: the next frame need not wait for it. Sound that
             # nobody waits for yet is made by one thread for all.
-            job.ahead = timing.ahead_s > AHEAD_S
-            pool = self._ahead if job.ahead else None
+            spare_s = timing.ahead_s - AHEAD_S
+            job.rests_until_s = time.monotonic() + spare_s
+            pool = self._ahead if spare_s > 0 else None
             chunks = await asyncio.get_running_loop().run_in_executor(pool, _push, stream, event.ids)
             if stream.stopped:
                 job.skip(event.piece)

@@ -56,8 +56,9 @@ class Job:
         self.plan, self._on_end = plan, on_end
         self.piece = -1
         self.stopped = False
-        self.ahead = False
-        """What it makes is not waited for yet: it yields to jobs whose is. Set by who takes its events."""
+        self.rests_until_s = 0.0
+        """Until then, by `time.monotonic`, nobody waits for what it makes: it yields to jobs whose is awaited. Set by who
+        takes its events."""
         self.skipped = -1
         self.row: Row | None = None
         self.unsent: list[int] = []
@@ -220,7 +221,8 @@ class Worker:
                 self._end_piece(job)
 
     def _step(self) -> None:
-        awaited = [job for job in self._active if not job.ahead]
+        now_s = time.monotonic()
+        awaited = [job for job in self._active if job.rests_until_s <= now_s]
         by_row = {job.row: job for job in awaited or self._active if job.row is not None}
         for row, tokens in self._batch.step(list(by_row)):
             job = by_row[row]

@@ -8,6 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -104,7 +105,7 @@ def test_speech_that_is_far_ahead_of_its_listener_yields_to_speech_that_is_await
         worker = Worker(model.engine, concurrent=3, queue=3)
         speaker = Speaker(model, (), sampling=Sampling(), seed=1, max_s=6.0)
         awaited, ahead = (worker.submit(speech(speaker, "Open the door. " * 10)) for _ in range(2))
-        ahead.ahead = True
+        ahead.rests_until_s = inf
         ids = 0
         async for event in awaited.events(30):
             ids += len(event.ids) if isinstance(event, Ids) else 0
@@ -118,6 +119,26 @@ def test_speech_that_is_far_ahead_of_its_listener_yields_to_speech_that_is_await
 
     made, rest = asyncio.run(ask())
     assert made <= 2 and rest > 20
+
+
+def test_speech_that_was_ahead_goes_on_when_its_listener_catches_up_though_others_are_still_served(model):
+    """It says so with each event, and makes none while it yields: it must come back by itself."""
+
+    async def ask() -> int:
+        worker = Worker(model.engine, concurrent=3, queue=3)
+        speaker = Speaker(model, (), sampling=Sampling(), seed=1, max_s=6.0)
+        awaited, ahead = (worker.submit(speech(speaker, "Open the door. " * 10)) for _ in range(2))
+        ahead.rests_until_s = time.monotonic() + 0.1
+        async for event in ahead.events(30):
+            if isinstance(event, Ids) and time.monotonic() > ahead.rests_until_s:
+                break
+        active = worker.num_active
+        for job in (awaited, ahead):
+            job.stop()
+        await asyncio.to_thread(worker.close)
+        return active
+
+    assert asyncio.run(ask()) == 2
 
 
 def test_late_comers_are_served_while_a_long_answer_is_made(address, service, slow):
