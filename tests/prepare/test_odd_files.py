@@ -14,6 +14,7 @@ from sodakit.codec.toy import ToyCodec
 from sodakit.errors import ConfigError
 from sodakit.eval.cases import read_recordings, read_voice_cases
 from sodakit.files import not_a_file, read_json, read_json_lines
+from sodakit.prepare.sources.corpus import Corpus
 from sodakit.prepare.sources.detect import open_folder
 from sodakit.prepare.stages import prepare
 from sodakit.store.reader import StoreReader
@@ -54,6 +55,29 @@ def test_a_folder_of_such_things_alone_is_refused_by_their_names(tmp_path):
     odd = odd_things(tmp_path / "c")
     items = list(open_folder(tmp_path / "c", "c"))
     assert {item.id.removeprefix("c/") for item in items} == set(odd) and all(item.problem for item in items)
+
+
+def test_a_folder_that_may_not_be_listed_is_told_and_the_rest_is_kept(tmp_path, monkeypatch):
+    """Whatever it is called; root may list all, so the right is taken away by hand."""
+    for name in ("private", "private.wav"):
+        (tmp_path / "c" / name).mkdir(parents=True)
+        (tmp_path / "c" / name / "inside.wav").write_bytes(sound_bytes())
+    (tmp_path / "c" / "good.wav").write_bytes(sound_bytes())
+    for listing in ("listdir", "scandir"):
+        monkeypatch.setattr(os, listing, _without(getattr(os, listing), "private"))
+    corpus = Corpus(tmp_path / "c", "c")
+    assert [path.name for path in corpus.sounds] == ["good.wav"]
+    told = {note.split(" cannot be listed")[0] for note in corpus.notes}
+    assert told == {str(tmp_path / "c" / name) for name in ("private", "private.wav")}
+
+
+def _without(listing, word: str):
+    def listed(place="."):
+        if Path(place).name.startswith(word):
+            raise PermissionError(13, "Permission denied", str(place))
+        return listing(place)
+
+    return listed
 
 
 def test_rows_that_name_such_things_say_what_they_are(tmp_path):

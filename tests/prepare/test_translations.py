@@ -4,11 +4,13 @@ import json
 import shutil
 
 import numpy as np
+import pytest
 import soundfile
 
 from sodakit.codec.toy import ToyCodec
 from sodakit.data.language import open_language
 from sodakit.data.pairs import PairView
+from sodakit.errors import ConfigError
 from sodakit.prepare.options import PrepareOptions
 from sodakit.prepare.sources.detect import open_folder
 from sodakit.prepare.splits import SplitRule
@@ -61,6 +63,19 @@ def test_the_published_layout_of_cvss_and_covost_becomes_pairs_in_their_splits(t
         source, target = (view.utterances[n] for n in view.pairs[0])
         assert (source.language, target.language, len(view)) == ("es", "en", 1)
         assert source.codes_KF.shape[1] > target.codes_KF.shape[1]
+
+
+def test_broken_lines_of_covost_are_named_and_the_rest_is_kept(tmp_path):
+    folder = cvss_folder(tmp_path / "corpus")
+    table = folder / "covost_v2.es_en.dev.tsv"
+    whole = sum(1 for _ in open_folder(folder, "cvss"))
+    table.write_bytes(table.read_bytes() + b"\n\xff\xfe broken\nonly_a_path.mp3\n")
+    items = list(open_folder(folder, "cvss"))
+    wrong = [item.problem for item in items if item.problem]
+    assert len(items) == whole + 2 and "not UTF-8" in wrong[0] and "no sentence" in wrong[1]
+    table.write_text("file\twords\na.mp3\thola\n")
+    with pytest.raises(ConfigError, match="has no column path, sentence; it has file, words"):
+        list(open_folder(folder, "cvss"))
 
 
 def test_a_manifest_of_pairs_gives_two_items_each_and_names_a_bad_line(tmp_path):

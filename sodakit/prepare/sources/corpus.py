@@ -296,7 +296,10 @@ def _is_file(path: Path) -> bool:
 
 
 def _is_empty_sound(folder: Path) -> bool:
-    return folder.suffix.lower() in SOUND_SUFFIXES and not any(os.scandir(folder))
+    try:
+        return folder.suffix.lower() in SOUND_SUFFIXES and not os.listdir(folder)
+    except OSError:  # the walk says so when it comes there
+        return False
 
 
 def _mirrors(sound: Path, text: Path) -> bool:

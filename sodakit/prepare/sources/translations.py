@@ -108,7 +108,8 @@ def _covost_rows(table: Path) -> Iterator[tuple[int, dict[str, str] | str]]:
             continue
         row = dict(zip(header, cells, strict=False))
         lacks = [name for name in ("path", "sentence") if name not in row]
-        yield number, f"no {', '.join(lacks)}" if lacks else row
+        wrong = "not UTF-8" if line is None else f"no {', '.join(lacks)}"
+        yield number, wrong if lacks else row
 
 
 def _covost_pair(
