@@ -20,6 +20,7 @@ from sodakit.checkpoint.save import save_checkpoint  # noqa: E402
 from sodakit.codec.toy import ToyCodec  # noqa: E402
 from sodakit.commands.serve import translator_for  # noqa: E402
 from sodakit.config import to_plain  # noqa: E402
+from sodakit.generate.engine import Batch  # noqa: E402
 from sodakit.generate.speech_model import SpeechModel  # noqa: E402
 from sodakit.model.any_config import family_config  # noqa: E402
 from sodakit.model.config import model_size  # noqa: E402
@@ -45,6 +46,12 @@ LIMITS = Limits(
     voices=3,
     upload_bytes=400_000,
 )
+
+
+def slow_steps(monkeypatch, pause_s: float) -> None:
+    """The tiny model is faster than its clients: from here on a step takes so much longer."""
+    step = Batch.step
+    monkeypatch.setattr(Batch, "step", lambda self, rows=None: (time.sleep(pause_s), step(self, rows))[1])
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,9 @@
 import json
-import time
 
 import numpy as np
 import pytest
 
-from sodakit.generate.engine import Batch
-from tests.serve.conftest import wait_until
+from tests.serve.conftest import slow_steps, wait_until
 
 connect = pytest.importorskip("websockets.sync.client").connect
 
@@ -61,9 +59,7 @@ def test_a_sentence_is_spoken_before_the_text_ends(live):
 
 
 def test_cancel_and_leaving_end_the_work(address, service, monkeypatch):
-    # The tiny model may have said all before it is looked at: here a step takes 2 ms more.
-    step = Batch.step
-    monkeypatch.setattr(Batch, "step", lambda self, rows=None: (time.sleep(0.002), step(self, rows))[1])
+    slow_steps(monkeypatch, 0.002)
     for leave in (lambda s: tell(s, type="cancel"), lambda s: s.close()):
         with connect(address.replace("http", "ws") + "/v1/audio/live") as socket:
             tell(socket, type="start")

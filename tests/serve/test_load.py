@@ -23,7 +23,7 @@ from sodakit.generate.sampling import Sampling
 from sodakit.serve import recording
 from sodakit.serve.app import build_app
 from sodakit.serve.worker import Ids, Worker
-from tests.serve.conftest import LIMITS, serving, sound, wait_until
+from tests.serve.conftest import LIMITS, serving, slow_steps, sound, wait_until
 
 SAY = {"model": "tiny", "input": "Open the door.", "response_format": "pcm", "max_s": 1.0}
 LONG = {**SAY, "input": "Open the door. " * 15, "max_s": 8.0}
@@ -36,8 +36,7 @@ def idle(service):
 @pytest.fixture
 def slow(monkeypatch):
     """The tiny model is faster than its clients: here a step takes 2 ms more."""
-    step = Batch.step
-    monkeypatch.setattr(Batch, "step", lambda self, rows=None: (time.sleep(0.002), step(self, rows))[1])
+    slow_steps(monkeypatch, 0.002)
 
 
 def test_clients_at_once_get_what_they_get_alone(address, service):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.serve.browser import CHROMIUM, Browser
-from tests.serve.conftest import HEARD, MEANT, sound, wait_until
+from tests.serve.conftest import HEARD, MEANT, slow_steps, sound, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 SHOTS = os.environ.get("SODAKIT_SCREENSHOTS")
@@ -136,14 +136,11 @@ def test_languages_are_chosen_by_name_and_keyboard(translating_page, recording):
 
 
 def test_a_translation_is_stopped(translating_page, translating_app, recording, monkeypatch):
-    import time
 
-    from sodakit.generate.engine import Batch
-
-    page, step, worker = translating_page, Batch.step, translating_app.state.service.worker
+    page, worker = translating_page, translating_app.state.service.worker
     page.choose_file("#file", recording)
     page.wait("!document.getElementById('translate-it').disabled")
-    monkeypatch.setattr(Batch, "step", lambda self, rows=None: (time.sleep(0.03), step(self, rows))[1])
+    slow_steps(monkeypatch, 0.03)
     page.run("document.getElementById('translate-it').click()")
     page.wait("document.getElementById('heard').value.length > 0")
     page.run("document.getElementById('translate-stop').click()")
@@ -173,10 +170,7 @@ def test_a_voice_is_kept_and_chosen(page, recording, client):
 def test_stop_ends_the_work_on_the_server_too(page, service, monkeypatch):
     import time
 
-    from sodakit.generate.engine import Batch
-
-    step = Batch.step
-    monkeypatch.setattr(Batch, "step", lambda self, rows=None: (time.sleep(0.01), step(self, rows))[1])
+    slow_steps(monkeypatch, 0.01)
     page.run("document.getElementById('text').value = 'Open the door, please. '.repeat(9)")
     page.run("document.getElementById('say').click()")
     page.wait("document.getElementById('first-sound').textContent !== '–'")

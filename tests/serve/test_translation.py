@@ -24,6 +24,7 @@ from tests.serve.conftest import (
     make_fluent,
     read,
     serving,
+    slow_steps,
     sound,
     translator_for,
     wait_until,
@@ -212,12 +213,9 @@ def test_sounds_and_lengths_are_limited_as_elsewhere(client):
 
 
 def test_a_client_that_leaves_ends_its_work(translating_address, translating_app, monkeypatch):
-    import time
 
-    from sodakit.generate.engine import Batch
-
-    step, worker = Batch.step, translating_app.state.service.worker
-    monkeypatch.setattr(Batch, "step", lambda self, rows=None: (time.sleep(0.02), step(self, rows))[1])
+    worker = translating_app.state.service.worker
+    slow_steps(monkeypatch, 0.02)
     form = {"files": {"file": ("a.wav", sound())}, "data": {"model": "tiny", "stream_format": "sse"}}
     with httpx.stream("POST", f"{translating_address}/v1/audio/speech_translations", **form) as response:
         next(response.iter_bytes())
