@@ -20,7 +20,6 @@ from sodakit.scaling.fit import Fit, fit_law
 from sodakit.scaling.groups import clusters as cluster_names
 from sodakit.scaling.intervals import Bootstrap, Resample, bootstrap, delta_method, quantities
 from sodakit.scaling.laws import LAWS, Law, named_law
-from sodakit.scaling.numbers import read_cells
 from sodakit.scaling.plan import plan_budget
 from sodakit.scaling.profiles import Profile, profile, profile_exponent_a
 from sodakit.scaling.repeats import RepeatFit, effective_tokens, fit_repeats
@@ -344,7 +343,7 @@ def study(
     n, d, c, losses = table.sizes(size), table.tokens(), table.flops(flops, size), table.loss(loss)
     budget_R, weights = table.budgets(flops, size), table.weights()
     values: dict[str, np.ndarray] = {"N": n, "D": d, "C": c}
-    values |= {v: _variable(table, v) for v in chosen.variables if v not in values}
+    values |= {v: table.variable(v) for v in chosen.variables if v not in values}
     repeats = None
     if law == DATA_REPEAT:
         unique_R = table.columns.get("unique_tokens", np.full(len(table), np.nan)).astype(float)
@@ -456,19 +455,12 @@ def _of(value: float, ends: tuple[float, float] | None) -> str:
     )
 
 
-def _variable(table: RunTable, name: str) -> np.ndarray:
-    """A column that a law of one's own is over, as numbers; nan where a run has none."""
-    column = table.column(f"shape/{name}" if f"shape/{name}" in table.columns else name)
-    cells = read_cells(name, name, column.tolist(), None).values
-    return np.array([v if isinstance(v, (int, float)) else np.nan for v in cells], float)
-
-
 def _with_variables(table: RunTable, law: Law) -> RunTable:
     """The runs that have every variable of the law, positive; how many have not is noted."""
     keep = np.ones(len(table), bool)
     for name in law.variables:
         if name not in ("N", "D", "C"):
-            keep &= _variable(table, name) > 0
+            keep &= table.variable(name) > 0
     if keep.all():
         return table
     left_out = f"{int((~keep).sum())} of {len(table)} runs left out: not all of {', '.join(law.variables)} are positive numbers."

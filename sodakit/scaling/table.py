@@ -18,6 +18,7 @@ from sodakit.errors import ConfigError, nearest
 from sodakit.files import digest, write_json_lines, write_text
 from sodakit.scaling.columns import FLOPS, SIZES, WORDS
 from sodakit.scaling.design import SODA_RULE
+from sodakit.scaling.numbers import read_cells
 
 _FINISHED = ("", "finished", "done", "completed", "true")
 
@@ -261,6 +262,17 @@ class RunTable:
         told = self._numbers("tokens_per_audio_s", ())
         told = told[np.isfinite(told)]
         return float(np.median(told)) if len(told) and told.max() < 1.05 * told.min() else None
+
+    def variable(self, name: str) -> np.ndarray:
+        """Any column as numbers, by our name for it or by its own, a part of the shape by its plain name (`width`); nan where a
+        run has none.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        column = self.column(f"shape/{name}" if f"shape/{name}" in self.columns else name)
+        cells = read_cells(name, name, column.tolist(), None).values
+        return np.array([v if isinstance(v, (int, float)) else np.nan for v in cells], float)
 
     def consistency(self, flops: str = "given", size: str = "total") -> tuple[float, float]:
         """Lowest and highest 6ND/C. 1 in a small-vocabulary model; 0.98–1.66 in SODA's sweep.
