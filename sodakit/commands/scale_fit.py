@@ -42,7 +42,8 @@ class FitOptions:
     size: Size = SIZE
     """What counts as N."""
     flops: Flops = FLOPS
-    """What counts as C."""
+    """What counts as C: given, soda, exact, palm, 6nd, hoffmann (with embeddings and an ungated feed-forward), or a formula over N, D,
+    parts of the shape and columns: "6*N*D + 12*layers*width*context*D"."""
     where: tuple[str, ...] = ()
     """Only runs that meet these, for example split=train or loss/all<4; several values as dataset=a|b."""
     window: Annotated[float, Bounds(above=1)] | None = 10.0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sodakit.bounds import Count
 from sodakit.errors import ConfigError
 from sodakit.files import read_json
+from sodakit.log import say
 
 if TYPE_CHECKING:
     from sodakit.scaling.design import GridRule
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
 
 Size = Literal["total", "non_embedding", "one_embedding", "two_embeddings", "matmul"]
 Resample = Literal["residuals", "runs"]
-Flops = Literal["given", "soda", "exact", "palm", "6nd"]
+Flops = str
 Decimal = Literal["point", "comma"]
 SIZE: Size = "total"
 FLOPS: Flops = "given"
-"""What counts as N and C in every word that reads a table: what the table itself gives."""
+"""What counts as N and C in every word that reads a table: what the table itself gives. C is `given`, `soda`, `exact`, `palm`,
+`6nd`, `hoffmann`, or a formula (`scaling/formula.py`)."""
 FAR = 3.0
 """Times the largest run beyond which a plan is warned of."""
 
@@ -108,7 +110,13 @@ class KnownLaw:
 
 
 def flops_rule(flops: Flops) -> dict[str, str]:
-    """How a design counts the FLOPs that a table counts this way; what tables of ours give is the paper's count."""
+    """How a design counts the FLOPs that a table counts this way; what tables of ours give is the paper's count. Empty, and
+    said, where they are counted by a formula, which designs do not know."""
+    from sodakit.scaling.formula import is_formula
+
+    if is_formula(flops):
+        say("FLOPs of these runs are counted by a formula; shapes to be built are counted as --count says.")
+        return {}
     return {"flops": "soda" if flops == "given" else flops}
 
 

@@ -6,10 +6,10 @@ what the solver takes, with exact derivatives and a certificate; a law of anothe
 """
 
 import ast
-import re
 from collections.abc import Mapping
 
 from sodakit.errors import ConfigError
+from sodakit.scaling.formula import parse_formula
 from sodakit.scaling.laws import Law
 
 ONE = "1"
@@ -25,11 +25,8 @@ def parse_law(text: str) -> Law:
     Raises:
         ConfigError: not a sum of such terms; the message says what cannot be read.
     """
-    written = re.sub(r"\s+", " ", text.strip()).replace("^", "**").replace("·", "*")
-    # Products may be written by a space: `D^b N^c`.
-    written = re.sub(r"(?<=[\w)]) (?=[A-Za-z_(])", " * ", written)
     try:
-        tree = ast.parse(written, mode="eval").body
+        tree = parse_formula(text)
     except SyntaxError as error:
         raise _refused(text, f"it is no formula ({error.msg})") from error
     bases = {

@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sodakit.errors import ConfigError, nearest
 from sodakit.files import digest, write_json_lines, write_text
 from sodakit.scaling.columns import FLOPS, SIZES, WORDS
 from sodakit.scaling.design import SODA_RULE
+from sodakit.scaling.formula import FORMULAS, evaluate, is_formula
 from sodakit.scaling.numbers import read_cells
 
 _FINISHED = ("", "finished", "done", "completed", "true")
@@ -75,10 +77,17 @@ class RunTable:
         return self._numbers("tokens", ())
 
     def flops(self, convention: str = "given", size: str = "total") -> np.ndarray:
-        """C of every run; the convention `6nd` multiplies, by the given convention for N."""
+        """C of every run: a column by its convention, `6nd` (of the given convention for N), a name in `FORMULAS`, or a formula
+        over N, D and columns.
+
+        Raises:
+            ConfigError: no such convention, or a formula that cannot be computed of these columns.
+        """
         if convention == "6nd":
             return 6 * self.sizes(size) * self.tokens()
-        return self._numbers(f"c/{convention}", (*FLOPS, "6nd"))
+        if is_formula(convention):
+            return evaluate(FORMULAS.get(convention, convention), partial(self._in_formula, size))
+        return self._numbers(f"c/{convention}", (*FLOPS, "6nd", *FORMULAS))
 
     def loss(self, name: str = "all") -> np.ndarray:
         """A loss of every run, in nats per token (bits per second for `bits_per_audio_s`); nan where a run lacks it.
@@ -273,6 +282,14 @@ class RunTable:
         column = self.column(f"shape/{name}" if f"shape/{name}" in self.columns else name)
         cells = read_cells(name, name, column.tolist(), None).values
         return np.array([v if isinstance(v, (int, float)) else np.nan for v in cells], float)
+
+    def _in_formula(self, size: str, name: str) -> np.ndarray:
+        if name in ("N", "D"):
+            return self.sizes(size) if name == "N" else self.tokens()
+        if name == "query_width" and name not in self.others:
+            told = "shape/head_width" in self.columns
+            return self.variable("heads") * self.variable("head_width") if told else self.variable("width")
+        return self.variable(name)
 
     def consistency(self, flops: str = "given", size: str = "total") -> tuple[float, float]:
         """Lowest and highest 6ND/C. 1 in a small-vocabulary model; 0.98–1.66 in SODA's sweep.
