@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from sodakit.commands.options import run_word
-from sodakit.commands.scale_design import Design, Next
+from sodakit.commands.scale_design import Design
 from sodakit.commands.scale_fit import Fit, Report
+from sodakit.commands.scale_next import Next
 from sodakit.commands.scale_plan import Plan
 from sodakit.commands.scale_proxy import Proxy
 from sodakit.commands.scale_run import Run

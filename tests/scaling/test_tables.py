@@ -299,8 +299,8 @@ def test_what_is_not_shown_has_its_reason(tmp_path, capsys):
 
 
 def test_fit_and_next_count_alike():
-    from sodakit.commands.scale_design import Next
     from sodakit.commands.scale_fit import Fit
+    from sodakit.commands.scale_next import Next
 
     fit, following = Fit(tables=()), Next(tables=(), budgets=(), widths=())
     assert (fit.size, fit.flops) == (following.size, following.flops)
