@@ -33,6 +33,10 @@ class Runs:
     def __len__(self) -> int:
         return len(self.size_R)
 
+    def equal_to(self, size: float, tokens: float) -> np.ndarray:
+        """Which runs have this N and D, as far as a table tells that may give them rounded."""
+        return np.isclose(self.size_R, size, rtol=1e-3) & np.isclose(self.tokens_R, tokens, rtol=1e-3)
+
     def take(self, indices: Sequence[int] | np.ndarray) -> "Runs":
         """Some of them, repeats allowed."""
         chosen = np.asarray(indices, int)

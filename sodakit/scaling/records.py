@@ -85,19 +85,24 @@ def _read_numbers(
 
 
 def read_table(
-    path: Path | str, aliases: Mapping[str, str] | None = None, decimal: Style | None = None
+    path: Path | str,
+    aliases: Mapping[str, str] | None = None,
+    decimal: Style | None = None,
+    *,
+    with_loss: bool = True,
 ) -> RunTable:
     """The runs in a CSV or JSON-lines file, JSON, a folder of our runs, or one of W&B's (`wandb/`).
 
+    Args:
+        with_loss: ask for a loss, which runs that might be done have not.
     Raises:
         ConfigError: no such file, or nothing in it that names sizes, tokens and losses.
     """
     path = Path(path)
-    if path.is_dir() and any(path.rglob(SUMMARY)):
-        return _complete_table(list(wandb_rows(path)), path, aliases, decimal)
-    if path.is_dir():
+    if path.is_dir() and not any(path.rglob(SUMMARY)):
         return read_runs(path)
-    return _complete_table(read_rows(path), path, aliases, decimal)
+    rows = list(wandb_rows(path)) if path.is_dir() else read_rows(path)
+    return _complete_table(rows, path, aliases, decimal, with_loss)
 
 
 def read_tables(
@@ -129,14 +134,18 @@ def read_tables(
 
 
 def _complete_table(
-    rows: list[dict[str, Any]], path: Path, aliases: Mapping[str, str] | None, decimal: Style | None
+    rows: list[dict[str, Any]],
+    path: Path,
+    aliases: Mapping[str, str] | None,
+    decimal: Style | None,
+    with_loss: bool,
 ) -> RunTable:
     """The rows as a table that has what every law needs."""
     table = table_from_rows(rows, str(path), aliases, decimal)
     missing = [name for name in ("tokens",) if name not in table.columns]
     if not any(c.startswith("n/") for c in table.columns):
         missing.insert(0, "parameters (n, params, …)")
-    if not any(c.startswith("loss/") or c == "bits_per_audio_s" for c in table.columns):
+    if with_loss and not any(c.startswith("loss/") or c == "bits_per_audio_s" for c in table.columns):
         missing.append("loss")
     if missing:
         found = ", ".join(str(c) for c in (rows[0] if rows else {}))

@@ -181,9 +181,11 @@ class RunTable:
             )
         return found
 
-    def usable(self, *, loss: str = "all", size: str = "total", flops: str = "given") -> "RunTable":
+    def usable(self, *, loss: str | None = "all", size: str = "total", flops: str = "given") -> "RunTable":
         """Runs that finished and have N, D, C and the loss; the notes say how many were left out, and why.
 
+        Args:
+            loss: None where none is asked for, as of runs that might be done.
         Raises:
             ConfigError: there is none, or no such loss.
         """
@@ -194,8 +196,9 @@ class RunTable:
             f"no N ({size})": ~np.isfinite(self.sizes(size)),
             "no tokens": ~np.isfinite(self.tokens()),
             f"no C ({flops})": ~np.isfinite(self.flops(flops, size)),
-            f"no loss {loss!r}": ~np.isfinite(self.loss(loss)),
         }
+        if loss is not None:
+            lacks_R[f"no loss {loss!r}"] = ~np.isfinite(self.loss(loss))
         keep, why = np.ones(len(self), bool), []
         for reason, lacking_R in lacks_R.items():
             # A run that lacks several things is counted once.

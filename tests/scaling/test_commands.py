@@ -13,6 +13,7 @@ from sodakit.scaling.design import GridRule, isoflop_grid, soda_design
 from sodakit.scaling.design_file import read_design, write_design
 from sodakit.scaling.information import Surface, exponent_a, runs_of, standard_error
 from sodakit.scaling.laws import LAWS
+from sodakit.scaling.records import read_table
 from sodakit.scaling.repeats import effective_tokens
 from sodakit.scaling.run import claim_design
 from sodakit.scaling.simulate import BESIROGLU, SODA_SURFACE, simulate
@@ -163,6 +164,31 @@ def test_next_runs_are_new_and_a_queue_goes_on_with_them(tmp_path, capsys):
     assert all(p.hyper_parameters == same[p.budget_flops, p.model.width] for p in again[len(points) :])
     claim_design(queue, again)
     assert f"--out {queue}" in capsys.readouterr().err
+
+
+def test_runs_are_chosen_of_a_pool_by_a_share_of_its_cost(tmp_path, capsys):
+    """What is done is no choice; the pool need have no losses; what is written is read again."""
+    runs = soda_runs()
+    cheap = np.argsort(runs.flops())[:16]
+    runs.select(np.sort(cheap)).write(tmp_path / "pilot.csv")
+    bare = RunTable({name: column for name, column in runs.columns.items() if name != "loss/all"})
+    bare.write(tmp_path / "pool.csv")
+    words = ["next", str(tmp_path / "pilot.csv"), "--pool", str(tmp_path / "pool.csv"), "--share", "0.1"]
+    for question in ("losses", "law", "a"):
+        out = tmp_path / f"{question}.csv"
+        main([*words, "--question", question, "--out", str(out)])
+        assert "% of its cost" in capsys.readouterr().err
+        chosen = read_table(out, with_loss=False)
+        assert chosen.flops().sum() <= 0.1 * runs.flops().sum()
+        assert len(set(chosen.runs)) == len(chosen) and not {runs.runs[i] for i in cheap} & set(chosen.runs)
+    for wrong, says in (
+        (words[:2], "--pool"),
+        ([*words, "--budgets", "1e19", "--widths", "512"], "or --pool"),
+        ([*words[:2], "--budgets", "1e19", "--widths", "512", "--share", "0.1"], "of a pool's"),
+        ([*words[:2], "--pool", words[1]], "are done"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            main(wrong)
 
 
 def test_every_design_says_what_it_promises_and_how_far_it_is_from_the_best(tmp_path, capsys):

@@ -1,5 +1,7 @@
 """Designs: the bound, sweeps near it, and what to run next."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -111,7 +113,8 @@ def test_each_next_run_lowers_the_expected_error():
     done = runs_of(isoflop_grid([3e18, 9e18], [384, 512, 640, 768, 896]))
     candidates = buildable_candidates(SODA, GridRule(), [3e18, 9e18, 3e19], range(256, 2049, 128), window=1e9)
     other = Surface(parameters={**SODA_SURFACE, "alpha": 0.6, "A": 40_000.0})
-    chosen, errors = next_runs([SODA, other], done, candidates, exponent_a, count=6, budget_flops=1e20)
+    picked, errors = next_runs([SODA, other], done, candidates, exponent_a, count=6, budget_flops=1e20)
+    chosen = candidates.take(picked)
     before = np.mean([standard_error(s, done, exponent_a) for s in (SODA, other)])
     assert len(chosen) == 6 and chosen.cost_R.sum() <= 1e20
     assert all(b < a for a, b in zip([before, *errors], errors, strict=False))
@@ -124,6 +127,35 @@ def test_each_next_run_lowers_the_expected_error():
     assert errors[-1] < np.mean([standard_error(s, both, exponent_a) for s in (SODA, other)])
     with pytest.raises(ConfigError, match="No candidate costs less"):
         next_runs([SODA], done, candidates, exponent_a, count=1, budget_flops=1e10)
+
+
+def pool_of(runs: Runs, *, of: float) -> list[int]:
+    """A random half of the pool's cost, or another share."""
+    order = np.random.default_rng(1).permutation(len(runs))
+    return order[np.cumsum(runs.cost_R[order]) <= of * runs.cost_R.sum()].tolist()
+
+
+@pytest.mark.parametrize("aim", ["law", "losses"])
+def test_a_pool_is_chosen_from_once_and_better_than_by_chance(aim):
+    """D-optimal: the volume of the parameters' ellipsoid; V-optimal: the mean variance of the pool's losses. Both by hand."""
+    pool = plain(6, 12, 8.0)
+    done = plain(2, 4, 3.0)
+    budget = 0.1 * pool.cost_R.sum()
+    chosen, errors = next_runs([SODA], done, pool, aim, count=99, budget_flops=budget, noise=1.0, once=True)
+    assert len(set(chosen)) == len(chosen) and pool.cost_R[chosen].sum() <= budget
+    assert all(b < a for a, b in pairwise(errors))
+
+    def error(indices: list[int]) -> float:
+        raw_RP = SODA.slopes(pool)
+        scale_P = np.sqrt((raw_RP**2).sum(0))
+        J_RP, known_RP = raw_RP / scale_P, SODA.slopes(done) / scale_P
+        information = known_RP.T @ known_RP + J_RP[indices].T @ J_RP[indices] + 1e-9 * np.eye(5)
+        if aim == "law":
+            return float(np.linalg.det(J_RP.T @ J_RP) / np.linalg.det(information)) ** (1 / 10)
+        return float(np.sqrt(np.mean(np.einsum("rp,pq,rq->r", J_RP, np.linalg.inv(information), J_RP))))
+
+    assert errors[-1] == pytest.approx(error(chosen), rel=1e-3)
+    assert errors[-1] < 0.8 * error(pool_of(pool, of=0.1))
 
 
 def test_runs_of_one_size_determine_nothing():
