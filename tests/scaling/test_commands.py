@@ -55,7 +55,13 @@ def test_a_law_of_repeats_is_fitted_and_planned_with(tmp_path, capsys):
     fit = str(tmp_path / "fit.json")
     main(["fit", str(tmp_path / "runs.csv"), "--law", "data_repeat", "--draws", "20", "--out", fit])
     assert read_json(fit)["settings"]["half_life"] == pytest.approx(6.0, rel=0.3)
-    capsys.readouterr()
+    said = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("R*"))
+    name, value, _, *_, low, _, high = said.split()
+    assert (
+        name == "R*"
+        and float(low) < float(value) < float(high)
+        and float(value) == pytest.approx(6.0, rel=0.3)
+    )
     main(["plan", "--flops", "1e20", "--fit", fit, "--unique", "1e9", "--no-exact-flops"])
     assert "passes over the data" in capsys.readouterr().out
 

@@ -2,15 +2,17 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from sodakit.commands.scale import main
 from sodakit.errors import ConfigError
-from sodakit.scaling.checks import convention_table, influence
+from sodakit.scaling.checks import convention_table, diagnose, influence
 from sodakit.scaling.costs import flops_of_runs
-from sodakit.scaling.fit import fit_chinchilla
+from sodakit.scaling.fit import fit_chinchilla, fit_law
+from sodakit.scaling.laws import LAWS
 from sodakit.scaling.plot import (
     contour_figure,
     contours,
@@ -20,6 +22,7 @@ from sodakit.scaling.plot import (
     streams_figure,
 )
 from sodakit.scaling.report import plans_of, study_report
+from sodakit.scaling.residuals import MISFITS
 from sodakit.scaling.rollout import extrapolate, rollout
 from sodakit.scaling.study import study
 from sodakit.scaling.table import RunTable
@@ -61,14 +64,28 @@ def test_the_run_that_carries_the_answer_is_named():
     losses = runs.loss().copy()
     losses[6] *= 1.06
     fit = fit_chinchilla(runs.sizes("two_embeddings"), runs.tokens(), losses)
-    from sodakit.scaling.fit import fit_law
-    from sodakit.scaling.laws import LAWS
-    from sodakit.scaling.residuals import MISFITS
-
     squares = fit_law(LAWS["chinchilla"], fit.values, losses, misfit=MISFITS["mse-log"])
     assert influence(squares, runs.runs)[0].left_out == runs.runs[6]
     by_budget = influence(squares, runs.runs, groups=runs.columns["budget"].tolist())
     assert len(by_budget) == 7
+
+
+@pytest.mark.parametrize("law", ["tied", "compute"])
+def test_of_a_law_that_fixes_a_another_exponent_is_watched(law):
+    """Influence on an a that is one half whatever the runs say was nan, or nine times the usual shift of nothing."""
+    runs = soda_runs()
+    losses = runs.loss().copy()
+    losses[6] *= 1.06
+    values = {"N": runs.sizes("two_embeddings"), "D": runs.tokens(), "C": runs.flops("soda")}
+    fit = fit_law(LAWS[law], values, losses, misfit=MISFITS["mse-log"])
+    first = influence(fit, runs.runs)[0]
+    exponent = fit.law.exponents[0]
+    assert first.watched == exponent and first.value == first.parameters[exponent] != fit.parameters[exponent]
+    assert np.isfinite(first.shift)
+    heavy = [line for line in diagnose(fit, influences=influence(fit, runs.runs)) if "would be" in line]
+    assert all(f" {exponent} would be" in line and "nan" not in line for line in heavy)
+    if law == "tied":
+        assert first.left_out == runs.runs[6] and heavy
 
 
 def test_a_law_is_extrapolated_from_ever_more_budgets():
@@ -120,6 +137,15 @@ def test_a_and_b_as_counted_have_intervals_and_go_into_the_file(soda):
         assert low < stored["counted_exponents"][name] < high
     assert sum(stored["counted_exponents"].values()) < 0.97 and stored["settings"]["resample"] == "residuals"
     assert len(stored["extrapolation"]) == 4
+
+
+def test_an_interval_without_an_end_is_shown_with_a_question_mark(soda):
+    """It was `None – 1.929`."""
+    alpha = next(profile for profile in soda.profiles if profile.name == "alpha")
+    open_ended = replace(soda, profiles=[replace(alpha, low=None)], profile_a=(None, 0.5))
+    shown = {name: ends for name, *_, ends in open_ended.parameter_rows()}
+    assert (shown["alpha"], shown["a"], shown["b"]) == (f"? – {alpha.high:.4g}", "? – 0.5", "0.5 – ?")
+    assert "a: its profile ? – 0.5 has no end on one side at least." in open_ended.findings
 
 
 def test_an_outlier_is_counted():

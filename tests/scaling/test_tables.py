@@ -1,6 +1,7 @@
 """Other people's tables: how numbers are written, columns are called, files are laid out, and what is said of the rest."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -295,7 +296,25 @@ def test_a_plan_of_a_table_without_shapes_is_by_6nd_and_without_audio(tmp_path, 
 def test_what_is_not_shown_has_its_reason(tmp_path, capsys):
     rows = [{"N": n, "D": 20 * n, "loss": float(LAWS["chinchilla"].loss(HOFFMANN, N=n, D=20 * n)[0])} for n in np.geomspace(1e6, 1e9, 9)]  # fmt: skip
     main(["fit", str(write(tmp_path / "runs", "list", rows)), "--draws", "20", "--law", "compute"])
-    assert "No optimum by budgets: 0 of 9 budgets have a minimum" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "No optimum by budgets: 0 of 9 budgets have a minimum" in said
+    # The law goes through every run: nothing can lie below.
+    assert "; global minimum: " in said and "not certified" not in said.lower()
+
+
+def test_the_smallest_batch_has_a_price_in_the_error_of_a(capsys):
+    """Two and a half times as large without the points it leaves out, and nobody was told."""
+    main(["design"])
+    [said] = [
+        line for line in capsys.readouterr().err.splitlines() if "--min-batch-rows 1 keeps them" in line
+    ]
+    assert "their batch would be below 8 rows" in said
+    freer, now, times = (
+        float(x) for x in re.findall(r"(\d\.\d+)(?:,| times|\b)", said.split("would be ")[-1])[:3]
+    )
+    assert now / freer == pytest.approx(times, rel=0.05) and times > 1.5
+    main(["design", "--min-batch-rows", "1"])
+    assert "keeps them" not in capsys.readouterr().err
 
 
 def test_fit_and_next_count_alike():
