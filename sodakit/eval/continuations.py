@@ -36,7 +36,9 @@ from sodakit.eval.spoken_scores import (
     failures,
     likeness,
     mean_estimate,
+    opinion_items,
     opinion_scores,
+    opinions,
     spoken_errors,
 )
 from sodakit.eval.text_model import Likelihood, TextModel
@@ -111,6 +113,7 @@ def continuation_result(
         for sounds in ([output.wave for output in outputs], endings)
     )
     alike = likeness(speakers, [output.wave for output in outputs], openings)
+    rated = opinions(mos, [output.wave for output in outputs])
     return {
         **settings,
         "judged": judged,
@@ -125,11 +128,11 @@ def continuation_result(
             "similarity": mean_estimate(alike, clusters, failed=0.0),
             "similarity_without_failures": mean_estimate(alike, clusters),
             **_shares(outputs, made, clusters),
-            **opinion_scores(mos, [output.wave for output in outputs], clusters, failed=WORST),
+            **opinion_scores(rated, clusters, failed=WORST),
             "originals": _word_scores(own, clusters)
             | {"similarity": mean_estimate(likeness(speakers, endings, openings), clusters)}
             | _judged_originals(judge, cases, originals, clusters)
-            | opinion_scores(mos, endings, clusters),
+            | opinion_scores(opinions(mos, endings), clusters),
             **ends(outputs),
         },
         "failures": failures(outputs),
@@ -145,8 +148,9 @@ def continuation_result(
                 "gen_nll": words.nats_per_token,
                 "tokens": 0 if words.likelihood is None else words.likelihood.tokens,
             }
-            for case, cluster, prompt, words, value, output in zip(
-                cases, clusters, given, made, alike, outputs, strict=True
+            | opinion
+            for case, cluster, prompt, words, value, output, opinion in zip(
+                cases, clusters, given, made, alike, outputs, opinion_items(rated), strict=True
             )
         ],
     }

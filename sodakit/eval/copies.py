@@ -15,7 +15,7 @@ from sodakit.eval.hub import named
 from sodakit.eval.judges import CtcJudge, Judge, train_judge
 from sodakit.eval.opinion import WORST, OpinionJudge
 from sodakit.eval.results import Estimate, estimate
-from sodakit.eval.spoken_scores import opinion_scores, spoken_errors
+from sodakit.eval.spoken_scores import opinion_items, opinion_scores, opinions, spoken_errors
 from sodakit.eval.voiceprints import SpeakerJudge, SpeakerScores, score_speakers
 from sodakit.eval.words import WordErrors, normalise
 from sodakit.log import say
@@ -163,6 +163,8 @@ class CopyScores:
     """The same of the originals."""
     mos_judge: dict[str, str] | None = None
     """Name and fingerprint of who foretold the opinions."""
+    items: tuple[dict[str, Any], ...] = ()
+    """Each copy: distances, opinions, and under `original` those of its original."""
 
     def plain(self) -> dict[str, Any]:
         """For JSON; NaN becomes None."""
@@ -197,6 +199,7 @@ def score_copies(
     texts = [recording.text or "" for recording in sounds.recordings]
     clips = [str(i) for i in range(len(originals))]
     judge = sounds.judge
+    rated, rated_originals = opinions(mos, matched), opinions(mos, originals)
     intelligible = [distance.stoi for distance in distances if np.isfinite(distance.stoi)]
     return CopyScores(
         name=sounds.name,
@@ -212,9 +215,29 @@ def score_copies(
         heard_original=spoken_errors(judge, texts, originals) if judge else None,
         judge=judge.name if judge else sounds.why_no_judge,
         speakers=score_speakers(originals, matched, [r.speaker for r in sounds.recordings], speaker_judge),
-        mos=opinion_scores(mos, matched, clips, failed=WORST) or None,
-        mos_originals=opinion_scores(mos, originals, clips) or None,
+        mos=opinion_scores(rated, clips, failed=WORST) or None,
+        mos_originals=opinion_scores(rated_originals, clips) or None,
         mos_judge=None if mos is None else named(mos),
+        items=tuple(
+            {
+                "clip": int(clip),
+                "speaker": recording.speaker,
+                "mel_db": distance.mel_db,
+                "stoi": distance.stoi,
+            }
+            | ({"pesq": quality} if quality is not None else {})
+            | opinion
+            | ({"original": own} if own else {})
+            for clip, recording, distance, quality, opinion, own in zip(
+                clips,
+                sounds.recordings,
+                distances,
+                qualities,
+                opinion_items(rated),
+                opinion_items(rated_originals),
+                strict=True,
+            )
+        ),
     )
 
 

@@ -172,12 +172,12 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], name: str, *, s
 
     Args:
         name: one of `comparable(first)`: a policy; a variant of likelihood; `wer`, all errors over all words;
-            `similarity`; of continuations also `gen_nll`, all nats over all tokens, and `auto_bleu`; of text benchmarks
+            `similarity`; `mos_…`; of continuations also `gen_nll`, all nats over all tokens, and `auto_bleu`; of text benchmarks
             `TASK METRIC`. BLEU is no mean of items: `compare_translations`.
     Raises:
         ConfigError: other tasks, data, judges or policies, no such score, or no item in common.
     """
-    check_comparable(first, second)
+    check_comparable(first, second, COMPARED + (("mos_judge",) if name.startswith("mos_") else ()))
     a, b = observations(first, name), observations(second, name)
     shared = [key for key in a if key in b]
     if not shared:
@@ -194,13 +194,15 @@ def compare(first: Mapping[str, Any], second: Mapping[str, Any], name: str, *, s
     return _paired(sides[0], sides[1], seed)
 
 
-def check_comparable(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+def check_comparable(
+    first: Mapping[str, Any], second: Mapping[str, Any], compared: Sequence[str] = COMPARED
+) -> None:
     """Refuse two results whose difference would not be one of the models.
 
     Raises:
         ConfigError: they are of other tasks, data or judges; the message names which.
     """
-    for field in COMPARED:
+    for field in compared:
         if first.get(field) != second.get(field):
             raise ConfigError(
                 f"The results are of {field} {first.get(field)!r} and {second.get(field)!r}; a paired test needs the "
@@ -250,10 +252,15 @@ def comparable(result: Mapping[str, Any]) -> list[str]:
     """Names of the scores of a result that two models can be compared by."""
     if "questions" in result:
         return list(result["scores"])
-    names = tuple(result.get("nll", ())) or ("wer", "similarity", "gen_nll", "auto_bleu")
+    names = tuple(result.get("nll", ())) or ("wer", "similarity", "gen_nll", "auto_bleu", *_opinions(result))
     # Each question of a text benchmark has scores of its own, by task and metric.
     more = sorted({name for item in result.get("items", ()) for name in item.get("scores", ())})
     return [name for name in (*names, *more) if observations(result, name)]
+
+
+def _opinions(result: Mapping[str, Any]) -> list[str]:
+    """Columns of a judge of quality."""
+    return sorted({name for item in result.get("items", ()) for name in item if name.startswith("mos_")})
 
 
 def _question(plain: Mapping[str, Any]) -> Question:

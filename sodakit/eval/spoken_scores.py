@@ -69,8 +69,9 @@ def speech_result(
         scores["similarity_without_failures"] = mean_estimate(alike, clusters)
         scores["originals"] |= {"similarity": mean_estimate(likeness(speakers, originals, prompts), clusters)}
         scores["originals"] |= {"equal_error_rate": _own_error(speakers, cases, originals, prompts)}
-    scores |= opinion_scores(mos, [output.wave for output in outputs], clusters, failed=WORST)
-    scores["originals"] |= opinion_scores(mos, originals, clusters)
+    rated = opinions(mos, [output.wave for output in outputs])
+    scores |= opinion_scores(rated, clusters, failed=WORST)
+    scores["originals"] |= opinion_scores(opinions(mos, originals), clusters)
     return {
         **settings,
         "normaliser": normaliser_name,
@@ -82,9 +83,11 @@ def speech_result(
         "scores": scores | {"duration_ratio": _length_ratio(outputs, originals, clusters)},
         "failures": failures(outputs),
         "items": [
-            _item(case.id, cluster, output, item) | ({} if speakers is None else {"similarity": value or 0.0})
-            for case, cluster, output, item, value in zip(
-                cases, clusters, outputs, errors.items, alike, strict=True
+            _item(case.id, cluster, output, item)
+            | ({} if speakers is None else {"similarity": value or 0.0})
+            | opinion
+            for case, cluster, output, item, value, opinion in zip(
+                cases, clusters, outputs, errors.items, alike, opinion_items(rated), strict=True
             )
         ],
     }
@@ -174,23 +177,34 @@ def _own_error(
     return equal_error_rate(speakers.embed(waves), names + [names[both.index(n)] for n in once])
 
 
-def opinion_scores(
-    mos: OpinionJudge | None,
-    waves: Sequence[Wave | None],
-    clusters: Sequence[str],
-    failed: float | None = None,
-) -> dict[str, Any]:
-    """The mean of each of the judge's columns; nothing without a judge. Failed outputs count `failed`, or are left out."""
+Opinions = Sequence[Mapping[str, float] | None]
+"""What a judge of quality says of each sound; None of what is none."""
+
+
+def opinions(mos: OpinionJudge | None, waves: Sequence[Wave | None]) -> Opinions:
+    """What the judge says of each sound; None of all without a judge."""
     there = [wave for wave in waves if is_audible(wave)]
     if mos is None or not there:
-        return {}
+        return [None] * len(waves)
     rated = iter(mos.rate(there))
-    rows = [next(rated) if is_audible(wave) else None for wave in waves]
-    columns = next(row for row in rows if row is not None)
+    return [next(rated) if is_audible(wave) else None for wave in waves]
+
+
+def opinion_scores(rated: Opinions, clusters: Sequence[str], failed: float | None = None) -> dict[str, Any]:
+    """The mean of each column; nothing without a judge. Failed outputs count `failed`, or are left out."""
     return {
-        name: mean_estimate([None if row is None else row[name] for row in rows], clusters, failed)
-        for name in columns
+        name: mean_estimate([None if row is None else row[name] for row in rated], clusters, failed)
+        for name in _columns(rated)
     }
+
+
+def opinion_items(rated: Opinions) -> list[dict[str, float]]:
+    """The columns of each item; a failed output has the worst of the scale, as in the mean."""
+    return [{name: WORST if row is None else row[name] for name in _columns(rated)} for row in rated]
+
+
+def _columns(rated: Opinions) -> list[str]:
+    return list(next((row for row in rated if row is not None), ()))
 
 
 def mean_estimate(

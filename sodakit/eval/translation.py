@@ -17,7 +17,7 @@ from sodakit.eval.judges import Judge, heard_texts, is_audible
 from sodakit.eval.normalisers import normaliser
 from sodakit.eval.opinion import WORST, OpinionJudge
 from sodakit.eval.results import Difference, check_comparable, plain_estimate, provenance
-from sodakit.eval.spoken_scores import likeness, mean_estimate, opinion_scores
+from sodakit.eval.spoken_scores import likeness, mean_estimate, opinion_items, opinion_scores, opinions
 from sodakit.eval.voiceprints import SpeakerJudge
 from sodakit.files import digest, not_a_file, read_json_lines
 
@@ -104,13 +104,14 @@ def translation_result(
             scores[name] = mean_estimate(kept, [clusters[n] for n in translated], failed=failed)
     ratios = [a.duration_s / b.duration_s if a and b else None for a, b in zip(outputs, sources, strict=True)]
     scores["duration_ratio"] = mean_estimate(ratios, clusters)
-    scores |= opinion_scores(mos, outputs, clusters, failed=WORST)
+    rated = opinions(mos, outputs)
+    scores |= opinion_scores(rated, clusters, failed=WORST)
     there = [n for n, wave in enumerate(spoken) if wave is not None]
     if there:
         own = [written(text or "") for text in heard_texts(judge, [spoken[n] for n in there])]
         scores["originals"] = {
             name: plain_estimate(corpus_score(name, own, [references[n] for n in there])) for name in NAMES
-        } | opinion_scores(mos, spoken, clusters)
+        } | opinion_scores(opinions(mos, spoken), clusters)
     return {
         "task": "s2st",
         "data_digest": digest(*(part for case in cases for part in _given(case))),
@@ -130,7 +131,10 @@ def translation_result(
         ],
         "items": [
             {"id": case.id, "cluster": case.id, "reference": reference, "heard": text, "similarity": voice}
-            for case, reference, text, voice in zip(cases, references, heard, voices, strict=True)
+            | opinion
+            for case, reference, text, voice, opinion in zip(
+                cases, references, heard, voices, opinion_items(rated), strict=True
+            )
         ],
     }
 

@@ -1,6 +1,8 @@
 """Judges by folder: DNSMOS and GE2E against computations by hand, and a folder that holds them for all commands."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,11 +12,14 @@ from sodakit.audio.wave import Wave
 from sodakit.commands.eval_spoken import Tts
 from sodakit.commands.options import JudgeOptions, MosOptions
 from sodakit.errors import CheckpointError, ConfigError
+from sodakit.eval.copies import Recording, SoundSet, score_copies
 from sodakit.eval.ge2e import Ge2eEncoder, Ge2eSpeaker, mel_windows
 from sodakit.eval.judge_folder import find_judges, named_speaker_judge
 from sodakit.eval.mels import power_mels
 from sodakit.eval.opinion import DnsMos, windows
-from sodakit.eval.spoken_scores import opinion_scores
+from sodakit.eval.results import comparable, compare
+from sodakit.eval.spoken_scores import opinion_items, opinion_scores, opinions
+from sodakit.eval.voiceprints import SpectralSpeaker
 from tests.voices.onnx_bytes import fake_p808, fake_p835
 
 RATE_HZ = 16_000
@@ -117,11 +122,12 @@ def test_failed_outputs_count_the_worst_and_originals_stand_alone(judges: Path) 
     waves = [noise(1.0), None, noise(1.0, 1)]
     own = [row["mos_ovrl"] for row in mos.rate([wave for wave in waves if wave])]
     names = ["a", "b", "c"]
-    assert opinion_scores(mos, waves, names, failed=1.0)["mos_ovrl"]["value"] == pytest.approx(
-        (sum(own) + 1) / 3
-    )
-    assert opinion_scores(mos, waves, names)["mos_ovrl"]["value"] == pytest.approx(sum(own) / 2)
-    assert opinion_scores(None, waves, names) == {} == opinion_scores(mos, [None], ["a"])
+    rated = opinions(mos, waves)
+    assert opinion_scores(rated, names, failed=1.0)["mos_ovrl"]["value"] == pytest.approx((sum(own) + 1) / 3)
+    assert opinion_scores(rated, names)["mos_ovrl"]["value"] == pytest.approx(sum(own) / 2)
+    assert opinion_scores(opinions(None, waves), names) == {} == opinion_scores(opinions(mos, [None]), ["a"])
+    assert [item["mos_ovrl"] for item in opinion_items(rated)] == [own[0], 1.0, own[1]]
+    assert opinion_items(opinions(None, waves)) == [{}, {}, {}]
 
 
 def test_a_folder_of_judges_serves_every_command(judges: Path) -> None:
@@ -169,3 +175,33 @@ def test_ge2e_gives_one_vector_for_a_voice_however_loud(judges: Path) -> None:
     # A quiet sound is lifted to -30 dB; this one is at -20.
     lifted = judge.embed([Wave(wave.samples_S * 10**-0.5, RATE_HZ)])[0]
     assert float(rows[1] @ lifted) == pytest.approx(1, abs=1e-4)
+
+
+def test_items_have_their_opinion_and_two_results_are_compared_by_it(judges: Path) -> None:
+    def result(quiet: float, judge: str) -> dict[str, Any]:
+        waves = [Wave(noise(1.0, n).samples_S * np.float32(quiet), RATE_HZ) for n in range(4)]
+        items = opinion_items(opinions(DnsMos.load(judges / "dnsmos"), waves))
+        rows = [{"id": str(n), "cluster": str(n)} | item for n, item in enumerate(items)]
+        return {"task": "tts", "mos_judge": {"fingerprint": judge}, "items": rows}
+
+    loud, faint = result(1.0, "a"), result(0.1, "a")
+    assert "mos_ovrl" in comparable(loud)
+    gain = float(
+        np.mean([a["mos_ovrl"] - b["mos_ovrl"] for a, b in zip(loud["items"], faint["items"], strict=True)])
+    )
+    assert compare(loud, faint, "mos_ovrl").value.value == pytest.approx(gain)
+    with pytest.raises(ConfigError, match="results are of mos_judge"):
+        compare(loud, result(0.1, "b"), "mos_ovrl")
+
+
+def test_a_codec_result_has_the_opinion_of_each_copy(judges: Path) -> None:
+    recordings = [Recording(noise(1.0, n), "", "") for n in range(2)]
+    sounds = SoundSet("two", tuple(recordings), None, "nobody listened")
+    copies = [Wave(r.wave.samples_S * np.float32(0.5), RATE_HZ) for r in recordings]
+    mos = DnsMos.load(judges / "dnsmos")
+    items = json.loads(json.dumps(score_copies(sounds, copies, SpectralSpeaker(), mos).plain()))["items"]
+    assert [item["mos_ovrl"] for item in items] == [row["mos_ovrl"] for row in mos.rate(copies)]
+    assert [item["original"]["mos_p808"] for item in items] == [
+        row["mos_p808"] for row in mos.rate([r.wave for r in recordings])
+    ]
+    assert {"clip", "speaker", "mel_db", "stoi"} <= set(items[0])
