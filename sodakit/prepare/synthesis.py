@@ -29,7 +29,7 @@ from sodakit.log import progress_bar, say
 from sodakit.prepare.sources.columns import fields_of
 from sodakit.prepare.sources.rows import ends_with, parse_object, read_lines
 from sodakit.voices.contract import Speech, Voice
-from sodakit.voices.engines import Synthesizer
+from sodakit.voices.engines import SLOWNESS, Synthesizer
 
 FORMAT_VERSION = 1
 
@@ -220,7 +220,9 @@ def _say_shards(shards: Sequence[Shard], out: Path, config: SynthesisConfig) -> 
     context = get_context("spawn")
     workers = min(config.workers, len(shards))
     with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
-        running = {pool.submit(_say, shard, out, config): shard for shard in shards}
+        # The longest first, so that none is left for one worker at the end.
+        longest = sorted(shards, key=lambda shard: -_work(shard))
+        running = {pool.submit(_say, shard, out, config): shard for shard in longest}
         try:
             for future in as_completed(running):
                 future.result()
@@ -231,6 +233,10 @@ def _say_shards(shards: Sequence[Shard], out: Path, config: SynthesisConfig) -> 
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _work(shard: Shard) -> int:
+    return SLOWNESS[shard.voice.engine] * sum(len(line.text) for _, line in shard.lines)
 
 
 def _say(shard: Shard, out: Path, config: SynthesisConfig) -> None:

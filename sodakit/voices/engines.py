@@ -18,6 +18,9 @@ ENGINES: dict[str, Callable[[int], Engine]] = {
 }
 """By name, started with a seed. Each file here is one kind."""
 
+SLOWNESS = {"espeak-ng": 1, "flite": 5, "piper": 50, "kokoro": 200}
+"""About how many times as long as espeak-ng each takes for a text."""
+
 
 class Synthesizer:
     """Engines that start when a voice first needs them. Use it in a `with` block, or `close()` it."""

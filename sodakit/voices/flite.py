@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from sodakit.audio.files import read_wave
@@ -49,7 +50,7 @@ class FliteVoice:
     @property
     def fingerprint(self) -> str:
         """Of its name and the program's version."""
-        return digest(self.voice, _run(["--version"]))
+        return digest(self.voice, _run([_program(), "--version"]))
 
     def in_language(self, language: str) -> "FliteVoice":
         """Itself for English."""
@@ -80,9 +81,14 @@ class FliteEngine:
 
 def installed_voices() -> tuple[str, ...]:
     """The voices inside the program; empty where it is not installed."""
-    if shutil.which("flite") is None:
-        return ()
-    return tuple(_run(["-lv"]).split(":")[-1].split())
+    program = shutil.which("flite")
+    return () if program is None else _voices_of(program)
+
+
+@cache
+def _voices_of(program: str) -> tuple[str, ...]:
+    """Asked once: each answer is a process."""
+    return tuple(_run([program, "-lv"]).split(":")[-1].split())
 
 
 def _speak(text: str, voice: FliteVoice, folder: Path) -> Speech:
@@ -94,7 +100,7 @@ def _speak(text: str, voice: FliteVoice, folder: Path) -> Speech:
         raise ConfigError(
             f"flite has no voice {voice.voice!r}.{nearest(voice.voice, installed_voices(), 'Voices')}"
         )
-    told = _run(["-voice", voice.voice, "-psdur", "-f", str(said), "-o", str(sound)])
+    told = _run([_program(), "-voice", voice.voice, "-psdur", "-f", str(said), "-o", str(sound)])
     if not re.search(r"[a-zA-Z0-9]", text) or not sound.is_file():
         raise AudioError(f"flite says nothing for {text[:60]!r}. Give it English words.")
     wave = read_wave(sound)
@@ -118,7 +124,7 @@ def _program() -> str:
 
 def _run(words: list[str]) -> str:
     try:
-        done = subprocess.run([_program(), *words], capture_output=True, timeout=_SECONDS_S, check=False)
+        done = subprocess.run(words, capture_output=True, timeout=_SECONDS_S, check=False)
     except subprocess.TimeoutExpired as error:
         raise AudioError(f"flite did not answer within {_SECONDS_S} s. Give it shorter texts.") from error
     return done.stdout.decode("utf-8", "replace")

@@ -12,7 +12,16 @@ import pytest
 
 from sodakit.errors import ConfigError
 from sodakit.prepare.sources.detect import open_folder
-from sodakit.prepare.synthesis import SynthesisConfig, estimate, plan_shards, read_texts, synthesise
+from sodakit.prepare.synthesis import (
+    SynthesisConfig,
+    _work,
+    estimate,
+    plan_shards,
+    read_texts,
+    synthesise,
+)
+from sodakit.voices.engines import ENGINES, SLOWNESS
+from sodakit.voices.flite import FliteVoice
 from sodakit.voices.names import find_voices
 
 CONFIG = SynthesisConfig(shard_lines=3, workers=1)
@@ -131,3 +140,13 @@ def test_a_folder_is_filled_by_one_process_at_a_time(texts: Path, tmp_path: Path
     with pytest.raises(ConfigError, match="holds something else"):
         synthesise(lines, voices, tmp_path / "else", CONFIG)
     assert [p.name for p in (tmp_path / "else").iterdir()] == ["notes.txt"]
+
+
+def test_the_slowest_shards_are_begun_first(texts: Path) -> None:
+    (anna,) = find_voices(["anna"])
+    lines = read_texts(texts, "en")[:6]
+    voices = (anna, FliteVoice("slt"))
+    shards = plan_shards(lines, voices, CONFIG)
+    order = sorted(shards, key=lambda shard: -_work(shard))
+    assert [shard.voice.engine for shard in order] == ["flite", "espeak-ng"]
+    assert set(SLOWNESS) == set(ENGINES)

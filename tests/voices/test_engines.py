@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sodakit.errors import AudioError, ConfigError, MissingExtra
-from sodakit.voices import onnx_session
+from sodakit.voices import flite, onnx_session
 from sodakit.voices.catalogue import SEEN_VOICES, voice
 from sodakit.voices.contract import Voice
 from sodakit.voices.engines import Synthesizer
@@ -108,6 +108,19 @@ def test_a_mixture_of_styles_is_a_voice_between_them(kokoro: Path) -> None:
     assert [v.name for v in find_voices([f"kokoro:{kokoro}"])] == ["kokoro-af", "kokoro-bf"]
     prints = {v.fingerprint for v in find_voices([f"kokoro:{kokoro}", f"kokoro:{kokoro}#0.5*af+0.5*bf"])}
     assert len(prints) == 3
+
+
+@pytest.mark.skipif(not installed_voices(), reason="flite is not installed")
+def test_flite_is_one_process_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    run = flite._run
+    monkeypatch.setattr(flite, "_run", lambda words: calls.append(words) or run(words))
+    flite._voices_of.cache_clear()
+    (voice,) = find_voices(["flite:slt"])
+    with Synthesizer() as synthesizer:
+        for speech in synthesizer.speak_many([(text, voice) for text in ("One.", "Two.", "Three.")]):
+            assert speech.wave.duration_s > 0.2 and voice.licence == "BSD-like (CMU)"
+    assert len(calls) == 4 and sum("-lv" in words for words in calls) == 1
 
 
 @pytest.mark.skipif(not installed_voices(), reason="flite is not installed")
