@@ -32,6 +32,7 @@ VERBS = {
     "serve": "the model behind HTTP, with a page to try it",
     "export": "a model as a Hugging Face folder",
     "import": "a Hugging Face folder as a model",
+    "doctor": "what this machine can do, and what to do about what it cannot",
     "scale": "which models to train, and what they taught us",
 }
 

@@ -1,6 +1,7 @@
 """What this machine can do, and how much of it to use."""
 
 import os
+import platform
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -174,6 +175,16 @@ def gpu_named(name: str) -> Gpu | None:
     found = [gpu for key, gpu in GPUS.items() if set(key.upper().split()) <= words]
     # The PCIe and NVL versions are slower, and say so.
     return max(found, key=lambda gpu: len(gpu.name.split()), default=None)
+
+
+def processor_name() -> str:
+    """The processor as it calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
 
 
 def host_memory_bytes() -> int:

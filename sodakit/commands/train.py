@@ -36,7 +36,8 @@ class Options(ResumeOptions):
     dry_run: bool = False
     """Print the config and what it costs, and stop."""
     gpu: str = "H200"
-    """GPU that a dry run is costed on: B200, H200, H100, A100, L40S or RTX 4090."""
+    """GPU that a dry run is costed on: B200, H200, H200 NVL, H100, H100 NVL, H100 PCIe, A100, L40S or RTX 4090; `here` is this
+    machine as `sodakit doctor --bench` measured it."""
     gpus: Count = 1
     """How many of them."""
     mfu: PositiveShare = 0.4

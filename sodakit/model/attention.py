@@ -18,6 +18,8 @@ from sodakit.model.layers import Linear, RMSNorm
 LARGEST_WEIGHTS_BYTES = 128 * 2**20
 """Above this a layer's attention weights are recomputed rather than kept: slower, but long documents fit."""
 
+HALVES = (torch.bfloat16, torch.float16)
+
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(q_BTNH, k_BTGH, v_BTGH) to out_BTNH: who may look at whom."""
 
@@ -141,10 +143,20 @@ class Attention(nn.Module):
         return self.out(attend(q_BTNH, k_BTGH, v_BTGH).flatten(2))
 
 
+Route = Callable[[Tensor, Tensor, Tensor, Packing], Tensor]
+"""(q_PNH, k_PGH, v_PGH, packing) to out_PNH: a way to compute it."""
+_taken: list[Route] = []
+
+
+def take_route(route: Route | None) -> None:
+    """Let `attend_packed` take this route on a GPU in 16 bits from now on; None for the choice by what runs."""
+    _taken[:] = [] if route is None else [route]
+
+
 def attend_packed(q_BTNH: Tensor, k_BTGH: Tensor, v_BTGH: Tensor, packing: Packing) -> Tensor:
     """Causal attention that never crosses from one document into another: out_BTNH.
 
-    The route is chosen by what runs: the fused variable-length kernel on a recent GPU in 16 bits, blocks of
+    The route is the one that was measured to be the fastest on this GPU (`attention_routes.py`), else by what runs: the fused variable-length kernel on a recent GPU in 16 bits, blocks of
     matrix products for training on a CPU, torch's attention document by document elsewhere. Documents that go on
     from others have a route of their own, without gradients.
 
@@ -154,8 +166,10 @@ def attend_packed(q_BTNH: Tensor, k_BTGH: Tensor, v_BTGH: Tensor, packing: Packi
     q_PNH, k_PGH, v_PGH = (x.flatten(0, 1) for x in (q_BTNH, k_BTGH, v_BTGH))
     if packing.goes_on_from:
         out_PNH = branching_attention(q_PNH, k_PGH, v_PGH, packing)
+    elif _taken and q_PNH.is_cuda and q_PNH.dtype in HALVES:
+        out_PNH = _taken[0](q_PNH, k_PGH, v_PGH, packing)
     elif has_varlen_kernel(q_PNH):
-        out_PNH = _varlen_attention(q_PNH, k_PGH, v_PGH, packing)
+        out_PNH = varlen_attention(q_PNH, k_PGH, v_PGH, packing)
     elif _blocks_pay(q_PNH, packing):
         out_PNH = block_attention(q_PNH, k_PGH, v_PGH, packing.lengths)
     else:
@@ -222,14 +236,15 @@ def has_varlen_kernel(q_PNH: Tensor) -> bool:
     width = q_PNH.shape[-1]
     return (
         q_PNH.is_cuda
-        and q_PNH.dtype in (torch.bfloat16, torch.float16)
+        and q_PNH.dtype in HALVES
         and width % 8 == 0
         and width <= 256
         and torch.cuda.get_device_capability(q_PNH.device) >= (8, 0)
     )
 
 
-def _varlen_attention(q_PNH: Tensor, k_PGH: Tensor, v_PGH: Tensor, packing: Packing) -> Tensor:
+def varlen_attention(q_PNH: Tensor, k_PGH: Tensor, v_PGH: Tensor, packing: Packing) -> Tensor:
+    """torch's fused variable-length kernel, of whichever implementation of flash attention is active."""
     from torch.nn.attention.varlen import varlen_attn
 
     more = {}

@@ -128,6 +128,9 @@ class TrainConfig(Bounded):
     """How it is laid over its ranks."""
     compile_blocks: bool | None = None
     """Let torch compile each block; None: on a GPU, where it fuses norms, rotations and SwiGLU."""
+    attention: Literal["measured", "by_shape"] = "measured"
+    """On a GPU in 16 bits: the kernel that is right and the fastest there, timed when the run starts; or torch's own for
+    documents of unlike length, where it takes the shape. No part of a run's identity."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Compute precision; parameters and moments are float32."""
     fp8_from_width: Count | None = None

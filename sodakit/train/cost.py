@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
+from sodakit.ceilings import device_name, measured
 from sodakit.data.language import open_language
 from sodakit.data.loader import Loader
 from sodakit.errors import ConfigError, nearest
-from sodakit.hardware import GPUS, Gpu
+from sodakit.hardware import GPUS, Gpu, device_named
 from sodakit.model.accounting import (
     FRAMES_PER_S,
     TEXT_TOKENS_PER_AUDIO_S,
@@ -37,17 +40,32 @@ class Machine:
     """Share of the peak that the run will reach, in FLOPs as computed (causal)."""
     price_per_gpu_hour: float = 3.5
     """In dollars."""
+    device_type: str = "cuda"
+    """`cpu` for this machine's own processor."""
 
     @classmethod
     def named(cls, name: str, **more: object) -> "Machine":
-        """A machine of GPUs by name.
+        """A machine of GPUs by name; `here` is what this machine trains on, as it was measured.
 
         Raises:
-            ConfigError: a GPU whose data sheet is not listed.
+            ConfigError: a GPU whose data sheet is not listed, or `here` where nothing was measured.
         """
+        if name == "here":
+            return cls(**_this_machine(), **more)  # type: ignore[arg-type]
         if name not in GPUS:
             raise ConfigError(f"No data sheet of a GPU {name!r}.{nearest(name, GPUS, 'GPUs')}")
         return cls(gpu=GPUS[name], **more)  # type: ignore[arg-type]
+
+
+def _this_machine() -> dict[str, Any]:
+    device = torch.device(device_named(None))
+    ceilings = measured(device_name(device))
+    if ceilings is None:
+        raise ConfigError(
+            "Nothing was measured on this machine. Run `sodakit doctor --bench` first, or name a GPU."
+        )
+    peak = max(ceilings.bfloat16_flops_per_s, ceilings.float32_flops_per_s)
+    return {"gpu": Gpu(ceilings.device, peak, ceilings.memory_bytes), "device_type": device.type}
 
 
 @dataclass(frozen=True)
@@ -166,8 +184,10 @@ def cost_of(config: TrainConfig, machine: Machine) -> Cost:
     shards = {"ddp": 1, "fsdp": ranks, "hsdp": config.parallel.shard_ranks or min(ranks, 8)}[
         config.parallel.kind
     ]
-    usable = USABLE["cuda"] * machine.gpu.memory_bytes
-    return Cost(config, machine, measure_diet(config), plan_for(config, usable, ranks=ranks, shards=shards))
+    kind = machine.device_type
+    usable = USABLE[kind] * machine.gpu.memory_bytes
+    plan = plan_for(config, usable, ranks=ranks, shards=shards, device_type=kind)
+    return Cost(config, machine, measure_diet(config), plan)
 
 
 def describe_cost(config: TrainConfig, machine: Machine | None = None) -> str:
@@ -215,10 +235,9 @@ def _model_lines(cost: Cost) -> dict[str, str]:
 def _machine_lines(cost: Cost) -> dict[str, str]:
     config, machine, plan = cost.config, cost.machine, cost.plan
     memory, gpu = plan.expected, machine.gpu
-    fits = memory.total_bytes <= USABLE["cuda"] * gpu.memory_bytes
-    advice = (
-        "" if fits else f": more than {USABLE['cuda']:.0%} of it, so use parallel.kind=fsdp and more GPUs"
-    )
+    usable = USABLE[machine.device_type]
+    fits = memory.total_bytes <= usable * gpu.memory_bytes
+    advice = "" if fits else f": more than {usable:.0%} of it, so use parallel.kind=fsdp and more GPUs"
     names = f"{machine.num_gpus} x {gpu.name}"
     speed = config.positions * cost.diet.tokens_per_position / cost.duration_s
     return {

@@ -15,7 +15,7 @@ from sodakit.files import digest, read_json, write_json
 from sodakit.train.code import code_digest
 from sodakit.train.config import TrainConfig
 
-LAYOUT = ("parallel", "micro_rows", "compile_blocks")
+LAYOUT = ("parallel", "micro_rows", "compile_blocks", "attention")
 """How a run is computed, not what: these may change when it is resumed."""
 
 
@@ -109,8 +109,10 @@ def _with_new_fields(train: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in plain.items() if name not in LAYOUT}
 
 
-def write_environment(folder: Path, device: torch.device, num_ranks: int) -> None:
-    """Write `environment.json`: the versions and the machine of the latest start."""
+def write_environment(
+    folder: Path, device: torch.device, num_ranks: int, attention: dict[str, Any] | None = None
+) -> None:
+    """Write `environment.json`: the versions and the machine of the latest start, and the attention chosen there."""
     write_json(
         folder / "environment.json",
         {
@@ -121,6 +123,7 @@ def write_environment(folder: Path, device: torch.device, num_ranks: int) -> Non
             "device": device_name(device),
             "ranks": num_ranks,
             "threads": torch.get_num_threads(),
+            "attention": attention,
         },
     )
 

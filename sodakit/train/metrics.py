@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from sodakit.ceilings import device_name as ceilings_name
+from sodakit.ceilings import measured
 from sodakit.disk import writing
 from sodakit.errors import ConfigError, MissingExtra
 from sodakit.files import read_json_lines, write_json_lines
@@ -125,13 +127,16 @@ class Meter:
         self._frame_rate_hz = frame_rate_hz
         gpu = gpu_named(device_name(device)) if device.type == "cuda" else None
         self._peak_flops = gpu.peak_flops * num_ranks if gpu else None
+        ceilings = measured(ceilings_name(device))
+        self._measured_flops = ceilings and ceilings.flops_per_s(config.precision) * num_ranks
         self._start_s, self._start_step = time.perf_counter(), step
 
     def read(self, step: int, totals: Totals) -> dict[str, float]:
         """Positions, tokens and hours of audio so far, and speed and memory since the last reading.
 
         `flops_per_s` and `mfu_causal` count attention as computed (half the square of each document), `…_palm` as most
-        reports do (the full square of the row). MFU is left out where the processor's peak is not known.
+        reports do (the full square of the row). MFU is left out where the processor's peak is not known; `mfu_measured` is the
+        causal one against what `sodakit doctor --bench` measured here, where it did.
 
         Args:
             step: steps done.
@@ -158,6 +163,8 @@ class Meter:
         }
         if self._peak_flops:
             values |= {"mfu_causal": causal / self._peak_flops, "mfu_palm": palm / self._peak_flops}
+        if self._measured_flops:
+            values["mfu_measured"] = causal / self._measured_flops
         return values
 
     @contextmanager

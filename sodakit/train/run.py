@@ -17,6 +17,8 @@ from sodakit.data.loader import Batch, Loader, prefetch
 from sodakit.errors import ConfigError, Diverged
 from sodakit.log import say
 from sodakit.model.any_config import check_vocabulary
+from sodakit.model.attention import HALVES, take_route
+from sodakit.model.attention_routes import Choice, candidates, fastest_route
 from sodakit.model.families import build_model, pattern_of
 from sodakit.model.init import first_values
 from sodakit.model.lora import add_adapters, merge_adapters
@@ -82,7 +84,23 @@ class Run:
         self.ranks.wait()
         self.plan = plan_memory(config, self.ranks)
         self.micro_rows = self.plan.micro_rows
+        self.attention = self._choose_attention()
         self._start_or_resume()
+
+    def _choose_attention(self) -> Choice | None:
+        """Time the routes on the run's first rows, and take the one that is the fastest on the first rank."""
+        take_route(None)
+        if self.device.type != "cuda" or self.dtype not in HALVES or self.config.attention == "by_shape":
+            return None
+        shape = self.config.model.backbone
+        among = candidates(self.device, self.dtype, shape.head_width)
+        lengths = [n for row in range(self.micro_rows) for n in self.loader.row(row)[1]]
+        sizes = (shape.heads, shape.kv_heads, shape.head_width)
+        choice = self.ranks.gather(fastest_route(among, self.device, self.dtype, sizes, lengths))[0]
+        for candidate in among:
+            if candidate.name == choice.name:
+                candidate.activate()
+        return choice
 
     def _start_or_resume(self) -> None:
         self.saver = Saver(

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,12 @@ def _write_identity(run: Run) -> None:
         return
     run.vocabulary.save(run.folder / "vocabulary")
     run.tokenizer.save(run.folder / "vocabulary")
-    write_environment(run.folder, run.device, run.ranks.size)
+    attention = None if run.attention is None else asdict(run.attention)
+    write_environment(run.folder, run.device, run.ranks.size, attention)
+    if run.attention is not None:
+        say(
+            f"Attention: {run.attention.name or 'by shape'}, of {len(run.attention.milliseconds)} that are right here."
+        )
     parameters = sum(p.numel() for p in run.model.parameters())
     recompute = ", activations computed again" if run.plan.recompute else ""
     ranks = f" on {run.ranks.size} ranks ({run.ranks.kind})" if run.ranks.size > 1 else ""

@@ -175,7 +175,7 @@ MUTATIONS: list[Mutation] = [
     ),
     *_of(
         "resume", "train/identity.py", "train/test_identity.py",
-        ('LAYOUT = ("parallel", "micro_rows", "compile_blocks")', 'LAYOUT = ("parallel", "micro_rows", "compile_blocks", "steps")'),
+        ('"compile_blocks", "attention")', '"compile_blocks", "attention", "steps")'),
         ("if not codes or codes[-1] != ours[\"code\"][0]:", "if codes and codes[-1] != ours[\"code\"][0]:"),
         ("for s in (*config.data.sources, *config.validation)", "for s in config.data.sources"),
         ('train["init_from"] is None else "given"', 'train["init_from"] is None else train["init_from"]'),

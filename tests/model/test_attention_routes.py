@@ -1,0 +1,73 @@
+"""Which way to attend is taken: the fastest of those that are right, and no other."""
+
+import pytest
+import torch
+
+from sodakit.model import attention_routes as routes
+from sodakit.model.attention import Packing, document_attention
+from sodakit.model.attention_routes import Candidate, by_document, error_of, fastest_route, random_heads
+
+CPU = torch.device("cpu")
+LENGTHS = (40, 9, 15)
+
+
+def leaking(q_PNH, k_PGH, v_PGH, packing):
+    """One document over all of the rows."""
+    return document_attention(q_PNH, k_PGH, v_PGH, (packing.num_positions,))
+
+
+def missing(q_PNH, k_PGH, v_PGH, packing):
+    raise ImportError("no package of that name\nand more")
+
+
+def in_double(q_PNH, k_PGH, v_PGH, packing):
+    return by_document(q_PNH.double(), k_PGH.double(), v_PGH.double(), packing).float()
+
+
+AMONG = [
+    Candidate("leaking", leaking),
+    Candidate("missing", missing),
+    Candidate("documents", by_document),
+    Candidate("double", in_double),
+]
+
+
+@pytest.mark.parametrize("fastest", ["documents", "double"])
+def test_the_fastest_of_the_right_routes_is_chosen(fastest):
+    def seconds_of(work):
+        return 0.001 if {"documents": by_document, "double": in_double}[fastest] is work.args[0] else 0.002
+
+    choice = fastest_route(AMONG, CPU, torch.float32, (4, 2, 16), LENGTHS, seconds_of)
+    assert choice.name == fastest and choice.milliseconds[fastest] == 1.0
+    assert choice.refused["missing"] == "no package of that name" and "wrong by" in choice.refused["leaking"]
+
+
+def test_without_a_right_route_none_is_chosen():
+    choice = fastest_route(AMONG[:2], CPU, torch.float32, (4, 2, 16), LENGTHS)
+    assert choice.name is None and choice.refused.keys() == {"leaking", "missing"}
+
+
+def test_routes_of_this_machine_are_right():
+    found = routes.parities(CPU)
+    assert len(found) == 2 and all(isinstance(error, float) for error in found.values()), found
+
+
+@pytest.mark.slow
+def test_flex_attention_inside_what_is_not_compiled_is_right_and_keeps_its_masks():
+    """Forward alone: torch has no backward pass for it on a CPU. A model calls it where blocks are not compiled."""
+    flex = torch.compiler.disable(routes.Flex())
+    heads = [x.detach() for x in random_heads(64, 4, 2, 16, torch.float32, CPU)]
+    packing = Packing.from_lengths(LENGTHS)
+    for _ in range(2):
+        with torch.no_grad():
+            out = flex(*heads, packing)
+    torch.testing.assert_close(out, by_document(*heads, packing), atol=1e-5, rtol=1e-5)
+
+
+def test_errors_are_of_gradients_too():
+    def no_gradient_of_v(q_PNH, k_PGH, v_PGH, packing):
+        return by_document(q_PNH, k_PGH, v_PGH.detach() + 0 * v_PGH, packing)
+
+    packing = Packing.from_lengths(LENGTHS)
+    heads = random_heads(64, 4, 2, 16, torch.float32, CPU)
+    assert error_of(by_document, heads, packing) < 1e-4 < error_of(no_gradient_of_v, heads, packing)
