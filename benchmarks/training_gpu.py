@@ -1,10 +1,11 @@
 """Training speed and memory on a GPU: the four sizes of the suite, against transformers and the machine's own ceilings.
 
     python benchmarks/training_gpu.py                     # all sizes, T = 4096
-    python benchmarks/training_gpu.py --sizes soda_135m --rounds 3
+    python benchmarks/training_gpu.py --sizes soda_135m --rounds 3 --limit-s 540 --out training.md
 
-First what the machine can do at all (copy, matrix product), then every contender in a process of its own, one after the
-other and over again: sodakit, the same with its large matrices in 8-bit floats, transformers (compiled, fused AdamW), the
+First what the machine can do at all (copy, matrix product), then every contender in a process of its own, every size once and
+then over again while there is time; the table is written anew after each: sodakit, its model of frames (`depth`, whose
+positions hold a frame), the same with its large matrices in 8-bit floats, transformers (compiled, fused AdamW), the
 same with Liger's kernels, and torchtitan's model and loss (compiled, fused AdamW), where they are installed. A step is forward, loss, backward, clipping and the optimizer, on rows that hold documents of about 1,500
 tokens; transformers attends over whole rows, as it does when people pack without telling it, and once more on rows of one
 document so that both do the same work. The table names the FLOP convention beside every MFU (method: training_gpu.md).
@@ -14,14 +15,17 @@ import argparse
 import gc
 import json
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from alone import Clock, alone, write_page
 
+from sodakit.ceilings import Ceilings, keep, timed
+from sodakit.ceilings import measure as measure_ceilings
+from sodakit.data.loader import Batch
 from sodakit.hardware import gpu_named
 from sodakit.model.accounting import palm_flops_per_token, training_flops_per_token
 from sodakit.model.attention import Packing
@@ -32,47 +36,19 @@ ROWS = {"soda_135m": 16, "soda_600m": 8, "soda_1.7b": 4, "soda_4b": 2}
 """Rows at a time; halved until they fit."""
 CONTENDERS = (
     "sodakit, packed",
-    "sodakit, packed, fp8",
-    "sodakit",
     "transformers",
-    "transformers, Liger",
+    "sodakit",
+    "sodakit, depth",
     "torchtitan",
+    "transformers, Liger",
+    "sodakit, packed, fp8",
 )
+"""In order of worth: the first are measured whatever happens."""
 DOCUMENT = 1500
+CODEBOOKS = 8
+"""Of a frame of the published vocabulary: a position of `depth` holds as many ids."""
 FP8_FROM_WIDTH = 2048
 """As published gains begin; a narrower model takes its own width, to see whether that is still so."""
-
-
-def ceilings(device: torch.device) -> dict[str, float]:
-    """Bytes per second of a copy and FLOPs per second of a bfloat16 product: nothing can be faster than these."""
-    source = torch.empty(2**28 if device.type == "cuda" else 2**24, dtype=torch.float32, device=device)
-    target, side = torch.empty_like(source), 8192 if device.type == "cuda" else 1024
-    a = torch.randn(side, side, dtype=torch.bfloat16, device=device)
-    copy_s = timed(lambda: target.copy_(source), device)
-    product_s = timed(lambda: a @ a, device)
-    return {
-        "copy_bytes_per_s": 2 * source.numel() * 4 / copy_s,
-        "product_flops_per_s": 2 * side**3 / product_s,
-    }
-
-
-def timed(work: Callable[[], Any], device: torch.device, rounds: int = 10) -> float:
-    """Median seconds of some work, warm."""
-    seconds = []
-    for number in range(rounds + 3):
-        wait(device)
-        start_s = time.perf_counter()
-        work()
-        wait(device)
-        if number >= 3:
-            seconds.append(time.perf_counter() - start_s)
-    return statistics.median(seconds)
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done all it was asked."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def ours(
@@ -108,12 +84,46 @@ def ours(
     return step
 
 
-def row_lengths(context: int, packed: bool) -> list[int]:
+def depth(size: str, context: int, rows: int, device: torch.device) -> Callable[[], None]:
+    """A step of a model of frames around the same backbone, on rows of nothing but speech."""
+    from sodakit.model.any_config import family_config
+    from sodakit.model.families import build_model
+    from sodakit.tokens.vocabulary import soda_vocabulary
+    from sodakit.train.config import LossConfig, OptimConfig
+    from sodakit.train.objective import Objective
+    from sodakit.train.optim import Optimizer
+
+    vocabulary = soda_vocabulary()
+    config = family_config("depth", model_size(size, vocabulary.size, context=context), vocabulary)
+    model = build_model(config).to(device)
+    if device.type == "cuda":
+        model.compile_blocks()
+    objective = Objective(vocabulary, LossConfig(), config, device, torch.bfloat16)
+    optimizer = Optimizer(model.named_parameters(), OptimConfig(), peak_lr=3e-3)
+    books = [vocabulary.codebook_range(k) for k in range(vocabulary.num_codebooks)]
+    chance = np.random.default_rng(0)
+    ids_BPW = np.stack([chance.integers(*book, (rows, context)) for book in books], axis=-1).astype(np.int32)
+    # Documents of as many seconds as a flat row's, which has a position for every code.
+    lengths = tuple(row_lengths(context, packed=True, document=max(DOCUMENT // len(books), 1)))
+    batch = Batch(ids_BPW, (lengths,) * rows, 0)
+    totals = objective.total_weights(batch)
+
+    def step() -> None:
+        targets = objective.targets(batch, slice(None), totals)
+        loss, _ = objective(model, targets)
+        loss.backward()
+        optimizer.clip()
+        optimizer.step(1e-5)
+
+    return step
+
+
+def row_lengths(context: int, packed: bool, document: int = DOCUMENT) -> list[int]:
     """Documents of a row."""
     if not packed:
         return [context]
-    whole, rest = divmod(context, DOCUMENT)
-    return [DOCUMENT] * whole + ([rest] if rest else [])
+    whole, rest = divmod(context, document)
+    return [document] * whole + ([rest] if rest else [])
 
 
 def theirs(size: str, context: int, rows: int, liger: bool, device: torch.device) -> Callable[[], None]:
@@ -197,7 +207,9 @@ def measure(
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
         try:
-            if name.startswith("sodakit"):
+            if name == "sodakit, depth":
+                step = depth(size, context, rows, device)
+            elif name.startswith("sodakit"):
                 step = ours(size, context, rows, "packed" in name, "fp8" in name, device)
             elif name == "torchtitan":
                 step = titan(size, context, rows, device)
@@ -211,86 +223,107 @@ def measure(
             rows //= 2
             step = None  # its model and moments, before the next are made
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
-    return {"tokens_per_s": rows * context / seconds, "rows": rows, "peak_bytes": peak}
+    codes = CODEBOOKS if name == "sodakit, depth" else 1
+    return {"tokens_per_s": rows * context * codes / seconds, "rows": rows, "peak_bytes": peak}
 
 
-def run_alone(name: str, size: str, options: argparse.Namespace) -> dict[str, Any]:
+def run_alone(name: str, size: str, options: argparse.Namespace, limit_s: float) -> dict[str, Any]:
     """The same in a process of its own; what went wrong, where it did."""
-    command = [
-        sys.executable,
-        __file__,
+    words = [
         "--measure",
         name,
         "--sizes",
         size,
         "--context",
         str(options.context),
+        "--steps",
+        str(options.steps),
     ]
-    command += ["--steps", str(options.steps), "--device", options.device]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:
-        return {"error": done.stderr.strip().splitlines()[-1][:90] if done.stderr.strip() else "failed"}
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return alone(__file__, [*words, "--device", options.device], limit_s)
 
 
-def table(size: str, results: dict[str, list[dict[str, Any]]], context: int, device: torch.device) -> str:
-    """One size as Markdown: speed, MFU by both conventions, memory."""
+def table(
+    size: str, results: dict[str, list[dict[str, Any]]], context: int, ceilings: Ceilings, on_gpu: bool
+) -> str:
+    """One size as Markdown: speed, MFU by both conventions and against what was measured, memory."""
     config = model_size(size, context=context)
-    gpu = gpu_named(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
-    lines = [f"### {size}", "", "| | tokens/s (lowest to highest) | rows | MFU causal / PaLM | peak memory |"]
-    lines.append("| --- | --- | --- | --- | --- |")
+    gpu = gpu_named(ceilings.device) if on_gpu else None
+    lines = [
+        f"### {size}",
+        "",
+        "| | tokens/s (lowest to highest) | rows | MFU causal / PaLM | causal, of the measured product | peak memory |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for name, samples in results.items():
         good = [s for s in samples if "error" not in s]
         if not good:
-            lines.append(f"| {name} | {samples[0]['error']} | | | |")
+            lines.append(f"| {name} | {samples[0]['error'] if samples else 'not reached'} | | | | |")
             continue
         speeds = [s["tokens_per_s"] for s in good]
         speed = statistics.median(speeds)
-        lengths = row_lengths(context, "packed" in name)
-        attended = sum(n * n for n in lengths) / sum(lengths)
-        shares = [
-            speed * flops / gpu.peak_flops if gpu else float("nan")
-            for flops in (
-                training_flops_per_token(config, attended),
-                palm_flops_per_token(config, context),
+        shares = f"{speed / 12.5 / CODEBOOKS:,.0f} s of sound a second | "
+        if name != "sodakit, depth":
+            lengths = row_lengths(context, "packed" in name)
+            attended = sum(n * n for n in lengths) / sum(lengths)
+            causal, palm = training_flops_per_token(config, attended), palm_flops_per_token(config, context)
+            mfu = (
+                f"{speed * causal / gpu.peak_flops:.1%} / {speed * palm / gpu.peak_flops:.1%}"
+                if gpu
+                else "peak not known"
             )
-        ]
-        mfu = f"{shares[0]:.1%} / {shares[1]:.1%}" if gpu else "peak not known"
+            shares = f"{mfu} | {speed * causal / ceilings.bfloat16_flops_per_s:.1%}"
         lines.append(
-            f"| {name} | {speed:,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f}) | {good[0]['rows']} | {mfu} | "
+            f"| {name} | {speed:,.0f} ({min(speeds):,.0f} to {max(speeds):,.0f}) | {good[0]['rows']} | {shares} | "
             f"{max(s['peak_bytes'] for s in good) / 1e9:.1f} GB |"
         )
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Measure the ceilings, race, print tables."""
+    """Measure the ceilings, race, write tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sizes", nargs="+", default=list(SIZES))
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--context", type=int, default=4096)
     parser.add_argument("--rounds", type=int, default=3, help="processes of each contender, in turn")
     parser.add_argument("--steps", type=int, default=10, help="timed steps of a process, after three others")
+    parser.add_argument(
+        "--limit-s", type=float, default=3600, help="nothing new is begun after so many seconds"
+    )
+    parser.add_argument("--each-s", type=float, default=150, help="a process may take so long")
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--out", type=Path, help="file for the tables, written anew after each process")
     parser.add_argument("--measure", choices=CONTENDERS, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    device = torch.device(options.device)
+    device, clock = torch.device(options.device), Clock(options.limit_s)
     if options.measure:
         size = options.sizes[0]
         rows = ROWS.get(size, 1)
         print(json.dumps(measure(options.measure, size, options.context, rows, options.steps, device)))
         return
-    import transformers
-
-    print(f"torch {torch.__version__}, transformers {transformers.__version__}, device {device}")
-    print({name: f"{value:.3g}" for name, value in ceilings(device).items()})
-    for size in options.sizes:
-        results: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTENDERS}
-        for _ in range(options.rounds):
-            for name, samples in results.items():
-                samples.append(run_alone(name, size, options))
-        print(table(size, results, options.context, device), flush=True)
+    ceilings = measure_ceilings(device)
+    keep(ceilings)
+    results: dict[str, dict[str, list[dict[str, Any]]]] = {
+        size: {name: [] for name in options.contenders} for size in options.sizes
+    }
+    head = (
+        f"{ceilings.device}, torch {torch.__version__}: copy {ceilings.copy_bytes_per_s / 1e12:.3g} TB/s, bfloat16 product "
+        f"{ceilings.bfloat16_flops_per_s / 1e12:.3g} TFLOP/s. T = {options.context}, median of {options.steps} steps."
+    )
+    for number in range(options.rounds):
+        for name in options.contenders:
+            for size in options.sizes:
+                if clock.left_s < 1:
+                    continue
+                found = run_alone(name, size, options, min(options.each_s, clock.left_s))
+                print(f"round {number + 1}, {size}, {name}: {found}", flush=True)
+                results[size][name].append(found)
+                on_gpu = device.type == "cuda"
+                tables = [table(s, r, options.context, ceilings, on_gpu) for s, r in results.items()]
+                write_page(options.out, "\n\n".join([head, *tables]) + "\n")
+    print("\n\n".join([head, *tables]), flush=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from sodakit.generate.engine import Completion, Engine, Request, Row
 from sodakit.generate.sampling import Sampling, choose
 from sodakit.model.attention import Attend
 from sodakit.model.kv_cache import KVCache
+from sodakit.model.transformer import Block
 from sodakit.tokens.grammar import FIRST_SLOT
 
 SPAN_TOKENS = 512
@@ -92,6 +93,10 @@ class FrameEngine:
             self._capture(span)
         self._graphs[span].replay()
 
+    def rewind(self, position: int) -> None:
+        """Let every row go on from this position of what it has said: to time the same frames again."""
+        self._positions_B.fill_(position)
+
     def _capture(self, span: int) -> None:
         # The passes before capture choose kernels and workspaces. They also move the state on: it is put back.
         state = [buffer.clone() for buffer in (self._x_BD, self._positions_B)]
@@ -127,7 +132,8 @@ class FrameEngine:
         seen_B11S = (torch.arange(span, device=ids_B.device) <= positions_B[:, None])[:, None, None]
         x_B1D = model.embedding(ids_B)[:, None]
         for layer, block in enumerate(model.blocks):
-            x_B1D = block(x_B1D, cos, sin, self._attend(layer, span, seen_B11S))
+            attend = self._attend(layer, span, seen_B11S)
+            x_B1D = Block.forward(block, x_B1D, cos, sin, attend)  # type: ignore[arg-type]  # never compiled
         return model.final_norm(x_B1D)[:, 0]
 
     def _attend(self, layer: int, span: int, seen_B11S: Tensor) -> Attend:
