@@ -7,14 +7,15 @@ from typing import Annotated, Literal
 import tyro
 
 from sodakit.bounds import Count
-from sodakit.commands.options import ResumeOptions, read_options, refuse_unused
+from sodakit.commands.options import JudgeOptions, ResumeOptions, read_options, refuse_unused
 from sodakit.log import say
 
 
 @dataclass(frozen=True)
-class Options(ResumeOptions):
+class Options(ResumeOptions, JudgeOptions):
     """Speech, store, model, report: train a small model that listens and speaks, on two CPU cores.
 
+    A judge named with --judge or --judges hears some of the speech beside the one that is taught on the spot.
     Without --data, speech is made on the spot by synthetic voices. Stopped at any time, the same command goes on.
 
     Example: sodakit demo --data recordings/ --out runs/mine
@@ -42,6 +43,11 @@ class Options(ResumeOptions):
     hourly_cost: float = 0.10
     """What an hour of this machine costs, in dollars, for the cost column."""
 
+    @property
+    def expected_language(self) -> str | None:
+        """Speech that is made is English."""
+        return self.judge_language or ("en" if self.data is None else None)
+
 
 def main(argv: list[str]) -> None:
     """Run the demo."""
@@ -54,6 +60,7 @@ def main(argv: list[str]) -> None:
         refuse_unused(
             options, ("sentences", "voices", "unseen_voices"), "with --data: speech is read, not made"
         )
+    second, speakers = options.named_recogniser(), options.speakers()  # what is missing is said now
     size = demo.DemoConfig(seed=options.seed, voices=options.voices, unseen_voices=options.unseen_voices)
     if options.sentences is not None:
         size = replace(size, train_sentences=options.sentences)
@@ -67,7 +74,7 @@ def main(argv: list[str]) -> None:
     street.teach_judge(walk, reader)
     config = demo.demo(walk.store, steps=options.steps, seed=options.seed, family=options.family)
     street.train_model(walk, config, other_code=options.other_code)
-    street.measure(walk, reader)
+    street.measure(walk, reader, second=second, speakers=speakers)
     with stopwatch.stage("Write the report"):
         write_report(walk, source.title, source.describe(reader), demo.notes(config), options.hourly_cost)
     street.say_scores(walk)

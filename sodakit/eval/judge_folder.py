@@ -11,6 +11,8 @@ from sodakit.eval.ge2e import Ge2eSpeaker
 from sodakit.eval.voiceprints import HubSpeaker, SpeakerJudge
 from sodakit.eval.whisper import is_faster_whisper
 
+_SOURCES = "Systran/faster-whisper-base on the hub is a Whisper, the package Resemblyzer brings pretrained.pt, speechmos DNSMOS."
+
 
 @dataclass(frozen=True)
 class JudgeFolder:
@@ -29,7 +31,7 @@ def find_judges(folder: Path) -> JudgeFolder:
     """
     if not folder.is_dir():
         raise ConfigError(
-            f"{folder} is no folder. --judges needs one that holds judges, each in a folder of its own."
+            f"{folder} is no folder. --judges needs one that holds judges, each in a folder of its own. {_SOURCES}"
         )
     inside = sorted(path for path in folder.iterdir() if path.is_dir())
     found = JudgeFolder(
@@ -40,7 +42,7 @@ def find_judges(folder: Path) -> JudgeFolder:
     if found == JudgeFolder():
         raise ConfigError(
             f"{folder} holds no judge. Needed in it: a folder of a Whisper (model.bin, or config.json with weights), of a "
-            f"speaker encoder ({GE2E_FILE}, or an x-vector model) or of DNSMOS (sig_bak_ovr.onnx, model_v8.onnx)."
+            f"speaker encoder ({GE2E_FILE}, or an x-vector model) or of DNSMOS (sig_bak_ovr.onnx, model_v8.onnx). {_SOURCES}"
         )
     return found
 

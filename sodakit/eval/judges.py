@@ -164,7 +164,7 @@ class CtcJudge:
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"{path} is not a readable judge ({str(error).splitlines()[0]}). "
-                "Needed: a file that CtcJudge.save wrote. Train one with train_judge."
+                "Needed: a file that CtcJudge.save wrote. `sodakit demo` leaves one beside its model."
             ) from error
         return cls(recogniser.eval(), settings["alphabet"], tuple(settings["words"]), settings["decoding"])
 
@@ -319,7 +319,8 @@ class HubJudge:
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"{model_id!r} does not load as a speech recogniser ({str(error).splitlines()[0]}). "
-                "Needed: the hub id or folder of a Whisper- or Wav2Vec2-like model with its processor."
+                "Needed: the hub id or folder of a Whisper- or Wav2Vec2-like model with its processor; or, with the extra `asr`, "
+                "of a Whisper in CTranslate2 form (model.bin), as Systran/faster-whisper-base."
             ) from error
         commit = revision_of(model, config)
         return cls(model_id, commit, language, model.eval().to(device), processor, writes)

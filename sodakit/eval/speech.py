@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sodakit.audio.wave import Wave
-from sodakit.eval.judges import Judge
-from sodakit.eval.spoken_scores import spoken_errors
+from sodakit.eval.judges import Judge, is_audible
+from sodakit.eval.results import Estimate, estimate
+from sodakit.eval.spoken_scores import likeness, spoken_errors
+from sodakit.eval.voiceprints import SpeakerJudge, equal_error_rate
 from sodakit.eval.words import WordErrors, normalise, word_errors
 from sodakit.generate.defaults import SPEECH
 from sodakit.generate.sampling import Sampling
 from sodakit.generate.speech_model import SpeechModel, Spoken, VoiceSample
+from sodakit.units import spread
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,31 @@ class SpeakingScores:
         return sum(not s.ended for s in self.spoken)
 
 
+@dataclass(frozen=True)
+class SecondOpinion:
+    """What another recogniser hears in some of the same sounds."""
+
+    places: list[int]
+    """Which of the cases."""
+    heard: WordErrors
+    heard_codec: WordErrors
+    heard_original: WordErrors
+    judge: str
+
+
+@dataclass(frozen=True)
+class VoiceScores:
+    """How much a voice that was given is kept."""
+
+    similarity: Estimate
+    """Of the model's speech to the recording it was to imitate."""
+    originals: Estimate
+    """Of other recordings of the same speaker to it: what a perfect copy would have."""
+    equal_error_rate: float | None
+    """Of who compares, on the originals."""
+    judge: str
+
+
 def score_transcription(model: SpeechModel, cases: Sequence[Case]) -> WordErrors:
     """Word errors of the model's own transcripts, most likely token at each step."""
     heard = model.transcribe_codes([c.codes_KF for c in cases])
@@ -73,6 +101,51 @@ def score_speaking(
         heard_codec=spoken_errors(judge, texts, copies),
         heard_original=spoken_errors(judge, texts, [c.original for c in cases]),
         judge=judge.name,
+    )
+
+
+def second_opinion(
+    model: SpeechModel, cases: Sequence[Case], spoken: Sequence[Spoken], judge: Judge, most: int = 40
+) -> SecondOpinion:
+    """What another judge hears in at most `most` of the cases, spread over them: large ones take seconds a sentence."""
+    places = spread(list(range(len(cases))), most)
+    texts, rate_hz = [cases[n].text for n in places], model.codec.spec.sample_rate_hz
+    copies = [Wave(model.codec.decode(cases[n].codes_KF), rate_hz) for n in places]
+    return SecondOpinion(
+        places,
+        heard=spoken_errors(judge, texts, [spoken[n].wave for n in places]),
+        heard_codec=spoken_errors(judge, texts, copies),
+        heard_original=spoken_errors(judge, texts, [cases[n].original for n in places]),
+        judge=judge.name,
+    )
+
+
+def score_voices(
+    model: SpeechModel,
+    cases: Sequence[Case],
+    voices: Sequence[VoiceSample | None],
+    judge: SpeakerJudge,
+    *,
+    most: int = 24,
+    max_s: float = 8.0,
+) -> VoiceScores | None:
+    """How alike the model's speech is to the voices it is given, for at most `most` of the cases; None without voices."""
+    places = spread([n for n, voice in enumerate(voices) if voice is not None], most)
+    if not places:
+        return None
+    given = [voice for n in places if (voice := voices[n]) is not None]
+    spoken = model.speak_many([cases[n].text for n in places], voices=given, max_s=max_s)
+    prompts, originals = [voice.wave for voice in given], [cases[n].original for n in places]
+    speakers = [cases[n].speaker or cases[n].id for n in places]
+    alike = likeness(judge, [s.wave for s in spoken], prompts)
+    own = likeness(judge, originals, prompts)
+    heard = [(w, s) for w, s in zip(originals, speakers, strict=True) if is_audible(w)]
+    return VoiceScores(
+        # A failed output counts 0.
+        estimate([value or 0.0 for value in alike], speakers),
+        estimate([value or 0.0 for value in own], speakers),
+        equal_error_rate(judge.embed([w for w, _ in heard]), [s for _, s in heard]) if heard else None,
+        judge.name,
     )
 
 

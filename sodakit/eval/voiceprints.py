@@ -123,7 +123,8 @@ class HubSpeaker:
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"{model_id!r} does not load as a speaker model ({str(error).splitlines()[0]}). "
-                "Needed: the hub id or folder of a WavLM-like model with an x-vector head."
+                "Needed: the hub id or folder of a WavLM-like model with an x-vector head, as microsoft/wavlm-base-plus-sv, or "
+                "pretrained.pt as the package Resemblyzer brings it."
             ) from error
         commit = revision_of(model, model.config)
         return cls(model_id, commit, model.eval().to(device), extractor)

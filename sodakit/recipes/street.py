@@ -7,13 +7,24 @@ the scores are measured again.
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from sodakit.codec.contract import Codec
 from sodakit.errors import ConfigError
-from sodakit.eval.judges import CtcJudge, train_judge
-from sodakit.eval.speech import Case, SpeakingScores, guess_errors, score_speaking, score_transcription
+from sodakit.eval.judges import CtcJudge, Judge, train_judge
+from sodakit.eval.speech import (
+    Case,
+    SecondOpinion,
+    SpeakingScores,
+    VoiceScores,
+    guess_errors,
+    score_speaking,
+    score_transcription,
+    score_voices,
+    second_opinion,
+)
+from sodakit.eval.voiceprints import SpeakerJudge, SpectralSpeaker
 from sodakit.eval.words import WordErrors
 from sodakit.files import read_json, write_json
 from sodakit.generate.speech_model import SpeechModel, VoiceSample
@@ -87,6 +98,10 @@ class SetScores:
     transcription: WordErrors
     guess: WordErrors
     speaking: SpeakingScores
+    second: SecondOpinion | None = None
+    """Of a judge that is named; None where none was."""
+    voices: VoiceScores | None = None
+    """Of voices that were given; None where no speaker has two recordings."""
 
     def by_voice(self) -> dict[str, float]:
         """Word error rate of transcription for each speaker, the worst first."""
@@ -181,18 +196,35 @@ def test_cases(street: Street, reader: StoreReader) -> dict[str, list[Case]]:
     return sets
 
 
-def measure(street: Street, reader: StoreReader, max_cases: int = 150) -> dict[str, SetScores]:
-    """Transcribe and speak the test sets."""
+def measure(
+    street: Street,
+    reader: StoreReader,
+    max_cases: int = 150,
+    second: Judge | None = None,
+    speakers: SpeakerJudge | None = None,
+) -> dict[str, SetScores]:
+    """Transcribe and speak the test sets.
+
+    Args:
+        second: hears some of the speech beside the judge that was taught.
+        speakers: compares voices; default: by their spectra.
+    """
     assert street.model is not None and street.judge is not None
     train_texts = [u.text for u in reader.utterances("train") if u.text]
     with street.stopwatch.stage("Listen and speak"):
         for name, cases in test_cases(street, reader).items():
             cases = spread(cases, max_cases)
+            speaking = score_speaking(street.model, cases, street.judge)
+            given = [voice_of(case, cases) for case in cases]
             street.scores[name] = SetScores(
                 cases=cases,
                 transcription=score_transcription(street.model, cases),
                 guess=guess_errors(train_texts, [c.text for c in cases]),
-                speaking=score_speaking(street.model, cases, street.judge),
+                speaking=speaking,
+                second=None
+                if second is None
+                else second_opinion(street.model, cases, speaking.spoken, second),
+                voices=score_voices(street.model, cases, given, speakers or SpectralSpeaker()),
             )
     write_json(street.folder / "scores.json", {name: _plain(s) for name, s in street.scores.items()})
     return street.scores
@@ -220,7 +252,28 @@ def _plain(scores: SetScores) -> dict[str, object]:
         "judge": speaking.judge,
         "judge_on_originals_wer": speaking.heard_original.wer,
         "judge_on_codec_wer": speaking.heard_codec.wer,
+        "second_opinion": (second := scores.second)
+        and {
+            "judge": second.judge,
+            "cases": len(second.places),
+            "speaking_wer": second.heard.wer,
+            "speaking_interval": second.heard.interval,
+            "judge_on_originals_wer": second.heard_original.wer,
+            "judge_on_originals_interval": second.heard_original.interval,
+            "judge_on_codec_wer": second.heard_codec.wer,
+        },
+        "voices": scores.voices and asdict(scores.voices),
     }
+
+
+def voice_line(scores: VoiceScores) -> str:
+    """How much of a voice is kept, in a sentence."""
+    error = scores.equal_error_rate
+    sure = "" if error is None else f", equal error rate {error:.1%}"
+    return (
+        f"speech in a given voice is {scores.similarity.value:.3f} like it ({scores.similarity.low:.3f} to "
+        f"{scores.similarity.high:.3f}), originals {scores.originals.value:.3f}; {scores.judge}{sure}"
+    )
 
 
 def say_scores(street: Street) -> None:
@@ -233,5 +286,12 @@ def say_scores(street: Street) -> None:
             f"{name}: speech judged {s.speaking.heard}; {s.speaking.judge}: originals {s.speaking.heard_original.wer:.1%}, "
             f"codec copies {s.speaking.heard_codec.wer:.1%}"
         )
+        if s.second:
+            say(
+                f"{name}: the same of {len(s.second.places)} by {s.second.judge}: {s.second.heard}; "
+                f"originals {s.second.heard_original.wer:.1%}, codec copies {s.second.heard_codec.wer:.1%}"
+            )
+        if s.voices:
+            say(f"{name}: {voice_line(s.voices)}")
     total_s = sum(street.stopwatch.seconds.values())
     say(f"{format_duration(total_s)} in all; {street.folder / 'report.html'}")

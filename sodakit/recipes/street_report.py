@@ -9,9 +9,14 @@ from sodakit.audio.files import read_wave, resample
 from sodakit.audio.wave import Wave
 from sodakit.eval.report import Clip, Report, Score
 from sodakit.files import read_json, read_json_lines
-from sodakit.recipes.street import SetScores, Street, voice_of
+from sodakit.recipes.street import SetScores, Street, voice_line, voice_of
 from sodakit.units import format_count, format_duration, spread
 
+DISAGREE = (
+    "Why two judges disagree: the one that was taught here knows the words and voices of these recordings and writes no other "
+    "word, so it forgives what sounds nearly right; the other may write any word and has never heard these voices. What each "
+    "makes of the originals is the floor of its column: compare a figure with the originals beside it, not with the other judge."
+)
 MOST_VOICES = 40
 """A table of more voices is not read."""
 HEARD_SENTENCES = 6
@@ -56,6 +61,12 @@ def _headlines(report: Report, street: Street) -> None:
             f"{s.speaking.heard.wer:.1%}",
             f"WER by the judge; originals {s.speaking.heard_original.wer:.1%}",
         )
+        if s.second:
+            report.headline(
+                f"Speech, {name}, second judge",
+                f"{s.second.heard.wer:.1%}",
+                f"WER by {s.second.judge}; originals {s.second.heard_original.wer:.1%}",
+            )
 
 
 def _scores(report: Report, street: Street) -> None:
@@ -77,7 +88,18 @@ def _scores(report: Report, street: Street) -> None:
                 speaking.heard_original,
             ),
         ]
+        if second := s.second:
+            few = f"{name}, {len(second.places)} of {len(s.cases)}"
+            rows += [
+                Score(f"Speech by the model, {few}", second.heard, second.judge, second.heard_original),
+                Score(f"Codec copies, {few}", second.heard_codec, second.judge, second.heard_original),
+            ]
     report.scores(rows)
+    if any(s.second for s in street.scores.values()):
+        report.text(DISAGREE)
+    for name, s in street.scores.items():
+        if s.voices:
+            report.text(f"{name}: {voice_line(s.voices)}.")
     voices = [
         (f"{v}, {name}", f"{rate:.1%}")
         for name, s in street.scores.items()

@@ -25,6 +25,7 @@ from sodakit.voices.piper import card_licence
 RATE_HZ = 24_000
 MOST_PHONES = 510
 _PURPOSE = "A Kokoro voice"
+_SOURCE = "All of it is at huggingface.co/onnx-community/Kokoro-82M-v1.0-ONNX."
 _STYLE_WIDTH = 256
 
 _ENGLISH = (
@@ -76,6 +77,17 @@ class KokoroVoice:
     def in_language(self, language: str) -> "KokoroVoice":
         """The same style reading another language: well in those it was trained on."""
         return self if language in (*self.languages, self.language) else replace(self, language=language)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise where the folder lacks a part: said at once, not at the first text.
+
+    Raises:
+        ConfigError: no styles, no network or no vocabulary.
+    """
+    _styles(folder)
+    only_file(folder, ".onnx", _PURPOSE, _SOURCE)
+    _vocabulary(folder)
 
 
 class KokoroEngine:
@@ -153,7 +165,7 @@ def _styles(folder: Path) -> dict[str, np.ndarray]:
         return {name: style.reshape(-1, _STYLE_WIDTH).astype(np.float32) for name, style in found.items()}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise ConfigError(
-            f"{folder} has no style vectors that can be read ({error}). Needed: voices.npz or voices/NAME.bin."
+            f"{folder} has no style vectors that can be read ({error}). Needed: voices.npz or voices/NAME.bin. {_SOURCE}"
         ) from error
 
 
@@ -165,7 +177,9 @@ def _vocabulary(folder: Path) -> dict[str, int]:
             vocabulary = found.get("vocab") or found.get("model", {}).get("vocab")
             if vocabulary:
                 return vocabulary
-    raise ConfigError(f"{folder} has no vocabulary. {_PURPOSE} needs vocab.json or config.json with `vocab`.")
+    raise ConfigError(
+        f"{folder} has no vocabulary. {_PURPOSE} needs vocab.json or config.json with `vocab`. {_SOURCE}"
+    )
 
 
 def _phones(clauses: list[tuple[str, str]], language: str) -> list[str]:

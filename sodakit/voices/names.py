@@ -22,7 +22,7 @@ from sodakit.voices.catalogue import SEEN_VOICES, UNSEEN_VOICES, voice
 from sodakit.voices.contract import Voice
 from sodakit.voices.espeak import EspeakVoice
 from sodakit.voices.flite import USABLE, FliteEngine, FliteVoice, installed_voices
-from sodakit.voices.kokoro import KokoroVoice, style_names, style_vectors
+from sodakit.voices.kokoro import KokoroVoice, check_folder, style_names, style_vectors
 from sodakit.voices.piper import PiperVoice
 from sodakit.voices.varied import VARIED_VOICES
 
@@ -79,6 +79,7 @@ def _find(name: str) -> Sequence[Voice]:
         piper.speaker_number  # noqa: B018 - a wrong folder or speaker is said now, not at the first text
         return (piper,)
     if engine == "kokoro":
+        check_folder(Path(folder))
         styles = [_mixture(part, name)] if part else [((style, 1.0),) for style in style_names(Path(folder))]
         for mixture in styles:
             style_vectors(Path(folder), mixture)

@@ -33,16 +33,24 @@ def open_session(path: Path, purpose: str, seed: int = 0) -> Any:
         raise ConfigError(f"{path} is no ONNX network ({str(error).splitlines()[0]:.160}).") from error
 
 
-def only_file(folder: Path, ending: str, purpose: str) -> Path:
+def only_file(folder: Path, ending: str, purpose: str, source: str = "") -> Path:
     """The one file of a folder with that ending.
+
+    Args:
+        purpose: what needs it.
+        source: where such folders are to be had.
 
     Raises:
         ConfigError: no such folder, none, or several.
     """
     if not folder.is_dir():
-        raise ConfigError(f"{folder} is no folder. {purpose} needs a folder with one {ending} file.")
+        raise ConfigError(
+            f"{folder} is no folder. {purpose} needs a folder with one {ending} file. {source}".strip()
+        )
     found = sorted(p for p in folder.iterdir() if p.name.endswith(ending))
     if len(found) != 1:
         names = ", ".join(p.name for p in found) or "none"
-        raise ConfigError(f"{folder} has {len(found)} {ending} files ({names}); {purpose} needs one.")
+        raise ConfigError(
+            f"{folder} has {len(found)} {ending} files ({names}). {purpose} needs one. {source}".strip()
+        )
     return found[0]

@@ -21,6 +21,7 @@ from sodakit.voices.espeak import EspeakEngine
 from sodakit.voices.onnx_session import only_file, open_session
 
 _PURPOSE = "A Piper voice"
+_SOURCE = "Voices are at huggingface.co/rhasspy/piper-voices: NAME.onnx with NAME.onnx.json."
 _BEGIN, _END, _PAD = "^", "$", "_"
 _SENTENCE_ENDS = ".?!。！？"
 
@@ -79,7 +80,7 @@ class PiperVoice:
 
     @property
     def _network(self) -> Path:
-        return only_file(self.folder, ".onnx", _PURPOSE)
+        return only_file(self.folder, ".onnx", _PURPOSE, _SOURCE)
 
     @property
     def speaker_number(self) -> int | None:

@@ -57,10 +57,16 @@ def test_the_page_is_self_contained(demo):
     assert not re.search(r'(src|href)="https?://', page)
 
 
-def test_a_second_run_makes_nothing_again(demo):
+def test_a_second_run_makes_nothing_again_and_may_bring_a_second_judge(demo):
     out, arguments = demo
     before = (out / "model/metrics.jsonl").read_text(), (out / "judge.safetensors").stat().st_mtime_ns
-    main(arguments)
+    assert read_json(out / "scores.json")["seen voices"]["second_opinion"] is None
+    main([*arguments, "--judge", str(out / "judge.safetensors")])  # itself: it hears what it heard
+    scores, page = read_json(out / "scores.json")["seen voices"], (out / "report.html").read_text()
+    second = scores["second_opinion"]
+    assert (second["speaking_wer"], second["judge"]) == (scores["speaking_wer"], scores["judge"])
+    assert second["judge_on_originals_wer"] == scores["judge_on_originals_wer"]
+    assert 0 <= scores["voices"]["equal_error_rate"] <= 1 and "Why two judges disagree" in page
     assert before == (
         (out / "model/metrics.jsonl").read_text(),
         (out / "judge.safetensors").stat().st_mtime_ns,

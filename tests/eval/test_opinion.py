@@ -1,6 +1,7 @@
 """Judges by folder: DNSMOS and GE2E against computations by hand, and a folder that holds them for all commands."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from sodakit.audio.wave import Wave
 from sodakit.commands.eval_spoken import Tts
 from sodakit.commands.options import JudgeOptions, MosOptions
-from sodakit.errors import CheckpointError, ConfigError
+from sodakit.errors import CheckpointError, ConfigError, MissingExtra
 from sodakit.eval.copies import Recording, SoundSet, score_copies
 from sodakit.eval.ge2e import Ge2eEncoder, Ge2eSpeaker, mel_windows
 from sodakit.eval.judge_folder import find_judges, named_speaker_judge
@@ -205,3 +206,41 @@ def test_a_codec_result_has_the_opinion_of_each_copy(judges: Path) -> None:
         row["mos_p808"] for row in mos.rate([r.wave for r in recordings])
     ]
     assert {"clip", "speaker", "mel_db", "stoi"} <= set(items[0])
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("judge", "CTranslate2 form .*faster-whisper"),
+        ("speaker_judge", "pretrained.pt as the package Resemblyzer brings it"),
+        ("mos_judge", "the package speechmos brings them"),
+        ("judges", "Resemblyzer brings pretrained.pt, speechmos DNSMOS"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["absent", "empty"])
+def test_an_absent_judge_says_what_to_install(
+    option: str, says: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "empty").mkdir()
+    path = tmp_path / kind
+    options = MosOptions(**{option: path if option in ("mos_judge", "judges") else str(path)})
+    with pytest.raises((ConfigError, CheckpointError), match=says):
+        options.named_recogniser()
+        options.speakers()
+        options.mos()
+
+
+def test_judges_say_which_package_is_missing(
+    judges: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(MissingExtra, match=r"DNSMOS needs the package 'onnxruntime'.*sodakit\[onnx\]"):
+        DnsMos.load(judges / "dnsmos")
+    whisper = tmp_path / "whisper"
+    whisper.mkdir()
+    for name in ("model.bin", "vocabulary.txt"):
+        (whisper / name).write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "faster_whisper", None)
+    with pytest.raises(MissingExtra, match=r"'faster-whisper'.*sodakit\[asr\]"):
+        MosOptions(judge=str(whisper)).named_recogniser()

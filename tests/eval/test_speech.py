@@ -11,9 +11,9 @@ from sodakit.audio.files import write_wave
 from sodakit.audio.wave import Wave
 from sodakit.eval.cases import Recording, VoiceCase
 from sodakit.eval.outputs import Output
-from sodakit.eval.speech import Case, score_speaking, score_transcription
+from sodakit.eval.speech import Case, score_speaking, score_transcription, score_voices, second_opinion
 from sodakit.eval.spoken_scores import speech_result, transcription_result
-from sodakit.generate.speech_model import Spoken
+from sodakit.generate.speech_model import Spoken, VoiceSample
 from sodakit.prepare.recording import Item
 from tests.eval.recordings import TEXTS
 from tests.eval.small_model import noise
@@ -77,3 +77,42 @@ def test_speech_scores_the_same_in_the_demo_and_in_eval(tmp_path: Path) -> None:
         *ours.heard_original.interval,
     )
     assert ours.heard.wer == pytest.approx(7 / 16) and ours.heard.num_empty == 2
+
+
+def test_a_second_judge_hears_the_same_sounds() -> None:
+    model, cases = Answering(), _cases()
+    first = score_speaking(model, cases, JUDGE)  # type: ignore[arg-type]
+    second = second_opinion(model, cases, first.spoken, JUDGE)  # type: ignore[arg-type]
+    assert second.places == list(range(len(cases)))
+    for name in ("heard", "heard_codec", "heard_original"):
+        assert getattr(second, name).items == getattr(first, name).items
+    few = second_opinion(model, cases, first.spoken, JUDGE, most=2)  # type: ignore[arg-type]
+    assert few.heard.items == tuple(first.heard.items[n] for n in few.places) and len(few.places) == 2
+
+
+class Loudest:
+    """Tells voices by their first samples: two directions."""
+
+    name = "first samples"
+
+    def embed(self, waves: list[Wave]) -> np.ndarray:
+        rows = np.stack([wave.samples_S[:2].astype(np.float64) for wave in waves])
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_a_failed_output_in_a_given_voice_counts_nothing() -> None:
+    def tone(first: float) -> Wave:
+        return Wave(np.array([first, 1 - first] * 4000, np.float32), 8000)
+
+    class Copying(Answering):
+        def speak_many(self, texts: list[str], **settings: Any) -> list[Spoken]:
+            waves = [voice.wave for voice in settings["voices"]]
+            waves[0] = Wave(np.zeros(0, np.float32), 8000)
+            return [Spoken(wave, np.zeros((1, 1)), True) for wave in waves]
+
+    cases = [Case(f"c{n}", "a", f"s{n % 2}", tone(n % 2), np.zeros((1, 1))) for n in range(4)]
+    given = [VoiceSample(tone(n % 2), "b") for n in range(3)] + [None]
+    scores = score_voices(Copying(), cases, given, Loudest())  # type: ignore[arg-type]
+    assert scores is not None and scores.similarity.value == pytest.approx(2 / 3)
+    assert (scores.originals.value, scores.equal_error_rate) == (1.0, 0.0)
+    assert score_voices(Copying(), cases, [None] * 4, Loudest()) is None  # type: ignore[arg-type]

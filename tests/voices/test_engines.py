@@ -1,6 +1,7 @@
 """Voices of every engine by name: the sounds, their times, and what is said where something is missing."""
 
 import json
+import shutil
 import string
 from pathlib import Path
 
@@ -149,6 +150,22 @@ def test_flite_tells_its_phones() -> None:
 def test_a_wrong_name_says_what_is_needed(name: str, says: str, piper: Path, kokoro: Path) -> None:
     with pytest.raises(ConfigError, match=says):
         find_voices([name.format(piper=piper, kokoro=kokoro)])
+
+
+@pytest.mark.parametrize("engine", ["piper", "kokoro"])
+def test_a_folder_without_its_parts_says_where_they_are_to_be_had(
+    engine: str, tmp_path: Path, piper: Path, kokoro: Path
+) -> None:
+    whole = {"piper": piper, "kokoro": kokoro}[engine]
+    parts = sorted(path.name for path in whole.iterdir() if path.is_file() and "MODEL_CARD" not in path.name)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ConfigError, match=r"huggingface\.co"):
+        find_voices([f"{engine}:{tmp_path / 'none'}"])
+    assert len(parts) >= 2
+    for missing in parts:
+        shutil.copytree(whole, tmp_path / missing / "voice", ignore=shutil.ignore_patterns(missing))
+        with pytest.raises(ConfigError, match=r"huggingface\.co|json does not exist. A Piper voice needs it"):
+            find_voices([f"{engine}:{tmp_path / missing / 'voice'}"])
 
 
 def test_what_is_missing_names_what_to_install(piper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
