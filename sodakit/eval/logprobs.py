@@ -122,7 +122,7 @@ def score_targets(
     """
 
     def scored(told: Told) -> Tensor:
-        found = partition(told.x_TD, told.head_VD, told.targets_T, [(0, len(told.head_VD))])
+        found = partition(told.x_TD, told.head_VD, told.targets_T, [(0, told.num_ids)])
         logprob_P = (found.picked_P - found.logsumexp_PR[:, 0]).double()
         return torch.stack([logprob_P, is_likeliest(found).double()], dim=1)
 
@@ -219,7 +219,7 @@ def _logprobs(v: Vocabulary, told: Told) -> Tensor:
     """All three softmaxes from the denominators of a few blocks of ids: (T, 3)."""
     if not told.is_first:
         return _inside(told)
-    num_ids = len(told.head_VD)
+    num_ids = told.num_ids
     audio_stop = v.audio_base + v.num_codebooks * v.codebook_size
     books = [v.codebook_range(k) for k in range(v.num_codebooks) if v.codebook_range(k)[1] <= num_ids]
     # Markers after the audio block, or a padded vocabulary: with the text.

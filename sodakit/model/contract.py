@@ -38,6 +38,11 @@ class Told:
     scale: float = 1.0
     """How many ids each of these stands for: more than 1 where others were left out to save time."""
 
+    @property
+    def num_ids(self) -> int:
+        """Ids that may stand in column 0: those of its one softmax, the first rows of the head."""
+        return self.slots[0].rows.stop if self.slots else len(self.head_VD)
+
 
 class Targets(Protocol):
     """What some rows predict, as tensors that move to a device together."""

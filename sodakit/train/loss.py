@@ -95,6 +95,32 @@ def _chunks(num_positions: int, num_ids: int, device_type: str) -> Iterator[slic
     return (slice(at, min(at + step, num_positions)) for at in range(0, num_positions, step))
 
 
+class _RowSums:
+    """Sums for the rows of a head, block by block. The first part of a block is written, not added: filling all rows with
+    zeros and reading them again are passes over V x D."""
+
+    def __init__(self, head_VD: Tensor) -> None:
+        self.values_VD = torch.empty_like(head_VD, dtype=torch.float32)
+        self._begun = 0
+        """Rows before it have values."""
+
+    def add(self, block: slice, part: Tensor) -> None:
+        """Add to the rows of a block, whatever the dtype of the part."""
+        if block.start >= self._begun:
+            self.begin(block.start)
+            self.values_VD[block] = part
+        else:
+            self.begin(block.stop)
+            self.values_VD[block] += part.float()
+        self._begun = max(self._begun, block.stop)
+
+    def begin(self, end: int) -> None:
+        """Zeros in all rows before `end` that have nothing yet."""
+        if end > self._begun:
+            self.values_VD[self._begun : end] = 0
+            self._begun = end
+
+
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -111,7 +137,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         nll_T = torch.zeros(len(targets_T), dtype=torch.float32, device=x_TD.device)
         loss = torch.zeros((), dtype=torch.float32, device=x_TD.device)
         dx_TD = torch.empty_like(x_TD, dtype=torch.float32)
-        dhead_VD = torch.zeros_like(head_VD, dtype=torch.float32)
+        dhead = _RowSums(head_VD)
         device_type = x_TD.device.type
         x_low_TD = x_TD.to(dtype)
         # A copy of the whole head is memory that a CPU would miss; a block's copy, made anew, stays in its cache.
@@ -142,12 +168,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 for number, (block, power) in enumerate(zip(blocks, powers.kept, strict=True)):
                     share_M1 = share_MB[:, number, None]
                     dx_MD += (power @ rows_VD[block].to(dtype)) * share_M1
-                    dhead_VD[block] += power.T @ (x_wide_MD * share_M1).to(dtype)
-                dhead_VD.index_add_(0, targets_M, x_wide_MD * -w_M[:, None])
+                    dhead.add(block, power.T @ (x_wide_MD * share_M1).to(dtype))
+                dhead.values_VD.index_add_(0, targets_M, x_wide_MD * -w_M[:, None])
                 dx_slot[part] = dx_MD
             nll_T[slot.positions_T] = nll_slot[:num_targets]
             dx_TD[slot.positions_T] = dx_slot[:num_targets]
-        ctx.save_for_backward(dx_TD, dhead_VD)
+        if with_gradient:
+            dhead.begin(len(head_VD))
+        ctx.save_for_backward(dx_TD, dhead.values_VD)
         ctx.x_dtype, ctx.head_dtype = x_TD.dtype, head_VD.dtype
         ctx.mark_non_differentiable(nll_T)
         return loss, nll_T

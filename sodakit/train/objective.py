@@ -237,7 +237,7 @@ class Objective:
             told.head_VD,
             told.targets_T,
             weights_T if told.scale == 1 else weights_T * told.scale,
-            slots=slots if told.is_first else told.slots,
+            slots=(slots if told.is_first else None) or told.slots,
             # As published for models of frames: codes inside a frame have small softmaxes of their own.
             z_loss=self._config.z_loss if told.is_first else 0.0,
             dtype=self._dtype,

@@ -33,7 +33,9 @@ class FrameTransformer(Transformer):
 
     @property
     def head_VD(self) -> Tensor:
-        return super().head_VD[: self.frame.head_ids]
+        # A slice of all rows would cost a gradient of that size in zeros.
+        whole_VD = super().head_VD
+        return whole_VD if len(whole_VD) == self.frame.head_ids else whole_VD[: self.frame.head_ids]
 
     def units(self) -> list[nn.Module]:
         return [*self.blocks, *(self.depth.blocks if self.depth else ())]
@@ -62,14 +64,15 @@ class FrameTransformer(Transformer):
     def told(self, x_BPD: Tensor, targets: FrameTargets) -> list[Told]:
         """What tells the targets: the first ids, then the codes beside them."""
         t, config = targets, self.frame
-        x_QD = x_BPD.flatten(0, 1)
-        first = Told(x_QD[t.first_states_T], self.head_VD[: config.first_ids], t.first_ids_T)
+        x_QD, head_VD = x_BPD.flatten(0, 1), super().head_VD
+        softmax = Slot(slice(None), slice(0, config.first_ids))
+        first = Told(x_QD[t.first_states_T], head_VD, t.first_ids_T, [softmax])
         size = config.codebook_size
         if not len(t.code_ids_T):
             return [first, *self._no_codes(x_QD)]
         x_FD = x_QD[t.frame_states_F]
         if self.depth is None:
-            x_TD, head_VD, base = x_FD[t.code_frames_T], self.head_VD, config.audio_base
+            x_TD, base = x_FD[t.code_frames_T], config.audio_base
         else:
             x_TD = self.depth(x_FD, t.frame_codes_FK)[t.code_frames_T, t.code_columns_T - 1]
             head_VD, base = self.depth.head.weight, -size
