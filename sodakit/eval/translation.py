@@ -19,6 +19,7 @@ from sodakit.eval.opinion import WORST, OpinionJudge
 from sodakit.eval.results import Difference, check_comparable, plain_estimate, provenance
 from sodakit.eval.spoken_scores import likeness, mean_estimate, opinion_items, opinion_scores, opinions
 from sodakit.eval.voiceprints import SpeakerJudge
+from sodakit.eval.words import word_errors
 from sodakit.files import digest, not_a_file, read_json_lines
 
 
@@ -93,6 +94,9 @@ def translation_result(
     references = [written(case.reference) for case in cases]
     scores: dict[str, Any] = {name: plain_estimate(corpus_score(name, heard, references)) for name in NAMES}
     clusters = [case.id for case in cases]
+    # Both are normalised already. To the reference, not to all that would be right: a strict measure of a translation.
+    errors = word_errors(references, heard, clusters, "none", [wave is None for wave in outputs])
+    scores |= errors.plain()
     voices: list[float | None] = [None] * len(cases)
     if speakers is not None:
         alike = likeness(speakers, outputs, sources)
@@ -109,9 +113,10 @@ def translation_result(
     there = [n for n, wave in enumerate(spoken) if wave is not None]
     if there:
         own = [written(text or "") for text in heard_texts(judge, [spoken[n] for n in there])]
-        scores["originals"] = {
-            name: plain_estimate(corpus_score(name, own, [references[n] for n in there])) for name in NAMES
-        } | opinion_scores(opinions(mos, spoken), clusters)
+        asked = [references[n] for n in there]
+        scores["originals"] = {name: plain_estimate(corpus_score(name, own, asked)) for name in NAMES}
+        scores["originals"] |= word_errors(asked, own, [clusters[n] for n in there], "none").plain()
+        scores["originals"] |= opinion_scores(opinions(mos, spoken), clusters)
     return {
         "task": "s2st",
         "data_digest": digest(*(part for case in cases for part in _given(case))),
@@ -131,9 +136,10 @@ def translation_result(
         ],
         "items": [
             {"id": case.id, "cluster": case.id, "reference": reference, "heard": text, "similarity": voice}
+            | {"errors": item.errors, "words": item.reference_words}
             | opinion
-            for case, reference, text, voice, opinion in zip(
-                cases, references, heard, voices, opinion_items(rated), strict=True
+            for case, reference, text, voice, item, opinion in zip(
+                cases, references, heard, voices, errors.items, opinion_items(rated), strict=True
             )
         ],
     }

@@ -63,6 +63,8 @@ def test_scores_are_sacrebleu_s_on_what_the_judge_heard(tmp_path: Path) -> None:
     assert scores["asr_bleu"]["low"] <= scores["asr_bleu"]["value"] <= scores["asr_bleu"]["high"]
     assert scores["originals"]["asr_bleu"]["value"] == scores["asr_bleu"]["value"]
     assert "version:" in result["signatures"]["asr_bleu"]
+    assert scores["wer_micro"]["value"] == scores["originals"]["wer_micro"]["value"] == pytest.approx(4 / 21)
+    assert [item["errors"] for item in result["items"]] == [0, 2, 2]
 
 
 def test_a_missing_output_is_an_empty_translation_and_is_named(tmp_path: Path) -> None:
@@ -70,6 +72,8 @@ def test_a_missing_output_is_an_empty_translation_and_is_named(tmp_path: Path) -
     torn = translation_result(read_translation_cases(cases_folder(tmp_path / "b", missing=0)), Ear())
     assert torn["scores"]["asr_bleu"]["value"] < whole["scores"]["asr_bleu"]["value"]
     assert [f["id"] for f in torn["failures"]] == ["c0"]
+    assert torn["scores"]["wer_micro"]["value"] == pytest.approx(11 / 21), "all its words are deleted"
+    assert torn["scores"]["wer_macro_without_failures"]["num_items"] == 2
 
 
 def test_a_translation_that_is_not_there_has_no_voice(tmp_path: Path) -> None:
