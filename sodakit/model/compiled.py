@@ -18,7 +18,7 @@ Precision = Literal["float32", "bfloat16", "int8"]
 """How weights are kept. Products and sums are float32 in any case; keys and values are kept in bfloat16 where
 the weights are not float32."""
 
-WORK_PER_THREAD = 2_000_000
+WORK_PER_THREAD = 1_000_000
 """Multiplications that pay for another thread: with fewer, waiting for each other costs more than it saves."""
 _HEAD_WIDTHS = (32, 64, 96, 128)
 

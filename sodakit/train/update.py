@@ -2,7 +2,7 @@
 
 Two, because the cautious update divides by how many of its parts agree with the gradient, which is known only when all
 of them have been looked at. Written as ordinary tensor operations each pass would read and write main memory a dozen
-times. On a CPU they are made on chunks that stay in cache; on a GPU they are compiled into one kernel each, with every
+times. On a CPU they are compiled (`native.cpp`), or made on chunks that stay in cache where there is no compiler; on a GPU they are compiled into one kernel each, with every
 scalar on the device, so that nothing waits for it.
 """
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sodakit.compiler import lacks_for_gpu
+from sodakit.train import native
 
 CHUNK = 2**17
 """Elements of a chunk on a CPU: five of them fit in a core's second-level cache."""
@@ -30,6 +31,10 @@ def moments_pass(
     if g.device.type != "cpu":
         return _compiled(_moments)(g, m, v, factor, ok, beta1, beta2)
     count, factor = torch.zeros((), dtype=torch.int64), float(factor)
+    if library := _library(g, m, v):
+        amounts = beta1, beta2, (1 - beta1) * factor, (1 - beta2) * factor * factor
+        places = (x.data_ptr() for x in (g, m, v))
+        return count + library.sodakit_moments(*places, g.numel(), *amounts, torch.get_num_threads())
     for g_, m_, v_ in _chunks(g, m, v):
         m_.mul_(beta1).add_(g_, alpha=(1 - beta1) * factor)
         v_.mul_(beta2).addcmul_(g_, g_, value=(1 - beta2) * factor * factor)
@@ -58,6 +63,11 @@ def weights_pass(
     if g.device.type != "cpu":
         return _compiled(_weights)(p, g, m, v, step, shrink, eps, ok, cautious)
     step, shrink, eps = float(step), float(shrink), float(eps)
+    if library := _library(p, g, m, v):
+        places = (x.data_ptr() for x in (p, g, m, v))
+        return library.sodakit_weights(
+            *places, g.numel(), step, shrink, eps, cautious, torch.get_num_threads()
+        )
     for p_, g_, m_, v_ in _chunks(p, g, m, v):
         root = v_.sqrt().add_(eps)
         if shrink != 1.0:
@@ -67,6 +77,12 @@ def weights_pass(
             p_.addcmul_((m_ * sign).relu_().div_(root), sign, value=-step)
         else:
             p_.addcdiv_(m_, root, value=-step)
+
+
+def _library(*tensors: Tensor) -> Any:
+    """The compiled passes, where they take these tensors."""
+    fit = all(x.dtype == torch.float32 and x.is_contiguous() for x in tensors)
+    return native.compiled() if fit else None
 
 
 def _chunks(*tensors: Tensor) -> Any:
