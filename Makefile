@@ -14,7 +14,7 @@ demo: $(READY)
 	$(BIN)/sodakit demo $(ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses=8 --dist=loadfile $(ARGS)
 
 test-slow: $(READY)
 	$(BIN)/python -m pip install -q -e ".[ray]"

@@ -3,12 +3,42 @@
 import logging
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
 
 from tests.recordings import stood_in
 from tests.skips import reason_of, skip_lines
+
+LONG = ("train", "scaling", "recipes", "codec", "serve", "hostile")
+"""Folders whose files take longest: where several processes share the files, they come first."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One thread for each of several processes: two threads on two cores would wait for each other's neighbours."""
+    if hasattr(config, "workerinput"):
+        os.environ["OMP_NUM_THREADS"] = "1"  # for the commands that tests start
+        torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Long files first, so that no process is left with one while the others have nothing to do."""
+    if hasattr(config, "workerinput"):
+        order = {name: place for place, name in enumerate(LONG)}
+        items.sort(key=lambda item: order.get(item.path.parent.name, len(order)))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What one of several processes used in place of recordings, for the one that sums up."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["stood_in"] = sorted(stood_in)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """The same, where it is summed up."""
+    stood_in.update(getattr(node, "workeroutput", {}).get("stood_in", ()))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -140,7 +140,7 @@ def train_with_kills(config, folder: Path, kills: int, seed: int) -> None:
 
 def test_ranks_killed_at_random_moments_end_with_the_same_weights(store, tmp_path):
     """Copies and shards in turn would cost twice; shards have the harder life: pieces from two ranks, written later."""
-    config = rank_config(store, "fsdp", steps=30, save_every_steps=3)
+    config = rank_config(store, "fsdp", steps=18, save_every_steps=3)
     together(2, train_all, [(config, tmp_path / "whole")])
     train_with_kills(config, tmp_path / "killed", kills=2, seed=0)
     whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
