@@ -15,13 +15,6 @@ LONG = ("train", "scaling", "recipes", "codec", "serve", "hostile")
 """Folders whose files take longest: where several processes share the files, they come first."""
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """One thread for each of several processes: two threads on two cores would wait for each other's neighbours."""
-    if hasattr(config, "workerinput"):
-        os.environ["OMP_NUM_THREADS"] = "1"  # for the commands that tests start
-        torch.set_num_threads(1)
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Long files first, so that no process is left with one while the others have nothing to do."""
     if hasattr(config, "workerinput"):
@@ -42,10 +35,14 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A GPU is for the tests that are about one.
+    """A GPU is for the tests that are about one, and one of several processes has one thread.
 
-    The others train on the default device and compare bit for bit, which the order of a GPU's sums does not allow.
+    The other tests train on the default device and compare bit for bit, which the order of a GPU's sums does not allow.
+    Two threads on two cores would wait for each other's neighbours.
     """
+    if hasattr(config, "workerinput"):
+        os.environ["OMP_NUM_THREADS"] = "1"  # for the commands that tests start
+        torch.set_num_threads(1)
     if not wants_gpu(config.getoption("markexpr")):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
