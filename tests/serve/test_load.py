@@ -125,9 +125,9 @@ def test_speech_that_was_ahead_goes_on_when_its_listener_catches_up_though_other
 
     async def ask() -> int:
         worker = Worker(model.engine, concurrent=3, queue=3)
-        speaker = Speaker(model, (), sampling=Sampling(), seed=1, max_s=6.0)
-        awaited, ahead = (worker.submit(speech(speaker, "Open the door. " * 10)) for _ in range(2))
-        ahead.rests_until_s = time.monotonic() + 0.1
+        speaker = Speaker(model, (), sampling=Sampling(), seed=1, max_s=30.0)
+        awaited, ahead = (worker.submit(speech(speaker, "Open the door. " * 40)) for _ in range(2))
+        ahead.rests_until_s = time.monotonic() + 0.03
         async for event in ahead.events(30):
             if isinstance(event, Ids) and time.monotonic() > ahead.rests_until_s:
                 break
