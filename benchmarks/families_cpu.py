@@ -2,12 +2,14 @@
 
     python benchmarks/families_cpu.py train --sizes nano demo small soda_135m --rounds 7
     python benchmarks/families_cpu.py decode --sizes demo soda_135m --rounds 7
-    python benchmarks/families_cpu.py growth --sizes soda_135m --plot growth.svg
+    python benchmarks/families_cpu.py growth --sizes soda_135m --precision int8 --plot benchmarks/families_growth.png
+    python benchmarks/families_cpu.py profile --sizes soda_135m --precision int8
 
 All families have the same backbone, vocabulary (the published one) and documents, and take turns. A training step is
 what `sodakit train` does: targets, forward, loss over every id, backward, clipping, update, on documents of about ten
-seconds with their transcripts; the machine's limit is that of training_growth.py. Decoding is one request, sampled, prompt included; the first frame is timed from the request.
-Growth is the time of a second of sound after ever longer prompts. Figures: families_cpu.md.
+seconds with their transcripts; the machine's limit is that of training_growth.py. Decoding is one request, sampled,
+prompt included; the first frame is timed from the request. Growth is the time of a second of sound after ever longer
+prompts. `profile` says where a training step and a position's decoding spend their time. Figures: families_cpu.md.
 """
 
 import argparse
@@ -16,18 +18,21 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-import torch
-from training_growth import OPTIMIZER_VALUES, ceilings
+from training_growth import OPTIMIZER_VALUES, ceilings  # before torch: it says how its threads wait
+
+import torch  # isort: skip
 
 from sodakit.data.loader import Batch
 from sodakit.generate.engine import Batch as Answers
 from sodakit.generate.engine import Engine, Request
 from sodakit.generate.sampling import Sampling
 from sodakit.hardware import has_fast_bfloat16
+from sodakit.model import compiled
 from sodakit.model.accounting import count_parameters, training_flops_per_token
 from sodakit.model.any_config import Family, family_config
 from sodakit.model.config import MODEL_SIZES, model_size
 from sodakit.model.families import build_model, pattern_of
+from sodakit.model.frame import cpu_decoder
 from sodakit.tokens.documents import Speech, Template, Text
 from sodakit.tokens.layouts.contract import lay
 from sodakit.tokens.vocabulary import Vocabulary, soda_vocabulary
@@ -102,8 +107,10 @@ def engine_of(family: Family, size: str, vocabulary: Vocabulary, precision: str)
     return Engine(build_model(config), vocabulary, vocabulary.num_codebooks, precision)  # type: ignore[arg-type]
 
 
-def grow(engine: Engine, frames: int, measured: int = 25) -> float:
-    """Seconds for a second of sound after a prompt of so many frames."""
+def grow(
+    engine: Engine, frames: int, measured: int = 25, before: Callable[[], object] = lambda: None
+) -> float:
+    """Seconds for a second of sound after a prompt of so many frames; `before` is called when the clock starts."""
     v = engine.layout.vocabulary
     codes_KF = np.random.default_rng(0).integers(0, v.codebook_size, (v.num_codebooks, frames))
     prompt_T = Template(v, v.num_codebooks).continue_prompt(codes_KF.astype(np.uint16))
@@ -120,6 +127,7 @@ def grow(engine: Engine, frames: int, measured: int = 25) -> float:
     while not row.done and made < (measured + 1) * v.num_codebooks:
         made += sum(len(ids) for _, ids in batch.step())
         if made <= v.num_codebooks:
+            before()
             start_s = time.perf_counter()
     return (time.perf_counter() - start_s) / (made / v.num_codebooks - 1) * FRAME_RATE_HZ
 
@@ -198,6 +206,53 @@ def decoder(family: Family, size: str, vocabulary: Vocabulary, precision: str) -
     return run
 
 
+def shares(what: str, parts: dict[str, float], whole_s: float) -> None:
+    """A line: what took how much of a time, the largest first; and the rest."""
+    largest = sorted(parts.items(), key=lambda part: -part[1])[:12]
+    told = ", ".join(
+        f"{name} {seconds / whole_s:.0%}" for name, seconds in largest if seconds > 0.005 * whole_s
+    )
+    rest = 1 - sum(parts.values()) / whole_s
+    print(f"profile {what}: {1000 * whole_s:.1f} ms; {told}; outside of these {rest:.0%}", flush=True)
+
+
+def profile_training(family: Family, size: str, vocabulary: Vocabulary, in_step: int, steps: int = 3) -> None:
+    """Shares of torch's operations in a step. The compiled update and Python are outside of them."""
+    step = trainer(family, size, vocabulary, in_step)
+    for number in range(2):
+        step(number)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
+        start_s = time.perf_counter()
+        for number in range(steps):
+            step(number)
+        elapsed_s = time.perf_counter() - start_s
+    parts = {row.key: row.self_cpu_time_total / 1e6 / steps for row in recorded.key_averages()}
+    shares(f"train {size} {family}", parts, elapsed_s / steps)
+
+
+def profile_decoding(
+    family: Family, size: str, vocabulary: Vocabulary, precision: str, frames: int = 40
+) -> None:
+    """Shares of the compiled calls in the time of a frame. Python and small tensors are outside of them."""
+    engine = engine_of(family, size, vocabulary, precision)
+    parts: dict[str, float] = {}
+    plain = compiled.call
+
+    def timed(name: str, *arguments: object) -> int:
+        start_s = time.perf_counter()
+        result = plain(name, *arguments)
+        parts[name] = parts.get(name, 0.0) + time.perf_counter() - start_s
+        return result
+
+    compiled.call = cpu_decoder.call = timed  # type: ignore[attr-defined]
+    try:
+        elapsed_s = grow(engine, 50, frames, before=parts.clear) / FRAME_RATE_HZ
+    finally:
+        compiled.call = cpu_decoder.call = plain  # type: ignore[attr-defined]
+    names = {name.removeprefix("sodakit_"): seconds / frames for name, seconds in parts.items()}
+    shares(f"decode {precision} {size} {family}, a frame", names, elapsed_s)
+
+
 def race(runs: dict[str, Callable[[int], float]], rounds: int) -> dict[str, list[float]]:
     """Seconds of sound per second of each contestant in each round, in turn; the first round warms up."""
     speeds: dict[str, list[float]] = {name: [] for name in runs}
@@ -227,7 +282,7 @@ def report(
 def main() -> None:
     """Race and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("train", "decode", "growth"))
+    parser.add_argument("what", choices=("train", "decode", "growth", "profile"))
     parser.add_argument("--sizes", nargs="+", default=["demo"], choices=list(MODEL_SIZES))
     parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
     parser.add_argument("--rounds", type=int, default=7)
@@ -238,6 +293,13 @@ def main() -> None:
     vocabulary = soda_vocabulary()
     if options.what == "growth":
         growth(options.sizes, options.families, options.precision, options.plot)
+        return
+    if options.what == "profile":
+        for size in options.sizes:
+            for family in options.families:
+                profile_training(family, size, vocabulary, options.documents)
+                for precision in options.precision:
+                    profile_decoding(family, size, vocabulary, precision)
         return
     dtype = torch.bfloat16 if has_fast_bfloat16() else torch.float32
     limits = ceilings(torch.device("cpu"), dtype)
