@@ -108,8 +108,9 @@ class Row:
         """Whether the ids so far are whole frames."""
         return self.cursor.at_boundary
 
-    def uniform(self) -> float:
-        return float(torch.rand((), generator=self._random, dtype=torch.float64))
+    def uniforms(self, count: int) -> list[float]:
+        """The row's next random numbers: the same however many are asked for at a time."""
+        return torch.rand(count, generator=self._random, dtype=torch.float64).tolist()
 
     def sampling(self, kind: int) -> Sampling:
         """How an id of a kind is chosen: a state of the grammar, FIRST_SLOT + k for codebook k."""
@@ -292,7 +293,7 @@ class Engine:
         """The codes beside the first, in one call for all columns."""
         how = self._samplings(rows[members[0]])
         first_B = torch.tensor([positions[n][0] for n in members], device=self.device)
-        drawn = [[rows[n].uniform() for _ in how] for n in members]
+        drawn = [rows[n].uniforms(len(how)) for n in members]
         uniform_BS = torch.tensor(drawn, dtype=torch.float64, device=self.device)
         codes_BS = inside.write(first_B, uniform_BS, [(h.temperature, h.top_p, h.top_k) for h in how])
         firsts = [self.layout.vocabulary.codebook_range(k)[0] for k in range(1, self.layout.width)]
@@ -310,7 +311,8 @@ class Engine:
             logits_BR = logits_of(of)
             if sampling.repeat_penalty:
                 self._penalise(logits_BR, [rows[n] for n in of], sampling, kind)
-            uniform_B = torch.tensor([rows[n].uniform() for n in of], dtype=torch.float64, device=self.device)
+            drawn = [number for n in of for number in rows[n].uniforms(1)]
+            uniform_B = torch.tensor(drawn, dtype=torch.float64, device=self.device)
             found = choose(logits_BR, uniform_B, sampling).tolist()
             if min(found) < 0:
                 raise CheckpointError(NO_NUMBERS)

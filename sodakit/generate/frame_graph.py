@@ -166,9 +166,7 @@ class FrameEngine:
         drawn_KB = torch.zeros(self.num_codebooks, self.batch, dtype=torch.float64)
         for number, row in enumerate(rows):
             if not row.done:
-                drawn_KB[:, number] = torch.tensor(
-                    [row.uniform() for _ in range(self.num_codebooks)], dtype=torch.float64
-                )
+                drawn_KB[:, number] = torch.tensor(row.uniforms(self.num_codebooks), dtype=torch.float64)
         return drawn_KB
 
     def _take(self, rows: list[Row]) -> None:
