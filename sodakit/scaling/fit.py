@@ -13,7 +13,7 @@ from sodakit.errors import ConfigError
 from sodakit.scaling.kinks import settle
 from sodakit.scaling.laws import LAWS, Law
 from sodakit.scaling.residuals import MISFITS, Misfit
-from sodakit.scaling.solve import GRID_HIGH, GRID_LOW, Problem, Refined, exponent_grid, project, refine
+from sodakit.scaling.solve import GRID_HIGH, GRID_LOW, Problem, Refined, refine
 
 ABSENT_SHARE = 1e-6
 """A term that nowhere reaches this share of the loss is not identified."""
@@ -87,7 +87,7 @@ class Fit:
     @property
     def problem(self) -> Problem:
         """The minimisation that was solved."""
-        return Problem(self.law.powers(self.values) - self.centre_XJ[:, None, :], self.loss_R, self.misfit)
+        return self.law.problem(self.values, self.centre_XJ, self.loss_R, self.misfit)
 
     @property
     def free_P(self) -> np.ndarray:
@@ -96,9 +96,7 @@ class Fit:
 
     def natural(self, solutions_SP: np.ndarray) -> np.ndarray:
         """Centred parameters as coefficients and exponents in the units of the runs."""
-        J = len(self.law.terms)
-        logs_SJ = solutions_SP[:, :J] + solutions_SP[:, J:] @ self.centre_XJ
-        return np.concatenate([np.exp(np.minimum(logs_SJ, 700.0)), solutions_SP[:, J:]], axis=1)
+        return self.law.natural(solutions_SP, self.centre_XJ)
 
     def predict(self, **values: np.ndarray | float) -> np.ndarray:
         """loss_R at these N, D (and C)."""
@@ -186,21 +184,13 @@ def fit_law(
         raise ConfigError(
             "Some losses are not positive numbers. Leave those runs out, or mark them as diverged."
         )
-    powers_XRJ = law.powers(values)
-    if powers_XRJ.shape[1] != len(loss_R):
-        raise ConfigError(
-            f"{powers_XRJ.shape[1]} runs with N and D, {len(loss_R)} with a loss; needed: the same."
-        )
-    centre_XJ = np.average(powers_XRJ, axis=1, weights=weights_R)
-    # A given coefficient stays what it is: its logs are not centred.
-    centre_XJ[:, [name in law.fixed for name in law.coefficients]] = 0.0
-    problem = Problem(powers_XRJ - centre_XJ[:, None, :], loss_R, misfit)
+    given = {len(np.atleast_1d(values[name])) for name in law.variables if name in values}
+    if given - {len(loss_R)}:
+        raise ConfigError(f"{max(given)} runs with N and D, {len(loss_R)} with a loss; needed: the same.")
+    centre_XJ = law.centre(values, weights_R)
+    problem = law.problem(values, centre_XJ, loss_R, misfit)
     free_P = np.array([n not in law.fixed for n in law.coefficients + law.exponents])
-    fixed_log_J = np.log([law.fixed.get(name, np.nan) for name in law.coefficients])
-
-    held_X = np.array([law.fixed.get(name, np.nan) for name in law.exponents], float)
-    theta_SX, shape = exponent_grid(held_X, grid_points)
-    on_grid_SP, grid_S = project(problem, theta_SX, weights_R, fixed_log_J)
+    on_grid_SP, grid_S, shape = law.grid(problem, weights_R, grid_points)
     ends = _refined(problem, on_grid_SP[_starts(grid_S, shape, max_starts)], weights_R, free_P)
     if max_starts > 2 and _agreeing(ends.objective_S) < 2:
         more = _starts(grid_S, shape, 4 * max_starts)

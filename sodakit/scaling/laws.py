@@ -8,12 +8,14 @@ With the exponents held, the loss is linear in its coefficients; with logs taken
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from sodakit.errors import ConfigError, nearest
+from sodakit.scaling.residuals import Misfit
+from sodakit.scaling.solve import Problem, exponent_grid, project
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,51 @@ class Law:
 
     def loss(self, parameters: Mapping[str, float], **values: np.ndarray | float) -> np.ndarray:
         """loss_R of runs with these N, D (and C), under named parameters."""
+        return self.losses(values)(parameters)
+
+    def losses(self, values: Mapping[str, np.ndarray | float]) -> Callable[[Mapping[str, float]], np.ndarray]:
+        """loss_R of runs with these N, D (and C), as a function of named parameters."""
         powers_XRJ = self.powers({k: np.atleast_1d(np.asarray(v, float)) for k, v in values.items()})
-        exponents_X = np.array([parameters[x] for x in self.exponents])
-        coefficients_J = np.array([parameters[c] for c in self.coefficients])
-        return np.exp(-np.tensordot(exponents_X, powers_XRJ, 1)) @ coefficients_J
+
+        def of(parameters: Mapping[str, float]) -> np.ndarray:
+            exponents_X = np.array([parameters[x] for x in self.exponents])
+            coefficients_J = np.array([parameters[c] for c in self.coefficients])
+            return np.exp(-np.tensordot(exponents_X, powers_XRJ, 1)) @ coefficients_J
+
+        return of
+
+    def centre(self, values: Mapping[str, np.ndarray], weights_R: np.ndarray) -> np.ndarray:
+        """centre_XJ: what is taken off the logs, so that parameters are of one scale."""
+        centre_XJ = np.average(self.powers(values), axis=1, weights=weights_R)
+        # A given coefficient stays what it is: its logs are not centred.
+        centre_XJ[:, [name in self.fixed for name in self.coefficients]] = 0.0
+        return centre_XJ
+
+    def problem(
+        self, values: Mapping[str, np.ndarray], centre_XJ: np.ndarray, loss_R: np.ndarray, misfit: Misfit
+    ) -> Problem:
+        """What is minimised, in centred parameters."""
+        return Problem(self.powers(values) - centre_XJ[:, None, :], loss_R, misfit)
+
+    def natural(self, solutions_SP: np.ndarray, centre_XJ: np.ndarray) -> np.ndarray:
+        """Centred parameters as coefficients and exponents in the units of the runs."""
+        J = len(self.terms)
+        logs_SJ = solutions_SP[:, :J] + solutions_SP[:, J:] @ centre_XJ
+        return np.concatenate([np.exp(np.minimum(logs_SJ, 700.0)), solutions_SP[:, J:]], axis=1)
+
+    def grid(
+        self, problem: Problem, weights_R: np.ndarray, points: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+        """Where minima are looked for: centred solutions_SP on a grid of exponents, coefficients projected out, with their
+        objective_S, and the points of each axis.
+
+        Args:
+            points: per exponent.
+        """
+        fixed_log_J = np.log([self.fixed.get(name, np.nan) for name in self.coefficients])
+        held_X = np.array([self.fixed.get(name, np.nan) for name in self.exponents], float)
+        theta_SX, shape = exponent_grid(held_X, points)
+        return *project(problem, theta_SX, weights_R, fixed_log_J), shape
 
     def given(self, **fixed: float) -> "Law":
         """The same law with some parameters held: `LAWS["chinchilla"].given(E=1.69, beta=0.35)`.

@@ -66,7 +66,7 @@ class Problem:
         if self.misfit.space == "log":
             bend_SR = bend_SR - pull_SR
         hessian_SPP = np.matmul(np.swapaxes(slopes_SRP, 1, 2), bend_SR[:, :, None] * slopes_SRP)
-        hessian_SPP += self._term_curvature((pull_SR * scale_SR)[:, :, None] * share_SRJ)
+        hessian_SPP += self._term_curvature(solutions_SP, (pull_SR * scale_SR)[:, :, None] * share_SRJ)
         return cost_S, gradient_SP, hessian_SPP
 
     def slopes(self, solutions_SP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -75,18 +75,21 @@ class Problem:
         return residual_SR, slopes_SRP
 
     def _slopes(self, solutions_SP: np.ndarray) -> tuple[np.ndarray, ...]:
-        u_SRJ = self.log_terms(solutions_SP)
-        log_loss_SR, share_SRJ = _log_sum(u_SRJ)
-        X = self.powers_XRJ.shape[0]
-        columns = [share_SRJ]
-        columns += [-(share_SRJ * self.powers_XRJ[x]).sum(-1, keepdims=True) for x in range(X)]
-        slopes_SRP = np.concatenate(columns, axis=2)
+        log_loss_SR, share_SRJ = _log_sum(self.log_terms(solutions_SP))
+        slopes_SRP = self._log_slopes(solutions_SP, share_SRJ)
         if self.misfit.space == "log":
             return log_loss_SR - np.log(self.loss_R), slopes_SRP, share_SRJ, np.ones_like(log_loss_SR)
         loss_SR = np.exp(np.minimum(log_loss_SR, 50.0))
         return loss_SR - self.loss_R, slopes_SRP * loss_SR[:, :, None], share_SRJ, loss_SR
 
-    def _term_curvature(self, pulled_SRJ: np.ndarray) -> np.ndarray:
+    def _log_slopes(self, solutions_SP: np.ndarray, share_SRJ: np.ndarray) -> np.ndarray:
+        """slopes_SRP of log loss, from each term's share of it."""
+        X = self.powers_XRJ.shape[0]
+        columns = [share_SRJ]
+        columns += [-(share_SRJ * self.powers_XRJ[x]).sum(-1, keepdims=True) for x in range(X)]
+        return np.concatenate(columns, axis=2)
+
+    def _term_curvature(self, solutions_SP: np.ndarray, pulled_SRJ: np.ndarray) -> np.ndarray:
         """Σ_R of the second derivatives of the terms, each weighted by how hard its run pulls."""
         S, R, J = pulled_SRJ.shape
         X = self.powers_XRJ.shape[0]

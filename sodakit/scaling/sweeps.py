@@ -308,13 +308,11 @@ def counted_exponents(
         "N": np.broadcast_to(np.exp(fine_G), log_d_BG.shape).reshape(-1),
         "D": np.exp(log_d_BG).reshape(-1),
     }
-    powers_XRJ = law.powers(grid)
+    losses = law.losses(grid)
     line_B = (log_c_B - log_c_B.mean()) / max(float(((log_c_B - log_c_B.mean()) ** 2).sum()), 1e-300)
 
     def log_sizes(p: Mapping[str, float]) -> np.ndarray:
-        exponents_X = np.array([p[x] for x in law.exponents])
-        terms_RJ = np.exp(-np.tensordot(exponents_X, powers_XRJ, 1))
-        loss_BG = (terms_RJ @ np.array([p[c] for c in law.coefficients])).reshape(log_d_BG.shape)
+        loss_BG = losses(p).reshape(log_d_BG.shape)
         at_B = loss_BG.argmin(1)
         if at_B.min() == 0 or at_B.max() == len(fine_G) - 1:
             return np.full(len(at_B), np.nan)
