@@ -29,7 +29,7 @@ class FitOptions:
     loss: str = "all"
     """all, text, semantic, acoustic_1, …, bits_per_audio_s."""
     law: str = "chinchilla"
-    """chinchilla, tied, interaction, over_training, compute, data_repeat (needs unique_tokens), or your own as a sum of terms over
+    """chinchilla, tied, interaction, over_training, compute, data_repeat (needs unique_tokens), farseer, or your own as a sum of terms over
     N, D, C, M (D/N) and columns of the table: "E + A/N^a + B/(D^b N^c)"."""
     delta: Positive | None = None
     """Of Huber's cost, in units of log loss (of nats for huber-linear); by default the misfit's own, 0.001 for huber."""

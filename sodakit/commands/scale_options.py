@@ -127,7 +127,7 @@ def read_law(source: str) -> KnownLaw:
         ConfigError: neither, or a law that trades no size for data.
     """
     from sodakit.scaling import simulate
-    from sodakit.scaling.laws import LAWS, Law
+    from sodakit.scaling.laws import FARSEER, LAWS, Law, named_law
 
     known = {
         "soda": simulate.SODA_SURFACE,
@@ -166,6 +166,8 @@ def read_law(source: str) -> KnownLaw:
         # One law: what ties its exponents has no bearing on a plan.
         parameters = {"beta": parameters["alpha"], **parameters}
         draws = [{"beta": d["alpha"], **d} for d in draws]
+    elif settings["law"] == FARSEER:
+        law = named_law(FARSEER)
     elif written:
         law = Law(written["name"], written["terms"], written["fixed"])
     if not ({"N", "D"} <= set(law.variables) <= {"N", "D", "C"} and set(law.coefficients) <= set(parameters)):

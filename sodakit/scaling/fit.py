@@ -13,7 +13,7 @@ from sodakit.errors import ConfigError
 from sodakit.scaling.kinks import settle
 from sodakit.scaling.laws import LAWS, Law
 from sodakit.scaling.residuals import MISFITS, Misfit
-from sodakit.scaling.solve import GRID_HIGH, GRID_LOW, Problem, Refined, refine
+from sodakit.scaling.solve import Problem, Refined, refine
 
 ABSENT_SHARE = 1e-6
 """A term that nowhere reaches this share of the loss is not identified."""
@@ -139,10 +139,9 @@ class Fit:
                 found[name] = "driven to 0: the runs do not reach where it would be seen"
                 found |= {x: f"its only term, {name}, is absent" for x in terms if self._only_in(x, name)}
         for name, value in zip(self.law.exponents, self.solution_P[J:], strict=True):
-            if name not in self.law.fixed and not GRID_LOW < value < GRID_HIGH:
-                found.setdefault(
-                    name, f"at {value:.3g}, outside the {GRID_LOW}–{GRID_HIGH} that runs can tell apart"
-                )
+            low, high = self.law.told_apart(name)
+            if name not in self.law.fixed and not low < value < high:
+                found.setdefault(name, f"at {value:.3g}, outside the {low}–{high} that runs can tell apart")
         return found
 
     def _only_in(self, exponent: str, term: str) -> bool:

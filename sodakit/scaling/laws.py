@@ -15,7 +15,7 @@ import numpy as np
 
 from sodakit.errors import ConfigError, nearest
 from sodakit.scaling.residuals import Misfit
-from sodakit.scaling.solve import Problem, exponent_grid, project
+from sodakit.scaling.solve import GRID_HIGH, GRID_LOW, Problem, exponent_grid, project
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,32 @@ class Law:
         """Parameters to be found."""
         return len(self.terms) + len(self.exponents) - len(self.fixed)
 
+    @property
+    def profiled(self) -> tuple[str, ...]:
+        """Parameters whose intervals are told by profiles, those that are given among them."""
+        return tuple(name for name in ("E", *self.exponents) if name in (*self.terms, *self.exponents))
+
+    def told_apart(self, name: str) -> tuple[float, float]:
+        """The values of an exponent that runs can tell apart."""
+        return GRID_LOW, GRID_HIGH
+
     def powers(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
         """powers_XRJ: what each exponent multiplies in the log of each term, for the runs in `values`.
+
+        Raises:
+            ConfigError: a variable is missing, or not positive and finite in some run.
+        """
+        logs = self.logs(values)
+        runs = max((len(v) for v in logs.values()), default=1)
+        powers_XRJ = np.zeros((len(self.exponents), runs, len(self.terms)))
+        for j, term in enumerate(self.terms.values()):
+            for exponent, powers in term.items():
+                x = self.exponents.index(exponent)
+                powers_XRJ[x, :, j] = sum(power * logs[v] for v, power in powers.items())
+        return powers_XRJ
+
+    def logs(self, values: Mapping[str, np.ndarray | float]) -> dict[str, np.ndarray]:
+        """The logarithm of every variable of the law, for the runs in `values`.
 
         Raises:
             ConfigError: a variable is missing, or not positive and finite in some run.
@@ -68,13 +92,7 @@ class Law:
                     f"{name} of some runs is not a positive number. Leave those runs out of the fit."
                 )
             logs[name] = np.log(given)
-        runs = max((len(v) for v in logs.values()), default=1)
-        powers_XRJ = np.zeros((len(self.exponents), runs, len(self.terms)))
-        for j, term in enumerate(self.terms.values()):
-            for exponent, powers in term.items():
-                x = self.exponents.index(exponent)
-                powers_XRJ[x, :, j] = sum(power * logs[v] for v, power in powers.items())
-        return powers_XRJ
+        return logs
 
     def loss(self, parameters: Mapping[str, float], **values: np.ndarray | float) -> np.ndarray:
         """loss_R of runs with these N, D (and C), under named parameters."""
@@ -170,6 +188,8 @@ LAWS: dict[str, Law] = {
     )
 }
 """Laws by name."""
+FARSEER = "farseer"
+"""The name of the law of `farseer.py`, which is no sum of powers."""
 
 
 def named_law(name: str) -> Law:
@@ -180,9 +200,13 @@ def named_law(name: str) -> Law:
     """
     if name in LAWS:
         return LAWS[name]
+    if name == FARSEER:
+        from sodakit.scaling.farseer import FARSEER_LAW  # imports this file
+
+        return FARSEER_LAW
     if not re.fullmatch(r"[\w-]+", name):
         from sodakit.scaling.own_law import parse_law  # imports this file
 
         return parse_law(name)
-    hint = nearest(name, LAWS, "Laws")
+    hint = nearest(name, (*LAWS, FARSEER), "Laws")
     raise ConfigError(f"No law {name!r}.{hint} Or write your own: E + A/N^a + B/(D^b N^c).")

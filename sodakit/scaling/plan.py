@@ -120,9 +120,12 @@ _SIZES = np.geomspace(1e4, 1e14, 2001)
 def _minimum(losses: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float]:
     """The size of the least loss and that loss: bracketed on a grid, then solved."""
     on_grid = losses(_SIZES)
-    i = int(np.argmin(on_grid))
-    if i in (0, len(_SIZES) - 1):
+    # A law that is no sum of powers may fall without end far beyond its runs: that is no optimum while there is one.
+    inner = np.flatnonzero((on_grid[1:-1] < on_grid[:-2]) & (on_grid[1:-1] <= on_grid[2:])) + 1
+    if not len(inner):
+        i = int(np.argmin(on_grid))
         return float(_SIZES[i]), float(on_grid[i])
+    i = int(inner[np.argmin(on_grid[inner])])
     ends = np.log(_SIZES[[i - 1, i + 1]])
     found = optimize.minimize_scalar(
         lambda x: float(losses(np.array([np.exp(x)]))[0]),

@@ -392,9 +392,7 @@ def study(
         boot=boot,
         boot_runs=boot_runs,
         profile_a=tried("profile of a", profile_exponent_a, fit) if fit.optimum_exponents else None,
-        profiles=[
-            profile(fit, n) for n in ("E", *chosen.exponents) if n in fit.names and n not in chosen.fixed
-        ],
+        profiles=[profile(fit, n) for n in chosen.profiled if n not in chosen.fixed],
         parabolas=parabolas,
         parabolas_boot=bootstrap_parabolas(
             c, n, d, losses, budget_R, weights_R=weights, rule=valley_rule, draws=draws, seed=seed
