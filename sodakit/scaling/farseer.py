@@ -127,7 +127,9 @@ class FarseerLaw(Law):
         return found.solutions_SP, value_S, (len(_STARTS),) * 3
 
 
-_S, _Q, _q, _s, _b, _B, _a, _A, _E = range(9)
+_EVERY = _S, _Q, _q, _s, _b, _B, _a, _A, _E = range(9)
+_OWN = ([_S, _q, _s], [_Q, _b, _B, _a, _A, _E])
+"""Which parameters each term has."""
 _BENT = ((_S, _s, _q), (_Q, _B, _b), (_E, _A, _a))
 """Where S, Q and E stand, the factor of N beside each, and its exponent."""
 
@@ -149,25 +151,33 @@ class FarseerProblem(Problem):
         return np.stack([S + s * bent[0][0], Q + B * bent[1][0] - slope_SR * d_R], axis=2)
 
     def _log_slopes(self, solutions_SP: np.ndarray, share_SRJ: np.ndarray) -> np.ndarray:
-        own_SRJP = self._term_slopes(solutions_SP)
-        return np.einsum("srj,srjp->srp", share_SRJ, own_SRJP)
-
-    def _term_slopes(self, solutions_SP: np.ndarray) -> np.ndarray:
-        """Derivatives of the log of each term, slopes_SRJP."""
-        bent, slope_SR, d_R = self._parts(solutions_SP)
-        found = np.zeros((*slope_SR.shape, 2, 9))
-        s, B, A = (solutions_SP[:, [p]] for p in (_s, _B, _A))
-        found[..., 0, _S] = found[..., 1, _Q] = 1.0
-        found[..., 0, _s], found[..., 0, _q] = bent[0][0], s * bent[0][1]
-        found[..., 1, _B], found[..., 1, _b] = bent[1][0], B * bent[1][1]
-        pull_SR = -slope_SR * d_R
-        found[..., 1, _A], found[..., 1, _a] = pull_SR * bent[2][0], pull_SR * A * bent[2][1]
-        found[..., 1, _E] = pull_SR
+        found = np.empty((*share_SRJ.shape[:2], len(_EVERY)))
+        for term, own_SRP in enumerate(self._term_slopes(solutions_SP)):
+            found[..., _OWN[term]] = share_SRJ[..., term, None] * own_SRP
         return found
 
+    def _term_slopes(self, solutions_SP: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Derivatives of the log of each term by its own parameters, in the order of `_OWN`."""
+        bent, slope_SR, d_R = self._parts(solutions_SP)
+        s, B, A = (solutions_SP[:, [p]] for p in (_s, _B, _A))
+        ones_SR, pull_SR = np.ones_like(slope_SR), -slope_SR * d_R
+        of_size = [ones_SR, s * bent[0][1], bent[0][0]]
+        of_data = [
+            ones_SR,
+            B * bent[1][1],
+            bent[1][0],
+            pull_SR * A * bent[2][1],
+            pull_SR * bent[2][0],
+            pull_SR,
+        ]
+        return np.stack(of_size, axis=2), np.stack(of_data, axis=2)
+
     def _term_curvature(self, solutions_SP: np.ndarray, pulled_SRJ: np.ndarray) -> np.ndarray:
-        slopes_SRJP = self._term_slopes(solutions_SP)
-        result = np.einsum("srj,srjp,srjq->spq", pulled_SRJ, slopes_SRJP, slopes_SRJP, optimize=True)
+        result = np.zeros((len(solutions_SP), len(_EVERY), len(_EVERY)))
+        for term, own_SRP in enumerate(self._term_slopes(solutions_SP)):
+            pulled_SRP = pulled_SRJ[..., term, None] * own_SRP
+            rows, columns = np.ix_(_OWN[term], _OWN[term])
+            result[:, rows, columns] = np.matmul(np.swapaxes(own_SRP, 1, 2), pulled_SRP)
         bent, slope_SR, d_R = self._parts(solutions_SP)
         s, B, A = (solutions_SP[:, [p]] for p in (_s, _B, _A))
         one_SR, two_SR = pulled_SRJ[..., 0], pulled_SRJ[..., 1]
@@ -195,15 +205,14 @@ class FarseerProblem(Problem):
 def _bent(n_R: np.ndarray, exponent_S: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(exp(x n) - 1) / x, which is n at x = 0, with its first two derivatives by x: each (S, R), or (R,) for one x."""
     t = np.minimum(np.multiply.outer(exponent_S, n_R), 50.0)
-    safe = np.where(np.abs(t) < 0.02, 1.0, t)
-    e = np.exp(safe)
     near = np.abs(t) < 0.02
-    zeroth = np.where(near, 1 + t / 2 + t**2 / 6 + t**3 / 24, (e - 1) / safe)
-    first = np.where(near, 1 / 2 + t / 3 + t**2 / 8 + t**3 / 30, (e * (safe - 1) + 1) / safe**2)
-    second = np.where(
-        near, 1 / 3 + t / 4 + t**2 / 10 + t**3 / 36, (e * (safe**2 - 2 * safe + 2) - 2) / safe**3
-    )
-    return n_R * zeroth, n_R**2 * first, n_R**3 * second
+    over = 1 / np.where(near, 1.0, t)
+    e = np.exp(t)
+    # Each from the one before, by parts; products, for powers of arrays are slow.
+    zeroth = np.where(near, 1 + t * (1 / 2 + t * (1 / 6 + t / 24)), (e - 1) * over)
+    first = np.where(near, 1 / 2 + t * (1 / 3 + t * (1 / 8 + t / 30)), (e - zeroth) * over)
+    second = np.where(near, 1 / 3 + t * (1 / 4 + t * (1 / 10 + t / 36)), (e - 2 * first) * over)
+    return n_R * zeroth, n_R * n_R * first, n_R * n_R * n_R * second
 
 
 FARSEER_LAW = FarseerLaw(
