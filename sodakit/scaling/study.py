@@ -167,7 +167,7 @@ class Study:
                     "2: parabolas",
                     f"{self.parabolas.a:.3f} ({_three(boot.a)})",
                     f"{self.parabolas.b:.3f} ({_three(boot.b)})",
-                    f"losses drawn anew, scatter {boot.noise:.3f}: {boot.dropped_share:.0%} of parabolas without a minimum, "
+                    f"losses drawn anew, scatter {boot.noise:.2%}: {boot.dropped_share:.0%} of parabolas without a minimum, "
                     f"{boot.edge_share:.0%} with one outside the runs, {boot.num_failed} draws without a line",
                 )
             )

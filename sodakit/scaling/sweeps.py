@@ -181,7 +181,8 @@ class SweepBootstrap:
     """Percentile interval of a, over the draws that have a line; nan where none has."""
     b: tuple[float, float]
     noise: float
-    """Scatter of the losses about their parabolas, pooled over the budgets; nan where there are no more runs than parameters."""
+    """Scatter of the losses about their parabolas as a share of them, pooled over the budgets; nan where there are no more runs than
+    parameters."""
     num_failed: int
     """Draws without two minima."""
     dropped_share: float
@@ -233,10 +234,13 @@ def bootstrap_parabolas(
     off_R, spare = _scatter(sides[0], size_R, loss_R, budget_R, weights_R, used, on_R[0])
     # Runs outside a window have no parabola: their losses are drawn about themselves, so that a draw may take them in.
     fitted = [np.where(np.isfinite(at), at, loss_R) for at in on_R]
-    noise = float(np.sqrt((weights_R[used] * off_R**2).sum() / spare)) if spare > 0 else float("nan")
+    # Of the loss: runs scatter on its logarithm, so small and cheap ones by more nats.
+    share_R = off_R / loss_R[used]
+    noise = float(np.sqrt((weights_R[used] * share_R**2).sum() / spare)) if spare > 0 else float("nan")
+    spread_R = noise * loss_R / np.sqrt(np.where(weights_R > 0, weights_R, 1.0))
     rng, found, valleys = np.random.default_rng(seed), [], []
     for _ in range(draws if spare > 0 else 0):
-        moved_R = noise * rng.standard_normal(len(loss_R)) / np.sqrt(np.where(weights_R > 0, weights_R, 1.0))
+        moved_R = spread_R * rng.standard_normal(len(loss_R))
         both = [
             _valleys(values_R, at_R + moved_R, budget_R, weights_R, rule)
             for values_R, at_R in zip((size_R, tokens_R), fitted, strict=True)
