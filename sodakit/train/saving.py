@@ -4,11 +4,13 @@ import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from sodakit.checkpoint.background import WholeWriter
 from sodakit.checkpoint.contents import STATE, Checkpoint
 from sodakit.checkpoint.load import checkpoints_of, load_checkpoint
 from sodakit.checkpoint.save import checkpoint_name, save_checkpoint, write_rest
@@ -17,6 +19,9 @@ from sodakit.log import say
 from sodakit.model.transformer import Transformer
 from sodakit.train.optim import Optimizer
 from sodakit.train.parallel import Ranks, copy_weights
+
+MODEL, OPTIMIZER = "model.", "optimizer."
+"""What names of tensors begin with."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,17 @@ class Small:
 
 
 class Saver:
-    """Writes and finds the checkpoints of one run."""
+    """Writes and finds the checkpoints of one run.
+
+    Pieces of many ranks, and what lies on a GPU, are copied and then written while training goes on. On a CPU copies would
+    take the memory of the model and its moments once more.
+    """
 
     def __init__(self, folder: Path, keep: int, ranks: Ranks, keep_steps: Sequence[int] = ()) -> None:
         self.folder, self._keep, self._ranks = folder, keep, ranks
         self._kept = {checkpoint_name(step) for step in keep_steps}
         self._writer = None
+        self._whole = WholeWriter() if ranks.device.type != "cpu" and ranks.is_first else None
         if ranks.is_first:
             for unfinished in folder.glob(".step_*"):  # of a save that was killed
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -54,6 +64,9 @@ class Saver:
                 tensors_of(model, optimizer),
                 lambda part: write_rest(part, model.config, **vars(small)),
             )
+        elif self._whole is not None:
+            write = partial(_write_whole, path, model, small)
+            self._whole.start(tensors_of(model, optimizer), write)
         elif self._ranks.is_first:
             save_checkpoint(path, model=model, optimizer_state=optimizer.state_dict(), **vars(small))
         if self._ranks.is_first:
@@ -64,11 +77,16 @@ class Saver:
         """Wait until what was begun is written; every rank calls it."""
         if self._writer is not None:
             self._writer.finish()
-            if self._ranks.is_first:
-                self._prune()
+        if self._whole is not None:
+            self._whole.finish()
+        if self._ranks.is_first:
+            self._prune()
 
     def poll(self) -> None:
-        """Give a checkpoint its name once every rank has written its part; every rank calls it, now and then."""
+        """Give a checkpoint its name once every rank has written its part, and say what went wrong in writing; every rank
+        calls it, now and then."""
+        if self._whole is not None and self._whole.done():
+            self.finish()
         if self._writer is not None and self._ranks.sum([float(not self._writer.done())])[0] == 0:
             self.finish()
 
@@ -135,10 +153,18 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float))
 
 
+def _write_whole(path: Path, model: Transformer, small: Small, copies: dict[str, Tensor]) -> None:
+    parts: dict[str, dict[str, Tensor]] = {MODEL: {}, OPTIMIZER: {}}
+    for name, tensor in copies.items():
+        part = MODEL if name.startswith(MODEL) else OPTIMIZER
+        parts[part][name.removeprefix(part)] = tensor
+    save_checkpoint(path, model=model, weights=parts[MODEL], optimizer_state=parts[OPTIMIZER], **vars(small))
+
+
 def tensors_of(model: Transformer, optimizer: Optimizer) -> dict[str, Tensor]:
     """All tensors of a run by the names they have in a checkpoint in pieces."""
-    weights = {f"model.{n}": t for n, t in model.state_dict().items()}
-    return weights | {f"optimizer.{n}": t for n, t in optimizer.state_dict().items()}
+    weights = {MODEL + n: t for n, t in model.state_dict().items()}
+    return weights | {OPTIMIZER + n: t for n, t in optimizer.state_dict().items()}
 
 
 def restore(path: Path, model: Transformer, optimizer: Optimizer, ranks: Ranks) -> Checkpoint:
