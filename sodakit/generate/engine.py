@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,10 +26,17 @@ from sodakit.tokens.grammar import FIRST_SLOT
 from sodakit.tokens.layouts.contract import ABSENT, Layout, lay
 from sodakit.tokens.vocabulary import Vocabulary
 
+if TYPE_CHECKING:
+    from sodakit.generate.frame_graph import FrameEngine
+
 NO_NUMBERS = (
     "The model's scores are NaN or infinite, so nothing can be drawn from them. Its weights are damaged, or it diverged "
     "while it was trained: use an earlier checkpoint."
 )
+
+
+KEPT_FRAME_ENGINES = 2
+"""Each holds a cache and its graphs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +192,9 @@ class Engine:
             compiled_model = cpu_decoder(model, precision or "float32")
             self.decoder, self.cache_dtype = compiled_model, compiled_model.cache_dtype
         self._runs: dict[int, list[slice]] = {}
+        # A frame as one launch: a GPU waits for launches, and a CPU has none.
+        self.has_frame_graphs = self.device.type == "cuda" and self.layout.width == 1
+        self._frame_engines: OrderedDict[Any, Any] = OrderedDict()
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], batch: int = 16) -> list[Completion]:
@@ -198,9 +208,40 @@ class Engine:
         # Rows of like length together: a batch lasts as long as its longest answer.
         order = sorted(range(len(rows)), key=lambda i: (rows[i].most_positions, len(rows[i].prompt_PW)))
         order = [i for i in order if not rows[i].done]  # nothing is wanted of the others
-        for first in range(0, len(order), batch):
-            self._answer([rows[i] for i in order[first : first + batch]])
+        spoken = [self._spoken_as(row) for row in rows]
+        for how, members in _grouped(order, spoken).items():
+            for first in range(0, len(members), batch):
+                part = [rows[i] for i in members[first : first + batch]]
+                if how is None:
+                    self._answer(part)
+                else:
+                    self._frames_for(part, *how).answer(part)
         return [row.completion() for row in rows]
+
+    def _spoken_as(self, row: Row) -> tuple[Sampling, Sampling] | None:
+        """How the codes of a row are chosen that is speech to its end, and may come a frame at a launch; None elsewhere."""
+        how = row.request.semantic, row.request.acoustic
+        if not self.has_frame_graphs or row.done or any(h.repeat_penalty for h in how):
+            return None
+        begins = row.cursor.state == FIRST_SLOT and row.request.closing == self.layout.vocabulary.audio_end
+        return how if begins else None
+
+    def _frames_for(self, rows: list[Row], semantic: Sampling, acoustic: Sampling) -> "FrameEngine":
+        """What writes frames for so many rows of such length: sizes are rounded up, so that graphs are used again."""
+        from sodakit.generate.frame_graph import SPAN_TOKENS, FrameEngine
+
+        batch = 1 << (len(rows) - 1).bit_length()
+        longest = max(len(row.prompt_PW) + row.most_positions for row in rows) + self.layout.num_codebooks
+        room = min(-(-longest // SPAN_TOKENS) * SPAN_TOKENS, self.model.config.context)
+        key = batch, room, semantic, acoustic
+        if key not in self._frame_engines:
+            while len(self._frame_engines) >= KEPT_FRAME_ENGINES:
+                self._frame_engines.popitem(last=False)
+            self._frame_engines[key] = FrameEngine(
+                self, batch, semantic=semantic, acoustic=acoustic, room=room
+            )
+        self._frame_engines.move_to_end(key)
+        return self._frame_engines[key]
 
     def _answer(self, rows: list[Row]) -> None:
         room = max(len(row.prompt_PW) + row.most_positions for row in rows)

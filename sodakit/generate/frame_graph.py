@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sodakit.errors import ConfigError
-from sodakit.generate.engine import Completion, Engine, Request, Row
+from sodakit.errors import CheckpointError, ConfigError
+from sodakit.generate.engine import NO_NUMBERS, Completion, Engine, Request, Row
 from sodakit.generate.sampling import Sampling, choose
 from sodakit.model.attention import Attend
 from sodakit.model.kv_cache import KVCache
@@ -34,11 +34,14 @@ class FrameEngine:
         batch: rows; fixed, as are all shapes.
         semantic, acoustic: how codes are chosen; part of the graph, so the same for all requests. Without repetition
             penalty: that needs the host.
+        room: positions of each row at most; default: the model's context.
     Raises:
         ConfigError: a repetition penalty.
     """
 
-    def __init__(self, engine: Engine, batch: int, *, semantic: Sampling, acoustic: Sampling) -> None:
+    def __init__(
+        self, engine: Engine, batch: int, *, semantic: Sampling, acoustic: Sampling, room: int | None = None
+    ) -> None:
         if semantic.repeat_penalty or acoustic.repeat_penalty:
             raise ConfigError(
                 "repeat_penalty in a frame graph; needed: 0. Use `Batch` for requests with one."
@@ -50,7 +53,7 @@ class FrameEngine:
             for k in range(self.num_codebooks)
         ]
         config, device = self.model.config, engine.device
-        self.cache = KVCache(config, batch, config.context, device, engine.dtype)
+        self.cache = KVCache(config, batch, room or config.context, device, engine.dtype)
         self._x_BD = torch.zeros(batch, config.backbone.width, device=device, dtype=engine.dtype)
         self._positions_B = torch.zeros(batch, dtype=torch.int64, device=device)
         self._uniform_KB = torch.zeros(self.num_codebooks, batch, dtype=torch.float64, device=device)
@@ -61,6 +64,7 @@ class FrameEngine:
         ]
         # One block of rows, copied once: inside the frame nothing is gathered.
         self._head = [self.model.head_VD[legal_R].contiguous() for legal_R in self._legal]
+        self._fine = torch.ones((), dtype=torch.bool, device=device)
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
 
     @torch.inference_mode()
@@ -71,6 +75,17 @@ class FrameEngine:
             ConfigError: too many, a prompt that does not fit, or one that does not end where a frame begins.
         """
         rows = [Row(r, self.engine.layout, self.model.config.context) for r in requests]
+        self.answer(rows)
+        return [row.completion() for row in rows]
+
+    @torch.inference_mode()
+    def answer(self, rows: list[Row]) -> None:
+        """Answer these rows.
+
+        Raises:
+            ConfigError: too many, or one whose prompt does not end where a frame begins.
+            CheckpointError: the model's scores are NaN or infinite.
+        """
         if len(rows) > self.batch or any(row.cursor.state != FIRST_SLOT for row in rows):
             raise ConfigError(
                 f"{len(rows)} requests; needed: at most {self.batch}, each with a prompt that ends where a frame of "
@@ -81,12 +96,10 @@ class FrameEngine:
             self._uniform_KB.copy_(self._uniforms(rows))
             self.frame(max(len(row.request.prompt_T) + len(row.ids) for row in going) + self.num_codebooks)
             self._take(rows)
-        return [row.completion() for row in rows]
 
     def frame(self, longest: int) -> None:
         """The next K ids of every row, in the buffers. `longest` positions will be in use by its end."""
-        context = self.model.config.context
-        span = min(context, -(-longest // SPAN_TOKENS) * SPAN_TOKENS)
+        span = min(self.cache.max_tokens, -(-longest // SPAN_TOKENS) * SPAN_TOKENS)
         if self.engine.device.type != "cuda":
             return self._steps(span)
         if span not in self._graphs:
@@ -120,6 +133,7 @@ class FrameEngine:
     def _steps(self, span: int) -> None:
         for k in range(self.num_codebooks):
             logits_BR = F.linear(self._x_BD, self._head[k])
+            self._fine.logical_and_(logits_BR.amax().isfinite())
             ids_B = self._legal[k][choose(logits_BR, self._uniform_KB[k], self.sampling[k])]
             self._ids_KB[k].copy_(ids_B)
             self._x_BD.copy_(self._forward(ids_B, span))
@@ -157,6 +171,7 @@ class FrameEngine:
         for number, row in enumerate(rows):
             ids_BT[number, : lengths[number]] = torch.from_numpy(row.request.prompt_T.astype("int64"))
         self.cache.reset()
+        self._fine.fill_(True)
         x_BTD = self.model(ids_BT.to(self.engine.device), cache=self.cache)
         lengths += [1] * (self.batch - len(rows))
         self._positions_B.copy_(torch.tensor(lengths))
@@ -171,6 +186,8 @@ class FrameEngine:
 
     def _take(self, rows: list[Row]) -> None:
         ids_KB = self._ids_KB.tolist()
+        if not bool(self._fine):
+            raise CheckpointError(NO_NUMBERS)
         for number, row in enumerate(rows):
             for k in range(self.num_codebooks):
                 if (

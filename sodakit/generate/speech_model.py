@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
@@ -94,12 +95,17 @@ class SpeechModel:
             path: its folder.
             codec: the codec, or its name, hub id or folder; by default the one named in the checkpoint.
             device: `cpu`, `cuda`, …; default: the GPU where there is one.
-            precision: of the weights on a CPU; default: the checkpoint's own.
+            precision: of the weights; default: the checkpoint's own on a CPU, bfloat16 on a GPU, as it was trained.
         Raises:
             CheckpointError: no checkpoint there, a damaged one, or a codec with another fingerprint.
-            ConfigError: no such device here.
+            ConfigError: no such device here, or a precision that it has not.
         """
         device = device_named(device)
+        dtype = None
+        if device.startswith("cuda"):
+            if precision not in (None, "float32", "bfloat16"):
+                raise ConfigError(f"precision={precision!r} on {device}; needed: float32 or bfloat16 there.")
+            dtype, precision = getattr(torch, precision or "bfloat16"), None
         checkpoint = load_checkpoint(path)
         spec, folder = checkpoint.codec, checkpoint.vocabulary_folder
         if spec is None or folder is None:
@@ -118,7 +124,7 @@ class SpeechModel:
                 f"{codec.spec.name} {codec.spec.fingerprint}. Name the right one with --codec."
             )
         return cls(
-            checkpoint.model(device=device),
+            checkpoint.model(device=device, dtype=dtype),
             Vocabulary.load(folder),
             TextTokenizer.load(folder),
             codec,

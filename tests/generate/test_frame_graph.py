@@ -1,15 +1,23 @@
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
+import torch
 
-from sodakit.errors import ConfigError
+from sodakit.checkpoint.load import load_checkpoint
+from sodakit.codec.toy import ToyCodec
+from sodakit.errors import CheckpointError, ConfigError
+from sodakit.generate import speech_model
 from sodakit.generate.engine import Engine
 from sodakit.generate.frame_graph import FrameEngine
 from sodakit.generate.sampling import GREEDY, Sampling
 from sodakit.model.config import model_size
 from sodakit.model.transformer import Transformer
+from tests.eval.small_model import small_checkpoint
+from tests.fake_cuda import Crossings, fake_cuda, is_possible
 from tests.generate.test_engine import FREE, TEMPLATE, Request, V
+from tests.train.ranks import together
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +75,77 @@ def test_each_codebook_is_drawn_by_its_own_sampling(engine):
     assert [c.ids_T.tolist() for c in found] == [c.ids_T.tolist() for c in expected]
     swapped = engine.generate([replace(r, semantic=acoustic, acoustic=semantic) for r in requests])
     assert [c.ids_T.tolist() for c in swapped] != [c.ids_T.tolist() for c in expected]
+
+
+def test_an_engine_with_graphs_takes_them_for_speech_and_gives_the_same_answers(engine, monkeypatch):
+    """A GPU's way, whose steps run here without a graph; text, penalties and prompts inside a frame go the other way."""
+    how = Sampling(temperature=0.9, top_p=0.8)
+    requests = [
+        speak(3, how),
+        replace(speak(5, how), semantic=Sampling(repeat_penalty=1.0)),
+        speak(17, how, 41),
+    ]
+    requests.append(replace(speak(4, how, 20), closing=V.eos))
+    requests.append(speak(9, GREEDY))
+    expected = engine.generate(requests)
+    with_graphs = Engine(engine.model, V, 4)
+    with_graphs.has_frame_graphs = True
+    answered = []
+    plain = FrameEngine.answer
+    monkeypatch.setattr(
+        FrameEngine, "answer", lambda self, rows: answered.append(len(rows)) or plain(self, rows)
+    )
+    for _ in range(2):
+        found = with_graphs.generate(requests)
+        assert [c.ids_T.tolist() for c in found] == [c.ids_T.tolist() for c in expected]
+    assert sorted(answered) == [1, 1, 2, 2] and len(with_graphs._frame_engines) == 2
+    assert all(frames.cache.max_tokens <= 256 for frames in with_graphs._frame_engines.values())
+
+
+def test_scores_that_are_no_numbers_are_told(engine):
+    model = Transformer(model_size("nano", V.size, context=256, init_std=0.2), seed=3).double()
+    with torch.no_grad():
+        model.final_norm.weight.fill_(float("nan"))
+    frames = FrameEngine(Engine(model, V, 4), 1, semantic=FREE, acoustic=FREE)
+    with pytest.raises(CheckpointError, match="NaN"):
+        frames.generate([speak(3, FREE)])
+
+
+def frames_cross_nothing() -> None:
+    """Within a frame, as a graph holds it: no value is read, and nothing passes between host and device."""
+    with fake_cuda(), patch("sodakit.model.transformer.initialise"):
+        torch.set_default_dtype(torch.bfloat16)
+        with torch.device("cuda"):
+            model = Transformer(model_size("nano", V.size, context=256, layers=1))
+        torch.set_default_dtype(torch.float32)
+        engine = Engine(model, V, 4)
+        assert engine.has_frame_graphs and engine.dtype == torch.bfloat16
+        model.rotary_tables()
+        for how in (GREEDY, Sampling(temperature=0.9, top_p=0.8, top_k=9)):
+            frames = FrameEngine(engine, 2, semantic=how, acoustic=how)
+            with torch.inference_mode(), Crossings() as crossings:
+                frames._steps(64)
+            assert crossings.copies == []
+
+
+@pytest.mark.skipif(not is_possible(), reason="needs a C++ compiler, for fake tensors on a GPU")
+def test_a_frame_can_be_captured():
+    together(1, frames_cross_nothing, timeout_s=120)
+
+
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [(None, torch.bfloat16), ("float32", torch.float32), ("int8", None)]
+)
+def test_a_model_is_loaded_in_bfloat16_on_a_gpu(tmp_path, monkeypatch, precision, dtype):
+    """In float32, as it is stored, it would read twice the memory for every code."""
+    checkpoint = load_checkpoint(small_checkpoint(tmp_path))
+    wanted = []
+    monkeypatch.setattr(speech_model, "device_named", lambda name: "cuda:0")
+    monkeypatch.setattr(speech_model, "load_codec", lambda *_, **__: ToyCodec(2, 32))
+    monkeypatch.setattr(speech_model, "load_checkpoint", lambda path: checkpoint)
+    monkeypatch.setattr(
+        type(checkpoint), "model", lambda self, device, dtype: wanted.append((device, dtype)) or 1 / 0
+    )
+    with pytest.raises(ConfigError if dtype is None else ZeroDivisionError):
+        speech_model.SpeechModel.load(tmp_path, precision=precision)
+    assert wanted == ([] if dtype is None else [("cuda:0", dtype)])
