@@ -1,6 +1,7 @@
 """Judges by folder: DNSMOS and GE2E against computations by hand, and a folder that holds them for all commands."""
 
 import json
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,14 @@ def test_dnsmos_maps_raw_numbers_to_the_scale(judges: Path) -> None:
     )
     assert -1 <= row["mos_p808"] <= 1, "the mean of a spectrogram between -1 and 1"
     assert mos.fingerprint in DnsMos.load(judges / "dnsmos").name + DnsMos.load(judges / "dnsmos").fingerprint
+
+
+def test_judges_go_to_other_processes(judges: Path) -> None:
+    """`prepare` rates in its workers."""
+    mos, speakers = DnsMos.load(judges / "dnsmos"), Ge2eSpeaker.load(judges / "speakers")
+    again, ear = pickle.loads(pickle.dumps((mos, speakers)))
+    assert again.rate([noise(1.0)]) == mos.rate([noise(1.0)])
+    assert np.array_equal(ear.embed([noise(2.0)]), speakers.embed([noise(2.0)]))
 
 
 def test_failed_outputs_count_the_worst_and_originals_stand_alone(judges: Path) -> None:
