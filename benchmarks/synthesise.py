@@ -6,6 +6,7 @@ Both write the same sounds as 16-bit FLAC. The processes of an engine of its own
 """
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
@@ -37,17 +38,29 @@ def main() -> None:
     ratios = []
     for _ in range(words.rounds):
         with tempfile.TemporaryDirectory() as folder:
+            before_s = cpu_s()
             plain_s = plain(lines, voices, Path(folder))
+            plain_cpu_s = cpu_s() - before_s
         with tempfile.TemporaryDirectory() as folder:
-            begun_s = time.monotonic()
+            begun_s, before_s = time.monotonic(), cpu_s()
             made = synthesise(lines, voices, Path(folder) / "corpus", config)
-            ours_s = time.monotonic() - begun_s
+            ours_s, ours_cpu_s = time.monotonic() - begun_s, cpu_s() - before_s
         ratios.append(plain_s / ours_s)
+        print(
+            f"CPU: plain loop {plain_cpu_s:.1f} s, synthesise {ours_cpu_s:.1f} s; "
+            f"{words.workers * plain_cpu_s / ours_cpu_s:.2f} times where every process has a core"
+        )
         speech = f"{made.duration_s / ours_s:.1f} times real time"
         print(
             f"{made.said} texts: plain loop {plain_s:.1f} s, synthesise {ours_s:.1f} s ({speech}), {ratios[-1]:.2f} times"
         )
     print(f"median {statistics.median(ratios):.2f} times with {words.workers} processes")
+
+
+def cpu_s() -> float:
+    """Of this process and those it started and that have ended."""
+    spent = os.times()
+    return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def plain(lines: Sequence[Line], voices: Sequence[Voice], out: Path) -> float:

@@ -11,7 +11,9 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ from sodakit.log import progress_bar, say
 from sodakit.prepare.sources.columns import fields_of
 from sodakit.prepare.sources.rows import ends_with, parse_object, read_lines
 from sodakit.voices.contract import Speech, Voice
-from sodakit.voices.engines import SLOWNESS, Synthesizer
+from sodakit.voices.engines import DRAW_NOISE, SLOWNESS, Synthesizer
 
 FORMAT_VERSION = 1
 
@@ -213,9 +215,12 @@ def _cost(shards: Sequence[Shard], config: SynthesisConfig, probes: int) -> dict
 
 def _say_shards(shards: Sequence[Shard], out: Path, config: SynthesisConfig) -> Iterator[Shard]:
     if min(config.workers, len(shards)) <= 1:
-        for shard in shards:
-            _say(shard, out, config)
-            yield shard
+        try:
+            for shard in shards:
+                _say(shard, out, config)
+                yield shard
+        finally:
+            _steady().close()
         return
     context = get_context("spawn")
     workers = min(config.workers, len(shards))
@@ -239,11 +244,26 @@ def _work(shard: Shard) -> int:
     return SLOWNESS[shard.voice.engine] * sum(len(line.text) for _, line in shard.lines)
 
 
+@cache
+def _steady() -> Synthesizer:
+    """Engines of this process that draw no noise. To start one takes as long as ten short sentences."""
+    return Synthesizer()
+
+
+@contextmanager
+def _synthesizer(shard: Shard, config: SynthesisConfig) -> Iterator[Synthesizer]:
+    """Who says a shard: an engine that draws noise begins afresh, so that no shard depends on another."""
+    if shard.voice.engine not in DRAW_NOISE:
+        yield _steady()
+        return
+    with Synthesizer(int(digest(f"{config.seed}/{shard.number}")[:7], 16)) as fresh:
+        yield fresh
+
+
 def _say(shard: Shard, out: Path, config: SynthesisConfig) -> None:
-    """One shard, written whole or not at all. Its engine begins afresh, so that no shard depends on another."""
+    """One shard, written whole or not at all."""
     folder = _folder(out, shard)
-    seed = int(digest(f"{config.seed}/{shard.number}")[:7], 16)
-    with atomic_folder(folder) as temporary, Synthesizer(seed) as synthesizer:
+    with atomic_folder(folder) as temporary, _synthesizer(shard, config) as synthesizer:
         rows = []
         for place, line in shard.lines:
             speech = _try(synthesizer, line.text, shard.voice)
@@ -276,6 +296,7 @@ def _try(synthesizer: Synthesizer, text: str, voice: Voice) -> Speech | str:
     try:
         speech = synthesizer.speak(text, voice)
     except AudioError as error:
+        synthesizer.close()  # it may have died of this text; the next begins with another
         return str(error)
     if not len(speech.wave.samples_S) or not np.isfinite(speech.wave.samples_S).all():
         return f"{voice.name} gave no sound"

@@ -18,6 +18,9 @@ ENGINES: dict[str, Callable[[int], Engine]] = {
 }
 """By name, started with a seed. Each file here is one kind."""
 
+DRAW_NOISE = ("piper", "kokoro")
+"""Those whose samples depend on what they said since they were started. To the others each text is the first."""
+
 SLOWNESS = {"espeak-ng": 1, "flite": 5, "piper": 50, "kokoro": 200}
 """About how many times as long as espeak-ng each takes for a text."""
 

@@ -20,8 +20,10 @@ from sodakit.prepare.synthesis import (
     read_texts,
     synthesise,
 )
+from sodakit.voices.contract import Speech
 from sodakit.voices.engines import ENGINES, SLOWNESS
-from sodakit.voices.flite import FliteVoice
+from sodakit.voices.espeak import EspeakEngine
+from sodakit.voices.flite import FliteVoice, installed_voices
 from sodakit.voices.names import find_voices
 
 CONFIG = SynthesisConfig(shard_lines=3, workers=1)
@@ -150,3 +152,37 @@ def test_the_slowest_shards_are_begun_first(texts: Path) -> None:
     order = sorted(shards, key=lambda shard: -_work(shard))
     assert [shard.voice.engine for shard in order] == ["flite", "espeak-ng"]
     assert set(SLOWNESS) == set(ENGINES)
+
+
+@pytest.mark.parametrize("voice", ["anna", "flite:slt"])
+def test_an_engine_that_draws_no_noise_is_started_once(
+    voice: str, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if voice != "anna" and not installed_voices():
+        pytest.skip("flite is not installed")
+    started = []
+    for name, start in list(ENGINES.items()):
+        monkeypatch.setitem(
+            ENGINES, name, lambda seed, name=name, start=start: started.append(name) or start(seed)
+        )
+    lines = [line for line in read_texts(texts, "en") if line.language == "en" and line.text != "..."]
+    assert synthesise(lines, find_voices([voice]), tmp_path / "a", CONFIG).said == 10
+    assert len(started) == 1
+
+
+def test_a_text_that_kills_its_engine_takes_no_other_along(
+    texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive = EspeakEngine._receive
+
+    def dies(engine: EspeakEngine, text: str) -> Speech:
+        if text == "Number 1 is said.":
+            engine._process.kill()
+            engine._process.wait()
+        return receive(engine, text)
+
+    monkeypatch.setattr(EspeakEngine, "_receive", dies)
+    lines = [line for line in read_texts(texts, "en") if line.language == "en" and line.text != "..."]
+    made = synthesise(lines, find_voices(["anna"]), tmp_path / "a", CONFIG)
+    assert (made.said, made.unsaid) == (9, 1)
+    assert "ended with status" in (tmp_path / "a" / "unsaid.jsonl").read_text()
