@@ -347,42 +347,49 @@ struct Sampling {
   int32_t top_k;
 };
 
-// Scores in order, the best first and equal ones by place, as far as it is needed: never sorted whole.
+// Scores in order, the best first and equal ones by place, as far as it is needed. They are dealt into buckets of like
+// score, and only the bucket in which a sum is reached is sorted.
 struct Ranking {
+  static constexpr int BUCKETS = 256;
+  static constexpr float DEEPEST = 30.0f;  // below the best: nothing further down has weight
   const float* scores;
-  std::vector<int> order;
+  std::vector<int> order, bucket, members;
   std::vector<float> weight;
+  double sums[BUCKETS];
+  int last;  // the last bucket with something in it
 
   bool before(int a, int b) const { return scores[a] != scores[b] ? scores[a] > scores[b] : a < b; }
 
-  // How many of the first `end` places, in order, it takes until their weights sum up to `target`, or to more than it
-  // if `beyond`; and that sum. Behind it the places stand in no order, but before it stand those that are before.
-  std::pair<int, double> reach(int end, double target, bool beyond) {
+  // Takes up the first `most` of `count` scores over a temperature, `largest` being the best of them.
+  void deal(int count, int most, float temperature, float largest) {
+    const int padded = (count + LANES - 1) / LANES * LANES;
+    order.resize(count), bucket.resize(count), weight.assign(padded, -INFINITY);
+    for (int i = 0; i < count; ++i) order[i] = i, weight[i] = scores[i] / temperature - largest;
+    if (most < count)
+      std::nth_element(order.begin(), order.begin() + most, order.end(), [&](int a, int b) { return before(a, b); });
+    order.resize(most);
+    float depth = 0;
+    for (int i = 0; i < count; ++i) depth = std::max(depth, std::min(-weight[i], DEEPEST));
+    const float scale = depth > 0 ? (BUCKETS - 1) / depth : 0;
+    for (int i = 0; i < count; ++i) bucket[i] = (int)(std::min(-weight[i], depth) * scale);
+    for (int i = 0; i < padded; i += LANES) store(&weight[i], exp_of(load<Floats>(&weight[i])));
+    std::fill(sums, sums + BUCKETS, 0.0), last = 0;
+    for (int i : order) sums[bucket[i]] += weight[i], last = std::max(last, bucket[i]);
+  }
+
+  // The place at which the weights, in order, sum up to `target`, or to more than it if `beyond`; and that sum.
+  std::pair<int, double> reach(double target, bool beyond) {
     auto reached = [&](double sum) { return beyond ? sum > target : sum >= target; };
     double sum = 0;
-    int first = 0;
-    while (end - first > 16) {
-      const int pivot = order[first + (end - first) / 2];
-      int* middle = std::partition(&order[first], &order[0] + end, [&](int i) { return before(i, pivot); });
-      double part = 0;
-      for (int* i = &order[first]; i < middle; ++i) part += weight[*i];
-      if (reached(sum + part)) {
-        end = (int)(middle - &order[0]);
-        continue;
-      }
-      sum += part;
-      first = (int)(middle - &order[0]);
-      std::iter_swap(middle, std::find(middle, &order[0] + end, pivot));
-      sum += weight[pivot];
-      ++first;
-      if (reached(sum)) return {first, sum};
-    }
-    std::sort(&order[first], &order[0] + end, [&](int a, int b) { return before(a, b); });
-    while (first < end) {
-      sum += weight[order[first++]];
-      if (reached(sum)) break;
-    }
-    return {first, sum};
+    int at = 0;
+    for (; at < last && !reached(sum + sums[at]); ++at) sum += sums[at];
+    members.clear();
+    for (int i : order)
+      if (bucket[i] == at) members.push_back(i);
+    std::sort(members.begin(), members.end(), [&](int a, int b) { return before(a, b); });
+    size_t n = 0;
+    while (sum += weight[members[n]], !reached(sum) && n + 1 < members.size()) ++n;
+    return {members[n], sum};
   }
 };
 
@@ -397,22 +404,14 @@ static int choose(const float* scores, int count, double uniform, const Sampling
   if (!numbers || !std::isfinite(scores[best])) return -1;
   // Below it quotients are beyond float32, and a share that is nothing in 32 bits keeps the likeliest.
   if (how.temperature < 1e-30f || how.top_p < 1e-30f) return best;
-  const int padded = (count + LANES - 1) / LANES * LANES;
+  const int most = how.top_k > 0 ? std::min(how.top_k, count) : count;
   ranking.scores = scores;
-  ranking.order.resize(count);
-  ranking.weight.assign(padded, -INFINITY);
-  const float largest = scores[best] / how.temperature;
-  for (int i = 0; i < count; ++i) ranking.order[i] = i, ranking.weight[i] = scores[i] / how.temperature - largest;
-  for (int i = 0; i < padded; i += LANES) store(&ranking.weight[i], exp_of(load<Floats>(&ranking.weight[i])));
-  int most = how.top_k > 0 ? std::min(how.top_k, count) : count;
-  if (most < count)
-    std::nth_element(ranking.order.begin(), ranking.order.begin() + most, ranking.order.end(),
-                     [&](int a, int b) { return ranking.before(a, b); });
+  ranking.deal(count, most, how.temperature, scores[best] / how.temperature);
   double kept = 0;
-  for (int i = 0; i < most; ++i) kept += ranking.weight[ranking.order[i]];
+  for (int b = 0; b <= ranking.last; ++b) kept += ranking.sums[b];
   // An id stays if those before it have not reached top_p yet.
-  if (how.top_p < 1) std::tie(most, kept) = ranking.reach(most, how.top_p * kept, false);
-  return ranking.order[ranking.reach(most, uniform * kept, true).first - 1];
+  if (how.top_p < 1) kept = ranking.reach(how.top_p * kept, false).second;
+  return ranking.reach(std::min(uniform * kept, std::nextafter(kept, 0.0)), true).first;
 }
 
 // ---- the codes inside a frame ----
