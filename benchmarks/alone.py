@@ -33,12 +33,17 @@ def alone(script: str, words: list[str], limit_s: float) -> dict[str, Any]:
         text=True,
         start_new_session=True,
     )
+    # Whoever ends this script ends what it measures, which would go on using the GPU.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         out, told = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # compilers have children
-        process.communicate()
         return {"error": f"not done in {limit_s:.0f} s"}
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)  # compilers have children
+            process.wait()
     if process.returncode:
         lines = told.strip().splitlines() or [f"ended with {process.returncode}"]
         return {"error": lines[-1][:120]}

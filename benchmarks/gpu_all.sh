@@ -5,6 +5,7 @@
 #   benchmarks/gpu_all.sh                    on a GPU; tables in runs/gpu, to be put into the pages by benchmarks/gpu_pages.py
 #   benchmarks/gpu_all.sh --dry              on a CPU in toy sizes, to try the whole of it
 #   benchmarks/gpu_all.sh --only "tests training"
+#   LIMIT_S=60 benchmarks/gpu_all.sh         no part takes longer than that
 #
 # It installs nothing from the internet: packages that are missing are taken from the folder WHEELS (default: wheels/), where
 # there is one (pip download -d wheels -r ... on a machine that has the internet), and sodakit itself from this tree.
@@ -17,7 +18,7 @@ while [ $# -gt 0 ]; do
     --dry) dry=1 ;;
     --only) only=$2; shift ;;
     --out) out=$2; shift ;;
-    *) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    *) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2 ;;
   esac
   shift
 done
@@ -34,6 +35,7 @@ part() {
   local name=$1 limit=$2; shift 2
   if [ -n "$only" ] && [[ " $only " != *" $name "* ]]; then return; fi
   local left=$((total - (SECONDS - begin)))
+  [ "${LIMIT_S:-$limit}" -lt "$limit" ] && limit=$LIMIT_S
   [ "$left" -lt "$limit" ] && limit=$left
   if [ "$limit" -lt 5 ]; then echo "$name: not reached"; failed="$failed $name"; return; fi
   local start=$SECONDS
@@ -58,7 +60,7 @@ if [ -n "$dry" ]; then
   part training 120 "$python" benchmarks/training_gpu.py --device cpu --sizes nano --context 64 --rounds 1 --steps 1 \
     --contenders "sodakit, packed" "sodakit, depth" transformers --limit-s 100 --out "$out/training.md"
   part decoding 120 "$python" benchmarks/decode_gpu.py --device cpu --sizes nano --batches 2 --frames 2 --prompt 24 --rounds 1 \
-    --limit-s 100 --out "$out/decoding.md"
+    --contenders sodakit "sodakit, depth" --limit-s 100 --out "$out/decoding.md"
   part attention 60 "$python" benchmarks/attention_routes.py --device cpu --sizes soda_135m --tokens 128 --rows 1 --rounds 1 \
     --out "$out/attention.md"
   part mimi 60 "$python" benchmarks/mimi_gpu.py --device cpu --toy --batches 2 --seconds 0.5 --rounds 1 \

@@ -9,6 +9,7 @@ import pytest
 from sodakit.audio.files import read_wave
 from sodakit.files import read_json_lines
 from tests import recordings as places
+from tests.conftest import wants_gpu
 from tests.fixtures.stand_ins import HERE, STAND_INS
 from tests.skips import skip_lines
 
@@ -82,3 +83,12 @@ def test_what_has_no_stand_in_is_skipped(alone: None) -> None:
 def test_the_fixture_is_small_and_says_whose_it_is() -> None:
     assert sum(path.stat().st_size for path in HERE.rglob("*") if "__pycache__" not in path.parts) < 300_000
     assert "CC0" in (HERE / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("marks", "wanted"),
+    [("not slow", False), ("gpu", True), ("gpu and not slow", True), ("not gpu", False), ("", False)],
+)
+def test_only_tests_that_are_about_a_gpu_see_one(marks, wanted):
+    """The others train on the default device and compare bit for bit."""
+    assert wants_gpu(marks) is wanted

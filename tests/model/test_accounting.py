@@ -12,9 +12,13 @@ from sodakit.model.accounting import (
     training_flops_per_token,
     training_memory,
 )
+from sodakit.model.any_config import family_config
 from sodakit.model.attention import reference_attention
 from sodakit.model.config import MODEL_SIZES, model_size, soda_grid_shape
+from sodakit.model.families import build_model
 from sodakit.model.transformer import Transformer
+from sodakit.tokens.vocabulary import soda_vocabulary
+from sodakit.train.fp8 import use_fp8
 from tests.model.strategies import small_config, some_ids
 
 # Millions: without embeddings, with one, with two. Source: recipe of arXiv:2602.16687, from its configs.
@@ -137,3 +141,21 @@ def test_activation_memory_is_near_what_autograd_keeps() -> None:
     announced = training_memory(config, 256, itemsize=4).activations_bytes
     assert 0.7 < sum(kept.values()) / announced < 1.4
     assert states.requires_grad
+
+
+@pytest.mark.parametrize("family", ["flat", "depth", "delay"])
+@pytest.mark.parametrize("size", sorted(MODEL_SIZES))
+def test_every_size_of_every_family_is_built_without_memory(size, family):
+    """As a rank does on a GPU: every matrix by its shape, in 8 bits where it can be."""
+    vocabulary = soda_vocabulary()
+    config = family_config(family, model_size(size, vocabulary.size), vocabulary)
+    with torch.device("meta"):
+        model = build_model(config)
+    assert all(p.is_meta for p in model.parameters()) and not list(model.buffers())
+    assert sum(p.numel() for p in model.parameters()) == count_parameters(config).total
+    # Shapes that the fused kernel of attention takes; the published sweep has one size that goes another way.
+    shape = config.backbone
+    assert shape.heads % shape.kv_heads == 0 and shape.head_width <= 256
+    assert (shape.head_width % 8 == 0) == (size != "sweep_75m")
+    if min(shape.width, shape.ffn_width, shape.key_width) >= 128:
+        assert use_fp8(model, 128) > 0

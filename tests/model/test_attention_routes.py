@@ -1,11 +1,15 @@
 """Which way to attend is taken: the fastest of those that are right, and no other."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from sodakit.model import attention
 from sodakit.model import attention_routes as routes
 from sodakit.model.attention import Packing, document_attention
 from sodakit.model.attention_routes import Candidate, by_document, error_of, fastest_route, random_heads
+from sodakit.train.run import Run
 
 CPU = torch.device("cpu")
 LENGTHS = (40, 9, 15)
@@ -71,3 +75,31 @@ def test_errors_are_of_gradients_too():
     packing = Packing.from_lengths(LENGTHS)
     heads = random_heads(64, 4, 2, 16, torch.float32, CPU)
     assert error_of(by_document, heads, packing) < 1e-4 < error_of(no_gradient_of_v, heads, packing)
+
+
+def run_on_a_gpu(choice_of_the_first_rank: str, **settings):
+    run = Run.__new__(Run)
+    run.device, run.dtype = torch.device("cuda"), settings.pop("dtype", torch.bfloat16)
+    backbone = SimpleNamespace(heads=4, kv_heads=2, head_width=16)
+    how = settings.pop("attention", "measured")
+    run.config = SimpleNamespace(model=SimpleNamespace(backbone=backbone), attention=how)
+    run.micro_rows, run.loader = 2, SimpleNamespace(row=lambda number: (None, (30 + number, 2)))
+    told = routes.Choice(choice_of_the_first_rank, {}, {})
+    run.ranks = SimpleNamespace(gather=lambda mine: [told, mine])
+    return run
+
+
+def test_all_ranks_take_the_route_of_the_first(monkeypatch):
+    """Each would time another one as the fastest, and the same rows be summed in other orders."""
+    asked = []
+    monkeypatch.setattr("sodakit.train.run.candidates", lambda *_: AMONG)
+    monkeypatch.setattr("sodakit.train.run.fastest_route", lambda *given: asked.append(given) or "mine")
+    run = run_on_a_gpu("double")
+    try:
+        assert run._choose_attention().name == "double"
+        assert attention._taken == [in_double]
+        assert asked[0][3:] == ((4, 2, 16), [30, 2, 31, 2])
+        for other in ({"dtype": torch.float32}, {"attention": "by_shape"}):
+            assert run_on_a_gpu("double", **other)._choose_attention() is None and attention._taken == []
+    finally:
+        attention.take_route(None)

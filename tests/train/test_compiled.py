@@ -1,11 +1,15 @@
 """What torch compiles in a run: blocks, under every wrapper; never a step of decoding."""
 
+import shutil
+
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounter
 
+from sodakit.compiler import COMPILERS
 from sodakit.model.attention import Packing
 from sodakit.model.kv_cache import KVCache
+from sodakit.train import update
 from sodakit.train.config import ParallelConfig
 from sodakit.train.parallel import lay_out, start_ranks
 from sodakit.train.recompute import recompute_blocks
@@ -87,3 +91,40 @@ def test_frames_are_written_without_compiling():
         inside.put(torch.full((2,), model.frame.audio_base))
         inside.logits(k)
     assert counter.frame_count == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="needs a C++ compiler")
+def test_blocks_that_torch_has_compiled_learn_as_plain_ones():
+    """By inductor, as on a GPU, here for a CPU: states and gradients, with activations made again too."""
+    plain, compiled = (lively_model(small_config(layers=1)) for _ in range(2))
+    compiled.compile_blocks()
+    recompute_blocks(compiled.units(), alone_on_cpu=False)
+    packing, found = Packing.from_lengths((50, 14, 64)), []
+    for model in (plain, compiled):
+        x_BTD = model(some_ids(2, 64), packing)
+        x_BTD.square().mean().backward()
+        found.append([x_BTD, *(p.grad for p in model.parameters() if p.grad is not None)])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="needs a C++ compiler")
+def test_the_update_that_torch_has_compiled_is_the_update():
+    """As a GPU makes it: one kernel a pass, here compiled for a CPU."""
+    generator = torch.Generator().manual_seed(0)
+    p, g, m = (torch.randn(300, generator=generator) for _ in range(3))
+    v = torch.rand(300, generator=generator)
+    ok, factor, small = torch.ones((), dtype=torch.bool), torch.tensor(0.5), torch.tensor(0.01)
+    found = []
+    for moments, weights in (
+        (update._moments, update._weights),
+        [torch.compile(f, dynamic=True) for f in (update._moments, update._weights)],
+    ):
+        p_, m_, v_ = p.clone(), m.clone(), v.clone()
+        count = moments(g, m_, v_, factor, ok, 0.9, 0.95)
+        weights(p_, g, m_, v_, small, torch.tensor(0.99), torch.tensor(1e-8), ok, True)
+        found.append([count, p_, m_, v_])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)

@@ -18,8 +18,9 @@ from sodakit.errors import ConfigError
 from sodakit.files import read_json_lines
 from sodakit.model.families import build_model
 from sodakit.model.init import first_values
+from sodakit.train import parallel
 from sodakit.train.config import OptimConfig, ParallelConfig
-from sodakit.train.parallel import copy_weights
+from sodakit.train.parallel import copy_weights, start_ranks
 from sodakit.train.trainer import train
 from tests.train.ranks import rank_config, start, stop, together, train_all
 
@@ -248,3 +249,23 @@ def test_a_model_that_never_lay_whole_on_the_host_has_the_same_first_weights(sto
         copy_weights(model, {"embedding.weight": torch.zeros(2, 2)}.items())
     with pytest.raises(RuntimeError, match="missing"):
         copy_weights(model, {}.items())
+
+
+def test_ranks_on_gpus_join_with_their_own_device_and_talk_of_small_things_on_the_host(monkeypatch):
+    """What NCCL is told: which GPU is whose before anything is sent, and how long to wait."""
+    asked, groups = {}, []
+    monkeypatch.setattr(
+        torch.distributed, "init_process_group", lambda backend, **more: asked.update(more, backend=backend)
+    )
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.distributed, "new_group", lambda **more: groups.append(more))
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: asked.update(current=device))
+    monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE", raising=False)
+    for name, value in {"RANK": "11", "LOCAL_RANK": "3", "WORLD_SIZE": "16"}.items():
+        monkeypatch.setenv(name, value)
+    ranks = start_ranks(ParallelConfig(), "cuda")
+    mine = torch.device("cuda:3")
+    assert (ranks.rank, ranks.size, ranks.device) == (11, 16, mine)
+    assert asked["backend"] == "cpu:gloo,cuda:nccl" and asked["device_id"] == asked["current"] == mine
+    assert asked["timeout"] == parallel.TIMEOUT and (asked["rank"], asked["world_size"]) == (11, 16)
+    assert groups == [{"backend": "gloo", "timeout": parallel.TIMEOUT}]

@@ -2,6 +2,7 @@
 
 import threading
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from sodakit.train.config import OptimConfig
 from sodakit.train.optim import Optimizer
 from sodakit.train.parallel import Ranks
 from sodakit.train.saving import Saver, Small
+from tests.fake_cuda import Crossings, fake_cuda, is_possible
 from tests.model.strategies import lively_model, small_config
+from tests.train.ranks import together
 
 ELSEWHERE = Ranks(0, 1, torch.device("meta"), "ddp")
 """Any device but a CPU has its checkpoints written behind its back."""
@@ -96,3 +99,25 @@ def test_on_a_cpu_it_is_written_at_once(parts, tmp_path):
     _, model, optimizer, small = parts
     saver = Saver(tmp_path / "here", 2, Ranks(0, 1, torch.device("cpu"), "ddp"))
     assert Path(saver.save(1, model, optimizer, small) / "state.json").exists()
+
+
+def copies_wait_once() -> None:
+    """A snapshot of what lies on a GPU: every copy into pinned memory without waiting, then one wait for all."""
+    waits, pinned, plain = [], [], torch.empty
+    writer, written = background.WholeWriter(), []
+    with (
+        fake_cuda(),
+        patch("torch.cuda.synchronize", lambda *_: waits.append(1)),
+        patch("torch.empty", lambda *a, pin_memory=False, **k: pinned.append(pin_memory) or plain(*a, **k)),
+        Crossings() as crossings,
+    ):
+        tensors = {name: torch.zeros(4, device="cuda") for name in "abc"}
+        writer.start(tensors, lambda copies: written.append({t.device.type for t in copies.values()}))
+        writer.finish()
+    assert written == [{"cpu"}] and waits == [1] and sum(pinned) == 3
+    assert len(crossings.copies) == 3 and not crossings.waiting
+
+
+@pytest.mark.skipif(not is_possible(), reason="needs a C++ compiler, for fake tensors on a GPU")
+def test_a_snapshot_of_a_gpu_waits_once():
+    together(1, copies_wait_once, timeout_s=60)

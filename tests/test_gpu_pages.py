@@ -1,0 +1,62 @@
+"""Half an hour with a GPU, tried on a CPU in toy sizes; its tables on the pages."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+TABLES = {
+    "training": "training_gpu.md",
+    "decoding": "decode_gpu.md",
+    "attention": "attention_routes.md",
+    "mimi": "mimi_gpu.md",
+}
+
+
+def fill(run: Path, pages: Path) -> subprocess.CompletedProcess[str]:
+    words = [str(BENCHMARKS / "gpu_pages.py"), str(run), "--pages", str(pages)]
+    return subprocess.run([sys.executable, *words], check=False, capture_output=True, text=True)
+
+
+def test_tables_go_into_their_places_and_what_was_not_reached_keeps_its_own(tmp_path):
+    pages = tmp_path / "pages"
+    shutil.copytree(BENCHMARKS, pages, ignore=shutil.ignore_patterns("*.py", "*.sh", "*.png"))
+    for name, page in TABLES.items():
+        before = (pages / page).read_text()
+        for table in ("| a |\n", "| \\1 b |\n"):  # the second in place of the first
+            (tmp_path / f"{name}.md").write_text(table)
+            filled = fill(tmp_path, pages)
+            assert filled.returncode == 0 and f"{name}: {page}" in filled.stdout, filled.stderr
+            after = (pages / page).read_text()
+            assert after.count(table) == 1
+        assert after.replace("| \\1 b |", "Not yet measured.") == before
+    (pages / "mimi_gpu.md").write_text("no place")
+    assert "0 places for the table 'mimi'" in fill(tmp_path, pages).stderr
+
+
+@pytest.mark.slow
+def test_the_whole_half_hour_runs_on_a_cpu(tmp_path):
+    """Every part ends well and leaves its table, with a figure for each contender."""
+    told = os.environ | {"PYTHON": sys.executable, "HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    script = [str(BENCHMARKS / "gpu_all.sh"), "--dry", "--out", str(tmp_path / "run")]
+    ran = subprocess.run(script, env=told, check=False, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    for name, rows in {"training": 3, "decoding": 2, "attention": 4, "mimi": 2}.items():
+        table = (tmp_path / "run" / f"{name}.md").read_text()
+        assert sum("(" in line for line in table.splitlines() if line.startswith("|")) >= rows, table
+
+
+@pytest.mark.slow
+def test_a_part_that_takes_too_long_loses_only_itself(tmp_path):
+    """Its limit ends it, the status says so, and the others have their turn."""
+    python = tmp_path / "python"
+    python.write_text('#!/bin/bash\ncase "$*" in *training*) exec sleep 100;; *) exit 0;; esac\n')
+    python.chmod(0o755)
+    told = os.environ | {"PYTHON": str(python), "LIMIT_S": "6"}
+    script = [str(BENCHMARKS / "gpu_all.sh"), "--dry", "--out", str(tmp_path / "run")]
+    ran = subprocess.run(script, env=told, check=False, capture_output=True, text=True)
+    assert ran.returncode == 1 and "not done: training" in ran.stdout and "mimi: status 0" in ran.stdout
