@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sodakit.audio.faster_whisper import is_faster_whisper
 from sodakit.errors import ConfigError
 from sodakit.eval.ge2e import FILE as GE2E_FILE
 from sodakit.eval.ge2e import Ge2eSpeaker
 from sodakit.eval.voiceprints import HubSpeaker, SpeakerJudge
-from sodakit.eval.whisper import is_faster_whisper
 
 _SOURCES = "Systran/faster-whisper-base on the hub is a Whisper, the package Resemblyzer brings pretrained.pt, speechmos DNSMOS."
 

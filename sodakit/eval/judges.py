@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sodakit.audio.faster_whisper import is_faster_whisper
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
 from sodakit.errors import CheckpointError, ConfigError
@@ -33,7 +34,7 @@ from sodakit.eval.recogniser import (
     pad_mels,
     vary,
 )
-from sodakit.eval.whisper import FasterWhisperJudge, is_faster_whisper
+from sodakit.eval.whisper import FasterWhisperJudge
 from sodakit.eval.words import normalise
 from sodakit.files import atomic_path, digest
 from sodakit.hardware import has_fast_bfloat16

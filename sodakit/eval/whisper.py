@@ -3,25 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
+from sodakit.audio.faster_whisper import load_faster_whisper
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
-from sodakit.errors import ConfigError, MissingExtra
 from sodakit.eval.hub import shown_name
 from sodakit.eval.normalisers import normalise
 from sodakit.eval.recogniser import RATE_HZ
 from sodakit.files import digest, file_sha256
-
-
-def is_faster_whisper(name: str) -> bool:
-    """Whether a folder holds a Whisper in CTranslate2 form, or a hub id is called like one, as
-    `Systran/faster-whisper-small.en` is."""
-    folder = Path(name)
-    if folder.is_dir():
-        return (folder / "model.bin").exists() and any(folder.glob("vocabulary.*"))
-    return "faster-whisper" in name
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,24 +48,7 @@ class FasterWhisperJudge:
             ConfigError: no such model.
             MissingExtra: faster-whisper is not installed.
         """
-        try:
-            from faster_whisper import WhisperModel
-            from faster_whisper.utils import download_model
-        except ImportError as error:
-            raise MissingExtra(
-                "faster-whisper", "asr", f"{model_id}, a Whisper in CTranslate2 form,"
-            ) from error
-        try:
-            # One that is not a folder is fetched, or found where it was fetched to.
-            folder = Path(
-                model_id if Path(model_id).is_dir() else download_model(model_id, revision=revision)
-            )
-            model = WhisperModel(str(folder), device=device, compute_type="float32", cpu_threads=threads)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ConfigError(
-                f"{model_id!r} does not load as a Whisper in CTranslate2 form ({str(error).splitlines()[0]}). "
-                "Needed: a folder with model.bin, tokenizer.json and vocabulary, or the hub id of one."
-            ) from error
+        model, folder = load_faster_whisper(model_id, revision=revision, device=device, threads=threads)
         if not model.model.is_multilingual:
             language = "en"  # what such models were trained on; asked otherwise they fail
         return cls(model_id, file_sha256(folder / "model.bin"), language, model)
