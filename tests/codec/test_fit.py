@@ -139,7 +139,7 @@ def test_recordings_have_no_phones_and_unreadable_files_are_left_out(tmp_path: P
     random = np.random.default_rng(0)
     write_wave(tmp_path / "data" / "a.wav", Wave(0.1 * random.standard_normal(16_000), 16_000))
     (tmp_path / "data" / "b.wav").write_bytes(b"not a sound")
-    found = recordings(FitConfig(out=tmp_path, data=(tmp_path / "data",)))
+    (found,) = recordings(FitConfig(out=tmp_path, data=(tmp_path / "data",)))
     assert len(found) > 1 and all((sound.phones_T == UNKNOWN).all() for sound in found)
     assert len({len(sound.samples_S) for sound in found}) == len(found), "versions at different speeds"
 

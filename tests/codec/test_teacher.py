@@ -74,7 +74,7 @@ def test_codebook_0_learns_to_foretell_the_teacher(teacher: Teacher, tmp_path: P
         segment_frames=8,
         warmup_steps=5,
     )
-    sounds = taught([hum(100.0, 1), hum(240.0, 2)], teacher, TINY.sample_rate_hz)
+    (sounds,) = taught([[hum(100.0, 1), hum(240.0, 2)]], teacher, TINY.sample_rate_hz)
     fit = Fit(config, Batches(config, sounds, [], teacher), teacher.width)
     losses = [fit.train_step()["teacher"] for _ in range(40)]
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
@@ -82,6 +82,53 @@ def test_codebook_0_learns_to_foretell_the_teacher(teacher: Teacher, tmp_path: P
     again = Fit(config, Batches(config, sounds, [], teacher), teacher.width)
     assert again.resume()
     assert again.train_step()["total"] == fit.train_step()["total"]
+
+
+def test_features_of_all_pools_have_mean_0_and_variance_1_together(teacher: Teacher) -> None:
+    pools = taught([[hum(100.0, 1)], [], [hum(240.0, 2), hum(90.0, 3)]], teacher, TINY.sample_rate_hz)
+    assert [len(pool) for pool in pools] == [1, 0, 2]
+    together = np.concatenate([s.features_ND.astype(np.float64) for pool in pools for s in pool])
+    assert np.abs(together.mean(0)).max() < 1e-3 and np.abs(together.std(0) - 1).max() < 1e-3
+    raw_ND = teacher.features(Wave(hum(240.0, 2).samples_S / 32768, TINY.sample_rate_hz))
+    even_ND = pools[2][0].features_ND
+    for d in range(3):
+        assert np.corrcoef(raw_ND[:, d], even_ND[:, d])[0, 1] > 0.999
+
+
+class EarOfWhisper:
+    """As `faster_whisper.WhisperModel`: mels of 10 ms, a feature for two of them: their mean."""
+
+    class Mels:
+        hop_length = 160
+
+        def __call__(self, samples_S: np.ndarray) -> np.ndarray:
+            count = len(samples_S) // 160
+            levels_T = np.abs(samples_S[: count * 160]).reshape(count, 160).mean(1)
+            return np.repeat(np.append(levels_T, 0)[None], 4, 0)  # one frame too many, as it makes them
+
+    feature_extractor = Mels()
+
+    def encode(self, mel_DT: np.ndarray) -> np.ndarray:
+        assert mel_DT.shape[1] % 2 == 0
+        return mel_DT.T.reshape(1, -1, 2, 4).mean(2)
+
+
+def test_a_whisper_teaches_too_and_its_features_stand_where_the_sound_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.bin").touch()
+    (tmp_path / "vocabulary.txt").touch()
+    ear = EarOfWhisper(), tmp_path
+    monkeypatch.setattr("sodakit.codec.fit.teacher.load_faster_whisper", lambda *_, **__: ear)
+    whisper = Teacher.load(str(tmp_path))
+    assert (whisper.width, whisper.step_s, whisper.first_s) == (4, 0.02, 0.0)
+    wave_S = np.zeros(32_000, np.float32)
+    wave_S[16_000:17_600] = 0.5
+    features_ND = whisper.features(Wave(wave_S, 16_000))
+    assert features_ND.shape == (100, 4)
+    assert features_ND[50:55].min() > 0.4 and np.delete(features_ND, slice(50, 55), 0).max() == 0
+    with pytest.raises(ConfigError, match="only the last"):
+        Teacher.load(str(tmp_path), layer=3)
 
 
 def test_what_is_no_speech_encoder_is_refused(folder: Path, tmp_path: Path) -> None:

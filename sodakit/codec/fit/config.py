@@ -31,8 +31,12 @@ class FitConfig(Bounded):
     """Folders of recordings to train on besides the synthetic speech."""
     start: Path | None = None
     """Folder of a mini codec whose weights to begin with, where name and shape fit. A run that resumes ignores it."""
+    data_versions: Count = 6
+    """At how many speeds each recording is in the pool: its own, and others up to a quarter slower or faster."""
     real_fraction: Share = 0.5
-    """Share of each batch cut from recordings, where there are any."""
+    """Share of each batch cut from recordings, where there are any; every data folder has an equal share of it."""
+    damage_fraction: Share = 0.0
+    """Share of rows that are heard with lost bands, lossy or noisy: codebook 0 shall say of them what it says of the whole."""
     batch_rows: Count = 8
     """Sounds in a batch."""
     segment_frames: Annotated[int, Bounds(least=2)] = 20
@@ -52,11 +56,14 @@ class FitConfig(Bounded):
     phone_weight: float = 0.8
     """Weight of the phone loss of codebook 0."""
     teacher: str | None = None
-    """Hub id or folder of a speech encoder (WavLM, HuBERT, …) whose features codebook 0 learns to foretell."""
+    """Hub id or folder of a speech encoder (WavLM, HuBERT, Whisper in CTranslate2 form) whose features codebook 0 learns
+    to predict."""
     teacher_layer: Annotated[int, Bounds()] = -1
     """Which of its hidden states: -1 is the last."""
     teacher_weight: float = 2.0
     """Weight of the teacher loss: 1 minus the cosine of its feature and what codebook 0 says of it."""
+    steady_weight: float = 0.3
+    """Weight of the cross-entropy of damaged rows' codes of codebook 0 against those of the whole."""
     semantic_gradient: float = 0.1
     """Share of the decoder's gradient that reaches codebook 0's branch. At 1 it drifts from phones to timbre."""
     full_depth_fraction: Share = 0.5

@@ -3,7 +3,7 @@
 import gzip
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from sodakit.audio.files import AUDIO_SUFFIXES, read_wave, resample
 from sodakit.audio.levels import peak
 from sodakit.audio.wave import Wave
 from sodakit.codec.fit.config import FitConfig
+from sodakit.codec.fit.damage import damaged
 from sodakit.codec.fit.speakers import speakers
 from sodakit.codec.fit.teacher import Teacher
 from sodakit.errors import AudioError, ConfigError
@@ -29,7 +30,6 @@ UNKNOWN = -100
 """The label of a hop whose phone nobody knows; cross-entropy leaves it out."""
 
 _HOUSEHOLD_FRACTION = 0.35
-_REAL_VERSIONS = 6
 
 
 @dataclass(frozen=True)
@@ -92,18 +92,22 @@ def synthetic(config: FitConfig) -> tuple[list[Sound], tuple[str, ...]]:
     return sounds, tuple(inventory)
 
 
-def recordings(config: FitConfig) -> list[Sound]:
-    """The sounds in the data folders, each at several speeds, their phones unknown."""
+def recordings(config: FitConfig) -> list[list[Sound]]:
+    """The sounds of each data folder, at `data_versions` speeds, their phones unknown."""
     draw = random.Random(config.seed + 2)
+    return [_recorded(config, audio_files((folder,)), draw) for folder in config.data]
+
+
+def _recorded(config: FitConfig, paths: list[Path], draw: random.Random) -> list[Sound]:
     rate_hz, hop = config.network.sample_rate_hz, config.network.hop_samples
     sounds = []
-    for path in audio_files(config.data):
+    for path in paths:
         try:
             wave = read_wave(path)
         except AudioError as error:
             say(f"Left out: {error}")
             continue
-        for version in range(_REAL_VERSIONS):
+        for version in range(config.data_versions):
             ratio = draw.uniform(0.8, 1.25) if version else 1.0
             samples_S = resample(Wave(wave.samples_S, round(wave.sample_rate_hz * ratio)), rate_hz).samples_S
             unknown_T = np.full(-(-len(samples_S) // hop), UNKNOWN, np.int16)
@@ -118,13 +122,14 @@ class Batches:
         self,
         config: FitConfig,
         spoken: list[Sound],
-        recorded: list[Sound],
+        recorded: Sequence[list[Sound]],
         teacher: Teacher | None = None,
     ) -> None:
         self._config, self._teacher = config, teacher
         needed = (config.segment_frames + 1) * config.network.frame_samples
         self._spoken = [sound for sound in spoken if len(sound.samples_S) > needed]
-        self._recorded = [sound for sound in recorded if len(sound.samples_S) > needed]
+        pools = [[sound for sound in pool if len(sound.samples_S) > needed] for pool in recorded]
+        self._recorded = [pool for pool in pools if pool]
         if not self._spoken and not self._recorded:
             raise ConfigError(
                 f"No sound is longer than {needed} samples. Lower segment_frames or give longer sounds."
@@ -139,7 +144,7 @@ class Batches:
     def _row(self, random: np.random.Generator) -> tuple[np.ndarray, ...]:
         network = self._config.network
         use_real = bool(self._recorded) and (not self._spoken or random.random() < self._config.real_fraction)
-        pool = self._recorded if use_real else self._spoken
+        pool = self._recorded[random.integers(len(self._recorded))] if use_real else self._spoken
         sound = pool[random.integers(len(pool))]
         hops = self._config.segment_frames * network.hops_per_frame
         length = hops * network.hop_samples + network.lookahead_samples
@@ -147,7 +152,10 @@ class Batches:
         first = start * network.hop_samples
         wave_S = sound.samples_S[first : first + length].astype(np.float32) / 32768
         cut = slice(start, start + hops)
-        row = _change_microphone(wave_S, random), sound.phones_T[cut].astype(np.int64)
+        whole_S = _change_microphone(wave_S, random)
+        is_damaged = random.random() < self._config.damage_fraction
+        heard_S = damaged(whole_S, network.sample_rate_hz, random) if is_damaged else whole_S
+        row = heard_S, sound.phones_T[cut].astype(np.int64), whole_S, np.asarray(is_damaged)
         if self._teacher is None or sound.features_ND is None:
             return row
         frame_s = network.frame_samples / network.sample_rate_hz
@@ -163,17 +171,33 @@ class Batch:
     """float32, with the encoder's lookahead at the end."""
     phones_BT: Tensor
     """int64 phone at each hop, or UNKNOWN."""
+    whole_BS: Tensor
+    """float32, the same before any damage."""
+    damaged_B: Tensor
+    """bool: which rows were damaged."""
     features_BFD: Tensor | None = None
     """float32, the teacher's mean in each frame; None without a teacher."""
 
 
-def taught(sounds: list[Sound], teacher: Teacher, sample_rate_hz: int) -> list[Sound]:
-    """The sounds with the teacher's features."""
+def taught(pools: Sequence[list[Sound]], teacher: Teacher, sample_rate_hz: int) -> list[list[Sound]]:
+    """The sounds with the teacher's features, each of its dimensions with mean 0 and variance 1 over all pools.
+
+    A few dimensions of a speech encoder are tens of times as large as the others, and would be all that a cosine sees.
+    """
+    sounds = [sound for pool in pools for sound in pool]
     with progress_bar() as bar:
-        return [
-            replace(sound, features_ND=teacher.features(_as_wave(sound, sample_rate_hz)))
+        heard = [
+            teacher.features(_as_wave(sound, sample_rate_hz))
             for sound in bar.track(sounds, description="teacher")
         ]
+    count = max(1, sum(map(len, heard)))
+    mean_D = sum((rows_ND.sum(0, dtype=np.float64) for rows_ND in heard), np.zeros(teacher.width)) / count
+    squares_D = sum(
+        (np.square(rows_ND - mean_D).sum(0, dtype=np.float64) for rows_ND in heard), np.zeros(teacher.width)
+    )
+    scale_D = np.sqrt(squares_D / count) + 1e-6
+    even = iter(((rows_ND - mean_D) / scale_D).astype(np.float16) for rows_ND in heard)
+    return [[replace(sound, features_ND=next(even)) for sound in pool] for pool in pools]
 
 
 def _as_wave(sound: Sound, sample_rate_hz: int) -> Wave:

@@ -4,7 +4,7 @@ Features are computed once for each sound in the pool, before training: a pass o
 the codec.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sodakit.audio.faster_whisper import is_faster_whisper, load_faster_whisper
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
 from sodakit.errors import ConfigError
@@ -23,66 +24,49 @@ _PIECE_S = 30.0
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """A WavLM-, HuBERT- or Wav2Vec2-like encoder.
+    """A speech encoder: WavLM-, HuBERT- or Wav2Vec2-like, or Whisper's.
 
     Source: distilling such features into the first codebook is Mimi's (arXiv:2410.00037) and SpeechTokenizer's
     (arXiv:2308.16692).
     """
 
-    model: Any
-    extractor: Any
-    layer: int
-    """Which hidden state: 0 is what enters the first block, -1 what leaves the last."""
+    width: int
+    """Of a feature."""
+    step_s: float
+    """Time from one feature to the next, 20 ms with the usual models."""
+    first_s: float
+    """The middle of what the first feature hears."""
+    hear: Callable[[np.ndarray], np.ndarray]
+    """float16 features (N, width) of at most 30 s of samples at 16 kHz."""
 
     @classmethod
     def load(
-        cls, model_id: str, *, layer: int = -1, revision: str | None = None, device: str = "cpu"
+        cls,
+        model_id: str,
+        *,
+        layer: int = -1,
+        revision: str | None = None,
+        device: str = "cpu",
+        threads: int = 0,
     ) -> "Teacher":
         """The encoder, ready to listen.
 
+        Args:
+            model_id: hub id or folder.
+            layer: which hidden state: 0 is what enters the first block, -1 what leaves the last.
+            threads: of the CPU, for a Whisper in CTranslate2 form; 0 is its own choice.
         Raises:
-            ConfigError: no such model, none with a front of convolutions at 16 kHz, or no such layer.
+            ConfigError: no such model, none that hears 16 kHz as these do, or no such layer.
+            MissingExtra: a Whisper in CTranslate2 form without faster-whisper.
         """
-        from transformers import AutoFeatureExtractor, AutoModel
-
-        try:
-            model = AutoModel.from_pretrained(model_id, revision=revision)
-            extractor = AutoFeatureExtractor.from_pretrained(model_id, revision=revision)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"{model_id!r} does not load as a speech encoder ({str(error).splitlines()[0]}). "
-                "Needed: the hub id or folder of a WavLM-, HuBERT- or Wav2Vec2-like model."
-            ) from error
-        if not hasattr(model.config, "conv_stride") or extractor.sampling_rate != RATE_HZ:
-            raise ConfigError(
-                f"{model_id!r} is a {model.config.model_type}; a teacher hears 16 kHz through convolutions, "
-                "as WavLM, HuBERT and Wav2Vec2 do."
+        if is_faster_whisper(model_id):
+            if layer != -1:
+                raise ConfigError(f"teacher_layer={layer}; of {model_id!r} only the last, -1, can be had.")
+            return _whisper(
+                load_faster_whisper(model_id, revision=revision, device=device, threads=threads)[0]
             )
-        if not -model.config.num_hidden_layers - 1 <= layer <= model.config.num_hidden_layers:
-            raise ConfigError(
-                f"teacher_layer={layer}; {model_id!r} has hidden states 0 to {model.config.num_hidden_layers}."
-            )
-        return cls(model.eval().requires_grad_(False).to(device), extractor, layer)
+        return _convolutional(model_id, layer, revision, device)
 
-    @property
-    def width(self) -> int:
-        """Of a feature."""
-        return self.model.config.hidden_size
-
-    @property
-    def step_s(self) -> float:
-        """Time from one feature to the next, 20 ms with the usual models."""
-        return float(np.prod(self.model.config.conv_stride)) / RATE_HZ
-
-    @property
-    def first_s(self) -> float:
-        """The middle of what the first feature hears."""
-        field, step = 1, 1
-        for kernel, stride in zip(self.model.config.conv_kernel, self.model.config.conv_stride, strict=True):
-            field, step = field + (kernel - 1) * step, step * stride
-        return field / 2 / RATE_HZ
-
-    @torch.inference_mode()
     def features(self, wave: Wave) -> np.ndarray:
         """float16 features (N, width), one each `step_s` from `first_s` on."""
         heard = resample(wave, RATE_HZ).samples_S
@@ -94,11 +78,8 @@ class Teacher:
         return np.concatenate([*whole, pieces[-1]])
 
     def _piece(self, samples_S: np.ndarray) -> np.ndarray:
-        shortest = round(2 * self.first_s * RATE_HZ)
-        padded_S = np.pad(samples_S, (0, max(0, shortest - len(samples_S))))
-        inputs = self.extractor(padded_S, sampling_rate=RATE_HZ, return_tensors="pt").to(self.model.device)
-        states = self.model(**inputs, output_hidden_states=True).hidden_states
-        return states[self.layer][0].half().cpu().numpy()
+        shortest = round(2 * max(self.first_s, self.step_s) * RATE_HZ)
+        return self.hear(np.pad(samples_S, (0, max(0, shortest - len(samples_S)))))
 
     def pool(self, features_ND: np.ndarray, start_s: float, frames: int, frame_s: float) -> np.ndarray:
         """float32 means (F, width) of the features in the middle of each of `frames` frames from `start_s` on."""
@@ -119,3 +100,56 @@ def _stretched(rows_ND: np.ndarray, count: int) -> np.ndarray:
     """Exactly `count` rows: the last one repeated, or the rest left out."""
     missing: Sequence[np.ndarray] = [rows_ND[-1:]] * (count - len(rows_ND))
     return np.concatenate([rows_ND[:count], *missing])
+
+
+def _convolutional(model_id: str, layer: int, revision: str | None, device: str) -> Teacher:
+    """An encoder of transformers' that hears 16 kHz through convolutions."""
+    from transformers import AutoFeatureExtractor, AutoModel
+
+    try:
+        model = AutoModel.from_pretrained(model_id, revision=revision)
+        extractor = AutoFeatureExtractor.from_pretrained(model_id, revision=revision)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{model_id!r} does not load as a speech encoder ({str(error).splitlines()[0]}). "
+            "Needed: the hub id or folder of a WavLM-, HuBERT- or Wav2Vec2-like model, "
+            "or of a Whisper in CTranslate2 form."
+        ) from error
+    if not hasattr(model.config, "conv_stride") or extractor.sampling_rate != RATE_HZ:
+        raise ConfigError(
+            f"{model_id!r} is a {model.config.model_type}; a teacher hears 16 kHz through convolutions, "
+            "as WavLM, HuBERT and Wav2Vec2 do, or is a Whisper in CTranslate2 form."
+        )
+    if not -model.config.num_hidden_layers - 1 <= layer <= model.config.num_hidden_layers:
+        raise ConfigError(
+            f"teacher_layer={layer}; {model_id!r} has hidden states 0 to {model.config.num_hidden_layers}."
+        )
+    model.eval().requires_grad_(False).to(device)
+    field, step = 1, 1
+    for kernel, stride in zip(model.config.conv_kernel, model.config.conv_stride, strict=True):
+        field, step = field + (kernel - 1) * step, step * stride
+
+    @torch.inference_mode()
+    def hear(samples_S: np.ndarray) -> np.ndarray:
+        inputs = extractor(samples_S, sampling_rate=RATE_HZ, return_tensors="pt").to(model.device)
+        states = model(**inputs, output_hidden_states=True).hidden_states
+        return states[layer][0].half().cpu().numpy()
+
+    return Teacher(model.config.hidden_size, step / RATE_HZ, field / 2 / RATE_HZ, hear)
+
+
+def _whisper(model: Any) -> Teacher:
+    """The encoder of a `faster_whisper.WhisperModel`: a feature is about 20 ms, the first about the beginning.
+
+    Sounds are not filled up to 30 s: that costs eight times as much, and features of 8 s agree with those of the filled
+    window to a cosine of 0.97 (LOG.md, 2026-11-28).
+    """
+    mels_per_feature, mel_samples = 2, model.feature_extractor.hop_length
+
+    def hear(samples_S: np.ndarray) -> np.ndarray:
+        count = max(1, len(samples_S) // mel_samples // mels_per_feature)
+        mel_DT = model.feature_extractor(samples_S.astype(np.float32))[:, : count * mels_per_feature]
+        return np.asarray(model.encode(mel_DT)).astype(np.float16)[0]
+
+    step_s = mels_per_feature * mel_samples / RATE_HZ
+    return Teacher(hear(np.zeros(RATE_HZ, np.float32)).shape[1], step_s, 0.0, hear)

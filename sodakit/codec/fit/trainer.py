@@ -116,9 +116,11 @@ class Fit:
         envelope = envelope_mismatch(decoded_BS.float(), original_BS, config.network.sample_rate_hz)
         phone, accuracy = self._phone_loss(quantized.semantic_BFD, batch.phones_BT)
         teacher = self._teacher_loss(quantized.semantic_BFD, batch.features_BFD)
+        steady, kept = self._steady_loss(latent, batch)
         total = config.mel_weight * mel + config.stft_weight * stft
         total = total + config.commitment_weight * quantized.commitment + config.phone_weight * phone
         total = total + config.envelope_weight * envelope + config.teacher_weight * teacher
+        total = total + config.steady_weight * steady
         return {
             "total": total,
             "mel": mel,
@@ -128,7 +130,8 @@ class Fit:
             "phone": phone,
             "phone_accuracy": accuracy,
             "teacher": teacher,
-        }
+            "steady": steady,
+        } | ({} if kept is None else {"steady_share": kept})
 
     def _phone_loss(self, semantic_BFD: Tensor, phones_BT: Tensor) -> tuple[Tensor, Tensor]:
         if not self.config.network.phones or not bool((phones_BT != UNKNOWN).any()):
@@ -143,6 +146,30 @@ class Fit:
             return torch.zeros((), device=semantic_BFD.device)
         said_BFD = self.teacher_head(semantic_BFD)
         return 1 - functional.cosine_similarity(said_BFD, features_BFD, dim=-1).mean()
+
+    def _steady_loss(self, latent_BFD: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """What damaged rows say against the codes of codebook 0 of the whole ones; the share that is the same, if any is damaged.
+
+        An entry is as likely as a Gaussian about it makes a latent: as wide as whole latents lie from their entries and
+        damaged ones from whole ones, so that a strange sound is no infinite surprise.
+        """
+        rows_B = batch.damaged_B
+        if not bool(rows_B.any()):
+            return torch.zeros((), device=latent_BFD.device), None
+        quantizer, book = self.network.quantizer, self.network.quantizer.book(0)
+        kind = latent_BFD.device.type
+        with torch.no_grad(), torch.autocast(kind, torch.bfloat16):
+            whole_BFD = self.network.latents(batch.whole_BS[rows_B])
+        with torch.autocast(kind, enabled=False):
+            said_ND = quantizer.semantic_in(latent_BFD[rows_B].float()).flatten(0, 1)
+            with torch.no_grad():
+                meant_ND = quantizer.semantic_in(whole_BFD.float()).flatten(0, 1)
+                codes_N = book.nearest(meant_ND)
+                near = functional.mse_loss(meant_ND, book(codes_N))
+                variance = near + functional.mse_loss(said_ND, meant_ND) + 1e-6
+            apart_NC = torch.cdist(said_ND, book.entries).square()
+            loss = functional.cross_entropy(-apart_NC / (2 * variance), codes_N)
+        return loss, (apart_NC.argmin(-1) == codes_N).float().mean()
 
     def save(self) -> None:
         """Write the checkpoint, and the codec as it is now."""
@@ -232,14 +259,17 @@ def _prepare(config: FitConfig) -> tuple[FitConfig, Batches, Teacher | None]:
     spoken, phones = synthetic(config) if config.voices_hours > 0 else ([], ())
     recorded = recordings(config)
     rate_hz = config.network.sample_rate_hz
-    hours = [sum(len(sound.samples_S) for sound in pool) / rate_hz / 3600 for pool in (spoken, recorded)]
+    both = (spoken, [sound for pool in recorded for sound in pool])
+    hours = [sum(len(sound.samples_S) for sound in pool) / rate_hz / 3600 for pool in both]
     took = format_duration(time.monotonic() - started_s)
     say(f"{hours[0]:.2f} h of voices, {hours[1]:.2f} h of recordings, {len(phones)} phones, in {took}.")
     config = replace(config, network=replace(config.network, phones=phones))
     teacher = None
     if config.teacher is not None:
-        teacher = Teacher.load(config.teacher, layer=config.teacher_layer, device=config.device)
-        spoken, recorded = (taught(pool, teacher, rate_hz) for pool in (spoken, recorded))
+        teacher = Teacher.load(
+            config.teacher, layer=config.teacher_layer, device=config.device, threads=config.threads
+        )
+        spoken, *recorded = taught([spoken, *recorded], teacher, rate_hz)
     return config, Batches(config, spoken, recorded, teacher), teacher
 
 
@@ -260,14 +290,12 @@ def _run(fit: Fit) -> None:
 
 def _report(fit: Fit, losses: dict[str, float], metrics: Any) -> None:
     row: dict[str, Any] = {"step": fit.step, "elapsed_s": round(fit.elapsed_s, 1), "lr": fit.learning_rate()}
-    row |= {name: round(value, 4) for name, value in losses.items()}
+    row |= {name: round(value, 4) for name, value in losses.items() if math.isfinite(value)}
     metrics.write(json.dumps(row) + "\n")
     metrics.flush()
-    shown = "  ".join(
-        f"{name} {losses[name]:.3f}"
-        for name in ("mel", "stft", "envelope", "phone", "phone_accuracy", "teacher", "commitment")
-        if name != "teacher" or fit.config.teacher
-    )
+    names = ["mel", "stft", "envelope", "phone", "phone_accuracy", "commitment", "steady_share"]
+    names += ["teacher"] if fit.config.teacher else []
+    shown = "  ".join(f"{name} {losses[name]:.3f}" for name in names if name in losses)
     say(f"step {fit.step}  {shown}  left {fit.left}")
 
 
