@@ -191,6 +191,9 @@ def test_the_commands_print_intervals_judges_and_failures(
     words = ["--data", str(data), "--model", str(model), "--out", str(tmp_path / "out")]
     main(["tts", *words, "--max-s", "0.4", "--language", "en"])
     main(["continue", *words, "--max-s", "0.4", "--prompt-s", "0.16"])
+    main(["asr", *words, "--language", "es", "--max-new-tokens", "4"])
+    written = read_json(tmp_path / "out" / "asr.json")
+    assert (written["language"], written["normaliser"]) == ("es", "spoken_es")
     printed = capsys.readouterr().out
     assert "wer_micro" in printed and "cer_micro" in printed and "judge: CTC judge" in printed
     assert "speaker judge: spectral voice print (no download)" in printed
