@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
 from multiprocessing import get_context
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -247,7 +248,10 @@ def _work(shard: Shard) -> int:
 @cache
 def _steady() -> Synthesizer:
     """Engines of this process that draw no noise. To start one takes as long as ten short sentences."""
-    return Synthesizer()
+    engines = Synthesizer()
+    # A worker ends without what `atexit` promises.
+    Finalize(None, engines.close, exitpriority=1)
+    return engines
 
 
 @contextmanager
