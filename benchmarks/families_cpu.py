@@ -9,7 +9,7 @@ All families have the same backbone, vocabulary (the published one) and document
 what `sodakit train` does: targets, forward, loss over every id, backward, clipping, update, on documents of about ten
 seconds with their transcripts; the machine's limit is that of training_growth.py. Decoding is one request, sampled,
 prompt included; the first frame is timed from the request. Growth is the time of a second of sound after ever longer
-prompts. `profile` says where a training step and a position's decoding spend their time. Figures: families_cpu.md.
+prompts. `--clock cpu` races by the processor time of one thread, on a machine that others use too. `profile` says where a training step and a position's decoding spend their time. Figures: families_cpu.md.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from checkouts import CLOCKS
 from training_growth import OPTIMIZER_VALUES, ceilings  # before torch: it says how its threads wait
 
 import torch  # isort: skip
@@ -253,15 +254,17 @@ def profile_decoding(
     shares(f"decode {precision} {size} {family}, a frame", names, elapsed_s)
 
 
-def race(runs: dict[str, Callable[[int], float]], rounds: int) -> dict[str, list[float]]:
+def race(
+    runs: dict[str, Callable[[int], float]], rounds: int, now: Callable[[], float]
+) -> dict[str, list[float]]:
     """Seconds of sound per second of each contestant in each round, in turn; the first round warms up."""
     speeds: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(rounds + 1):
         for name, run in runs.items():
-            start_s = time.perf_counter()
+            start_s = now()
             sound_s = run(number)
             if number:
-                speeds[name].append(sound_s / (time.perf_counter() - start_s))
+                speeds[name].append(sound_s / (now() - start_s))
     return speeds
 
 
@@ -289,7 +292,11 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=4, help="in a step of training")
     parser.add_argument("--precision", nargs="+", default=["float32", "int8"], help="of decoding")
     parser.add_argument("--plot", help="where the figure of growth goes")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
     options = parser.parse_args()
+    now = CLOCKS[options.clock]
+    if options.clock == "cpu":
+        torch.set_num_threads(1)
     vocabulary = soda_vocabulary()
     if options.what == "growth":
         growth(options.sizes, options.families, options.precision, options.plot)
@@ -312,11 +319,11 @@ def main() -> None:
         if options.what == "train":
             made = {f: trainer(f, size, vocabulary, options.documents) for f in options.families}
             most = {f: fastest(f, size, vocabulary, options.documents, limits) for f in options.families}
-            report("train", size, race(made, options.rounds), most)
+            report("train", size, race(made, options.rounds, now), most)
             continue
         for precision in options.precision:
             made = {f: decoder(f, size, vocabulary, precision) for f in options.families}
-            report(f"decode {precision}", size, race(made, options.rounds))
+            report(f"decode {precision}", size, race(made, options.rounds, now))
 
 
 if __name__ == "__main__":
