@@ -19,7 +19,7 @@ from sodakit.codec.fit.damage import damaged
 from sodakit.codec.fit.speakers import speakers
 from sodakit.codec.fit.teacher import Teacher
 from sodakit.errors import AudioError, ConfigError
-from sodakit.log import progress_bar, say
+from sodakit.log import say, track
 from sodakit.voices.catalogue import UNSEEN_VOICES
 from sodakit.voices.contract import Speech, Voice
 from sodakit.voices.engines import Synthesizer
@@ -185,11 +185,7 @@ def taught(pools: Sequence[list[Sound]], teacher: Teacher, sample_rate_hz: int) 
     A few dimensions of a speech encoder are tens of times as large as the others, and would be all that a cosine sees.
     """
     sounds = [sound for pool in pools for sound in pool]
-    with progress_bar() as bar:
-        heard = [
-            teacher.features(_as_wave(sound, sample_rate_hz))
-            for sound in bar.track(sounds, description="teacher")
-        ]
+    heard = [teacher.features(_as_wave(sound, sample_rate_hz)) for sound in track(sounds, "teacher")]
     count = max(1, sum(map(len, heard)))
     mean_D = sum((rows_ND.sum(0, dtype=np.float64) for rows_ND in heard), np.zeros(teacher.width)) / count
     squares_D = sum(
