@@ -226,6 +226,27 @@ def test_the_arithmetic_of_a_cpu_is_that_of_a_gpu(monkeypatch, compiler, cautiou
     assert all(torch.equal(a, b) for a, b in zip(before, fused, strict=True))
 
 
+@pytest.mark.parametrize("cuts", [[0, 1, 2, 5, 100, 16_385, 33_333, 40_001], [0, 7, 8, 50, 40_001]])
+def test_an_update_is_the_same_however_parameters_are_cut_among_ranks(cuts):
+    """To the last bit: ends of vectors are rounded like their middles."""
+    from sodakit.train import update
+
+    g = torch.Generator().manual_seed(0)
+    p, grad, m = (torch.randn(cuts[-1], generator=g) for _ in range(3))
+    v, yes = torch.rand(cuts[-1], generator=g), torch.tensor(True)
+
+    def updated(cuts):
+        whole, count = [x.clone() for x in (p, grad, m, v)], 0
+        for first, last in itertools.pairwise(cuts):
+            part = [x[first:last] for x in whole]
+            count += int(update.moments_pass(*part[1:], 0.37, yes, 0.9, 0.98))
+            update.weights_pass(*part, 0.0123, 0.9991, 1e-8, yes, True)
+        return whole, count
+
+    (one, count), (other, other_count) = updated([0, cuts[-1]]), updated(cuts)
+    assert count == other_count and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
 def train_embedding(sparse, steps, state=None, first=0):
     """An embedding of which few rows are read in a step."""
     table = nn.Embedding(50, 4, sparse=sparse)
