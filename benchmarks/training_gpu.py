@@ -15,6 +15,7 @@ import argparse
 import gc
 import json
 import statistics
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ from sodakit.data.loader import Batch
 from sodakit.hardware import gpu_named
 from sodakit.model.accounting import palm_flops_per_token, training_flops_per_token
 from sodakit.model.attention import Packing
-from sodakit.model.config import model_size
+from sodakit.model.attention_routes import candidates, fastest_route
+from sodakit.model.config import ModelConfig, model_size
 
 SIZES = ("soda_135m", "soda_600m", "soda_1.7b", "soda_4b")
 ROWS = {"soda_135m": 16, "soda_600m": 8, "soda_1.7b": 4, "soda_4b": 2}
@@ -64,11 +66,12 @@ def ours(
     model = Transformer(model_size(size, context=context)).to(device)
     if fp8:
         use_fp8(model, min(FP8_FROM_WIDTH, model.config.width))
+    lengths = row_lengths(context, packed) * rows
     if device.type == "cuda":
+        take_fastest(model.config, lengths, device)
         model.compile_blocks()
     optimizer = Optimizer(model.named_parameters(), OptimConfig(), peak_lr=3e-3)
     ids_BT = torch.randint(model.config.vocab_size, (rows, context), device=device)
-    lengths = row_lengths(context, packed) * rows
     weights_T = torch.full((rows * (context - 1),), 1 / (rows * (context - 1)), device=device)
 
     def step() -> None:
@@ -96,16 +99,17 @@ def depth(size: str, context: int, rows: int, device: torch.device) -> Callable[
     vocabulary = soda_vocabulary()
     config = family_config("depth", model_size(size, vocabulary.size, context=context), vocabulary)
     model = build_model(config).to(device)
+    # Documents of as many seconds as a flat row's, which has a position for every code.
+    lengths = row_lengths(context, packed=True, document=max(DOCUMENT // CODEBOOKS, 1))
     if device.type == "cuda":
+        take_fastest(config.backbone, lengths * rows, device)
         model.compile_blocks()
     objective = Objective(vocabulary, LossConfig(), config, device, torch.bfloat16)
     optimizer = Optimizer(model.named_parameters(), OptimConfig(), peak_lr=3e-3)
     books = [vocabulary.codebook_range(k) for k in range(vocabulary.num_codebooks)]
     chance = np.random.default_rng(0)
     ids_BPW = np.stack([chance.integers(*book, (rows, context)) for book in books], axis=-1).astype(np.int32)
-    # Documents of as many seconds as a flat row's, which has a position for every code.
-    lengths = tuple(row_lengths(context, packed=True, document=max(DOCUMENT // len(books), 1)))
-    batch = Batch(ids_BPW, (lengths,) * rows, 0)
+    batch = Batch(ids_BPW, (tuple(lengths),) * rows, 0)
     totals = objective.total_weights(batch)
 
     def step() -> None:
@@ -116,6 +120,17 @@ def depth(size: str, context: int, rows: int, device: torch.device) -> Callable[
         optimizer.step(1e-5)
 
     return step
+
+
+def take_fastest(shape: ModelConfig, lengths: list[int], device: torch.device) -> None:
+    """The attention that a run would choose, as it chooses it."""
+    among = candidates(device, torch.bfloat16, shape.head_width)
+    sizes = (shape.heads, shape.kv_heads, shape.head_width)
+    choice = fastest_route(among, device, torch.bfloat16, sizes, lengths)
+    print(choice, file=sys.stderr)
+    for candidate in among:
+        if candidate.name == choice.name:
+            candidate.activate()
 
 
 def row_lengths(context: int, packed: bool, document: int = DOCUMENT) -> list[int]:

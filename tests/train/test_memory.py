@@ -1,12 +1,15 @@
 from dataclasses import replace
 
+from sodakit.hardware import GPUS
 from sodakit.model.accounting import training_memory
-from sodakit.model.config import model_size
+from sodakit.model.config import SODA_VOCAB_SIZE, model_size
 from sodakit.model.lora import add_adapters
 from sodakit.model.transformer import Transformer
+from sodakit.recipes.catalogue import RECIPES, recipe
 from sodakit.recipes.suite import suite
 from sodakit.train.config import LoraConfig, ParallelConfig
-from sodakit.train.memory import plan_for
+from sodakit.train.loss import chunk_positions
+from sodakit.train.memory import USABLE, plan_for
 
 GIB = 2**30
 
@@ -68,3 +71,27 @@ def test_the_frozen_weights_and_adapters_are_counted_exactly():
     add_adapters(model, 4, 8.0, seed=0)
     adapters = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert training_memory(shape, 64, lora_rank=4).states_bytes == 4 * weights + 16 * adapters
+
+
+def test_points_of_the_published_sweep_fit_an_h100():
+    """Whole batches at once would not: as many rows as fit are taken, as `scale run` and the recipes ask for."""
+    names = [name for name in RECIPES if name.startswith("isoflop")]
+    assert len(names) > 50
+    usable, whole = USABLE["cuda"] * GPUS["H100"].memory_bytes, 0
+    for name in names:
+        config = recipe(name, ())
+        assert config.micro_rows == "auto"
+        plan = plan_for(config, usable)
+        # Two are too large for one card however few rows: weights and moments alone take 68 and 87 GB.
+        too_large = name in ("isoflop_3e20_d2816", "isoflop_3e20_d3072")
+        assert (plan.expected.total_bytes <= usable) != too_large, name
+        whole += plan_for(replace(config, micro_rows=None), usable).expected.total_bytes > usable
+    assert whole > 0
+
+
+def test_a_gpus_share_of_the_head_is_counted():
+    """Exponentials of a chunk and a block's logits in float32 live at once: the plan must leave them room."""
+    positions = chunk_positions(SODA_VOCAB_SIZE, "cuda")
+    assert 4096 < positions < 16384
+    plan = plan_for(suite("soda_600m"), 80 * GIB)
+    assert plan.expected.logits_bytes >= 2 * positions * SODA_VOCAB_SIZE
