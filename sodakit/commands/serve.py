@@ -72,7 +72,8 @@ class Options:
     device: str | None = None
     """cpu, cuda, …"""
     precision: Literal["float32", "bfloat16", "int8"] | None = None
-    """Of the weights on a CPU; default: the checkpoint's own. int8 is fastest and close to it, not equal."""
+    """Of the weights; default: the checkpoint's own on a CPU, bfloat16 on a GPU. int8, for CPUs, is fastest and close to it,
+    not equal."""
 
 
 def main(argv: list[str]) -> None:
