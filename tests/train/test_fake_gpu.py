@@ -132,3 +132,29 @@ def validations_never_wait(store: Path) -> None:
 
 def test_a_validation_waits_for_nothing_but_its_sums(store):
     together(1, validations_never_wait, store, timeout_s=200)
+
+
+def to_empty(model: torch.nn.Module, *, device: torch.device) -> None:
+    """torch's own, without the exchange in place that fake tensors do not allow."""
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            setattr(module, name, torch.nn.Parameter(torch.empty_like(parameter, device=device)))
+
+
+def a_model_is_made_on_the_device(store: Path) -> None:
+    """As a run makes it: without memory, then filled, for each family; blocks keep what wraps them."""
+    for family in ("flat", "depth", "delay"):
+        config = step_config(store, family, {})
+        with fake_cuda():
+            run = Run.__new__(Run)
+            run.config, run.device, run.ranks = config, CUDA, Ranks(0, 1, CUDA, "ddp")
+            run.model, is_empty = run._empty_or_new_model(begins=True)
+            assert is_empty and run.model.device.type == "meta", family
+            run._prepare_model()  # there is no compiler, which is said
+            with patch.object(torch.nn.Module, "to_empty", to_empty):
+                run._to_device(is_empty, begins=True)
+            assert {p.device.type for p in run.model.parameters()} == {"cuda"}, family
+
+
+def test_a_run_makes_its_model_on_the_device(store):
+    together(1, a_model_is_made_on_the_device, store, timeout_s=100)
