@@ -55,15 +55,15 @@ if ! "$python" -c "import sodakit.cli, tyro, soxr, soundfile, safetensors, token
 fi
 
 if [ -n "$dry" ]; then
-  part doctor 60 "$python" -m sodakit doctor --device cpu --storage "$out" --out "$out/doctor.json"
-  part tests 60 "$python" -m pytest -q -m gpu tests/gpu tests/generate/test_frame_graph.py
+  part doctor 120 "$python" -m sodakit doctor --device cpu --storage "$out" --out "$out/doctor.json"
+  part tests 120 "$python" -m pytest -q -m gpu tests/gpu tests/generate/test_frame_graph.py
   part training 120 "$python" benchmarks/training_gpu.py --device cpu --sizes nano --context 64 --rounds 1 --steps 1 \
     --contenders "sodakit, packed" "sodakit, depth" transformers --limit-s 100 --out "$out/training.md"
   part decoding 120 "$python" benchmarks/decode_gpu.py --device cpu --sizes nano --batches 2 --frames 2 --prompt 24 --rounds 1 \
     --contenders sodakit "sodakit, depth" --limit-s 100 --out "$out/decoding.md"
-  part attention 60 "$python" benchmarks/attention_routes.py --device cpu --sizes soda_135m --tokens 128 --rows 1 --rounds 1 \
+  part attention 120 "$python" benchmarks/attention_routes.py --device cpu --sizes soda_135m --tokens 128 --rows 1 --rounds 1 \
     --out "$out/attention.md"
-  part mimi 60 "$python" benchmarks/mimi_gpu.py --device cpu --toy --batches 2 --seconds 0.5 --rounds 1 \
+  part mimi 120 "$python" benchmarks/mimi_gpu.py --device cpu --toy --batches 2 --seconds 0.5 --rounds 1 \
     --contenders sodakit transformers --limit-s 50 --out "$out/mimi.md"
 else
   part doctor 90 "$python" -m sodakit doctor --bench --storage "$out" --out "$out/doctor.json"

@@ -319,7 +319,8 @@ def main() -> None:
         print(json.dumps(measure(options.measure, size, options.context, rows, options.steps, device)))
         return
     ceilings = measure_ceilings(device)
-    keep(ceilings)
+    if device.type == "cuda":  # a CPU's are for `doctor --bench` to take, on a quiet machine
+        keep(ceilings)
     results: dict[str, dict[str, list[dict[str, Any]]]] = {
         size: {name: [] for name in options.contenders} for size in options.sizes
     }
