@@ -95,6 +95,23 @@ def test_features_of_all_pools_have_mean_0_and_variance_1_together(teacher: Teac
         assert np.corrcoef(raw_ND[:, d], even_ND[:, d])[0, 1] > 0.999
 
 
+def test_a_run_that_goes_on_hears_no_sound_again(
+    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sodakit.codec.fit.sounds._KEPT_TOGETHER", 2)
+    pools = [[hum(100.0, 1), hum(240.0, 2)], [hum(90.0, 3)]]
+    first = taught(pools, teacher, TINY.sample_rate_hz, tmp_path / "teacher")
+
+    def deaf(samples_S: np.ndarray) -> np.ndarray:
+        raise AssertionError("it was heard already")
+
+    again = taught(pools, replace(teacher, hear=deaf), TINY.sample_rate_hz, tmp_path / "teacher")
+    for one, other in zip(first, again, strict=True):
+        assert all(np.array_equal(a.features_ND, b.features_ND) for a, b in zip(one, other, strict=True))
+    with pytest.raises(AssertionError, match="heard already"):
+        taught([[hum(91.0, 3)]], replace(teacher, hear=deaf), TINY.sample_rate_hz, tmp_path / "teacher")
+
+
 class EarOfWhisper:
     """As `faster_whisper.WhisperModel`: mels of 10 ms, a feature for two of them: their mean."""
 

@@ -1,4 +1,4 @@
-"""What a recording goes through before somebody encodes it: lost bands, lossy formats, noise.
+"""What a recording goes through before somebody encodes it: lost bands, lossy formats, noise, another level.
 
 Codebook 0 learns to say the same of a damaged sound as of the whole one. The other codebooks copy what they hear.
 """
@@ -8,12 +8,14 @@ import math
 import numpy as np
 
 TELEPHONE_HZ = (300.0, 3400.0)
+LEVELS_DB = (-14.0, 6.0)
 _WINDOW = 512
 
 
 def damaged(wave_S: np.ndarray, sample_rate_hz: int, random: np.random.Generator) -> np.ndarray:
-    """float32, as long as it was: without the upper bands, through a telephone, a lossy format or noise; now and then two of them."""
-    kinds = random.permutation(4)[: 1 + int(random.random() < 0.25)]
+    """float32, as long as it was: without the upper bands, through a telephone, a lossy format or noise, at another
+    level; now and then two of them."""
+    kinds = random.permutation(5)[: 1 + int(random.random() < 0.25)]
     for kind in kinds:
         if kind == 0:
             wave_S = band(
@@ -23,6 +25,8 @@ def damaged(wave_S: np.ndarray, sample_rate_hz: int, random: np.random.Generator
             wave_S = band(wave_S, sample_rate_hz, *TELEPHONE_HZ)
         elif kind == 2:
             wave_S = coarse(wave_S, random.uniform(4, 14))
+        elif kind == 3:
+            wave_S = wave_S * 10 ** (random.uniform(*LEVELS_DB) / 20)
         else:
             wave_S = noisy(wave_S, random.uniform(12, 40), random)
     return wave_S.astype(np.float32)

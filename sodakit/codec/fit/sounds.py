@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from sodakit.audio.files import AUDIO_SUFFIXES, read_wave, resample
@@ -19,6 +20,7 @@ from sodakit.codec.fit.damage import damaged
 from sodakit.codec.fit.speakers import speakers
 from sodakit.codec.fit.teacher import Teacher
 from sodakit.errors import AudioError, ConfigError
+from sodakit.files import atomic_path, digest
 from sodakit.log import say, track
 from sodakit.voices.catalogue import UNSEEN_VOICES
 from sodakit.voices.contract import Speech, Voice
@@ -30,6 +32,7 @@ UNKNOWN = -100
 """The label of a hop whose phone nobody knows; cross-entropy leaves it out."""
 
 _HOUSEHOLD_FRACTION = 0.35
+_KEPT_TOGETHER = 25
 
 
 @dataclass(frozen=True)
@@ -179,13 +182,21 @@ class Batch:
     """float32, the teacher's mean in each frame; None without a teacher."""
 
 
-def taught(pools: Sequence[list[Sound]], teacher: Teacher, sample_rate_hz: int) -> list[list[Sound]]:
+def taught(
+    pools: Sequence[list[Sound]], teacher: Teacher, sample_rate_hz: int, keep: Path | None = None
+) -> list[list[Sound]]:
     """The sounds with the teacher's features, each of its dimensions with mean 0 and variance 1 over all pools.
 
     A few dimensions of a speech encoder are tens of times as large as the others, and would be all that a cosine sees.
+
+    Args:
+        keep: folder for what was heard, some sounds a file, so that a run which goes on need not hear them again.
     """
     sounds = [sound for pool in pools for sound in pool]
-    heard = [teacher.features(_as_wave(sound, sample_rate_hz)) for sound in track(sounds, "teacher")]
+    parts = [sounds[first : first + _KEPT_TOGETHER] for first in range(0, len(sounds), _KEPT_TOGETHER)]
+    heard = [
+        rows_ND for part in track(parts, "teacher") for rows_ND in _heard(part, teacher, sample_rate_hz, keep)
+    ]
     count = max(1, sum(map(len, heard)))
     mean_D = sum((rows_ND.sum(0, dtype=np.float64) for rows_ND in heard), np.zeros(teacher.width)) / count
     squares_D = sum(
@@ -194,6 +205,24 @@ def taught(pools: Sequence[list[Sound]], teacher: Teacher, sample_rate_hz: int) 
     scale_D = np.sqrt(squares_D / count) + 1e-6
     even = iter(((rows_ND - mean_D) / scale_D).astype(np.float16) for rows_ND in heard)
     return [[replace(sound, features_ND=next(even)) for sound in pool] for pool in pools]
+
+
+def _heard(sounds: list[Sound], teacher: Teacher, rate_hz: int, keep: Path | None) -> list[np.ndarray]:
+    names = [str(number) for number in range(len(sounds))]
+    path = (
+        keep
+        and keep
+        / f"{digest(teacher.name, str(rate_hz), *(s.samples_S.tobytes() for s in sounds))}.safetensors"
+    )
+    if path and path.exists():
+        found = load_file(path)
+        return [found[name] for name in names]
+    heard = [teacher.features(_as_wave(sound, rate_hz)) for sound in sounds]
+    if path:
+        path.parent.mkdir(exist_ok=True)
+        with atomic_path(path) as temporary:
+            save_file(dict(zip(names, map(np.ascontiguousarray, heard), strict=True)), temporary)
+    return heard
 
 
 def _as_wave(sound: Sound, sample_rate_hz: int) -> Wave:

@@ -30,6 +30,8 @@ class Teacher:
     (arXiv:2308.16692).
     """
 
+    name: str
+    """Whose features they are: model, revision and layer."""
     width: int
     """Of a feature."""
     step_s: float
@@ -62,9 +64,8 @@ class Teacher:
         if is_faster_whisper(model_id):
             if layer != -1:
                 raise ConfigError(f"teacher_layer={layer}; of {model_id!r} only the last, -1, can be had.")
-            return _whisper(
-                load_faster_whisper(model_id, revision=revision, device=device, threads=threads)[0]
-            )
+            model, _ = load_faster_whisper(model_id, revision=revision, device=device, threads=threads)
+            return _whisper(model, f"{model_id}@{revision}")
         return _convolutional(model_id, layer, revision, device)
 
     def features(self, wave: Wave) -> np.ndarray:
@@ -135,10 +136,11 @@ def _convolutional(model_id: str, layer: int, revision: str | None, device: str)
         states = model(**inputs, output_hidden_states=True).hidden_states
         return states[layer][0].half().cpu().numpy()
 
-    return Teacher(model.config.hidden_size, step / RATE_HZ, field / 2 / RATE_HZ, hear)
+    name = f"{model_id}@{revision}/{layer}"
+    return Teacher(name, model.config.hidden_size, step / RATE_HZ, field / 2 / RATE_HZ, hear)
 
 
-def _whisper(model: Any) -> Teacher:
+def _whisper(model: Any, name: str) -> Teacher:
     """The encoder of a `faster_whisper.WhisperModel`: a feature is about 20 ms, the first about the beginning.
 
     Sounds are not filled up to 30 s: that costs eight times as much, and features of 8 s agree with those of the filled
@@ -152,4 +154,4 @@ def _whisper(model: Any) -> Teacher:
         return np.asarray(model.encode(mel_DT)).astype(np.float16)[0]
 
     step_s = mels_per_feature * mel_samples / RATE_HZ
-    return Teacher(hear(np.zeros(RATE_HZ, np.float32)).shape[1], step_s, 0.0, hear)
+    return Teacher(name, hear(np.zeros(RATE_HZ, np.float32)).shape[1], step_s, 0.0, hear)

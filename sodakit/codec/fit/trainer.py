@@ -269,7 +269,7 @@ def _prepare(config: FitConfig) -> tuple[FitConfig, Batches, Teacher | None]:
         teacher = Teacher.load(
             config.teacher, layer=config.teacher_layer, device=config.device, threads=config.threads
         )
-        spoken, *recorded = taught([spoken, *recorded], teacher, rate_hz)
+        spoken, *recorded = taught([spoken, *recorded], teacher, rate_hz, config.out / "teacher")
     return config, Batches(config, spoken, recorded, teacher), teacher
 
 
