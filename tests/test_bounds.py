@@ -24,6 +24,7 @@ ZERO_IS_MEANT = {
     "hold_out", "drop_highest", "at_s", "gpu_price", "hourly_cost", "weights", "examples", "report_cases",
     "verify_items", "speech_padding_s", "least_silence_s", "least_speech_s", "min_duration_s", "min_sample_rate_hz",
     "max_duration_error_s", "max_clipped_fraction", "max_control_fraction", "max_failed_fraction", "snr_db",
+    "min_snr_db", "min_voice_match",
     "voices_hours", "grid_share", "cpus_per_run", "gpus_per_run", "inference_tokens", "floor", "ceiling",
 }  # fmt: skip
 """Options of which 0 says something: none of them, the first, or the coldest."""
@@ -82,7 +83,7 @@ def test_every_number_of_a_command_line_is_asked_before_anything_is_done(verb, w
         if option in needed:
             del needed[needed.index(option) : needed.index(option) + 2]
         bad = ["zzz", "nan", "inf", str(10**23) if number is int else "-inf"]
-        bad += [] if name.endswith("_db") or name in ("floor", "ceiling") else ["-1"]
+        bad += [] if name.endswith("_db") or name in ("floor", "ceiling", "min_voice_match") else ["-1"]
         bad += [] if name in ZERO_IS_MEANT else ["0"]
         if name in ("max_duration_s", "max_duration_error_s", "total"):
             bad.remove("inf")

@@ -57,8 +57,11 @@ def test_the_page_is_self_contained(demo):
     assert not re.search(r'(src|href)="https?://', page)
 
 
-def test_a_second_run_makes_nothing_again_and_may_bring_a_second_judge(demo):
-    out, arguments = demo
+def test_a_second_run_makes_nothing_again_and_may_bring_a_second_judge(demo, tmp_path):
+    first, words = demo
+    out = tmp_path / "demo"
+    shutil.copytree(first, out)
+    arguments = [str(out) if word == str(first) else word for word in words]
     before = (out / "model/metrics.jsonl").read_text(), (out / "judge.safetensors").stat().st_mtime_ns
     assert read_json(out / "scores.json")["seen voices"]["second_opinion"] is None
     main([*arguments, "--judge", str(out / "judge.safetensors")])  # itself: it hears what it heard
