@@ -33,6 +33,11 @@ def nearest(name: str, known: Iterable[str], kind: str = "Known", cutoff: float 
     return f" Did you mean {close[0]!r}?" if close else f" {kind}: {', '.join(names) or 'none'}."
 
 
+def first_line(error: BaseException, most: int = 160) -> str:
+    """What another library's error says first; its kind where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)[:most]
+
+
 class SodakitError(Exception):
     """The root: `except SodakitError` catches a user's mistakes and no programming error."""
 

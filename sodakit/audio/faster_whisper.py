@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from sodakit.errors import ConfigError, MissingExtra
+from sodakit.errors import ConfigError, MissingExtra, first_line
 
 
 def is_faster_whisper(name: str) -> bool:
@@ -38,6 +38,6 @@ def load_faster_whisper(
         return WhisperModel(str(folder), device=device, compute_type="float32", cpu_threads=threads), folder
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
-            f"{model_id!r} does not load as a Whisper in CTranslate2 form ({str(error).splitlines()[0]}). "
+            f"{model_id!r} does not load as a Whisper in CTranslate2 form ({first_line(error)}). "
             "Needed: a folder with model.bin, tokenizer.json and vocabulary, or the hub id of one."
         ) from error

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sodakit.codec.chunks import chunks
 from sodakit.codec.contract import Codec, CodecSpec, StreamingDecoder
-from sodakit.errors import CodecError
+from sodakit.errors import CodecError, first_line
 from sodakit.files import digest
 
 _CPU_CHUNK_FRAMES = 25
@@ -289,7 +289,7 @@ def load_mimi(source: str, name: str, num_codebooks: int | None = None, device: 
         model = MimiModel.from_pretrained(source, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise CodecError(
-            f"No Mimi checkpoint could be loaded from {source!r} ({str(error).splitlines()[0]}). "
+            f"No Mimi checkpoint could be loaded from {source!r} ({first_line(error)}). "
             "Needed: a folder made by save_pretrained, or a Hugging Face id and a network."
         ) from error
     kept = min(8, model.config.num_quantizers) if num_codebooks is None else num_codebooks

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from sodakit.audio.files import resample
 from sodakit.audio.levels import rms
 from sodakit.audio.wave import Wave
-from sodakit.errors import CheckpointError
+from sodakit.errors import CheckpointError, first_line
 from sodakit.eval.hub import shown_name
 from sodakit.eval.mels import RATE_HZ, power_mels
-from sodakit.files import digest, file_sha256
+from sodakit.files import digest, file_sha256, refuse_odd
 from sodakit.tensors import broken_weight
 
 FILE = "pretrained.pt"
@@ -65,6 +65,7 @@ class Ge2eSpeaker:
         path = path / FILE if path.is_dir() else path
         encoder = Ge2eEncoder()
         try:
+            refuse_odd(path)
             found = torch.load(path, map_location="cpu", weights_only=True)["model_state"]
             weights = {name: found[name] for name in encoder.state_dict()}
             encoder.load_state_dict(weights)
@@ -72,7 +73,7 @@ class Ge2eSpeaker:
                 raise ValueError(broken)
         except Exception as error:  # torch.load raises whatever a damaged pickle makes it
             raise CheckpointError(
-                f"{path} is no GE2E speaker encoder ({str(error).splitlines()[0]:.120}). "
+                f"{path} is no GE2E speaker encoder ({first_line(error)}). "
                 "Needed: pretrained.pt as the package Resemblyzer brings it."
             ) from error
         return cls(path, encoder.eval().to(device))

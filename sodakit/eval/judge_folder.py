@@ -1,6 +1,5 @@
 """Judges by name or place: a speaker judge of either kind, and a folder that holds judges for all commands."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from sodakit.errors import ConfigError
 from sodakit.eval.ge2e import FILE as GE2E_FILE
 from sodakit.eval.ge2e import Ge2eSpeaker
 from sodakit.eval.voiceprints import HubSpeaker, SpeakerJudge
+from sodakit.files import read_json
 
 _SOURCES = "Systran/faster-whisper-base on the hub is a Whisper, the package Resemblyzer brings pretrained.pt, speechmos DNSMOS."
 
@@ -90,7 +90,8 @@ def _rates(folder: Path) -> bool:
 
 def _architectures(folder: Path) -> list[str]:
     try:
-        config = json.loads((folder / "config.json").read_text("utf-8"))
-        return [str(name) for name in config.get("architectures") or []]
-    except (OSError, ValueError, AttributeError):
+        config = read_json(folder / "config.json")
+    except (OSError, ConfigError):
         return []
+    names = config.get("architectures") if isinstance(config, dict) else None
+    return [str(name) for name in names] if isinstance(names, list) else []

@@ -22,7 +22,7 @@ from torch.nn import functional
 from sodakit.audio.faster_whisper import is_faster_whisper
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
-from sodakit.errors import CheckpointError, ConfigError
+from sodakit.errors import CheckpointError, ConfigError, first_line
 from sodakit.eval.hub import revision_of, shown_name
 from sodakit.eval.recogniser import (
     RATE_HZ,
@@ -36,7 +36,7 @@ from sodakit.eval.recogniser import (
 )
 from sodakit.eval.whisper import FasterWhisperJudge
 from sodakit.eval.words import normalise
-from sodakit.files import atomic_path, digest
+from sodakit.files import atomic_path, digest, refuse_odd
 from sodakit.hardware import has_fast_bfloat16
 from sodakit.tensors import broken_weight
 from sodakit.units import format_count
@@ -155,6 +155,7 @@ class CtcJudge:
             CheckpointError: missing, damaged, or not a judge.
         """
         try:
+            refuse_odd(path)
             with safe_open(str(path), "pt") as file:
                 settings = json.loads((file.metadata() or {})["sodakit_judge"])
                 weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -162,9 +163,17 @@ class CtcJudge:
             recogniser.load_state_dict(weights)
             if broken := broken_weight(weights):
                 raise ValueError(broken)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (
+            OSError,
+            SafetensorError,
+            KeyError,
+            TypeError,
+            ValueError,
+            RuntimeError,
+            RecursionError,
+        ) as error:
             raise CheckpointError(
-                f"{path} is not a readable judge ({str(error).splitlines()[0]}). "
+                f"{path} is not a readable judge ({first_line(error)}). "
                 "Needed: a file that CtcJudge.save wrote. `sodakit demo` leaves one beside its model."
             ) from error
         return cls(recogniser.eval(), settings["alphabet"], tuple(settings["words"]), settings["decoding"])
@@ -319,7 +328,7 @@ class HubJudge:
             processor = AutoProcessor.from_pretrained(model_id, revision=revision)
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"{model_id!r} does not load as a speech recogniser ({str(error).splitlines()[0]}). "
+                f"{model_id!r} does not load as a speech recogniser ({first_line(error)}). "
                 "Needed: the hub id or folder of a Whisper- or Wav2Vec2-like model with its processor; or, with the extra `asr`, "
                 "of a Whisper in CTranslate2 form (model.bin), as Systran/faster-whisper-base."
             ) from error

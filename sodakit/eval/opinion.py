@@ -20,7 +20,7 @@ from sodakit.errors import ConfigError
 from sodakit.eval.hub import shown_name
 from sodakit.eval.mels import power_mels
 from sodakit.files import digest, file_sha256
-from sodakit.voices.onnx_session import open_session
+from sodakit.voices.onnx_session import Network, open_network
 
 WORST = 1.0
 """Of the scale: what an output that failed counts."""
@@ -56,8 +56,8 @@ class DnsMos:
     """Columns `mos_ovrl`, `mos_sig`, `mos_bak` (P.835) and `mos_p808`; means over windows a second apart."""
 
     folder: Path
-    primary: Any
-    p808: Any
+    primary: Network
+    p808: Network
 
     @classmethod
     def load(cls, folder: Path | str) -> "DnsMos":
@@ -74,7 +74,7 @@ class DnsMos:
                 f"{folder} has no {' and no '.join(missing)}. Needed: the folder of DNSMOS with {' and '.join(_NETWORKS)}; "
                 "the package speechmos brings them."
             )
-        return cls(folder, *(open_session(folder / name, _PURPOSE) for name in _NETWORKS))
+        return cls(folder, *(open_network(folder / name, _PURPOSE) for name in _NETWORKS))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process opens the networks anew."""
@@ -100,8 +100,8 @@ class DnsMos:
         return dict(zip(columns, rows_NC.mean(axis=0).tolist(), strict=True))
 
     def _window(self, window_S: np.ndarray) -> np.ndarray:
-        signal, background, overall = self.primary.run(None, {"input_1": window_S[None]})[0][0]
-        p808 = self.p808.run(None, {"input_1": _spectrogram(window_S[:-160])[None]})[0][0][0]
+        signal, background, overall = _numbers(self.primary, window_S, 3)
+        (p808,) = _numbers(self.p808, _spectrogram(window_S[:-160]), 1)
         return np.array(
             [
                 np.polyval(_OVERALL, overall),
@@ -110,6 +110,15 @@ class DnsMos:
                 p808,
             ]
         )
+
+
+def _numbers(network: Network, input_X: np.ndarray, count: int) -> np.ndarray:
+    found = network.run({"input_1": input_X[None]}).reshape(-1)
+    if len(found) != count or not np.isfinite(found).all():
+        raise ConfigError(
+            f"{network.path} says {found[:4]!r:.60}; needed of DNSMOS: {count} finite numbers. Copy it again."
+        )
+    return found
 
 
 def windows(samples_S: np.ndarray) -> list[np.ndarray]:

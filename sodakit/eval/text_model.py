@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, first_line
 from sodakit.eval.hub import revision_of, shown_name
 from sodakit.files import digest
 
@@ -49,7 +49,7 @@ class TextModel:
             tokenizer = AutoTokenizer.from_pretrained(model_id, revision=revision)
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"{model_id!r} does not load as a language model of text ({str(error).splitlines()[0]}). "
+                f"{model_id!r} does not load as a language model of text ({first_line(error)}). "
                 "Needed: the hub id or folder of a causal language model with its tokenizer."
             ) from error
         if not tokenizer.is_fast:

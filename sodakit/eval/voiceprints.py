@@ -15,7 +15,7 @@ import torch
 
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, first_line
 from sodakit.eval.hub import revision_of, shown_name
 from sodakit.eval.recogniser import RATE_HZ, SILENCE_FRAMES, log_mels
 from sodakit.files import digest
@@ -122,7 +122,7 @@ class HubSpeaker:
             extractor = AutoFeatureExtractor.from_pretrained(model_id, revision=revision)
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"{model_id!r} does not load as a speaker model ({str(error).splitlines()[0]}). "
+                f"{model_id!r} does not load as a speaker model ({first_line(error)}). "
                 "Needed: the hub id or folder of a WavLM-like model with an x-vector head, as microsoft/wavlm-base-plus-sv, or "
                 "pretrained.pt as the package Resemblyzer brings it."
             ) from error

@@ -298,13 +298,10 @@ def _told(speech: Speech, wave: Wave, voice: Voice) -> dict[str, Any]:
 def _try(synthesizer: Synthesizer, text: str, voice: Voice) -> Speech | str:
     """The sound, or why there is none."""
     try:
-        speech = synthesizer.speak(text, voice)
+        return synthesizer.speak(text, voice)
     except AudioError as error:
         synthesizer.close()  # it may have died of this text; the next begins with another
         return str(error)
-    if not len(speech.wave.samples_S) or not np.isfinite(speech.wave.samples_S).all():
-        return f"{voice.name} gave no sound"
-    return speech
 
 
 def _claim(out: Path, lines: Sequence[Line], voices: Sequence[Voice], config: SynthesisConfig) -> None:

@@ -1,9 +1,12 @@
 """The one entry point: texts in any voices, of any engines, in order."""
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
+from itertools import groupby, tee
 from types import TracebackType
 
+import numpy as np
+
+from sodakit.errors import AudioError
 from sodakit.voices.contract import Engine, Speech, Voice
 from sodakit.voices.espeak import EspeakEngine
 from sodakit.voices.flite import FliteEngine
@@ -42,14 +45,19 @@ class Synthesizer:
         Raises:
             MissingExtra: what its engine needs is not installed.
             ConfigError: the engine has no such voice.
-            AudioError: nothing to say, or the engine died.
+            AudioError: nothing to say, no sound came of it, or the engine died.
         """
         return next(self.speak_many([(text, voice)]))
 
     def speak_many(self, items: Iterable[tuple[str, Voice]]) -> Iterator[Speech]:
         """The sound of each text in its voice, in order; engines with a process of their own speak ahead."""
         for engine, group in groupby(items, key=lambda item: item[1].engine):
-            yield from self._engine(engine).speak_many(group)
+            ahead, asked = tee(group)
+            for speech, (text, voice) in zip(self._engine(engine).speak_many(ahead), asked, strict=False):
+                samples_S = speech.wave.samples_S
+                if not len(samples_S) or not np.isfinite(samples_S).all():
+                    raise AudioError(f"{voice.name} gives no sound, or NaN, for {text[:60]!r}.")
+                yield speech
 
     def close(self) -> None:
         """End every engine."""

@@ -3,6 +3,7 @@
 FOLDER/*.onnx  FOLDER/vocab.json or config.json or tokenizer.json  FOLDER/voices*.npz, or voices/NAME.bin
 """
 
+import lzma
 import re
 import zipfile
 import zlib
@@ -10,20 +11,22 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sodakit.audio.wave import Wave
+from sodakit.config import from_plain
 from sodakit.errors import AudioError, ConfigError, nearest
-from sodakit.files import digest, file_sha256, read_json
+from sodakit.files import digest, file_sha256, read_json, refuse_odd
 from sodakit.voices.contract import Speech
 from sodakit.voices.espeak import EspeakEngine
-from sodakit.voices.onnx_session import only_file, open_session
+from sodakit.voices.onnx_session import Network, only_file, open_network
 from sodakit.voices.piper import card_licence
 
 RATE_HZ = 24_000
 MOST_PHONES = 510
+MOST_STYLE_BYTES = 2**28
+"""All published styles together take 28 MB."""
 _PURPOSE = "A Kokoro voice"
 _SOURCE = "All of it is at huggingface.co/onnx-community/Kokoro-82M-v1.0-ONNX."
 _STYLE_WIDTH = 256
@@ -96,7 +99,7 @@ class KokoroEngine:
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed
         self._espeak = EspeakEngine()
-        self._sessions: dict[Path, Any] = {}
+        self._networks: dict[Path, Network] = {}
 
     def speak_many(self, items: Iterable[tuple[str, KokoroVoice]]) -> Iterator[Speech]:
         """The sound of each text, in pieces of at most `MOST_PHONES` phones."""
@@ -113,18 +116,17 @@ class KokoroEngine:
         self._espeak.close()
 
     def _say(self, ids: list[int], voice: KokoroVoice) -> np.ndarray:
-        if voice.folder not in self._sessions:
+        if voice.folder not in self._networks:
             path = only_file(voice.folder, ".onnx", _PURPOSE)
-            self._sessions[voice.folder] = open_session(path, _PURPOSE, self._seed)
-        session = self._sessions[voice.folder]
+            self._networks[voice.folder] = open_network(path, _PURPOSE, self._seed)
+        network = self._networks[voice.folder]
         styles_LD = style_vectors(voice.folder, voice.styles)
-        first = session.get_inputs()[0].name  # `tokens` or `input_ids`, by who exported it
         inputs = {
-            first: np.array([[0, *ids, 0]], np.int64),
+            network.first_input: np.array([[0, *ids, 0]], np.int64),  # named by who exported it
             "style": styles_LD[min(len(ids), len(styles_LD)) - 1][None],
             "speed": np.ones(1, np.float32),
         }
-        return session.run(None, inputs)[0].reshape(-1).astype(np.float32)
+        return network.run(inputs).reshape(-1).astype(np.float32)
 
 
 def style_names(folder: Path) -> tuple[str, ...]:
@@ -153,30 +155,61 @@ def style_vectors(folder: Path, styles: tuple[tuple[str, float], ...]) -> np.nda
 
 @cache
 def _styles(folder: Path) -> dict[str, np.ndarray]:
+    needed = f"Needed: voices.npz or voices/NAME.bin. {_SOURCE}"
     found: dict[str, np.ndarray] = {}
     try:
         for path in sorted((*folder.glob("voices*.npz"), *folder.glob("voices*.bin"))):
+            _check_size(path)
             with np.load(path, allow_pickle=False) as styles:
                 found |= {name: styles[name] for name in styles.files}
         for path in sorted((folder / "voices").glob("*.bin")):
+            _check_size(path)
             found[path.stem] = np.fromfile(path, np.float32)
         if not found:
             raise ValueError("no such file")
-        return {name: style.reshape(-1, _STYLE_WIDTH).astype(np.float32) for name, style in found.items()}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise ConfigError(
-            f"{folder} has no style vectors that can be read ({error}). Needed: voices.npz or voices/NAME.bin. {_SOURCE}"
-        ) from error
+        return {name: _style(name, values) for name, values in found.items()}
+    except (
+        ValueError, TypeError, OSError, EOFError, KeyError, AttributeError, NotImplementedError, RuntimeError,
+        zipfile.BadZipFile, zlib.error, lzma.LZMAError, SyntaxError, RecursionError, MemoryError,
+    ) as error:  # fmt: skip
+        raise ConfigError(f"{folder} has no style vectors that can be read ({error}). {needed}") from error
+
+
+def _check_size(path: Path) -> None:
+    """Refuse what is no file, and what would fill the memory: a kilobyte may unpack to a gigabyte."""
+    refuse_odd(path)
+    size = path.stat().st_size
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    if size > MOST_STYLE_BYTES:
+        raise ValueError(f"{path.name} holds {size} bytes; needed: at most {MOST_STYLE_BYTES}")
+
+
+def _style(name: str, values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind != "f":
+        raise ValueError(f"{name!r} is of {values.dtype}; needed: floating point numbers")
+    rows_LD = values.reshape(-1, _STYLE_WIDTH).astype(np.float32)
+    if not len(rows_LD) or not np.isfinite(rows_LD).all():
+        raise ValueError(f"{name!r} has {len(rows_LD)} rows; needed: at least one, of finite numbers")
+    if not re.fullmatch(r"[\w.-]+", name):  # files and speakers are called so
+        raise ValueError(f"{name!r} is no name of a style")
+    return rows_LD
 
 
 @cache
 def _vocabulary(folder: Path) -> dict[str, int]:
     for name in ("vocab.json", "config.json", "tokenizer.json"):
-        if (folder / name).is_file():
-            found = read_json(folder / name)
-            vocabulary = found.get("vocab") or found.get("model", {}).get("vocab")
-            if vocabulary:
-                return vocabulary
+        path = folder / name
+        if path.exists():
+            found = read_json(path)
+            model = found.get("model") if isinstance(found, dict) else None
+            inside = model.get("vocab") if isinstance(model, dict) else None
+            if vocabulary := (isinstance(found, dict) and found.get("vocab")) or inside:
+                ids: dict[str, int] = from_plain(dict[str, int], vocabulary, f"{path}: vocab")
+                if any(not 0 <= n < 2**31 for n in ids.values()):
+                    raise ConfigError(f"{path}: vocab holds numbers that are no ids. Copy it again.")
+                return ids
     raise ConfigError(
         f"{folder} has no vocabulary. {_PURPOSE} needs vocab.json or config.json with `vocab`. {_SOURCE}"
     )

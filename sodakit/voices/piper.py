@@ -6,24 +6,52 @@ FOLDER/NAME.onnx  FOLDER/NAME.onnx.json     as Piper's own voices come; a MODEL_
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 
 from sodakit.audio.wave import Wave
+from sodakit.bounds import Bounded, Bounds, Count, Positive
+from sodakit.config import from_plain
 from sodakit.errors import AudioError, ConfigError
 from sodakit.files import digest, file_sha256, read_json
 from sodakit.voices.contract import Speech
 from sodakit.voices.espeak import EspeakEngine
-from sodakit.voices.onnx_session import only_file, open_session
+from sodakit.voices.onnx_session import Network, only_file, open_network
 
 _PURPOSE = "A Piper voice"
 _SOURCE = "Voices are at huggingface.co/rhasspy/piper-voices: NAME.onnx with NAME.onnx.json."
 _BEGIN, _END, _PAD = "^", "$", "_"
 _SENTENCE_ENDS = ".?!。！？"
+
+
+@dataclass(frozen=True)
+class PiperSettings(Bounded):
+    """What stands beside a network, as far as it is used."""
+
+    sample_rate_hz: Annotated[int, Bounds(least=1000, most=384_000)]
+    language: str
+    """What espeak-ng calls it."""
+    phone_ids: dict[str, tuple[int, ...]]
+    """Of each symbol of IPA, and of the marks of begin, end and padding."""
+    noise_scale: float
+    length_scale: Positive
+    noise_w: float
+    num_speakers: Count = 1
+    speaker_ids: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for symbol in (_BEGIN, _END, _PAD):
+            if symbol not in self.phone_ids:
+                raise ConfigError(f"phoneme_id_map lacks {symbol!r}")
+        if any(not 0 <= n < 2**31 for ids in self.phone_ids.values() for n in ids):
+            raise ConfigError("phoneme_id_map holds numbers that are no ids")
+        if not re.fullmatch(r"[\w-]+", self.language, re.ASCII):
+            raise ConfigError(f"espeak.voice is {self.language!r}, no language")
 
 
 @dataclass(frozen=True)
@@ -49,7 +77,7 @@ class PiperVoice:
     @property
     def languages(self) -> tuple[str, ...]:
         """The one it was trained on."""
-        return (str(self.settings["espeak"]["voice"]).split("-")[0],)
+        return (self.settings.language.split("-")[0],)
 
     @property
     def licence(self) -> str:
@@ -70,7 +98,7 @@ class PiperVoice:
         return self
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> PiperSettings:
         """What stands beside the network.
 
         Raises:
@@ -89,7 +117,7 @@ class PiperVoice:
         Raises:
             ConfigError: no such speaker.
         """
-        known, count = self.settings.get("speaker_id_map") or {}, int(self.settings.get("num_speakers", 1))
+        known, count = self.settings.speaker_ids, self.settings.num_speakers
         number = known.get(self.speaker, int(self.speaker) if self.speaker.isdecimal() else None)
         if self.speaker and (number is None or not 0 <= number < count):
             names = ", ".join(list(known)[:20]) or f"0 to {count - 1}"
@@ -103,33 +131,32 @@ class PiperEngine:
     def __init__(self, seed: int = 0) -> None:
         self._seed = seed
         self._espeak = EspeakEngine()
-        self._sessions: dict[Path, Any] = {}
+        self._networks: dict[Path, Network] = {}
 
     def speak_many(self, items: Iterable[tuple[str, PiperVoice]]) -> Iterator[Speech]:
         """The sound of each text, sentence by sentence."""
         for text, voice in items:
             settings = voice.settings
-            clauses = self._espeak.clauses(text, settings["espeak"]["voice"])
+            clauses = self._espeak.clauses(text, settings.language)
             said = [self._say(ids, voice, settings) for ids in _sentences(clauses, settings, text)]
             if not said:
                 raise AudioError(f"{voice.name} says nothing for {text[:60]!r}. Give it words.")
-            yield Speech(Wave(np.concatenate(said), int(settings["audio"]["sample_rate"])))
+            yield Speech(Wave(np.concatenate(said), settings.sample_rate_hz))
 
     def close(self) -> None:
         """End the reader of texts."""
         self._espeak.close()
 
-    def _say(self, ids: list[int], voice: PiperVoice, settings: dict[str, Any]) -> np.ndarray:
-        if voice.folder not in self._sessions:
+    def _say(self, ids: list[int], voice: PiperVoice, settings: PiperSettings) -> np.ndarray:
+        if voice.folder not in self._networks:
             path = only_file(voice.folder, ".onnx", _PURPOSE)
-            self._sessions[voice.folder] = open_session(path, _PURPOSE, self._seed)
-        how = settings["inference"]
-        scales = [how["noise_scale"], how["length_scale"], how["noise_w"]]
+            self._networks[voice.folder] = open_network(path, _PURPOSE, self._seed)
+        scales = [settings.noise_scale, settings.length_scale, settings.noise_w]
         inputs = {"input": np.array([ids], np.int64), "input_lengths": np.array([len(ids)], np.int64)}
         inputs["scales"] = np.array(scales, np.float32)
         if (number := voice.speaker_number) is not None:
             inputs["sid"] = np.array([number], np.int64)
-        return self._sessions[voice.folder].run(None, inputs)[0].reshape(-1).astype(np.float32)
+        return self._networks[voice.folder].run(inputs).reshape(-1).astype(np.float32)
 
 
 def card_licence(folder: Path) -> str:
@@ -143,29 +170,35 @@ def card_licence(folder: Path) -> str:
 
 
 @cache
-def _settings(network: Path) -> dict[str, Any]:
+def _settings(network: Path) -> PiperSettings:
     beside = network.with_name(network.name + ".json")
     if not beside.is_file():
         raise ConfigError(f"{beside} does not exist. {_PURPOSE} needs it beside the network.")
-    settings = read_json(beside)
+    found = read_json(beside)
     try:
-        int(settings["audio"]["sample_rate"]), settings["espeak"]["voice"]
-        for symbol in (_BEGIN, _END, _PAD):
-            settings["phoneme_id_map"][symbol]
-        for scale in ("noise_scale", "length_scale", "noise_w"):
-            float(settings["inference"][scale])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{beside} lacks {error}. Needed: the .onnx.json that Piper writes.") from error
+        plain = {
+            "sample_rate_hz": found["audio"]["sample_rate"],
+            "language": found["espeak"]["voice"],
+            "phone_ids": found["phoneme_id_map"],
+            "num_speakers": found.get("num_speakers", 1),
+            "speaker_ids": found.get("speaker_id_map") or {},
+            **{name: found["inference"][name] for name in ("noise_scale", "length_scale", "noise_w")},
+        }
+        settings: PiperSettings = from_plain(PiperSettings, plain, str(beside))
+    except (ConfigError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{beside} is not the .onnx.json that Piper writes ({error}). Copy it again."
+        ) from error
     return settings
 
 
-def _sentences(clauses: list[tuple[str, str]], settings: dict[str, Any], text: str) -> Iterator[list[int]]:
+def _sentences(clauses: list[tuple[str, str]], settings: PiperSettings, text: str) -> Iterator[list[int]]:
     """The ids of each sentence: every phone is followed by the pad.
 
     Raises:
         AudioError: a phone that the model does not know.
     """
-    known, phones = settings["phoneme_id_map"], ""
+    known, phones = settings.phone_ids, ""
     for n, (ipa, mark) in enumerate(clauses):
         phones += ipa + mark
         if (mark and mark in _SENTENCE_ENDS) or n == len(clauses) - 1:
@@ -177,7 +210,7 @@ def _sentences(clauses: list[tuple[str, str]], settings: dict[str, Any], text: s
                     raise AudioError(
                         f"The Piper voice has no phone {unknown[0]!r}, needed for {text[:60]!r}."
                     )
-                yield [i for c in (_BEGIN, *symbols) for i in (*known[c], *known[_PAD])] + known[_END]
+                yield [i for c in (_BEGIN, *symbols) for i in (*known[c], *known[_PAD])] + [*known[_END]]
             phones = ""
         else:
             phones += " "

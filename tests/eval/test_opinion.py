@@ -22,7 +22,7 @@ from sodakit.eval.opinion import DnsMos, windows
 from sodakit.eval.results import comparable, compare
 from sodakit.eval.spoken_scores import opinion_items, opinion_scores, opinions
 from sodakit.eval.voiceprints import SpectralSpeaker
-from tests.voices.onnx_bytes import fake_p808, fake_p835
+from tests.voices.onnx_bytes import dnsmos_folder
 
 RATE_HZ = 16_000
 
@@ -30,10 +30,9 @@ RATE_HZ = 16_000
 @pytest.fixture
 def judges(tmp_path: Path) -> Path:
     """A folder of judges: DNSMOS that rates 1, 2 and 3 more than the mean sample, and GE2E of random weights."""
-    for name in ("dnsmos", "speakers", "something_else"):
+    for name in ("speakers", "something_else"):
         (tmp_path / name).mkdir()
-    fake_p835(tmp_path / "dnsmos" / "sig_bak_ovr.onnx")
-    fake_p808(tmp_path / "dnsmos" / "model_v8.onnx")
+    dnsmos_folder(tmp_path / "dnsmos")
     torch.manual_seed(0)
     torch.save(
         {"step": 1, "model_state": Ge2eEncoder().state_dict()}, tmp_path / "speakers" / "pretrained.pt"

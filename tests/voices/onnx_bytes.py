@@ -1,9 +1,14 @@
-"""ONNX networks of a few bytes, without the package onnx: protobuf by hand."""
+"""ONNX networks of a few bytes, without the package onnx: protobuf by hand; and the folders of voices and judges of them."""
 
+import json
+import string
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 FLOAT, INT64 = 1, 7
+IPA = string.ascii_lowercase + "ˈˌːəɜɪʊʌɔɑɛæðθʃʒɹŋɾɚɐɡᵊ .,?!"
 
 
 def _varint(value: int) -> bytes:
@@ -85,6 +90,37 @@ def fake_p835(path: Path) -> None:
 
 def fake_p808(path: Path) -> None:
     """Says the mean of the spectrogram."""
-    axes = _field(1, "axes") + _field(8, 2) + _field(20, 7)
+    axes = _field(1, "axes") + _field(8, 1) + _field(8, 2) + _field(20, 7)
     nodes = [_node("ReduceMean", ["input_1"], "m", axes), _node("Flatten", ["m"], "out")]
     write_model(path, nodes, [_value("input_1", FLOAT, ["n", "f", 120])], _value("out", FLOAT, ["n", 1]))
+
+
+def piper_folder(folder: Path) -> Path:
+    """A voice as Piper has it."""
+    folder.mkdir()
+    fake_piper(folder / "voice.onnx")
+    ids = {c: [n] for n, c in enumerate("_^$" + IPA)}
+    settings = {"audio": {"sample_rate": 22050}, "espeak": {"voice": "en-us"}, "phoneme_id_map": ids, "num_speakers": 1,
+                "inference": {"noise_scale": 0.6, "length_scale": 1, "noise_w": 0.8}}  # fmt: skip
+    (folder / "voice.onnx.json").write_text(json.dumps(settings))
+    (folder / "MODEL_CARD").write_text("* License: CC0\n")
+    return folder
+
+
+def kokoro_folder(folder: Path) -> Path:
+    """Two styles as Kokoro has them."""
+    folder.mkdir()
+    fake_kokoro(folder / "model.onnx")
+    vocabulary = {c: n for n, c in enumerate(IPA + "IAWYOQʤʧ", start=1)}
+    (folder / "vocab.json").write_text(json.dumps({"vocab": vocabulary}))
+    styles = {name: np.full((510, 1, 256), level, np.float32) for name, level in (("af", 1e-5), ("bf", 3e-5))}
+    np.savez(folder / "voices.npz", **styles)
+    return folder
+
+
+def dnsmos_folder(folder: Path) -> Path:
+    """A judge of quality that rates 1, 2 and 3 more than the mean sample."""
+    folder.mkdir()
+    fake_p835(folder / "sig_bak_ovr.onnx")
+    fake_p808(folder / "model_v8.onnx")
+    return folder

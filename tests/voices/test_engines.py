@@ -1,8 +1,6 @@
 """Voices of every engine by name: the sounds, their times, and what is said where something is missing."""
 
-import json
 import shutil
-import string
 from pathlib import Path
 
 import numpy as np
@@ -16,38 +14,20 @@ from sodakit.voices.engines import Synthesizer
 from sodakit.voices.espeak import EspeakEngine
 from sodakit.voices.flite import installed_voices
 from sodakit.voices.names import find_voices, held_apart
-from tests.voices.onnx_bytes import fake_kokoro, fake_piper
+from tests.hostile.bad_engines import bad_kokoros, bad_pipers
+from tests.voices.onnx_bytes import kokoro_folder, piper_folder
 
 TEXT = "Hello, turn on the lamp."
-IPA = string.ascii_lowercase + "ˈˌːəɜɪʊʌɔɑɛæðθʃʒɹŋɾɚɐɡᵊ .,?!"
 
 
 @pytest.fixture
 def piper(tmp_path: Path) -> Path:
-    folder = tmp_path / "piper"
-    folder.mkdir()
-    fake_piper(folder / "voice.onnx")
-    ids = {c: [n] for n, c in enumerate("_^$" + IPA)}
-    settings = {"audio": {"sample_rate": 22050}, "espeak": {"voice": "en-us"}, "phoneme_id_map": ids, "num_speakers": 1,
-                "inference": {"noise_scale": 0.6, "length_scale": 1, "noise_w": 0.8}}  # fmt: skip
-    (folder / "voice.onnx.json").write_text(json.dumps(settings))
-    (folder / "MODEL_CARD").write_text("* License: CC0\n")
-    return folder
+    return piper_folder(tmp_path / "piper")
 
 
 @pytest.fixture
 def kokoro(tmp_path: Path) -> Path:
-    folder = tmp_path / "kokoro"
-    folder.mkdir()
-    fake_kokoro(folder / "model.onnx")
-    vocabulary = {c: n for n, c in enumerate(IPA + "IAWYOQʤʧ", start=1)}
-    (folder / "vocab.json").write_text(json.dumps({"vocab": vocabulary}))
-    np.savez(
-        folder / "voices.npz",
-        af=np.full((510, 1, 256), 1e-5, np.float32),
-        bf=np.full((510, 1, 256), 3e-5, np.float32),
-    )
-    return folder
+    return kokoro_folder(tmp_path / "kokoro")
 
 
 def samples(name: str, text: str = TEXT, seed: int = 0) -> np.ndarray:
@@ -168,10 +148,45 @@ def test_a_folder_without_its_parts_says_where_they_are_to_be_had(
             find_voices([f"{engine}:{tmp_path / missing / 'voice'}"])
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "voice.onnx is fake_kokoro",
+        "voice.onnx a pipe",
+        "audio.sample_rate -1",
+        "phoneme_id_map.l 7",
+        "num_speakers 5",
+    ],
+)
+def test_a_damaged_piper_folder_is_refused(name: str, piper: Path) -> None:
+    """Another network ended in an error of onnxruntime, a pipe in nothing at all."""
+    bad_pipers()[name](piper)
+    with pytest.raises(ConfigError, match="piper"), Synthesizer() as synthesizer:
+        synthesizer.speak(TEXT, find_voices([f"piper:{piper}"])[0])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vocab.json list",
+        "vocab {'l': [1]}",
+        "voices.npz a pipe",
+        "styles of no rows",
+        "styles NaN",
+        "a style with a path",
+    ],
+)
+def test_a_damaged_kokoro_folder_is_refused(name: str, kokoro: Path) -> None:
+    """A style named as a path was written outside of the folder for sounds."""
+    bad_kokoros()[name](kokoro)
+    with pytest.raises(ConfigError, match="kokoro"), Synthesizer() as synthesizer:
+        synthesizer.speak(TEXT, find_voices([f"kokoro:{kokoro}"])[0])
+
+
 def test_what_is_missing_names_what_to_install(piper: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
     with pytest.raises(MissingExtra, match=r"sodakit\[onnx\]"):
-        onnx_session.open_session(piper / "voice.onnx", "A Piper voice")
+        onnx_session.open_network(piper / "voice.onnx", "A Piper voice")
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ConfigError, match="apt install flite"):
         find_voices(["flite:slt"])

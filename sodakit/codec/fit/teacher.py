@@ -15,7 +15,7 @@ import torch
 from sodakit.audio.faster_whisper import is_faster_whisper, load_faster_whisper
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, first_line
 
 RATE_HZ = 16_000
 _PIECE_S = 30.0
@@ -112,7 +112,7 @@ def _convolutional(model_id: str, layer: int, revision: str | None, device: str)
         extractor = AutoFeatureExtractor.from_pretrained(model_id, revision=revision)
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{model_id!r} does not load as a speech encoder ({str(error).splitlines()[0]}). "
+            f"{model_id!r} does not load as a speech encoder ({first_line(error)}). "
             "Needed: the hub id or folder of a WavLM-, HuBERT- or Wav2Vec2-like model, "
             "or of a Whisper in CTranslate2 form."
         ) from error
