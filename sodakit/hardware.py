@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, first_line
 from sodakit.log import say
 
 NVIDIA_PROC, NVIDIA_DEVICE = Path("/proc/driver/nvidia"), Path("/dev/nvidiactl")
@@ -32,7 +32,7 @@ def device_named(name: str | None) -> str:
     try:
         torch.zeros(1, device=name).item()  # meta tensors hold nothing
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = first_line(error)
         raise ConfigError(
             f"device={name!r} is not here ({reason[:120]}). Use cpu, or cuda where there is a GPU."
         ) from None
@@ -82,7 +82,7 @@ def out_of_memory(error: BaseException) -> str | None:
     told = ("allocate memory", "out of memory", "size calculation overflowed")
     if not isinstance(error, MemoryError) and not any(part in words for part in told):
         return None
-    first = next(iter(str(error).splitlines()), "") or type(error).__name__
+    first = first_line(error)
     return f"There is not enough memory ({first[:160]}). Choose a smaller model, smaller batches or less at once."
 
 

@@ -15,6 +15,7 @@ import torch
 
 from sodakit.ceilings import device_name, memory_bytes
 from sodakit.compiler import COMPILERS, lacks_for_gpu
+from sodakit.errors import first_line
 from sodakit.hardware import gpu_named, has_fast_bfloat16, unused_gpu
 from sodakit.units import format_bytes
 
@@ -53,11 +54,11 @@ def all_checks(device: torch.device, storage: Path) -> Iterator[Check]:
         ("ffmpeg", _ffmpeg),
         ("built-in voices (espeak-ng)", _espeak),
         ("flite's voices", _flite),
-        ("Piper and Kokoro voices, DNSMOS", lambda: _package("onnxruntime", "onnx")),
-        ("Whisper in CTranslate2 form", lambda: _package("faster_whisper", "asr")),
+        (NAMES["onnxruntime"], lambda: _package("onnxruntime", "onnx")),
+        (NAMES["faster_whisper"], lambda: _package("faster_whisper", "asr")),
         ("judges from the hub", _hub_judges),
-        ("text benchmarks and translation scores", lambda: _package("lm_eval", "eval")),
-        ("server", lambda: _package("fastapi", "serve")),
+        (NAMES["lm_eval"], lambda: _package("lm_eval", "eval")),
+        (NAMES["fastapi"], lambda: _package("fastapi", "serve")),
     ]
     for name, look in checks:
         yield _tried(name, look)
@@ -68,8 +69,7 @@ def _tried(name: str, look: Callable[[], Check]) -> Check:
     try:
         return look()
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-        return Check(name, False, f"fails: {reason[:200]}")
+        return Check(name, False, f"fails: {first_line(error)}")
 
 
 def _processor() -> Check:

@@ -10,7 +10,7 @@ from typing import Any
 
 from sodakit.audio.files import read_wave, write_wave
 from sodakit.audio.wave import Wave
-from sodakit.errors import ConfigError, SodakitError
+from sodakit.errors import ConfigError, SodakitError, first_line
 from sodakit.files import digest, read_json, write_json
 from sodakit.generate.long_form import voice_spans
 from sodakit.generate.speech_model import SpeechModel, VoiceSample
@@ -72,7 +72,7 @@ class Voices:
             try:
                 voice = self._read(path)
             except (OSError, ValueError, KeyError, TypeError, RecursionError, SodakitError) as error:
-                reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+                reason = first_line(error)
                 logger.warning(
                     "Skipped the voice in %s: %s Upload it again, or delete the file.", path, reason
                 )

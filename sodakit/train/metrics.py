@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from sodakit.ceilings import device_name as ceilings_name
-from sodakit.ceilings import measured
+from sodakit.ceilings import device_name, measured
 from sodakit.disk import writing
 from sodakit.errors import ConfigError, MissingExtra
 from sodakit.files import read_json_lines, write_json_lines
@@ -22,7 +21,6 @@ from sodakit.hardware import gpu_named
 from sodakit.model.accounting import palm_flops_per_token, training_flops_per_token
 from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.train.config import TrainConfig
-from sodakit.train.identity import device_name
 
 
 class Metrics:
@@ -127,7 +125,7 @@ class Meter:
         self._frame_rate_hz = frame_rate_hz
         gpu = gpu_named(device_name(device)) if device.type == "cuda" else None
         self._peak_flops = gpu.peak_flops * num_ranks if gpu else None
-        ceilings = measured(ceilings_name(device))
+        ceilings = measured(device_name(device))
         self._measured_flops = ceilings and ceilings.flops_per_s(config.precision) * num_ranks
         self._start_s, self._start_step = time.perf_counter(), step
 

@@ -36,7 +36,8 @@ class FitConfig(Bounded):
     real_fraction: Share = 0.5
     """Share of each batch cut from recordings, where there are any; every data folder has an equal share of it."""
     damage_fraction: Share = 0.0
-    """Share of rows that are heard with lost bands, lossy or noisy: codebook 0 shall say of them what it says of the whole."""
+    """Share of rows that are heard with lost bands, lossy, noisy or at another level: codebook 0 shall say of them what it says of
+    the whole."""
     batch_rows: Count = 8
     """Sounds in a batch."""
     segment_frames: Annotated[int, Bounds(least=2)] = 20

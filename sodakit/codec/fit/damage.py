@@ -13,7 +13,7 @@ _WINDOW = 512
 
 
 def damaged(wave_S: np.ndarray, sample_rate_hz: int, random: np.random.Generator) -> np.ndarray:
-    """float32, as long as it was: without the upper bands, through a telephone, a lossy format or noise, at another
+    """float32 (S,), as long as it was: without the upper bands, through a telephone, a lossy format or noise, at another
     level; now and then two of them."""
     kinds = random.permutation(5)[: 1 + int(random.random() < 0.25)]
     for kind in kinds:
@@ -33,7 +33,7 @@ def damaged(wave_S: np.ndarray, sample_rate_hz: int, random: np.random.Generator
 
 
 def band(wave_S: np.ndarray, sample_rate_hz: int, low_hz: float, high_hz: float) -> np.ndarray:
-    """What lies between two frequencies (Hz), with edges of a tenth of an octave, and no delay."""
+    """The samples (S,) of what lies between two frequencies (Hz), with edges of a tenth of an octave, and no delay."""
     spectrum = np.fft.rfft(wave_S)
     hz = np.fft.rfftfreq(len(wave_S), 1 / sample_rate_hz)
     keep = 1 / (1 + (hz / high_hz) ** 40)
@@ -43,7 +43,7 @@ def band(wave_S: np.ndarray, sample_rate_hz: int, low_hz: float, high_hz: float)
 
 
 def coarse(wave_S: np.ndarray, signal_to_noise_db: float) -> np.ndarray:
-    """Spectra rounded band by band, as lossy formats do: what is far below its band is lost.
+    """The samples (S,) with spectra rounded band by band, as lossy formats do: what is far below its band is lost.
 
     A band's step leaves an error of about `signal_to_noise_db` below its level where the band is kept.
     """
@@ -69,6 +69,6 @@ def coarse(wave_S: np.ndarray, signal_to_noise_db: float) -> np.ndarray:
 
 
 def noisy(wave_S: np.ndarray, signal_to_noise_db: float, random: np.random.Generator) -> np.ndarray:
-    """With white noise so far below the level of the whole."""
+    """The samples (S,) with white noise so far (dB) below the level of the whole."""
     level = math.sqrt(float(np.mean(np.square(wave_S, dtype=np.float64)))) * 10 ** (-signal_to_noise_db / 20)
     return wave_S + level * random.standard_normal(len(wave_S))

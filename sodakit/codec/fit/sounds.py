@@ -33,6 +33,7 @@ UNKNOWN = -100
 
 _HOUSEHOLD_FRACTION = 0.35
 _KEPT_TOGETHER = 25
+"""Sounds whose features lie in one file."""
 
 
 @dataclass(frozen=True)
@@ -209,11 +210,8 @@ def taught(
 
 def _heard(sounds: list[Sound], teacher: Teacher, rate_hz: int, keep: Path | None) -> list[np.ndarray]:
     names = [str(number) for number in range(len(sounds))]
-    path = (
-        keep
-        and keep
-        / f"{digest(teacher.name, str(rate_hz), *(s.samples_S.tobytes() for s in sounds))}.safetensors"
-    )
+    key = digest(teacher.name, str(rate_hz), *(sound.samples_S.tobytes() for sound in sounds))
+    path = keep / f"{key}.safetensors" if keep else None
     if path and path.exists():
         found = load_file(path)
         return [found[name] for name in names]
