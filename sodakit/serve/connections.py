@@ -28,6 +28,8 @@ GOODBYE_S = 5
 """A server that is told to stop gives answers in the making so long."""
 LIVE_BYTES = 1 << 16
 """Longest message of a WebSocket."""
+LINGER_S, LINGER_PAUSE_S = 10.0, 0.1
+"""How long a connection stays whose request was answered before all of it came, and how often some more of it is taken."""
 _TRAILERS = "sodakit.trailers"
 
 State = Literal["idle", "headers", "body", "answer"]
@@ -92,7 +94,7 @@ class Crowd:
 
 
 class _Wire(h11.Connection):
-    """HTTP/1.1 with trailers, which uvicorn does not send."""
+    """HTTP/1.1 with trailers, which uvicorn does not send; it closes after a refusal before the body has come."""
 
     def __init__(self) -> None:
         super().__init__(h11.SERVER, HEADER_BYTES)
@@ -103,7 +105,49 @@ class _Wire(h11.Connection):
         if isinstance(event, h11.EndOfMessage) and self.trailers:
             event = h11.EndOfMessage(headers=list(self.trailers))
             self.trailers.clear()
+        if isinstance(event, h11.Response) and event.status_code >= 400 and self.their_state is h11.SEND_BODY:
+            headers = [*event.headers, (b"connection", b"close")]
+            event = h11.Response(status_code=event.status_code, headers=headers, reason=event.reason)
         return super().send(event)
+
+
+class _Door:
+    """A transport that closes when what is still on its way has come, which it throws away.
+
+    What is unread when a socket closes takes the answer with it, before the client has seen it. A little is taken now
+    and then and not looked at: a body of many megabytes, refused by its header, costs next to nothing.
+    """
+
+    def __init__(self, transport: asyncio.Transport, wire: _Wire, loop: asyncio.AbstractEventLoop) -> None:
+        self.transport, self._wire, self._loop = transport, wire, loop
+        self.lingers = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.transport, name)
+
+    def is_closing(self) -> bool:
+        """Whether nothing is to be said here any more."""
+        return self.lingers or self.transport.is_closing()
+
+    def close(self) -> None:
+        """Close: at once if the whole request has come, or if asked twice."""
+        if self.is_closing() or self._wire.their_state is not h11.SEND_BODY:
+            self.transport.close()
+            return
+        self.lingers = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self._loop.call_later(LINGER_S, self.transport.close)
+        self.drop()
+
+    def drop(self) -> None:
+        """Something has come; more of it is taken in a moment."""
+        self.transport.pause_reading()
+        self._loop.call_later(LINGER_PAUSE_S, self._take)
+
+    def _take(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
 
 
 class Connection(H11Protocol):
@@ -131,7 +175,8 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """It opens: its first request is due."""
-        super().connection_made(transport)
+        self._door = _Door(transport, self._wire, self.loop)
+        super().connection_made(self._door)  # type: ignore[arg-type]
         self.host = self.client[0] if self.client else ""
         self._refused = not self.crowd.enter(self)
         self._set_timer()
@@ -143,6 +188,9 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """More of a request."""
+        if self._door.lingers:
+            self._door.drop()
+            return
         if self._refused:
             # Answered now and not at once: what is unread when a socket closes takes the answer with it.
             self.send_away(Problem(429, "Too many connections. Try again in a moment.", code="too_many"))
@@ -169,6 +217,7 @@ class Connection(H11Protocol):
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """From here on `serve/live.py` keeps the time."""
         self._stop_watching()
+        self.transport = self._door.transport
         super().handle_websocket_upgrade(event)
 
     def send_400_response(self, msg: str) -> None:
@@ -176,15 +225,16 @@ class Connection(H11Protocol):
         self.send_away(Problem(400, msg))
 
     def send_away(self, problem: Problem) -> None:
-        """Say why, if there is still time for it, and close."""
+        """Say why, if there is still time for it, and close at once."""
         if self.transport.is_closing():
+            self._door.transport.close()
             return
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and self.state != "idle":
             self._answer(problem)
-        self.transport.close()
+        self._door.transport.close()
 
     def _answer(self, problem: Problem) -> None:
         body = json.dumps(problem.to_plain()).encode()
@@ -226,7 +276,7 @@ class Connection(H11Protocol):
             self._timer = self.loop.call_at(self._due_s(), self._check_time)
 
     def _check_time(self) -> None:
-        if self.state not in ("headers", "body"):
+        if self._door.lingers or self.state not in ("headers", "body"):
             return
         if self.state == "body" and self.flow.read_paused:
             # It is we who do not read.

@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import re
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ from sodakit.serve.turns import CALLER, Turns
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TEXT_BYTES = 1 << 20
 """Largest body that is no upload of a file."""
+TOO_MANY = "Too many uploads at once. Try again in a moment."
 _OPEN = re.compile(r"/|/health|/openapi\.json|/page/.*", re.DOTALL)
 """Addresses that need no key: the page asks for it itself."""
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^][:@/?#\s]+))(?::\d{0,5})?")
@@ -121,12 +123,13 @@ class Guard:
                 return await self._converse(host, scope, receive, send)
             if not _OPEN.fullmatch(scope["path"].removeprefix(scope.get("root_path", ""))):
                 self.access.check_key(bearer(headers))
-            _check_length(headers, largest)
-            if has_file:
-                self.turns.check_room()
+            length = _length(headers, largest)
+            with self.turns.expected() if has_file else nullcontext():
+                if has_file and self._in_flight_bytes + length > self.limits.in_flight_bytes:
+                    raise Problem(429, TOO_MANY, code="rate_limit_exceeded")
+                await self._exchange(largest, scope, receive, send)
         except Problem as problem:
-            return await problem.response()(scope, receive, send)
-        await self._exchange(largest, scope, receive, send)
+            await problem.response()(scope, receive, send)
 
     async def _converse(self, host: str, scope: Scope, receive: Receive, send: Send) -> None:
         if self._live[host] >= self.limits.client_live:
@@ -157,7 +160,7 @@ class Guard:
             if received > largest:
                 raise HTTPException(413, _too_large(largest).message)
             if self._in_flight_bytes > self.limits.in_flight_bytes:
-                raise HTTPException(429, "Too many uploads at once. Try again in a moment.")
+                raise HTTPException(429, TOO_MANY)
             return message
 
         try:
@@ -170,10 +173,12 @@ def _has_file(headers: Headers) -> bool:
     return headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
-def _check_length(headers: Headers, largest: int) -> None:
+def _length(headers: Headers, largest: int) -> int:
+    """What the header says of the body's length; 0 if nothing."""
     length = headers.get("content-length", "0")
     if not (length.isascii() and length.isdigit()) or int(length) > largest:
         raise _too_large(largest)
+    return int(length)
 
 
 def _too_large(largest: int) -> Problem:

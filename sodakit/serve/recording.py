@@ -1,5 +1,6 @@
 """A recording that a client sends along: on disk until its turn comes, then decoded within limits."""
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -31,7 +32,7 @@ class Recording:
     given_up: bool = False
     """Nobody waits for it any more: reading ends at the next block, encoding at the next piece."""
 
-    def read(self, sample_rate_hz: int) -> Wave:
+    def read(self, sample_rate_hz: int, after_block: Callable[[], None] = lambda: None) -> Wave:
         """The sound, mono, decoded in blocks.
 
         Raises:
@@ -41,7 +42,7 @@ class Recording:
             raise Problem(400, "The upload is empty. Send a sound file.", code="empty_file", param="file")
         try:
             self._check_shape()
-            wave = self._read(sample_rate_hz)
+            wave = self._read(sample_rate_hz, after_block)
         except TooLong as error:
             raise Problem(413, str(error), code="recording_too_long", param="file") from error
         except AudioError as error:
@@ -60,12 +61,13 @@ class Recording:
                 param="file",
             )
 
-    def _read(self, sample_rate_hz: int) -> Wave:
+    def _read(self, sample_rate_hz: int, after_block: Callable[[], None]) -> Wave:
         parts, read_s = [np.zeros(0, np.float32)], 0.0
         with closing(read_blocks(self.handle, sample_rate_hz, NAME, self.longest_s)) as blocks:
             for block in blocks:
                 parts.append(block.samples_S)
                 read_s += block.duration_s
+                after_block()
                 if self.given_up or (self.first_s is not None and read_s >= self.first_s):
                     break
         wave = Wave(np.concatenate(parts), sample_rate_hz)

@@ -1,7 +1,6 @@
 """The model as a service: jobs to chunks of sound and to transcripts, measured on the way."""
 
 import asyncio
-import itertools
 import os
 import sys
 import threading
@@ -116,6 +115,7 @@ class Service:
         self.rate_hz = model.codec.spec.sample_rate_hz
         self._ahead = ThreadPoolExecutor(1, "sodakit-ahead", _step_back)
         self._readers = ThreadPoolExecutor(DECODERS, "sodakit-reader", _step_back)
+        self._spoken_jobs: set[Job] = set()
         self._decoders = Turns(DECODERS, limits.concurrent + 1, limits.request_s)
 
     @property
@@ -145,8 +145,13 @@ class Service:
         """
 
         def encode() -> list[Piece]:
-            pieces = pieces_of(self.model, [self._hear(recording)], piece_s)
-            return list(itertools.takewhile(lambda _: not recording.given_up, pieces))
+            give_way, pieces = self._giving_way(), []
+            for piece in pieces_of(self.model, [self._hear(recording)], piece_s):
+                pieces.append(piece)
+                if recording.given_up:
+                    break
+                give_way()
+            return pieces
 
         return await self._read(recording, encode)
 
@@ -170,8 +175,22 @@ class Service:
                 await asyncio.wait([task])
                 raise
 
+    def _giving_way(self) -> Callable[[], None]:
+        """For threads that read uploads, to be called now and then: while speech is awaited it rests as long as was
+        worked since. Half of a core and of Python's lock are enough for whom nobody listens to yet."""
+        worked_s = time.thread_time()
+
+        def give_way() -> None:
+            nonlocal worked_s
+            now_s = time.monotonic()
+            if any(job.rests_until_s <= now_s for job in tuple(self._spoken_jobs)):
+                time.sleep(time.thread_time() - worked_s)
+            worked_s = time.thread_time()
+
+        return give_way
+
     def _hear(self, recording: Recording) -> Wave:
-        wave = recording.read(self.rate_hz)
+        wave = recording.read(self.rate_hz, self._giving_way())
         self.metrics.heard_s.inc(wave.duration_s)
         return wave
 
@@ -274,10 +293,14 @@ class Service:
         self, plan: Plan, timing: Timing, stream: SpeechStream, leave: Callable[[], None]
     ) -> AsyncGenerator[Chunk]:
         job = self.worker.submit(plan, leave)
-        async with aclosing(job.events(self.limits.request_s)) as events:
-            async for event in events:
-                for chunk in await self.sound_of(job, event, timing, stream):
-                    yield chunk
+        self._spoken_jobs.add(job)
+        try:
+            async with aclosing(job.events(self.limits.request_s)) as events:
+                async for event in events:
+                    for chunk in await self.sound_of(job, event, timing, stream):
+                        yield chunk
+        finally:
+            self._spoken_jobs.discard(job)
 
     async def sound_of(self, job: Job, event: Event, timing: Timing, stream: SpeechStream) -> list[Chunk]:
         """The sound in an event of a job that speaks."""

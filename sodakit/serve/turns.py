@@ -2,14 +2,16 @@
 
 import asyncio
 from collections import Counter, OrderedDict, deque
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 
 from sodakit.serve.problems import Problem, busy
 
 CALLER: ContextVar[str] = ContextVar("CALLER", default="")
 """Who asks for what: the line that this request stands in. Set by `Guard`."""
+_TICKET: ContextVar[object] = ContextVar("TICKET", default=None)
+"""What a request was expected by, until it stands in its line."""
 
 
 class Turns:
@@ -23,6 +25,7 @@ class Turns:
         self.places, self.most_waiting, self.timeout_s = places, most_waiting, timeout_s
         self._held: Counter[str] = Counter()
         self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._expected: dict[object, str] = {}
 
     @property
     def num_held(self) -> int:
@@ -56,18 +59,36 @@ class Turns:
         finally:
             leave()
 
-    def check_room(self) -> None:
-        """Raise if the caller could not even wait: before a body is read for nothing.
+    @contextmanager
+    def expected(self) -> Iterator[None]:
+        """A request whose body is still to come: it counts as one that waits, until it does.
 
         Raises:
-            Problem: 429.
+            Problem: 429, the caller could not even wait: a body would be read for nothing.
         """
-        line = CALLER.get()
-        if (line in self._lines or not self._is_free(line)) and self._crowded_line(line) is None:
-            raise busy(self.num_waiting)
+        line, ticket = CALLER.get(), object()
+        if not self._has_room(line):
+            raise busy(self.num_waiting + len(self._expected))
+        self._expected[ticket] = line
+        _TICKET.set(ticket)
+        try:
+            yield
+        finally:
+            self._expected.pop(ticket, None)
+
+    def _has_room(self, line: str) -> bool:
+        """Whether one more in this line could wait, were all here that are expected."""
+        expected, free = Counter(self._expected.values()), self._num_free(line)
+        if expected[line] < free:
+            return True
+        waiting = Counter({name: len(places) for name, places in self._lines.items()}) + expected
+        return (
+            waiting.total() - free < self.most_waiting or max(waiting.values(), default=0) > waiting[line] + 1
+        )
 
     async def _wait(self, line: str) -> None:
-        if line not in self._lines and self._is_free(line):
+        self._expected.pop(_TICKET.get(), None)
+        if line not in self._lines and self._num_free(line):
             self._held[line] += 1
             return
         self._make_room(line)
@@ -83,8 +104,9 @@ class Turns:
                 ) from None
             raise
 
-    def _is_free(self, line: str) -> bool:
-        return self.num_held < self.places and self._held[line] < max(1, self.places - 1)
+    def _num_free(self, line: str) -> int:
+        """Places that this line could take now."""
+        return max(0, min(self.places - self.num_held, max(1, self.places - 1) - self._held[line]))
 
     def _make_room(self, line: str) -> None:
         crowded = self._crowded_line(line)
@@ -116,7 +138,7 @@ class Turns:
         self._held[line] -= 1
         if not self._held[line]:
             del self._held[line]
-        while ready := next((name for name in self._lines if self._is_free(name)), None):
+        while ready := next((name for name in self._lines if self._num_free(name)), None):
             self._held[ready] += 1
             self._lines[ready].popleft().set_result(None)
             if self._lines[ready]:

@@ -164,3 +164,48 @@ def test_uploads_in_flight_have_a_limit_together(model):
         assert refused.status_code == 429 and refused.json()["error"]["type"] == "rate_limit_error"
         form["files"] = {"file": ("a.wav", sound(0.3))}
         assert httpx.post(f"{address}/v1/audio/transcriptions", **form).status_code == 200
+
+
+UPLOAD = HALF_BODY.replace(b"5000", b"3000000")
+
+
+@pytest.fixture
+def full(model):
+    """A server that has room for two uploads, and a third of them is one too many; nobody's turn comes."""
+    limits = replace(LIMITS, concurrent=1, queue=1, upload_bytes=4_000_000)
+    app = build_app(model, name="tiny", limits=limits)
+    with serving(app) as address, ExitStack() as stack:
+        app.state.service.turns.places = 0
+        stack.enter_context(opened(address, UPLOAD))
+        yield address
+
+
+def test_an_upload_is_refused_by_its_header_while_those_before_it_are_still_coming(full):
+    """Not when its body has been read: sixty clients that send for ten minutes, and most of them for nothing."""
+    with opened(full, UPLOAD) as late:
+        start_s = time.monotonic()
+        status, answer = answer_of(late)
+        assert (
+            status == 429 and answer["error"]["type"] == "rate_limit_error" and time.monotonic() - start_s < 2
+        )
+
+
+def test_who_is_refused_by_the_header_and_goes_on_sending_is_told_why(full):
+    """The answer is not lost with what was unread, and what was unread is not parsed."""
+    with opened(full, UPLOAD) as late:
+        late.sendall(bytes(1_500_000))
+        head = late.recv(65536)
+        assert head.startswith(b"HTTP/1.1 429") and b"connection: close" in head.lower()
+        late.sendall(bytes(500_000))
+        while late.recv(65536):
+            pass
+
+
+def test_an_upload_is_refused_where_its_length_is_more_than_all_may_have_together(model):
+    limits = replace(QUICK, in_flight_bytes=10_000, body_s=20.0)
+    with (
+        serving(build_app(model, name="tiny", limits=limits)) as address,
+        opened(address, UPLOAD.replace(b"3000000", b"300000")) as half,
+    ):
+        status, answer = answer_of(half)
+    assert status == 429 and "Too many uploads" in answer["error"]["message"]

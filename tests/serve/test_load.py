@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import inf
 from pathlib import Path
+from unittest import mock
 from urllib.parse import urlsplit
 
 import httpx
@@ -254,3 +255,22 @@ def test_uploads_at_once_are_decoded_one_after_another_and_a_neighbour_beside_th
         assert upload("127.0.0.2") == 200
         assert sum(not future.done() for future in crowd) > 0
         assert {future.result() for future in crowd} == {200} and most[0] <= 2
+
+
+def test_who_reads_an_upload_rests_as_long_as_it_worked_while_speech_is_awaited(service):
+    """Else the reading of a crowd's recordings takes a core and Python's lock from the one who listens."""
+
+    def rested_s(jobs):
+        give_way, start_s = service._giving_way(), time.thread_time()
+        while time.thread_time() - start_s < 0.05:
+            pass
+        start_s = time.perf_counter()
+        service._spoken_jobs |= jobs
+        try:
+            give_way()
+        finally:
+            service._spoken_jobs -= jobs
+        return time.perf_counter() - start_s
+
+    awaited, ahead = (mock.Mock(rests_until_s=time.monotonic() + s) for s in (-1, 60))
+    assert rested_s({ahead}) < 0.03 and 0.045 < rested_s({ahead, awaited}) < 0.5

@@ -95,3 +95,26 @@ def test_a_place_is_given_back_once_however_often_it_is_left():
         assert turns.num_held == 0
 
     run(scene)
+
+
+async def expect(turns, line, held):
+    CALLER.set(line)
+    with turns.expected():
+        await held.wait()
+        async with turns.taken():
+            pass
+
+
+def test_who_is_expected_counts_as_one_that_waits_and_another_caller_is_still_let_in():
+    async def scene():
+        turns, here = Turns(3, 2, 5.0), asyncio.Event()
+        crowd = [asyncio.create_task(expect(turns, "crowd", here)) for _ in range(6)]
+        other = asyncio.create_task(expect(turns, "other", here))
+        await settle()
+        refused = [task for task in crowd if task.done()]
+        assert [task.exception().status for task in refused] == [429, 429] and not other.done()
+        here.set()
+        await asyncio.gather(other, *(task for task in crowd if task not in refused))
+        assert turns.num_held == turns.num_waiting == 0 and not turns._expected
+
+    run(scene)
