@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 
 from sodakit.errors import CheckpointError, ConfigError
+from sodakit.generate.graphs import rows_for, span_of
 from sodakit.generate.sampling import GREEDY, Sampling, choose
+from sodakit.generate.step_graphs import BatchSteps, GraphDecoder
 from sodakit.model.compiled import Precision
 from sodakit.model.contract import Decoder, WholeFrames
 from sodakit.model.families import can_compile, cpu_decoder, pattern_of
@@ -89,6 +91,7 @@ class Row:
             )
         self.request, self.layout = request, layout
         self.cursor = layout.cursor(request.prompt_T)
+        self._context = context
         self.room = context - len(self.prompt_PW)
         """Positions left."""
         self.budget = request.max_new_tokens
@@ -109,6 +112,11 @@ class Row:
     def most_positions(self) -> int:
         """Positions that the answer may still take."""
         return min(self.room, self.budget)
+
+    @property
+    def num_positions(self) -> int:
+        """Positions so far, prompt included."""
+        return self._context - self.room
 
     @property
     def at_boundary(self) -> bool:
@@ -167,6 +175,8 @@ class Engine:
         vocabulary: what its ids mean.
         num_codebooks: of each frame.
         precision: of weights on a CPU; default: the model's own.
+        graphs: frames and steps as CUDA graphs (`graphs.py`); default: on a GPU. On a CPU the same steps run without
+            one, for tests.
     Raises:
         ConfigError: a precision that cannot be had here.
     """
@@ -177,6 +187,7 @@ class Engine:
         vocabulary: Vocabulary,
         num_codebooks: int,
         precision: Precision | None = None,
+        graphs: bool | None = None,
     ) -> None:
         self.model = model.eval()
         self.layout = pattern_of(model.config).layout(vocabulary, num_codebooks)
@@ -192,8 +203,10 @@ class Engine:
             compiled_model = cpu_decoder(model, precision or "float32")
             self.decoder, self.cache_dtype = compiled_model, compiled_model.cache_dtype
         self._runs: dict[int, list[slice]] = {}
-        # A frame as one launch: a GPU waits for launches, and a CPU has none.
-        self.has_frame_graphs = self.device.type == "cuda" and self.layout.width == 1
+        self.has_graphs = self.device.type == "cuda" if graphs is None else graphs
+        if self.has_graphs and self.layout.width > 1:
+            firsts = [vocabulary.codebook_range(k)[0] for k in range(1, self.layout.width)]
+            self.decoder = GraphDecoder(self.model, firsts)
         self._frame_engines: OrderedDict[Any, Any] = OrderedDict()
 
     @torch.inference_mode()
@@ -221,18 +234,24 @@ class Engine:
     def _spoken_as(self, row: Row) -> tuple[Sampling, Sampling] | None:
         """How the codes of a row are chosen that is speech to its end, and may come a frame at a launch; None elsewhere."""
         how = row.request.semantic, row.request.acoustic
-        if not self.has_frame_graphs or row.done or any(h.repeat_penalty for h in how):
+        if not self._has_frame_graphs or row.done or any(h.repeat_penalty for h in how):
             return None
         begins = row.cursor.state == FIRST_SLOT and row.request.closing == self.layout.vocabulary.audio_end
         return how if begins else None
 
+    @property
+    def _has_frame_graphs(self) -> bool:
+        # Where some codebooks are late and others not, what is due depends on whether the frame is the last.
+        late = self.layout.delays[1 : self.layout.num_codebooks]
+        return self.has_graphs and (all(late) or not any(late))
+
     def _frames_for(self, rows: list[Row], semantic: Sampling, acoustic: Sampling) -> "FrameEngine":
         """What writes frames for so many rows of such length: sizes are rounded up, so that graphs are used again."""
-        from sodakit.generate.frame_graph import SPAN_TOKENS, FrameEngine
+        from sodakit.generate.frame_graph import FrameEngine
 
-        batch = 1 << (len(rows) - 1).bit_length()
-        longest = max(len(row.prompt_PW) + row.most_positions for row in rows) + self.layout.num_codebooks
-        room = min(-(-longest // SPAN_TOKENS) * SPAN_TOKENS, self.model.config.context)
+        batch = rows_for(len(rows))
+        longest = max(len(row.prompt_PW) + self._most_spoken(row) for row in rows)
+        room = span_of(longest, self.model.config.context)
         key = batch, room, semantic, acoustic
         if key not in self._frame_engines:
             while len(self._frame_engines) >= KEPT_FRAME_ENGINES:
@@ -242,6 +261,13 @@ class Engine:
             )
         self._frame_engines.move_to_end(key)
         return self._frame_engines[key]
+
+    def _most_spoken(self, row: Row) -> int:
+        """Positions that an answer may take that is speech to its end, and those of a last frame that is not wanted."""
+        frame = self.layout.frame_positions
+        frames = -(-row.budget // self.layout.num_codebooks) + 1
+        late = max(self.layout.delays, default=0)
+        return min(frames * frame + late + 2, row.room)
 
     def _answer(self, rows: list[Row]) -> None:
         room = max(len(row.prompt_PW) + row.most_positions for row in rows)
@@ -377,13 +403,14 @@ class Engine:
         # How often each came is counted on the host, in one go for all rows.
         recent = [row.recent(kind, sampling.repeat_window) for row in rows]
         numbers = np.repeat(np.arange(len(rows)), [len(ids) for ids in recent])
-        legal = self._ids_of(kind)
+        legal = self.ids_of(kind)
         places = np.searchsorted(legal, np.concatenate(recent).astype(np.int64))
         counts_BR = np.zeros(logits_BR.shape, np.float32)
         np.add.at(counts_BR, (numbers, places), 1)
         logits_BR -= sampling.repeat_penalty * torch.from_numpy(counts_BR).to(logits_BR)
 
-    def _ids_of(self, kind: int) -> np.ndarray:
+    def ids_of(self, kind: int) -> np.ndarray:
+        """What a choice of a kind is among, ascending."""
         if kind > FIRST_SLOT and self.layout.frame_positions == 1:
             return np.arange(*self.layout.vocabulary.codebook_range(kind - FIRST_SLOT))
         return self.layout.legal(kind)
@@ -413,6 +440,9 @@ class Batch:
         self._spare = capacity + prefixes
         self._cache = KVCache(config, self._spare + 1, config.context, engine.device, engine.cache_dtype)
         self._x_BD = torch.zeros(0, config.backbone.width, device=engine.device, dtype=engine.dtype)
+        self._steps = None
+        if engine.has_graphs:
+            self._steps = BatchSteps(engine.model, self._cache, capacity, engine.layout.width)
         self._prefixes: OrderedDict[bytes, int] = OrderedDict()
         self._free_prefixes = list(range(capacity, capacity + prefixes))
 
@@ -461,7 +491,8 @@ class Batch:
                 self.retire(row)
         left = self._to_front([row for row, _ in taken if not row.done])
         if left:
-            self._x_BD[:left] = self._extend(0, left, self.engine.latest(self.rows[:left]))
+            latest = self.engine.latest(self.rows[:left])
+            self._x_BD[:left] = self._steps(latest) if self._steps else self._extend(0, left, latest)
         return taken
 
     @torch.inference_mode()

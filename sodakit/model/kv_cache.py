@@ -16,10 +16,10 @@ from sodakit.model.any_config import AnyConfig
 class Step:
     """Where the next T tokens of every row go, and what they may see."""
 
-    positions_BT: Tensor
-    """int64: the place of each new token in its row."""
+    positions_BT: Tensor | None
+    """int64: the place of each new token in its row, where rows do not agree."""
     start: int | None
-    """The place of the first one, where all rows agree; None where they do not."""
+    """The place of the first one, where they do."""
     span: int
     """Positions in view: the longest row, new tokens included."""
     seen_B1TS: Tensor | None
@@ -91,13 +91,13 @@ class KVCache:
         longest, shortest = max(self.lengths), min(self.lengths)
         span = longest + tokens
         device = self.k_LBGTH.device
-        new_T = torch.arange(tokens, device=device)
-        positions_BT = torch.tensor(self.lengths, device=device)[:, None] + new_T
-        start = longest if longest == shortest else None
-        if start == 0 or (start is not None and tokens == 1):
-            return Step(positions_BT, start, span, None)
+        if longest == shortest:  # known here: nothing is copied to the device, so a graph may hold it
+            seen_TS = None if longest == 0 or tokens == 1 else _seen(longest, span, device)
+            return Step(None, longest, span, None if seen_TS is None else seen_TS[None, None])
+        starts_B1 = torch.tensor(self.lengths, device=device)[:, None]
+        positions_BT = starts_B1 + torch.arange(tokens, device=device)
         seen_BTS = torch.arange(span, device=device) <= positions_BT[:, :, None]
-        return Step(positions_BT, start, span, seen_BTS[:, None])
+        return Step(positions_BT, None, span, seen_BTS[:, None])
 
     def append(self, layer: int, step: Step, k_BTGH: Tensor, v_BTGH: Tensor) -> tuple[Tensor, Tensor]:
         """Store new keys and values; views of all in sight: (B, G, S, H) each.
@@ -106,7 +106,7 @@ class KVCache:
         """
         for stored_LBGTH, new_BTGH in ((self.k_LBGTH, k_BTGH), (self.v_LBGTH, v_BTGH)):
             stored_BGTH = stored_LBGTH[layer]
-            if step.start is not None:
+            if step.positions_BT is None:
                 stored_BGTH[:, :, step.start : step.span] = new_BTGH.transpose(1, 2)
             else:
                 rows_B1 = torch.arange(self.batch, device=stored_BGTH.device)[:, None]
@@ -158,6 +158,11 @@ class KVCache:
         for stored_LBGTH in (self.k_LBGTH, self.v_LBGTH):
             stored_LBGTH[:, target, :, :tokens] = stored_LBGTH[:, source, :, :tokens]
         self.lengths[target] = tokens
+
+
+def _seen(start: int, span: int, device: torch.device) -> Tensor:
+    """bool: which of `span` keys each query from `start` on may see."""
+    return torch.arange(span, device=device) <= torch.arange(start, span, device=device)[:, None]
 
 
 def attend_cached(

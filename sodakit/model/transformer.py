@@ -177,5 +177,5 @@ class Transformer(nn.Module):
         return self._rotary
 
 
-def _places(start: int | None, span: int, positions_BT: Tensor) -> slice | Tensor:
-    return positions_BT if start is None else slice(start, span)
+def _places(start: int | None, span: int, positions_BT: Tensor | None) -> slice | Tensor:
+    return slice(start, span) if positions_BT is None else positions_BT

@@ -1,5 +1,4 @@
 from dataclasses import replace
-from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -15,9 +14,7 @@ from sodakit.generate.sampling import GREEDY, Sampling
 from sodakit.model.config import model_size
 from sodakit.model.transformer import Transformer
 from tests.eval.small_model import small_checkpoint
-from tests.fake_cuda import Crossings, fake_cuda, is_possible
 from tests.generate.test_engine import FREE, TEMPLATE, Request, V
-from tests.train.ranks import together
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +37,7 @@ def speak(text_tokens, sampling, new_tokens=90):
 @pytest.mark.parametrize("sampling", [GREEDY, FREE, Sampling(temperature=0.9, top_p=0.8, top_k=9)])
 def test_frames_of_fixed_shape_hold_the_ids_that_steps_give(engine, sampling, monkeypatch):
     """Rows of other lengths, a row too many, a limit inside a frame, and a span that grows on the way."""
-    monkeypatch.setattr("sodakit.generate.frame_graph.SPAN_TOKENS", 32)
+    monkeypatch.setattr("sodakit.generate.graphs.SPAN_TOKENS", 32)
     requests = [speak(3, sampling), speak(17, sampling, 41), speak(9, sampling, 230)]
     frames = FrameEngine(engine, 4, semantic=sampling, acoustic=sampling)
     expected = engine.generate(requests)
@@ -56,15 +53,6 @@ def test_what_a_frame_cannot_do_is_refused(engine):
     frames = FrameEngine(engine, 1, semantic=FREE, acoustic=FREE)
     with pytest.raises(ConfigError, match="2 requests"):
         frames.generate([speak(3, FREE), speak(4, FREE)])
-
-
-@pytest.mark.gpu
-def test_the_graph_gives_what_the_steps_give():
-    model = Transformer(model_size("nano", V.size, context=256, init_std=0.2), seed=3).double().cuda()
-    engine = Engine(model, V, 4)
-    requests = [speak(3, FREE), speak(17, FREE)]
-    found = FrameEngine(engine, 2, semantic=FREE, acoustic=FREE).generate(requests)
-    assert [c.ids_T.tolist() for c in found] == [c.ids_T.tolist() for c in engine.generate(requests)]
 
 
 def test_each_codebook_is_drawn_by_its_own_sampling(engine):
@@ -88,8 +76,7 @@ def test_an_engine_with_graphs_takes_them_for_speech_and_gives_the_same_answers(
     requests.append(replace(speak(4, how, 20), closing=V.eos))
     requests.append(speak(9, GREEDY))
     expected = engine.generate(requests)
-    with_graphs = Engine(engine.model, V, 4)
-    with_graphs.has_frame_graphs = True
+    with_graphs = Engine(engine.model, V, 4, graphs=True)
     answered = []
     plain = FrameEngine.answer
     monkeypatch.setattr(
@@ -109,28 +96,6 @@ def test_scores_that_are_no_numbers_are_told(engine):
     frames = FrameEngine(Engine(model, V, 4), 1, semantic=FREE, acoustic=FREE)
     with pytest.raises(CheckpointError, match="NaN"):
         frames.generate([speak(3, FREE)])
-
-
-def frames_cross_nothing() -> None:
-    """Within a frame, as a graph holds it: no value is read, and nothing passes between host and device."""
-    with fake_cuda(), patch("sodakit.model.transformer.initialise"):
-        torch.set_default_dtype(torch.bfloat16)
-        with torch.device("cuda"):
-            model = Transformer(model_size("nano", V.size, context=256, layers=1))
-        torch.set_default_dtype(torch.float32)
-        engine = Engine(model, V, 4)
-        assert engine.has_frame_graphs and engine.dtype == torch.bfloat16
-        model.rotary_tables()
-        for how in (GREEDY, Sampling(temperature=0.9, top_p=0.8, top_k=9)):
-            frames = FrameEngine(engine, 2, semantic=how, acoustic=how)
-            with torch.inference_mode(), Crossings() as crossings:
-                frames._steps(64)
-            assert crossings.copies == []
-
-
-@pytest.mark.skipif(not is_possible(), reason="needs a C++ compiler, for fake tensors on a GPU")
-def test_a_frame_can_be_captured():
-    together(1, frames_cross_nothing, timeout_s=120)
 
 
 @pytest.mark.parametrize(
