@@ -19,6 +19,8 @@ LARGEST_WEIGHTS_BYTES = 128 * 2**20
 """Above this a layer's attention weights are recomputed rather than kept: slower, but long documents fit."""
 
 HALVES = (torch.bfloat16, torch.float16)
+HEAD_GRANULE, WIDEST_HEAD = 8, 256
+"""What the fused kernels take: widths of heads that are multiples, up to a largest."""
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(q_BTNH, k_BTGH, v_BTGH) to out_BTNH: who may look at whom."""
@@ -232,19 +234,26 @@ def reference_attention(q_PNH: Tensor, k_PGH: Tensor, v_PGH: Tensor, lengths: tu
 
 
 def has_varlen_kernel(q_PNH: Tensor) -> bool:
-    """Whether torch's fused variable-length kernel takes these queries (FlashAttention 2's conditions)."""
-    width = q_PNH.shape[-1]
+    """Whether torch's fused variable-length kernel takes these queries (FlashAttention 2's conditions, heads padded)."""
     return (
         q_PNH.is_cuda
         and q_PNH.dtype in HALVES
-        and width % 8 == 0
-        and width <= 256
+        and q_PNH.shape[-1] <= WIDEST_HEAD
         and torch.cuda.get_device_capability(q_PNH.device) >= (8, 0)
     )
 
 
 def varlen_attention(q_PNH: Tensor, k_PGH: Tensor, v_PGH: Tensor, packing: Packing) -> Tensor:
-    """torch's fused variable-length kernel, of whichever implementation of flash attention is active."""
+    """torch's fused variable-length kernel, of whichever implementation of flash attention is active.
+
+    It takes heads whose width is a multiple of 8; others get zeros behind, which change no product and come off again.
+    """
+    width = q_PNH.shape[-1]
+    if beside := -width % HEAD_GRANULE:
+        # The kernel divides by the root of the width that it sees.
+        q_PNH = q_PNH * ((width + beside) / width) ** 0.5
+        q, k, v = (F.pad(x, (0, beside)) for x in (q_PNH, k_PGH, v_PGH))
+        return varlen_attention(q, k, v, packing)[..., :width]
     from torch.nn.attention.varlen import varlen_attn
 
     more = {}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,11 +26,14 @@ from sodakit.model.attention import (
     varlen_attention,
 )
 from sodakit.model.block_attention import block_attention
+from sodakit.model.contract import put
 
 TOLERANCE = {torch.bfloat16: 3e-2, torch.float16: 1e-2, torch.float32: 1e-4}
 """Largest error of outputs and gradients, relative to the largest value: a few units of rounding."""
 CHECKED_LENGTHS = (1, 130, 61, 64)
 """Documents on which a route is held against the definition."""
+MASK_BLOCK = 128
+"""Positions of a block of FlexAttention's masks."""
 KEPT_MASKS = 64
 """FlexAttention's masks that are kept: rows of one document each come back, other packings hardly do."""
 
@@ -49,12 +53,10 @@ class Flex:
     asking whether both are of one document. On a CPU torch has no backward pass for it."""
 
     def __init__(self) -> None:
-        from torch.nn.attention import flex_attention as flex
+        from torch.nn.attention.flex_attention import flex_attention
 
-        self._attention: Any = torch.compile(flex.flex_attention)
-        self._mask_of: Callable[..., Any] = lru_cache(maxsize=KEPT_MASKS)(
-            partial(_block_mask, flex.create_block_mask)
-        )
+        self._attention: Any = torch.compile(flex_attention)
+        self._mask_of: Callable[..., Any] = lru_cache(maxsize=KEPT_MASKS)(block_mask)
 
     def __call__(self, q_PNH: Tensor, k_PGH: Tensor, v_PGH: Tensor, packing: Packing) -> Tensor:
         q, k, v = (x.transpose(0, 1)[None] for x in (q_PNH, k_PGH, v_PGH))
@@ -63,15 +65,37 @@ class Flex:
         return out[0].transpose(0, 1)
 
 
-def _block_mask(create: Callable[..., Any], lengths: tuple[int, ...], device: torch.device) -> Any:
-    packing = Packing.from_lengths(lengths)
-    start_P = (torch.arange(packing.num_positions) - packing.positions_P).to(device)
+def block_mask(lengths: tuple[int, ...], device: torch.device) -> Any:
+    """FlexAttention's mask of documents of these lengths, made block by block: torch's own way writes down every pair of
+    positions first, gigabytes for each new packing of a micro-batch."""
+    from torch.nn.attention.flex_attention import BlockMask
+
+    start_P = np.repeat(np.cumsum([0, *lengths[:-1]]), lengths)
+    positions = len(start_P)
+    last_of_block = np.minimum(np.arange(0, positions, MASK_BLOCK) + MASK_BLOCK, positions) - 1
+    # Beginnings only grow: a block of queries needs the keys from that of its first one on, and its last one decides
+    # whether a block of keys is seen by all.
+    bounds = (start_P, start_P[::MASK_BLOCK, None], start_P[last_of_block, None])
+    starts_P, first_Q1, last_Q1 = (put(torch.from_numpy(x), device) for x in bounds)
+    key_K = torch.arange(len(last_of_block), device=device)
+    query_Q1 = key_K[:, None]
+    seen_QK = (key_K >= first_Q1 // MASK_BLOCK) & (key_K <= query_Q1)
+    whole_QK = (key_K < query_Q1) & (key_K * MASK_BLOCK >= last_Q1)
+    whole_QK = whole_QK & (query_Q1 < positions // MASK_BLOCK)  # a part of a block is never whole
 
     def seen(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (key <= query) & (key >= start_P[query])
+        return (key <= query) & (key >= starts_P[query])
 
-    n = packing.num_positions
-    return create(seen, None, None, n, n, device=str(device))
+    blocks = (*_counted(seen_QK & ~whole_QK), *_counted(whole_QK))
+    return BlockMask.from_kv_blocks(
+        *blocks, BLOCK_SIZE=MASK_BLOCK, mask_mod=seen, seq_lengths=(positions, positions)
+    )
+
+
+def _counted(mask_QK: Tensor) -> tuple[Tensor, Tensor]:
+    """For each row how many there are, and which, first."""
+    which_QK = mask_QK.to(torch.int32).argsort(dim=1, descending=True, stable=True)
+    return mask_QK.sum(1, dtype=torch.int32)[None, None], which_QK.to(torch.int32)[None, None]
 
 
 @contextmanager

@@ -15,6 +15,10 @@ from sodakit.model.init import initialise
 from sodakit.model.kv_cache import KVCache, attend_cached
 from sodakit.model.layers import FeedForward, Linear, RMSNorm, product, rotary_table
 
+COMPILED_VARIANTS = 32
+"""Of a block. Backbone and depth decoder, training and validation, rows and frames of other numbers make ten; beyond torch's
+8 a new one would run uncompiled until the process ends."""
+
 
 class Block(nn.Module):
     """Attention, then a feed-forward, each on a normed copy and added to the stream."""
@@ -70,6 +74,8 @@ class Transformer(nn.Module):
         """
         # Not a decorator of the function: torch's compiler takes a second to import, and most commands never compile.
         self._attend = torch.compiler.disable(attend_packed)
+        dynamo = torch._dynamo.config
+        dynamo.recompile_limit = max(dynamo.recompile_limit, COMPILED_VARIANTS)
         for block in self.units():
             # Its forward, not the module: checkpoints and FSDP's hooks lie around it, and torch compiles nothing
             # that has a checkpoint inside.

@@ -21,9 +21,9 @@ from tests.model.strategies import lengths
 HEADS = [(2, 2), (4, 2), (6, 1)]
 
 
-def _qkv(positions: int, heads: int, kv_heads: int, seed: int = 0) -> list[torch.Tensor]:
+def _qkv(positions: int, heads: int, kv_heads: int, seed: int = 0, width: int = 8) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    shapes = [(positions, heads, 8), (positions, kv_heads, 8), (positions, kv_heads, 8)]
+    shapes = [(positions, heads, width), (positions, kv_heads, width), (positions, kv_heads, width)]
     return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
 
 
@@ -167,14 +167,16 @@ def test_long_documents_take_the_route_that_keeps_no_weights(monkeypatch: pytest
     torch.testing.assert_close(kept, recomputed)
 
 
+@pytest.mark.parametrize("width", [8, 84])
 @pytest.mark.parametrize("takes_groups", [True, False], ids=["torch 2.12", "torch 2.11"])
 def test_the_gpu_kernel_is_called_with_what_causal_documents_need(
-    takes_groups: bool, monkeypatch: pytest.MonkeyPatch
+    takes_groups: bool, width: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stand-in with the signature of each torch version; the kernel itself needs a GPU."""
+    """A stand-in with the signature of each torch version; the kernel itself needs a GPU, and heads of a multiple of 8."""
 
     def as_the_kernel(q, k, v, cu_seq_q, cu_seq_k, max_q, max_k, window_size, enable_gqa=False):
         assert (q.shape[1] == k.shape[1]) or enable_gqa
+        assert not any(x.shape[-1] % 8 for x in (q, k, v))
         assert window_size == (-1, 0) and max_q == max_k == 25
         assert torch.equal(cu_seq_q, cu_seq_k)
         return reference_attention(q, k, v, tuple(cu_seq_q.diff().tolist()))
@@ -189,8 +191,8 @@ def test_the_gpu_kernel_is_called_with_what_causal_documents_need(
     monkeypatch.setattr(attention, "has_varlen_kernel", lambda q: True)
     attention._varlen_takes_groups.cache_clear()
     packing = Packing.from_lengths((25, 15))
-    q, k, v = _qkv(40, 4, 2)
-    got = attend_packed(*(x.view(2, 20, -1, 8) for x in (q, k, v)), packing)
+    q, k, v = _qkv(40, 4, 2, width=width)
+    got = attend_packed(*(x.view(2, 20, -1, width) for x in (q, k, v)), packing)
     attention._varlen_takes_groups.cache_clear()
     torch.testing.assert_close(got.flatten(0, 1), reference_attention(q, k, v, packing.lengths))
 

@@ -4,6 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.nn.attention.flex_attention import create_block_mask
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from sodakit.model import attention
 from sodakit.model import attention_routes as routes
@@ -66,6 +69,45 @@ def test_flex_attention_inside_what_is_not_compiled_is_right_and_keeps_its_masks
         with torch.no_grad():
             out = flex(*heads, packing)
     torch.testing.assert_close(out, by_document(*heads, packing), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [(300, 1, 83, 640), (128, 128, 256), (1000,), (5,) * 40, (129, 383, 77)])
+def test_masks_made_by_block_are_those_of_every_pair(lengths):
+    """Which blocks are looked at, in part or whole, by queries and by keys; and the pairs inside."""
+    start_P = torch.cat([torch.full((n,), sum(lengths[:i])) for i, n in enumerate(lengths)])
+    pairs = create_block_mask(
+        lambda b, h, q, k: (k <= q) & (k >= start_P[q]), None, None, len(start_P), len(start_P), device="cpu"
+    )
+    found = routes.block_mask(lengths, CPU)
+    for name in ("kv", "full_kv", "q", "full_q"):
+        counts, wanted = (getattr(mask, f"{name}_num_blocks")[0, 0].tolist() for mask in (found, pairs))
+        assert counts == wanted, name
+        which = [getattr(mask, f"{name}_indices")[0, 0].tolist() for mask in (found, pairs)]
+        cut = [[sorted(row[:n]) for row, n in zip(rows, counts, strict=True)] for rows in which]
+        assert cut[0] == cut[1], name
+    at = torch.arange(len(start_P))
+    assert (
+        torch.equal(found.mask_mod(0, 0, at[:, None], at), pairs.mask_mod(0, 0, at[:, None], at))
+        and found.shape == pairs.shape
+    )
+
+
+class Largest(TorchDispatchMode):
+    """How many elements the largest tensor had."""
+
+    found = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.found = max([self.found, *(x.numel() for x in tree_leaves(out) if isinstance(x, torch.Tensor))])
+        return out
+
+
+def test_a_mask_never_holds_every_pair_of_positions():
+    """Of 16 rows of 4,096 these are 4 GB a micro-batch, and as much again for every comparison."""
+    with Largest() as largest:
+        routes.block_mask((1500, 1500, 1096) * 16, CPU)
+    assert largest.found < 2**20
 
 
 def test_errors_are_of_gradients_too():

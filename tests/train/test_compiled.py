@@ -2,18 +2,21 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
 from sodakit.compiler import COMPILERS
 from sodakit.model.attention import Packing
+from sodakit.model.families import targets_of
 from sodakit.model.kv_cache import KVCache
 from sodakit.train import update
 from sodakit.train.config import ParallelConfig
 from sodakit.train.parallel import lay_out, start_ranks
 from sodakit.train.recompute import recompute_blocks
-from tests.generate.test_frames import network
+from tests.generate.test_frames import V, network
 from tests.model.strategies import lively_model, small_config, some_ids
 from tests.train.ranks import together
 
@@ -68,6 +71,29 @@ def count_under_layouts() -> None:
 @pytest.mark.slow
 def test_blocks_are_compiled_under_ddp_and_fsdp_too():
     together(2, count_under_layouts, timeout_s=120)
+
+
+def frames_of(model, rows: int, frames: int) -> Tensor:
+    """Loss of rows of 24 positions, so many of which are frames and the others text."""
+    ids_BPW = np.full((rows, 24, 4), -1)
+    ids_BPW[..., 0] = 2
+    ids_BPW[:, 1 : 1 + frames] = [V.codebook_range(k)[0] for k in range(4)]
+    targets = targets_of(model.config, ids_BPW, np.ones((rows, 24), bool))
+    x_BPD = model(torch.from_numpy(ids_BPW), packing=Packing.from_rows(rows, 24))
+    return torch.stack([(t.x_TD @ t.head_VD.T).square().sum() for t in model.told(x_BPD, targets)]).sum()
+
+
+@pytest.mark.slow
+def test_a_model_of_frames_stays_compiled_whatever_a_run_meets():
+    """Training, validation, rows without a frame and with one, fewer rows after memory ran out: more variants than torch
+    allows a function by itself. What came next would run uncompiled for good."""
+    model = network("depth")
+    model.compile_blocks(backend=CompileCounter())
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        for rows, frames in ((4, 9), (4, 12), (4, 0), (2, 5), (1, 7), (1, 1)):
+            frames_of(model, rows, frames).backward()
+            with torch.no_grad():
+                frames_of(model, 1, frames)
 
 
 @torch.inference_mode()
