@@ -1,14 +1,12 @@
 """`sodakit scale fit` and `scale report`: what runs teach, in numbers and to look at."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import tyro
-
 from sodakit.bounds import Bounds, Positive
-from sodakit.commands.scale_options import FLOPS, SIZE, Decimal, Flops, Resample, Size, pair, print_table
+from sodakit.commands.scale_options import Resample, print_table
+from sodakit.commands.scale_tables import TableOptions
 from sodakit.errors import ConfigError
 from sodakit.files import write_json
 from sodakit.log import say
@@ -21,13 +19,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitOptions:
+class FitOptions(TableOptions):
     """Which runs, how they are counted, and what is fitted to them."""
 
-    tables: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """CSV or JSONL tables (W&B exports too) or folders of runs; several are read as one."""
-    loss: str = "all"
-    """all, text, semantic, acoustic_1, …, bits_per_audio_s."""
     law: str = "chinchilla"
     """chinchilla, tied, interaction, over_training, compute, data_repeat (needs unique_tokens), farseer, or your own as a sum of terms over
     N, D, C, M (D/N) and columns of the table: "E + A/N^a + B/(D^b N^c)"."""
@@ -39,13 +33,6 @@ class FitOptions:
     """Parameters that are held: beta=0.35 E=1.69."""
     misfit: str = "huber"
     """huber, huber-linear, mse, mse-log, absolute, absolute-linear, asymmetric, asymmetric-linear, median or lower-decile."""
-    size: Size = SIZE
-    """What counts as N."""
-    flops: Flops = FLOPS
-    """What counts as C: given, soda, exact, palm, 6nd, hoffmann (with embeddings and an ungated feed-forward), or a formula over N, D,
-    parts of the shape and columns: "6*N*D + 12*layers*width*context*D"."""
-    where: tuple[str, ...] = ()
-    """Only runs that meet these, for example split=train or loss/all<4; several values as dataset=a|b."""
     window: Annotated[float, Bounds(above=1)] | None = 10.0
     """Parabolas: use runs with N within this factor of the lowest run of their budget; None for all of them."""
     edge_reach: Annotated[float, Bounds(least=1)] | None = 2.0
@@ -55,8 +42,6 @@ class FitOptions:
     cluster: str | None = None
     """Column of what belongs together in a bootstrap, or none. By default the runs of one name, apart from a step at its end:
     checkpoints of one training run."""
-    decimal: Decimal | None = None
-    """What stands before decimals in the tables, point or comma; by default read off the cells."""
     drop_highest: int = 0
     """Leave out the runs with the highest losses (Besiroglu et al. leave out five)."""
     draws: int = 1000
@@ -70,34 +55,22 @@ class FitOptions:
     """Training FLOPs at which N* and D* are given by every approach; by default the largest of the runs and ten times that."""
     seed: int = 0
     """Keys the bootstrap."""
-    alias: tuple[str, ...] = ()
-    """Further column names, theirs=ours: my_loss=loss/all."""
 
     def runs(self, losses: tuple[str, ...] = (), by: str | None = None) -> "RunTable":
         """The finished runs that have N, D, C and the losses asked for, without the highest."""
         import numpy as np
 
-        from sodakit.scaling.groups import looks_grouped, where
-        from sodakit.scaling.records import read_tables
-
-        table = read_tables(self.tables, dict(pair(a) for a in self.alias), self.decimal)
-        say(f"{len(table)} rows of {table.origin}.")
-        table = where(table, self.where)
-        for loss in losses or (self.loss,):
-            table = table.usable(loss=loss, size=self.size, flops=self.flops)
+        table = self.read(
+            losses,
+            said=[name for name in (by, self.cluster) if name],
+            repeats_known=self.law == "data_repeat",
+            clustered=self.cluster is not None,
+        )
+        first = (losses or (self.loss,))[0]
         if self.drop_highest:
-            by_loss = np.argsort(table.loss((losses or (self.loss,))[0]))
-            table = table.select(np.sort(by_loss[: -self.drop_highest]))
+            table = table.select(np.sort(np.argsort(table.loss(first))[: -self.drop_highest]))
         if self.weights != "given":
-            table = table.weighted(
-                self.weights, loss=(losses or (self.loss,))[0], flops=self.flops, size=self.size
-            )
-        for note in table.notes:
-            say(note)
-        said = [re.split("[=!<>]", condition)[0].strip() for condition in self.where]
-        said += [name for name in (by, self.cluster) if name]
-        for line in looks_grouped(table, said, repeats_known=self.law == "data_repeat"):
-            say(f"NOTE: {line}")
+            table = table.weighted(self.weights, loss=first, flops=self.flops, size=self.size)
         return table
 
     def fixed(self) -> dict[str, float]:

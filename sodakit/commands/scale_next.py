@@ -4,19 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import tyro
-
 from sodakit.bounds import Bounds, Count, Positive
-from sodakit.commands.scale_options import (
-    FLOPS,
-    SIZE,
-    Flops,
-    RuleOptions,
-    Size,
-    flops_rule,
-    print_table,
-    questions,
-)
+from sodakit.commands.scale_options import RuleOptions, flops_rule, print_table, questions
+from sodakit.commands.scale_tables import TableOptions
 from sodakit.errors import ConfigError
 from sodakit.log import say
 
@@ -29,15 +19,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Next(RuleOptions):
+class Next(RuleOptions, TableOptions):
     """The most informative next runs, given those that are done: of shapes to be built, or of a pool of runs.
 
     Example: sodakit scale next runs/scale --budgets 1e14 3e14 --widths 96 128 160 --runs 5 --out next.jsonl
              sodakit scale next pilot.csv --pool all.csv --question losses --share 0.05 --out chosen.csv
     """
 
-    tables: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Runs that are done: tables or folders."""
     budgets: tuple[Positive, ...] = ()
     """Training FLOPs to choose from."""
     widths: tuple[Count, ...] = ()
@@ -50,12 +38,6 @@ class Next(RuleOptions):
     """The exponent a; N* at --target; all parameters together (D-optimal); the losses of all candidates (V-optimal)."""
     target: Positive = 3e22
     """Training FLOPs at which N* is asked for."""
-    loss: str = "all"
-    """Which loss."""
-    size: Size = SIZE
-    """What counts as N; as in `scale fit`."""
-    flops: Flops = FLOPS
-    """What counts as C; as in `scale fit`."""
     total: Positive = float("inf")
     """Training FLOPs for all of them."""
     share: Annotated[float, Bounds(above=0, most=1)] | None = None
@@ -69,13 +51,12 @@ class Next(RuleOptions):
         from sodakit.scaling.information import Runs, Surface
         from sodakit.scaling.intervals import bootstrap
         from sodakit.scaling.laws import LAWS
-        from sodakit.scaling.records import read_tables
 
         if (self.pool is None) == (not (self.budgets and self.widths)):
             raise ConfigError("Name what to choose from: --budgets and --widths, or --pool.")
         if self.pool is None and self.share is not None:
             raise ConfigError("--share is of a pool's FLOPs. Name the pool, or give --total.")
-        table = read_tables(self.tables).usable(loss=self.loss, size=self.size, flops=self.flops)
+        table = self.read()
         n, d = table.sizes(self.size), table.tokens()
         fit = fit_law(LAWS["chinchilla"], {"N": n, "D": d}, table.loss(self.loss))
         refits = bootstrap(fit, draws=20).draws_SP
@@ -133,7 +114,9 @@ class Next(RuleOptions):
         from sodakit.scaling.records import read_table
         from sodakit.scaling.sequential import next_runs
 
-        pool = read_table(path, with_loss=False).usable(loss=None, size=self.size, flops=self.flops)
+        pool = read_table(path, self.aliases, self.decimal, with_loss=False).usable(
+            loss=None, size=self.size, flops=self.flops
+        )
         n, d, cost_R = pool.sizes(self.size), pool.tokens(), pool.flops(self.flops, self.size)
         left = [i for i in range(len(pool)) if not done.equal_to(n[i], d[i]).any()]
         if not left:

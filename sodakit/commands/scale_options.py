@@ -208,11 +208,9 @@ def print_table(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _cell(value: Any) -> str:
-    return (
-        f"{value:.4g}"
-        if isinstance(value, float)
-        else (json.dumps(value) if isinstance(value, dict) else str(value))
-    )
+    if isinstance(value, float):
+        return "–" if value != value else f"{value:.4g}"
+    return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
 def pair(word: str) -> tuple[str, str]:

@@ -2,46 +2,30 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from sodakit.commands.scale_options import SIZE, Size, pair, print_table
+from sodakit.commands.scale_options import print_table
+from sodakit.commands.scale_tables import TableOptions
 from sodakit.log import say
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tune:
+class Tune(TableOptions):
     """The best learning rate and batch at each size and token count, by a smooth response; and how they move with N and D.
 
     Example: sodakit scale tune runs.csv --over lr batch_rows --out best.csv
     """
 
-    tables: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Tables or folders of runs; several runs of equal N and D, with other settings."""
     over: tuple[str, ...] = ("lr",)
     """Columns that were tried: lr, batch_rows, batch_tokens, or any other of positive numbers."""
-    loss: str = "all"
-    """Which loss."""
-    size: Size = SIZE
-    """What counts as N."""
-    where: tuple[str, ...] = ()
-    """Only runs that meet these, as in `scale fit`."""
-    alias: tuple[str, ...] = ()
-    """Further column names, theirs=ours."""
     out: Path | None = None
     """The reduced table: a row for each size and token count, for `scale fit`. CSV or JSONL."""
 
     def run(self) -> None:
         from sodakit.errors import ConfigError
-        from sodakit.scaling.groups import where
-        from sodakit.scaling.records import read_tables, table_from_rows
+        from sodakit.scaling.records import table_from_rows
         from sodakit.scaling.response import best_law, reduced, responses
 
-        table = where(read_tables(self.tables, dict(pair(a) for a in self.alias)), self.where)
-        table = table.usable(loss=self.loss, size=self.size)
-        for note in table.notes:
-            say(note)
+        table = self.read(said=self.over)
         found, left_out = responses(table, self.over, loss=self.loss, size=self.size)
         for line in left_out:
             say(line)

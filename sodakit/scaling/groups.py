@@ -18,6 +18,8 @@ from sodakit.scaling.table import RunTable
 
 MOST_GROUPS = 20
 """Values of a column that may still be names of groups."""
+MOST_RUNS_OF_A_SIZE = 4
+"""Numbers of tokens that one size has in most designs; from so many on they may be checkpoints."""
 _CONDITION = re.compile(r"^(.+?)\s*(==|!=|<=|>=|=|<|>)\s*(.*)$")
 _CHECKPOINT = re.compile(r"[-_/ .]*(?:step|steps|ckpt|checkpoint|iter|iteration|epoch)[-_ ]*\d+$", re.I)
 _SPLIT = re.compile(r"split|subset|fold|partition", re.I)
@@ -99,14 +101,18 @@ def clusters(table: RunTable, column: str | None = None) -> tuple[list[str] | No
     )
 
 
-def looks_grouped(table: RunTable, said: Sequence[str] = (), *, repeats_known: bool = False) -> list[str]:
-    """A line for each column that says runs differ in kind, and was not used: groups, splits, flags, repeated data.
+def looks_grouped(
+    table: RunTable, said: Sequence[str] = (), *, repeats_known: bool = False, clustered: bool = False
+) -> list[str]:
+    """A line for each column that says runs differ in kind, and was not used: groups, splits, flags, repeated data, and rows
+    that may be checkpoints.
 
     Args:
         said: columns that the user has chosen or split by.
         repeats_known: the law is of repeated data.
+        clustered: the user has said which rows are of one run.
     """
-    lines: list[str] = []
+    lines = [] if clustered else _may_be_checkpoints(table)
     for name, values in table.others.items():
         if name in said:
             continue
@@ -133,6 +139,36 @@ def looks_grouped(table: RunTable, said: Sequence[str] = (), *, repeats_known: b
                 f"{name} looks like a group, and all are fitted as one: {shown}. --by {name} fits each."
             )
     return lines + _known_groups(table, said, repeats_known)
+
+
+def _may_be_checkpoints(table: RunTable) -> list[str]:
+    """Sizes with several numbers of tokens each, by no name and no budget: runs of their own, or checkpoints of one for each size."""
+    size = _any_size(table)
+    n_R, d_R, c_R = table.sizes(size), table.tokens(), table.budgets("6nd", size)
+    kinds, pairs = _pairs(n_R, d_R)[0], _pairs(n_R, d_R)[2]
+    # Of a whole design by budgets every size stands with every C; of checkpoints with every D, or every D/N.
+    over_d, over_m, over_c = (of / (n * m) for n, m, of in (_pairs(n_R, x) for x in (d_R, d_R / n_R, c_R)))
+    by_budgets = bool(np.isfinite(c_R).all()) and over_c > max(0.6, over_d, over_m)
+    told = len(table) and all(str(s) for s in table.columns.get("status", [""]))
+    if (
+        kinds < 2
+        or pairs < MOST_RUNS_OF_A_SIZE * kinds
+        or by_budgets
+        or told
+        or clusters(table)[0] is not None
+    ):
+        return []
+    return [
+        f"{len(table)} rows are of {kinds} sizes, each with about {pairs / kinds:.0f} numbers of tokens. If these are checkpoints of "
+        f"{kinds} training runs, their errors go together and the intervals are too narrow: --cluster n/{size}. If each run was "
+        "trained to its end: --cluster none."
+    ]
+
+
+def _pairs(one_R: np.ndarray, other_R: np.ndarray) -> tuple[int, int, int]:
+    """How many values each has, to three digits, and how many pairs of them there are."""
+    one, other = ([f"{x:.3g}" for x in v.tolist()] for v in (one_R, other_R))
+    return len(set(one)), len(set(other)), len({*zip(one, other, strict=True)})
 
 
 def _known_groups(table: RunTable, said: Sequence[str], repeats_known: bool) -> list[str]:

@@ -29,6 +29,8 @@ _TIMES = {
     "nat": 1.0, "nats/token": 1.0, "steps": 1.0, "bits": math.log(2), "bits/token": math.log(2),
 }  # fmt: skip
 """What a unit in a cell or in the name of a column multiplies by; losses in bits become nats."""
+_POWER = re.compile(r"[x×·*]?\s*(?:10\s*(?:\^|\*\*)|1e\+?)(\d{1,2})")
+"""`tokens (1e9)`, `params (10^6)`."""
 _WORDS = ("tokens", "token", "params", "parameters", "flops", "flop")
 _BODY = re.compile(
     r"^([+-]?[\d.,'’\s_]*\d[.,]?)(?:\s*(?:e|[x×·*]\s*10\s*\^?)\s*([+-]?\d+))?\s*([^\d].*)?$", re.I
@@ -52,9 +54,9 @@ def unit_of(header: str) -> tuple[str, float]:
     """A column's name without its unit, and what the unit multiplies by: `tokens (B)` is tokens times 1e9."""
     match = _HEADER.match(header.strip())
     if match:
-        factor = _factor((match[2] or match[3]).lower())
+        factor = _factor(re.sub(r"^in\s+", "", (match[2] or match[3]).lower()))
         if factor is not None:
-            return match[1], factor
+            return re.sub(r"[\s_]in$", "", match[1]), factor
     return header, 1.0
 
 
@@ -78,7 +80,12 @@ def style_of(cells: Sequence[Any]) -> Style | None:
 
 
 def read_cells(
-    name: str, key: str, cells: Sequence[Any], table: Style | None, decimal: Style | None = None
+    name: str,
+    key: str,
+    cells: Sequence[Any],
+    table: Style | None,
+    decimal: Style | None = None,
+    rows: Sequence[str] | None = None,
 ) -> Cells:
     """A column's cells as numbers.
 
@@ -87,28 +94,70 @@ def read_cells(
         key: what it is called in the file.
         table: the style of the table, for a column that does not tell its own.
         decimal: the style, where the user says it.
+        rows: what the rows of the cells are called; by default 1, 2, ….
     Raises:
-        ConfigError: cells that could be two numbers, or of a unit that nobody knows.
+        ConfigError: cells that could be two numbers, a column of a unit that nobody knows, or a unit in some cells only.
     """
     own = decimal or _style_here(name, cells, table)
     values: list[Any] = []
-    unread: list[str] = []
-    for cell in cells:
+    unread: dict[str, str] = {}
+    units: dict[int, float] = {}
+    for number, cell in enumerate(cells):
         if not isinstance(cell, str):
             values.append(
                 float(cell) if isinstance(cell, (int, float)) and not isinstance(cell, bool) else cell
             )
             continue
-        value = _value(cell, own, key)
+        value, factor = _value(cell, own)
+        if factor is not None:
+            units[number] = factor
         if value is None:
-            unread.append(cell)
+            unread[rows[number] if rows else str(number + 1)] = cell
         values.append(float("nan") if value is None else value)
+    _check_units(key, cells, values, units, rows)
     if not unread:
         return Cells(values)
-    shown = ", ".join(repr(c[:30]) for c in dict.fromkeys(unread))[:90]
+    if len(unread) == len(cells) and (unit := _unit(cells[0])):
+        raise ConfigError(
+            f"{key} holds {cells[0]!r}, whose unit {unit!r} is not known. Known: k, M, B, T, FLOPs with prefixes, nats, bits. "
+            "Write plain numbers."
+        )
+    shown = ", ".join(f"row {row}: {cell[:30]!r}" for row, cell in list(unread.items())[:4])
+    more = ", …" if len(unread) > 4 else ""
     return Cells(
-        values, f"{key}: {len(unread)} of {len(cells)} cells are no numbers ({shown}) and count as missing."
+        values,
+        f"{key}: {len(unread)} of {len(cells)} cells are no numbers and count as missing ({shown}{more}).",
     )
+
+
+FAR_FROM_UNITS = 100
+"""Times below every cell with a unit from which a bare number must be meant in that unit, too."""
+
+
+def _check_units(
+    key: str,
+    cells: Sequence[Any],
+    values: Sequence[Any],
+    units: Mapping[int, float],
+    rows: Sequence[str] | None,
+) -> None:
+    """Refuse `20M` beside `20`, and `4 bits` beside `3.1`: a number that may lack its unit."""
+    told = [values[i] for i, factor in units.items() if factor >= 1e3]
+    in_bits = any(factor < 1 for factor in units.values())
+    for number, value in enumerate(values):
+        if (
+            number in units
+            or isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or value != value
+        ):
+            continue
+        if in_bits or (told and 0 < value < min(told) / FAR_FROM_UNITS):
+            unit = next(i for i, factor in units.items() if factor < 1 or factor >= 1e3)
+            raise ConfigError(
+                f"{key} holds {cells[unit]!r}, and in row {rows[number] if rows else number + 1} {cells[number]!r} without a unit. "
+                "Write the unit in every cell, or in none."
+            )
 
 
 def table_style(columns: Mapping[str, Sequence[Any]]) -> Style | None:
@@ -176,34 +225,40 @@ def _is_doubtful(cell: str) -> bool:
     return bool(match and match[1].count(",") == 1 and "." not in match[1] and _style(cell) is None)
 
 
-def _value(cell: str, style: Style, key: str) -> Any:
+def _value(cell: str, style: Style) -> tuple[Any, float | None]:
+    """A cell's number, None where it is none or of an unknown unit; and what its unit multiplies by, None where it has none."""
     text = cell.strip().replace("\u00a0", " ").replace("\u202f", " ").replace("−", "-")
     lower = text.lower()
     if lower in _MISSING:
-        return float("nan")
+        return float("nan"), None
     if lower in ("true", "false", "yes", "no"):
-        return lower in ("true", "yes")
+        return lower in ("true", "yes"), None
     match = _BODY.match(text)
     if not match:
-        return None
+        return None, None
     body = re.sub(r"[\s_'’]", "", match[1])
     body = body.replace(".", "").replace(",", ".") if style == "comma" else body.replace(",", "")
-    factor = _factor((match[3] or "").strip().lower())
-    if factor is None:
-        raise ConfigError(
-            f"{key} holds {cell!r}, whose unit {match[3]!r} is not known. Known: k, M, B, T, FLOPs with prefixes, nats, bits. "
-            "Write plain numbers."
-        )
-    if body.count(".") > 1:  # not of this style
-        return None
+    unit = (match[3] or "").strip().lower()
+    factor = _factor(unit)
+    if factor is None or body.count(".") > 1:  # not of this style
+        return None, None
     # As one literal: multiplied, 1.2345 and 1e18 round twice.
-    return float(f"{body}e{match[2] or 0}") * factor
+    return float(f"{body}e{match[2] or 0}") * factor, factor if unit else None
+
+
+def _unit(cell: Any) -> str:
+    """What follows the number in a cell."""
+    match = _BODY.match(cell.strip()) if isinstance(cell, str) else None
+    return (match[3] or "").strip() if match else ""
 
 
 def _factor(unit: str) -> float | None:
     """What a unit multiplies by; `B tokens` is two of them. None where it is unknown."""
     if unit in _TIMES:
         return _TIMES[unit]
+    power = _POWER.fullmatch(unit)
+    if power:
+        return float(f"1e{power[1]}")
     parts = unit.split()
     if len(parts) == 2 and parts[1] in _WORDS and parts[0] in _TIMES:
         return _TIMES[parts[0]]

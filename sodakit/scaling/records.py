@@ -19,7 +19,9 @@ from sodakit.model.accounting import (
     training_flops_per_token,
 )
 from sodakit.model.any_config import AnyConfig, codes_at_a_position, family_of
-from sodakit.scaling.columns import SIZES, WORDS, column_of, complete_row, factor_of, named_row, notes_on
+from sodakit.scaling.columns import SIZES, WORDS, meaning_of, named_row
+from sodakit.scaling.filling import column_of, complete_row, notes_on
+from sodakit.scaling.headers import check_units, hints
 from sodakit.scaling.numbers import Style, read_cells, table_style
 from sodakit.scaling.rows import read_rows
 from sodakit.scaling.table import RunTable
@@ -37,7 +39,7 @@ def table_from_rows(
     Columns that no name of ours fits are kept as they are (`RunTable.others`).
 
     Args:
-        aliases: further column names: theirs → ours, for example `{"my_loss": "loss/all"}`.
+        aliases: further column names: theirs → ours, with a unit if theirs has none: `{"my_loss": "loss/all", "size": "n/total (M)"}`.
         decimal: what stands before decimals; by default read off the cells.
     Raises:
         ConfigError: cells that could be two numbers, or of an unknown unit.
@@ -75,13 +77,19 @@ def _read_numbers(
     for (name, key), column in cells.items():
         values = [v for _, v in column]
         if name not in WORDS:
-            read = read_cells(name, key, values, common, decimal)
-            factor = factor_of(key, key in aliases)
+            read = read_cells(name, key, values, common, decimal, [_place(found, n) for n, _ in column])
+            factor = meaning_of(key, aliases)[1]
             values = [v * factor if isinstance(v, float) else v for v in read.values]
             notes += [read.note] if read.note else []
         for (number, _), value in zip(column, values, strict=True):
             named[number][name] = value
     return named, notes
+
+
+def _place(found: Sequence[Mapping[str, tuple[str, Any]]], number: int) -> str:
+    """A row by its number, as people count, and its run."""
+    run = found[number].get("run")
+    return f"{number + 1} ({run[1]})" if run else str(number + 1)
 
 
 def read_table(
@@ -144,14 +152,12 @@ def _complete_table(
     table = table_from_rows(rows, str(path), aliases, decimal)
     missing = [name for name in ("tokens",) if name not in table.columns]
     if not any(c.startswith("n/") for c in table.columns):
-        missing.insert(0, "parameters (n, params, …)")
+        missing.insert(0, "parameters")
     if with_loss and not any(c.startswith("loss/") or c == "bits_per_audio_s" for c in table.columns):
         missing.append("loss")
     if missing:
-        found = ", ".join(str(c) for c in (rows[0] if rows else {}))
-        raise ConfigError(
-            f"{path} has no column for {', '.join(missing)}. Its columns: {found}. Name them, for example --alias my_loss=loss/all."
-        )
+        raise ConfigError(f"{path} has no column for {', '.join(missing)}. {hints(rows, missing)}")
+    check_units(table, rows, aliases or {})
     return table
 
 

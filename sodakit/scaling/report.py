@@ -185,7 +185,10 @@ def _parameters(report: Report, study: Study, pictures: Mapping[str, Picture]) -
     )
     report.table(
         ("Parameter", "Value", "Standard error", "Bootstrap 95 %", "Runs resampled 95 %", "Profile 95 %"),
-        [(name, f"{v:.4g}", f"{e:.3g}", *ends) for name, v, e, *ends in study.parameter_rows()],
+        [
+            (name, f"{v:.4g}", "–" if e != e else f"{e:.3g}", *ends)
+            for name, v, e, *ends in study.parameter_rows()
+        ],
         f"The law at its global minimum; the bootstrap is of {study.boot.resample}",
     )
     if "profiles" in pictures:

@@ -402,7 +402,7 @@ def study(
         envelope=tried(
             "envelope",
             fit_envelope,
-            *(v[used] for v in (c, n, d, losses)),
+            *(v[used] for v in (_at_budgets(table, flops, size), n, d, losses)),
             curves=np.array(clusters or n.tolist())[used],
         ),
         # The grid of effective tokens is not the grid of the runs.
@@ -451,6 +451,12 @@ def _of(value: float, ends: tuple[float, float] | None) -> str:
         if ends is None or not np.isfinite(ends).all()
         else f"{shown} ({format_count(ends[0])} – {format_count(ends[1])})"
     )
+
+
+def _at_budgets(table: RunTable, flops: str, size: str) -> np.ndarray:
+    """C of every run, of those of a budget its middle: else the run that is a percent cheaper counts as the best of its own C."""
+    budget_R = table.budgets_of_flops(flops, size)
+    return np.where(np.isfinite(budget_R), budget_R, table.flops(flops, size))
 
 
 def _with_variables(table: RunTable, law: Law) -> RunTable:

@@ -17,7 +17,7 @@ import numpy as np
 
 from sodakit.errors import ConfigError, nearest
 from sodakit.files import digest, write_json_lines, write_text
-from sodakit.scaling.columns import FLOPS, SIZES, WORDS
+from sodakit.scaling.columns import FLOPS, SIZES, WORDS, meaning_of
 from sodakit.scaling.design import SODA_RULE
 from sodakit.scaling.formula import FORMULAS, evaluate, is_formula
 from sodakit.scaling.numbers import read_cells
@@ -168,12 +168,14 @@ class RunTable:
         )
 
     def column(self, name: str) -> np.ndarray:
-        """A column by our name for it or by its own.
+        """A column by our name for it or by its own (`params` is `n/total`).
 
         Raises:
             ConfigError: there is none.
         """
         found = self.columns.get(name, self.others.get(name))
+        if found is None:  # by the name that the file has for what we call otherwise
+            found = self.columns.get(meaning_of(name, {})[0] or "")
         if found is None:
             raise ConfigError(
                 f"{self.origin or 'The table'} has no column {name!r}."

@@ -240,10 +240,10 @@ def test_budgets_are_found_in_the_flops():
 
 
 def test_a_table_without_a_loss_says_which_columns_it_has(tmp_path):
-    (tmp_path / "runs.csv").write_text("params,tokens,perplexity\n1e8,1e9,20\n")
-    with pytest.raises(ConfigError, match=r"no column for loss.*perplexity"):
+    (tmp_path / "runs.csv").write_text("params,tokens,surprisal\n1e8,1e9,20\n")
+    with pytest.raises(ConfigError, match=r"no column for loss.*surprisal"):
         read_table(tmp_path / "runs.csv")
-    table = read_table(tmp_path / "runs.csv", {"perplexity": "loss/all"})
+    table = read_table(tmp_path / "runs.csv", {"surprisal": "loss"})
     assert table.loss()[0] == 20
 
 

@@ -70,7 +70,9 @@ def test_the_style_of_the_table_decides_and_the_user_above_all():
 
 def test_what_is_no_number_is_counted():
     table = table_from_rows([{"N": "1e6", "D": 1e9, "loss": "~3"}, {"N": "2e6", "D": 1e9, "loss": 3.0}])
-    assert any("1 of 2 cells are no numbers ('~3')" in note for note in table.notes)
+    assert any(
+        "1 of 2 cells are no numbers and count as missing (row 1: '~3')" in note for note in table.notes
+    )
 
 
 def test_units_in_headers_and_levanter_s_gigaflops():
@@ -187,6 +189,7 @@ def test_runs_are_chosen_by_conditions_on_any_column():
     chosen = where(table, ["corpus=books", "outlier!=1", "n/total<1e7", "split = train|dev"])
     assert set(chosen.others["corpus"]) == {"books"} and chosen.sizes().max() < 1e7
     assert any("28 of 56 runs have corpus=books" in note for note in chosen.notes)
+    assert len(where(table, ["params<1e7"])) == len(where(table, ["n/total<1e7"]))  # by the file's own name
     for condition, says in (
         ("corpus", "no condition"),
         ("color=red", "no column 'color'"),
@@ -323,3 +326,127 @@ def test_fit_and_next_count_alike():
 
     fit, following = Fit(tables=()), Next(tables=(), budgets=(), widths=())
     assert (fit.size, fit.flops) == (following.size, following.flops)
+
+
+def iso_csv(path: Path, columns: str, cells) -> Path:
+    """A sweep as text: the header, and the cells of a run made of (number, N, D, loss)."""
+    lines = [",".join(map(str, cells(i, r["N"], r["D"], r["loss"]))) for i, r in enumerate(sweep())]
+    path.write_text("\n".join([columns, *lines]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "says"),
+    [
+        ("params,tokens,loss", lambda i, n, d, x: (n / 1e6, d, x), r'params is below 1,000 in 28 of 28 rows .*--alias "params=n/total \(M\)"'),
+        ("params,tokens,loss", lambda i, n, d, x: (n, d / 1e9, x), r'tokens is below 1,000 .*--alias "tokens=tokens \(M\)"'),
+        ("params,flops,loss", lambda i, n, d, x: (n, 6 * n * d / 1e18, x), "flops is below 1,000,000,000"),
+        ("params,tokens,loss", lambda i, n, d, x: (n / 1e3, 10 * d, x), r"By params and tokens runs have \S+e\+06 tokens per parameter"),
+        ("params,tokens,loss", lambda i, n, d, x: (f"{n / 1e6:.1f}{'M' if i else ''}", d, x), r"holds '.*M', and in row 1 '2.0' without a unit"),
+        ("params,tokens,loss", lambda i, n, d, x: (n, d, f"{x} bits" if i else x), "and in row 1 .* without a unit"),
+    ],
+)  # fmt: skip
+def test_numbers_in_a_unit_that_nobody_says_are_refused_with_the_way_to_say_it(
+    columns, cells, says, tmp_path
+):
+    """Sizes of 20 to 1,000 were taken for parameters, and so was `20` beside `20M`."""
+    with pytest.raises(ConfigError, match=says):
+        read_table(iso_csv(tmp_path / "runs.csv", columns, cells))
+
+
+def test_an_alias_says_the_unit_or_that_there_is_none(tmp_path):
+    path = iso_csv(tmp_path / "runs.csv", "size,tokens,loss", lambda i, n, d, x: (n / 1e6, d, x))
+    truth = [r["N"] for r in sweep()]
+    for alias in ("n/total (M)", "params (M)"):
+        np.testing.assert_allclose(read_table(path, {"size": alias}).sizes(), truth)
+    assert read_table(path, {"size": "n/total (params)"}).sizes()[0] == pytest.approx(truth[0] / 1e6)
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells"),
+    [
+        ("config/model/num_params (M),tokens (B),summary/eval/loss", lambda i, n, d, x: (n / 1e6, d / 1e9, x)),
+        ("params_M,tokens_b,final eval loss", lambda i, n, d, x: (n / 1e6, d / 1e9, x)),
+        ("N (1e6),tokens in billions,loss", lambda i, n, d, x: (n / 1e6, d / 1e9, x)),
+        ("params,tokens,perplexity", lambda i, n, d, x: (n, d, np.exp(x))),
+        ("params,step,batch_size_tokens,val_loss", lambda i, n, d, x: (n, d / 1e3, 1000, x)),
+        ("params,trainer/global_step,batch_size_tokens,num_train_steps,eval/loss", lambda i, n, d, x: (n, d / 1e3, 1000, 1e9, x)),
+        ("model_size,params,tokens,loss", lambda i, n, d, x: ("small", n, d, x)),
+    ],
+)  # fmt: skip
+def test_columns_as_strangers_call_them(columns, cells, tmp_path):
+    table = read_table(iso_csv(tmp_path / "runs.csv", columns, cells)).usable()
+    for values, name in ((table.sizes(), "N"), (table.tokens(), "D"), (table.loss(), "loss")):
+        np.testing.assert_allclose(values, [r[name] for r in sweep()], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("columns", "says"),
+    [
+        ("params,1e18,3e18,1e19", r"side by side. .*table.melt\(\['params'\], var_name='flops'"),
+        ("params,loss@1B,loss@2B", r"side by side. .*var_name='tokens'"),
+        ("params,tokens,train_loss", "of the training data: --alias \"train_loss=loss/all\""),
+        ("params,tokens,bpb", 'If bpb is it: --alias "bpb=loss/all"'),
+        ("d_model,n_layers,tokens,loss", "no column for heads, ffn_width, vocab_size"),
+        ("params,steps,loss", "steps times batch_tokens"),
+        ("my size,tokens,loss", 'If my size is it: --alias "my size=n/total", with a unit'),
+    ],
+)  # fmt: skip
+def test_a_table_that_lacks_something_says_what_would_help(columns, says, tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text(f"{columns}\n{','.join('3' * len(columns.split(',')))}\n")
+    with pytest.raises(ConfigError, match=says):
+        read_table(path)
+
+
+def test_a_cell_with_a_foot_note_counts_as_missing_by_row_and_column(tmp_path):
+    """It ended with "unit '*' is not known", of no row, though a cell that is no number counts as missing."""
+    path = iso_csv(
+        tmp_path / "a.csv", "run,N,D,loss", lambda i, n, d, x: (f"r{i}", n, d, f"{x}*" if i == 6 else x)
+    )
+    table = read_table(path).usable()
+    assert len(table) == 27 and any(
+        note.startswith("loss: 1 of 28 cells are no numbers and count as missing (row 7 (r6): '")
+        for note in table.notes
+    )
+
+
+def grid(runs_of_a_size: int) -> list[dict]:
+    return [
+        {"N": n, "D": d, "loss": float(LAWS["chinchilla"].loss(HOFFMANN, N=n, D=d)[0])}
+        for n in np.geomspace(2e7, 1e9, 6)
+        for d in 2e9 * np.arange(1, runs_of_a_size + 1)
+    ]
+
+
+def test_rows_that_may_be_checkpoints_are_asked_about():
+    """Six runs with ten checkpoints each, without names, were sixty finished runs."""
+    [line] = looks_grouped(table_from_rows(grid(10)))
+    assert (
+        "60 rows are of 6 sizes, each with about 10 numbers of tokens" in line and "--cluster n/total" in line
+    )
+    assert not looks_grouped(table_from_rows(grid(10)), clustered=True)
+    assert len(set(clusters(table_from_rows(grid(10)), "n/total")[0])) == 6
+    # Neither few runs of a size, nor names that tell, nor finished runs, nor one grid of sizes at every budget.
+    named = [{**r, "run": f"r{r['N']:.0f}"} for r in grid(10)]
+    finished = [{**r, "status": "finished"} for r in grid(10)]
+    by_budget = [
+        {"N": n, "D": c / 6 / n, "loss": 3.0}
+        for c in 1e18 * 2.0 ** np.arange(5)
+        for n in 1e7 * 2.0 ** np.arange(7)
+    ]
+    for rows in (grid(3), named, finished, by_budget):
+        assert not looks_grouped(table_from_rows(rows))
+
+
+def test_the_envelope_takes_the_best_of_a_budget_though_its_runs_miss_it_by_a_little():
+    """Sizes in whole millions: C differed by percents, the cheapest run of a budget was the best of its own C, and a was -0.09."""
+    from sodakit.scaling.study import study
+    from sodakit.scaling.sweeps import fit_envelope
+
+    rows = sweep(noise=0.0)
+    n, d, x = (np.array([r[key] for r in rows]) for key in ("N", "D", "loss"))
+    exact = fit_envelope(np.round(6 * n * d, -15), n, d, x, curves=n.tolist())
+    missed = [{**r, "D": r["D"] * (1 + 0.005 * (i % 7))} for i, r in enumerate(rows)]
+    found = study(table_from_rows(missed), draws=10).envelope
+    assert found is not None and found.a == pytest.approx(exact.a, abs=0.02)
