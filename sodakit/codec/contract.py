@@ -29,9 +29,14 @@ class CodecSpec(Bounded):
     codebook_size: Count
     """Entries in each codebook."""
     semantic_codebooks: tuple[int, ...] = (0,)
-    """Codebooks that carry what is said rather than how it sounds."""
+    """Codebooks that carry what is said rather than how it sounds. None: nothing tells them apart."""
     fingerprint: str
     """Digest of weights, config and revision. Codes of different fingerprints are not comparable."""
+
+    @property
+    def first_codebook(self) -> int:
+        """The codebook that tells most of what is said: the first semantic one, or else the first."""
+        return next(iter(self.semantic_codebooks), 0)
 
     @property
     def frame_rate_hz(self) -> float:
@@ -67,17 +72,24 @@ class CodecSpec(Bounded):
 
 
 class StreamingDecoder(ABC):
-    """Codes in as they come, sound out at once. Its output, joined, equals `Codec.decode` of all codes."""
+    """Codes in as they come, sound out as soon as it is certain. Its output, joined, equals `Codec.decode` of all codes."""
 
     @abstractmethod
     def push(self, codes_KF: np.ndarray) -> np.ndarray:
-        """The samples these frames release: float32 `S = F * frame_samples` (all codecs here are causal)."""
+        """The samples that these frames release: float32, whole frames, of the frames pushed up to `lookahead_frames`
+        ago. A causal codec releases each frame at once."""
+
+    @abstractmethod
+    def finish(self) -> np.ndarray:
+        """The samples that waited for frames which do not come; nothing of a causal codec. Nothing may be pushed after."""
 
 
 class Codec(ABC):
     """Sound to codes and back."""
 
     spec: CodecSpec
+    lookahead_frames: int = 0
+    """Frames that must follow a frame before a stream releases its sound, at most. 0: causal."""
 
     @abstractmethod
     def encode_batch(self, waves_S: Sequence[np.ndarray]) -> list[np.ndarray]:

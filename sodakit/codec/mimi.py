@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sodakit.codec.causal import CausalLayers
 from sodakit.codec.chunks import chunks
 from sodakit.codec.contract import Codec, CodecSpec, StreamingDecoder
-from sodakit.errors import CodecError, first_line
+from sodakit.codec.pretrained import pretrained, weights_digests
+from sodakit.errors import CodecError
 from sodakit.files import digest
 
 _CPU_CHUNK_FRAMES = 25
@@ -199,7 +201,7 @@ class MimiStream(StreamingDecoder):
 
     def __init__(self, codec: MimiCodec) -> None:
         self._codec = codec
-        self._tails: dict[Any, Tensor] = {}
+        self._layers = CausalLayers()
         self._past: Any = None
 
     @torch.inference_mode()
@@ -218,47 +220,17 @@ class MimiStream(StreamingDecoder):
         holder = model if "decoder_transformer" in dict(model.named_children()) else model.decoder
         x = model.quantizer.decode(codes_BKF)
         if holder.upsample is not None:
-            x = self._layer(holder.upsample, x)
+            x = self._layers(holder.upsample, x)
         past_name = _taken(holder.decoder_transformer.forward, "cache", "past_key_values")
         output = holder.decoder_transformer(x.transpose(1, 2), use_cache=True, **{past_name: self._past})
         self._past = getattr(output, past_name)
         x = output.last_hidden_state.transpose(1, 2)
         for layer in getattr(model.decoder, "decoder_seanet", model.decoder).layers:
-            x = self._layer(layer, x)
+            x = self._layers(layer, x)
         return x
 
-    def _layer(self, layer: Any, x: Tensor) -> Tensor:
-        from transformers.models.mimi import modeling_mimi
-
-        if isinstance(layer, modeling_mimi.MimiConv1d):
-            return self._convolution(layer, x)
-        if isinstance(layer, modeling_mimi.MimiConvTranspose1d):
-            return self._transposed(layer, x)
-        if isinstance(layer, modeling_mimi.MimiResnetBlock):
-            inner = x
-            for part in layer.block:
-                inner = self._layer(part, inner)
-            return self._layer(layer.shortcut, x) + inner
-        return layer(x)
-
-    def _convolution(self, layer: Any, x: Tensor) -> Tensor:
-        past = int(layer.padding_total)
-        tail = self._tails.get(layer)
-        x = torch.cat([x.new_zeros(*x.shape[:2], past) if tail is None else tail, x], dim=-1)
-        self._tails[layer] = x[..., x.shape[-1] - past :].clone()
-        return layer.conv(x)
-
-    def _transposed(self, layer: Any, x: Tensor) -> Tensor:
-        """Each input spreads over `kernel` outputs; those that the next input also reaches wait for it."""
-        stride, kernel = layer.conv.stride[0], layer.conv.kernel_size[0]
-        y = layer.conv(x)
-        if layer in self._tails:
-            y[..., : kernel - stride] += self._tails[layer]
-        ready = x.shape[-1] * stride
-        waiting = y[..., ready:].clone()
-        # Both the waiting part and the next one carry the bias: it must count once.
-        self._tails[layer] = waiting if layer.conv.bias is None else waiting - layer.conv.bias[:, None]
-        return y[..., :ready]
+    def finish(self) -> np.ndarray:
+        return np.zeros(0, np.float32)
 
 
 def _taken(function: Callable[..., Any], *names: str) -> str:
@@ -285,21 +257,14 @@ def load_mimi(source: str, name: str, num_codebooks: int | None = None, device: 
     """
     from transformers import MimiModel
 
-    try:
-        model = MimiModel.from_pretrained(source, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise CodecError(
-            f"No Mimi checkpoint could be loaded from {source!r} ({first_line(error)}). "
-            "Needed: a folder made by save_pretrained, or a Hugging Face id and a network."
-        ) from error
+    model = pretrained(MimiModel, source)
     kept = min(8, model.config.num_quantizers) if num_codebooks is None else num_codebooks
-    model.to(device)  # type: ignore[arg-type]  # transformers 5.23 wraps `to` with another signature
+    model.to(device)
     return MimiCodec(model, name, kept)
 
 
 def _fingerprint(model: Any, num_codebooks: int) -> str:
-    # By content and not by name: transformers renamed the weights between versions, and codes did not change.
-    tensors = sorted(digest(t.detach().cpu().float().numpy().tobytes()) for t in model.state_dict().values())
+    tensors = weights_digests(model)
     config = model.config
     shape = (config.sampling_rate, config.frame_rate, config.codebook_size, config.num_quantizers)
     return digest("mimi", repr(tuple(float(value) for value in shape)), str(num_codebooks), *tensors)

@@ -66,7 +66,7 @@ class Options(JudgeOptions, ResumeOptions):
 def main(argv: list[str]) -> None:
     """Fine-tune as argv says."""
     options = read_options(Options, "finetune", argv)
-    from sodakit.codec.load import load_codec
+    from sodakit.codec.load import load_codec_of
     from sodakit.eval.default_judge import default_judge
     from sodakit.recipes.finetune import finetune, held_out_split, pair_cases
     from sodakit.recipes.finetune_config import FinetuneSettings, finetune_config
@@ -95,7 +95,7 @@ def main(argv: list[str]) -> None:
         print(json.dumps(to_plain(config), indent=2))
         return
     spec = StoreReader(options.data).codec_spec
-    codec = load_codec(options.codec or spec.name, num_codebooks=spec.num_codebooks)
+    codec = load_codec_of(spec, f"{options.data} holds codes of", options.codec)
     judge = options.named_recogniser()
     if judge is None:
         cases = pair_cases(

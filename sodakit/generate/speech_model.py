@@ -16,7 +16,7 @@ from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
 from sodakit.checkpoint.load import load_checkpoint
 from sodakit.codec.contract import Codec, CodecSpec
-from sodakit.codec.load import load_codec
+from sodakit.codec.load import load_codec_of
 from sodakit.config import from_plain
 from sodakit.errors import AudioError, CheckpointError, CodecError, ConfigError
 from sodakit.generate.defaults import CONTINUATION, CONTINUATION_S, SPEECH
@@ -97,7 +97,8 @@ class SpeechModel:
             device: `cpu`, `cuda`, …; default: the GPU where there is one.
             precision: of the weights; default: the checkpoint's own on a CPU, bfloat16 on a GPU, as it was trained.
         Raises:
-            CheckpointError: no checkpoint there, a damaged one, or a codec with another fingerprint.
+            CheckpointError: no checkpoint there, a damaged one, or a codec given that has another fingerprint.
+            CodecError: the codec named is not at hand, or another one has its name.
             ConfigError: no such device here, or a precision that it has not.
         """
         device = device_named(device)
@@ -113,11 +114,11 @@ class SpeechModel:
                 f"{path} was saved without its codec or vocabulary; needed: one written by `sodakit train`."
             )
         try:
-            from_plain(CodecSpec, spec, "codec.json")
+            told = from_plain(CodecSpec, spec, "codec.json")
         except (ConfigError, CodecError) as error:
             raise CheckpointError(f"{checkpoint.folder}: {error} Copy the checkpoint again.") from error
         if not isinstance(codec, Codec):
-            codec = load_codec(codec or spec["name"], num_codebooks=spec["num_codebooks"], device=device)
+            codec = load_codec_of(told, f"{path} was trained on codes of", codec, device=device)
         if spec["fingerprint"] != codec.spec.fingerprint:
             raise CheckpointError(
                 f"{path} was trained on codes of {spec['name']} {spec['fingerprint']}; the codec here is "

@@ -56,7 +56,8 @@ class Chunk:
 
     codes_KF: np.ndarray
     samples_S: np.ndarray
-    """The sound of these frames: `S = F * frame_samples`."""
+    """The sound that these frames release: theirs, `S = F * frame_samples`, or with a codec that looks ahead that of frames
+    before them."""
 
 
 class SpeechStream:
@@ -109,6 +110,13 @@ class SpeechStream:
         chunk = Chunk(codes_KF, self._decoder.push(codes_KF))
         self._watch(chunk)
         return chunk
+
+    def finish(self) -> Chunk | None:
+        """The sound that waited for more frames, at the end of all pieces; nothing with a causal codec."""
+        samples_S = self._decoder.finish()
+        if not len(samples_S):
+            return None
+        return Chunk(np.zeros((self.num_codebooks, 0), np.uint16), samples_S)
 
     def _watch(self, chunk: Chunk) -> None:
         spec, endings = self.codec.spec, self.endings
@@ -167,6 +175,7 @@ def sound_of_pieces(
     for codes_KF in pieces:
         stream.begin()
         chunks += stream.push_codes(codes_KF)
+    chunks += [last for last in [stream.finish()] if last]
     spec = model.codec.spec
     samples_S = np.concatenate([np.zeros(0, np.float32), *(c.samples_S for c in chunks)])
     codes_KF = np.concatenate(
@@ -189,5 +198,6 @@ def stream_speech(model: SpeechModel, request: Request, endings: Endings | None 
             for token in tokens:
                 if chunk := stream.push(token):
                     yield chunk
-    if last := None if stream.stopped else stream.flush():
-        yield last
+    for last in (None if stream.stopped else stream.flush(), stream.finish()):
+        if last:
+            yield last

@@ -6,7 +6,7 @@ from typing import Any
 
 from sodakit.audio.files import write_wave
 from sodakit.codec.contract import Codec
-from sodakit.codec.load import load_codec
+from sodakit.codec.load import load_codec_of
 from sodakit.errors import CodecError
 from sodakit.eval.words import word_errors
 from sodakit.files import write_json
@@ -80,13 +80,8 @@ def listener_of(config: TrainConfig, run: Path) -> Listen | None:
 
 
 def _codec_of(store: Path) -> Codec:
-    spec = StoreReader(store).codec_spec
-    codec = load_codec(spec.name, num_codebooks=spec.num_codebooks)
-    if codec.spec.fingerprint != spec.fingerprint:
-        raise CodecError(
-            f"{store} holds codes of {spec.name} {spec.fingerprint}; the one here is {codec.spec.fingerprint}."
-        )
-    return codec
+    # Training itself needs no codec, so no option names one.
+    return load_codec_of(StoreReader(store).codec_spec, f"{store} holds codes of")
 
 
 def _cases(stores: Sequence[Path]) -> list[Utterance]:

@@ -122,6 +122,8 @@ async def _converse(socket: WebSocket, service: Service, start: Start) -> None:
                     if start.codes:
                         await _send(socket, service, {"type": "codes", "codes": chunk.codes_KF.tolist()})
                     await _send(socket, service, pcm_bytes(chunk.samples_S))
+        for chunk in await service.rest(stream, timing):
+            await _send(socket, service, pcm_bytes(chunk.samples_S))
         await _send(socket, service, {"type": "done", **timing.to_plain()})
 
     # Whichever ends first ends the other: no more talk when the client leaves, no more listening when all is said.

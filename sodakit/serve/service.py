@@ -246,11 +246,13 @@ class Service:
     async def speech(
         self, speaker: Speaker, text: str, timing: Timing, stream: SpeechStream | None = None
     ) -> AsyncGenerator[Chunk]:
-        """The text as chunks of sound, sentence by sentence."""
-        async with aclosing(
-            self.chunks(sentence_by_sentence(speaker, text), timing, stream or self.stream())
-        ) as chunks:
+        """The text as chunks of sound, sentence by sentence. Who gives a stream takes its `rest` when all is said."""
+        sound = stream or self.stream()
+        async with aclosing(self.chunks(sentence_by_sentence(speaker, text), timing, sound)) as chunks:
             async for chunk in chunks:
+                yield chunk
+        if stream is None:
+            for chunk in await self.rest(sound, timing):
                 yield chunk
         if speaker.unspoken:
             timing.note("limit")
@@ -323,9 +325,14 @@ class Service:
             stream.begin()
         return [self._measured(chunk, timing) for chunk in chunks]
 
+    async def rest(self, stream: SpeechStream, timing: Timing) -> list[Chunk]:
+        """The sound that a codec which looks ahead still held, at the end of a stream."""
+        last = await asyncio.to_thread(stream.finish)
+        return [self._measured(last, timing)] if last else []
+
     def _measured(self, chunk: Chunk, timing: Timing) -> Chunk:
         chunk_s = len(chunk.samples_S) / self.rate_hz
-        if timing.first_sound_s is None:
+        if timing.first_sound_s is None and chunk_s:
             timing.first_sound_s = timing.elapsed_s
             self.metrics.first_sound_s.observe(timing.first_sound_s)
         timing.speech_s += chunk_s
@@ -340,9 +347,12 @@ class Service:
             codes_KF = await self.codes(recording)
             timing.heard_s = self.model.duration_s(codes_KF[:, : frames_in_view(self.model, codes_KF, max_s)])
             plan = continuation(self.model, codes_KF, sampling=sampling, max_s=max_s, seed=seed)
-            async with aclosing(self._spoken(plan, timing, self.stream(), leave)) as chunks:
+            stream = self.stream()
+            async with aclosing(self._spoken(plan, timing, stream, leave)) as chunks:
                 async for chunk in chunks:
                     yield chunk
+            for chunk in await self.rest(stream, timing):
+                yield chunk
 
     async def transcribe(
         self, recording: Recording, timing: Timing, sampling: Sampling = GREEDY

@@ -162,6 +162,8 @@ async def interpret(
                 if words := written[span].take(event):
                     yield words
             elif isinstance(event, Finished) and event.result is not None:
+                for chunk in await service.rest(stream, timing):
+                    yield chunk
                 if interpreter.untranslated_s is not None:
                     timing.note("limit")
                 for text in written.values():

@@ -16,6 +16,7 @@ from sodakit.tokens.documents import Speech, Template, Text
 from sodakit.tokens.frames import codes_to_ids, ids_to_codes
 from sodakit.tokens.text import train_bpe
 from sodakit.tokens.vocabulary import Vocabulary
+from tests.late_codec import Late
 
 V = Vocabulary.layout(text_size=50, bos=0, eos=1, num_codebooks=4, codebook_size=16)
 TEMPLATE = Template(V, 4)
@@ -124,6 +125,22 @@ def test_streamed_sound_equals_the_sound_of_all_codes(frames):
     _, chunks = pushed(codes_KF)
     np.testing.assert_array_equal(np.concatenate([c.codes_KF for c in chunks], axis=1), codes_KF)
     np.testing.assert_array_equal(np.concatenate([c.samples_S for c in chunks]), codec().decode(codes_KF))
+
+
+def test_a_codec_that_looks_ahead_loses_nothing_at_the_end_of_pieces():
+    """Pieces of one sound: what the first still holds comes with the second, and the end with `finish`."""
+    late = Late(num_codebooks=4, codebook_size=16)
+    pieces = [np.random.default_rng(n).integers(1, 16, (4, n)).astype(np.uint16) for n in (2, 7, 1)]
+    stream = SpeechStream(late, V, 4, NEVER)
+    chunks = []
+    for codes_KF in pieces:
+        stream.begin()
+        chunks += stream.push_codes(codes_KF)
+    assert sum(len(c.samples_S) for c in chunks) == 7 * late.spec.frame_samples
+    chunks.append(stream.finish())
+    whole_KF = np.concatenate(pieces, axis=1)
+    np.testing.assert_array_equal(np.concatenate([c.codes_KF for c in chunks], axis=1), whole_KF)
+    np.testing.assert_array_equal(np.concatenate([c.samples_S for c in chunks]), late.decode(whole_KF))
 
 
 def test_the_first_chunk_is_one_frame_and_later_ones_are_longer():

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.late_codec import Late
 from tests.serve.conftest import slow_steps, wait_until
 
 connect = pytest.importorskip("websockets.sync.client").connect
@@ -29,7 +30,11 @@ def hear(socket):
     return objects, np.frombuffer(pcm, "<i2") / 32767
 
 
-def test_text_in_pieces_becomes_the_sound_of_the_whole(live, model):
+@pytest.mark.parametrize("late", [False, True])
+def test_text_in_pieces_becomes_the_sound_of_the_whole(late, live, model, monkeypatch):
+    """Also with a codec that looks ahead: the end of the sound comes when all is said."""
+    if late:
+        monkeypatch.setattr(model, "codec", Late(4, 16))
     text = "Open the door, please. Close the window."
     tell(live, type="start", seed=4, codes=True, mood=3)
     for n in range(0, len(text), 7):

@@ -9,6 +9,7 @@ import soundfile
 from sodakit.generate.long_form import Speaker, speech, transcribe_long
 from sodakit.generate.plans import carry_out
 from sodakit.generate.sampling import Sampling
+from tests.late_codec import Late
 from tests.serve.conftest import read, sound
 
 SAY = {"model": "tiny", "input": "Open the door.", "max_s": 1.5, "seed": 3}
@@ -40,8 +41,11 @@ def test_speech_in_every_format_is_a_file_that_others_can_read(client, kind, con
     assert np.abs(samples_S).max() > 0.01
 
 
-def test_served_speech_is_the_speech_of_the_library(client, model):
-    """Same seed, same sound: batching, threads and streaming change nothing."""
+@pytest.mark.parametrize("late", [False, True])
+def test_served_speech_is_the_speech_of_the_library(late, client, model, monkeypatch):
+    """Same seed, same sound: batching, threads, streaming and a codec that looks ahead change nothing."""
+    if late:
+        monkeypatch.setattr(model, "codec", Late(4, 16))
     pcm = client.post("/v1/audio/speech", json={**SAY, "response_format": "pcm"}).content
     speaker = Speaker(model, sampling=Sampling(temperature=0.9, top_p=0.8), seed=3, max_s=1.5)
     expected_S = model.codec.decode(carry_out(speech(speaker, SAY["input"]), model.engine))
