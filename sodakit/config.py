@@ -12,7 +12,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 
 from sodakit.bounds import Bounded, check_bounds
 from sodakit.errors import ConfigError, nearest
-from sodakit.files import digest
+from sodakit.files import digest, parse_json
 
 T = TypeVar("T")
 
@@ -102,7 +102,10 @@ def _scalar(kind: Any, value: Any, name: str) -> Any:
     if kind is Path:
         return Path(value)
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ConfigError(f"{name} is a number of {len(str(value))} digits; that is too large.") from None
     if kind is int and isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
@@ -131,8 +134,8 @@ def override(config: T, settings: dict[str, str]) -> T:
         if not isinstance(node, dict) or leaf not in node:
             raise ConfigError(f"No setting {dotted!r}.{nearest(dotted, sorted(_leaves(plain)), cutoff=0.5)}")
         try:
-            node[leaf] = json.loads(text)
-        except json.JSONDecodeError:
+            node[leaf] = parse_json(text)
+        except ValueError:
             node[leaf] = text
     return from_plain(type(config), plain, type(config).__name__)
 

@@ -1,11 +1,13 @@
 """Files that are complete or absent: every write goes to a temporary name and is renamed."""
 
 import codecs
+import gzip
 import hashlib
 import json
 import os
 import shutil
 import stat
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +17,8 @@ from sodakit.disk import writing
 from sodakit.errors import ConfigError
 from sodakit.units import shortened
 
+UNPACKED_BYTES = 1 << 30
+"""A small `.gz` of more than this is made to fill a memory."""
 _unfinished: set[Path] = set()
 """Folders that this process is making. What lies in them is flushed with them, once."""
 
@@ -143,6 +147,55 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def parse_json(text: str | bytes) -> Any:
+    """What JSON says.
+
+    Raises:
+        ValueError: no JSON, no UTF-8, or nested too deeply to mean anything.
+    """
+    try:
+        return json.loads(text if isinstance(text, str) else text.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"not UTF-8 (byte {error.start})") from error
+    except json.JSONDecodeError as error:
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise ValueError(f"not JSON ({error.msg}, {line}column {error.colno})") from error
+    except RecursionError as error:
+        raise ValueError("not JSON (nested too deeply)") from error
+
+
+def read_packed(path: Path | str) -> bytes:
+    """The bytes of a file, unpacked where its name ends in `.gz`, without a byte-order mark.
+
+    Raises:
+        ConfigError: a folder or a pipe, damaged, or without end.
+    """
+    refuse_odd(path)
+    try:
+        with gzip.open(path) if Path(path).suffix.lower() == ".gz" else open(path, "rb") as handle:
+            found = handle.read(UNPACKED_BYTES + 1) if isinstance(handle, gzip.GzipFile) else handle.read()
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise ConfigError(f"{path} cannot be read to its end ({error}). Fetch it again.") from error
+    if isinstance(handle, gzip.GzipFile) and len(found) > UNPACKED_BYTES:
+        raise ConfigError(
+            f"{path} holds more than {UNPACKED_BYTES >> 20} MiB. Unpack it and cut it into parts."
+        )
+    return found.removeprefix(codecs.BOM_UTF8)
+
+
+def read_text_lines(path: Path | str) -> list[str]:
+    """The lines of a text that are not blank, without the spaces around them; `.gz` is unpacked.
+
+    Raises:
+        ConfigError: as `read_packed`, or no UTF-8.
+    """
+    try:
+        lines = read_packed(path).decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no UTF-8 ({error}). Save it as UTF-8.") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
 def read_json(path: Path | str) -> Any:
     """The value in a JSON file, with or without a byte-order mark.
 
@@ -151,11 +204,9 @@ def read_json(path: Path | str) -> Any:
     """
     refuse_odd(path)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(
-            f"{path} is not JSON ({_what(error)}); was its writing or its copy cut off?"
-        ) from error
+        return parse_json(Path(path).read_bytes().removeprefix(codecs.BOM_UTF8))
+    except ValueError as error:
+        raise ConfigError(f"{path} is {error}; was its writing or its copy cut off?") from error
 
 
 def write_json_lines(path: Path | str, rows: Iterable[dict[str, Any]]) -> None:
@@ -164,7 +215,7 @@ def write_json_lines(path: Path | str, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def read_json_lines(path: Path | str, *, ours: bool = True) -> list[dict[str, Any]]:
-    """The objects of a file with one JSON object a line.
+    """The objects of a file with one JSON object a line; `.gz` is unpacked.
 
     Args:
         ours: written by a run of ours, which may have been killed: a torn last line is left out. False for what a user
@@ -173,29 +224,21 @@ def read_json_lines(path: Path | str, *, ours: bool = True) -> list[dict[str, An
         ConfigError: another line is no JSON object, or the file no UTF-8; the message names both. What a user gives: also
             the last line.
     """
-    refuse_odd(path)
     rows: list[dict[str, Any]] = []
     # Not by splitlines: it also breaks at characters that a text may hold.
-    lines = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
+    lines = read_packed(path).split(b"\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            rows.append(json.loads(line.decode("utf-8")))
-        except (ValueError, RecursionError) as error:
+            rows.append(parse_json(line))
+        except ValueError as error:
             if ours and number == len(lines):
                 break
-            raise ConfigError(f"{path}, line {number}, is not JSON: {_what(error)}") from error
+            raise ConfigError(f"{path}, line {number}, is {error}.") from error
         if not isinstance(rows[-1], dict):
             raise ConfigError(f"{path}, line {number}, is {line.decode()!r:.60}; needed: a JSON object.")
     return rows
-
-
-def _what(error: Exception) -> str:
-    """What is wrong with a JSON text, in a few words."""
-    if isinstance(error, RecursionError):
-        return "nested too deep"
-    return str(error) if isinstance(error, json.JSONDecodeError) else "no UTF-8"
 
 
 def file_sha256(path: Path | str) -> str:

@@ -9,9 +9,7 @@
 Nothing of it depends on a model: the same sentences, voices and seed give the same bytes.
 """
 
-import gzip
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +22,15 @@ from sodakit.audio.wave import Wave
 from sodakit.bounds import Bounded, Bounds, Count, Positive
 from sodakit.errors import ConfigError
 from sodakit.eval.cases import plain_language
-from sodakit.files import atomic_folder, digest, write_json, write_json_lines, write_text
+from sodakit.files import (
+    atomic_folder,
+    digest,
+    read_json_lines,
+    read_text_lines,
+    write_json,
+    write_json_lines,
+    write_text,
+)
 from sodakit.log import track
 from sodakit.store.reader import StoreReader
 from sodakit.voices.catalogue import SEEN_VOICES
@@ -179,15 +185,12 @@ def _texts(source: Path) -> Iterator[tuple[str, str]]:
             if split in reader.splits:
                 yield from ((_one_line(u.text or ""), u.language) for u in reader.utterances(split))
         return
-    lines: Iterable[str]
-    if source.suffix == ".gz":
-        with gzip.open(source, "rt", encoding="utf-8-sig") as handle:
-            lines = handle.read().splitlines()
+    rows: Iterable[dict[str, Any]]
+    if ".jsonl" in source.suffixes:
+        rows = read_json_lines(source, ours=False)
     else:
-        lines = source.read_text(encoding="utf-8-sig").splitlines()
-    is_json = ".jsonl" in source.suffixes
-    for line in filter(None, lines):
-        row = json.loads(line) if is_json else {"text": line}
+        rows = ({"text": line} for line in read_text_lines(source))
+    for row in rows:
         yield _one_line(str(row.get("text") or "")), str(row.get("language") or "")
 
 

@@ -115,7 +115,7 @@ def read_tables(paths: Sequence[Path]) -> TokenTable:
         raise StoreError("No log-probabilities to read; run `sodakit eval` first.")
     try:
         return TokenTable.from_arrow(pa.concat_tables([pq.read_table(path) for path in paths]))
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise StoreError(
             f"Log-probabilities in {Path(paths[0]).parent} cannot be read ({error}). "
             "Delete the damaged file and run the same command again."

@@ -1,6 +1,5 @@
 """What was heard so far, as JSON lines that a person may read and mend; a killed run goes on from them."""
 
-import json
 import os
 import re
 from collections import defaultdict
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sodakit.errors import ConfigError
-from sodakit.files import read_json, write_json, write_json_lines
+from sodakit.files import parse_json, read_json, write_json, write_json_lines
 from sodakit.log import say
 from sodakit.prepare.recording import Item
 
@@ -91,9 +90,9 @@ def note(item: Item, **more: Any) -> Row:
 def _row(line: bytes, where: str) -> Row:
     wrong = ""
     try:
-        row = json.loads(line)
-    except ValueError as error:  # no JSON, or no UTF-8
-        wrong, row = f"is not JSON ({error})", {}
+        row = parse_json(line)
+    except ValueError as error:
+        wrong, row = f"is {error}", {}
     if not wrong and not (isinstance(row, dict) and isinstance(row.get("fingerprint"), str)):
         wrong = "has no 'fingerprint'"
     for name, kinds in {"start_s": (int, float), "end_s": (int, float), "text": str, "problem": str}.items():

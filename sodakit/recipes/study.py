@@ -6,7 +6,6 @@ acoustic and text, both orders. The protocol and its reasons: docs/studies/cpu_s
 """
 
 import gzip
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -16,7 +15,7 @@ from sodakit.codec.contract import Codec
 from sodakit.data.config import SourceConfig, ViewConfig
 from sodakit.data.language import open_language
 from sodakit.errors import ConfigError
-from sodakit.files import atomic_folder
+from sodakit.files import atomic_folder, read_json_lines
 from sodakit.log import say
 from sodakit.prepare.options import PrepareOptions
 from sodakit.prepare.recording import Item
@@ -216,9 +215,7 @@ def _sentences(path: Path) -> Iterator[str]:
         raise ConfigError(
             f"{path} does not exist. --data names the folder that holds {', '.join(SENTENCES)}."
         )
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            yield json.loads(line)["text"]
+    yield from (str(row.get("text") or "") for row in read_json_lines(path, ours=False))
 
 
 def _tokenizer(folder: Path, parts: Sequence[Sequence[Reading]]) -> TextTokenizer:

@@ -159,7 +159,10 @@ class StoreReader:
     def _described(self, split: str) -> list[ShardInfo]:
         shards = self.description["splits"][split]
         name = f"{self.folder / 'store.json'}: splits.{split}.shards"
-        infos = from_plain(list[ShardInfo], shards.get("shards") if isinstance(shards, dict) else None, name)
+        shards = shards if isinstance(shards, dict) else {}
+        infos = from_plain(list[ShardInfo], shards.get("shards"), name)
+        for total, kind in (("rows", int), ("frames", int), ("text_tokens", int), ("hours", float)):
+            from_plain(kind, shards.get(total), f"{self.folder / 'store.json'}: splits.{split}.{total}")
         for info in infos:
             # Nothing but a shard of this store, whoever wrote the file.
             if not re.fullmatch(rf"{split}/shard-\d+\.arrow", info.file):
@@ -168,6 +171,22 @@ class StoreReader:
 
     def _check(self, split: str, again: bool = False) -> None:
         check_shards(self.folder, self.shards(split), self.codec_spec, self._text_size, again)
+        # The shards are as described now; what is said of all of them together may still be wrong.
+        for total in ("rows", "frames", "text_tokens", "hours"):
+            said = self.description["splits"][split][total]
+            found = sum(getattr(info, total) for info in self.shards(split))
+            if not abs(said - found) < 0.001:
+                raise StoreError(
+                    f"{self.folder / 'store.json'} says {said} {total} of {split}; its shards have {found:g}. {AGAIN}"
+                )
+        # The digests are right now, and so what is said of each shard: what is said of all of them may still be wrong.
+        for total in ("rows", "frames", "text_tokens", "hours"):
+            said = self.description["splits"][split][total]
+            found = sum(getattr(info, total) for info in self.shards(split))
+            if not abs(said - found) < 0.001:
+                raise StoreError(
+                    f"{self.folder / 'store.json'} says {said} {total} of {split}; its shards have {found:g}. {AGAIN}"
+                )
 
     def _text_size(self) -> int | None:
         return self.tokenizer().size if (self.folder / "tokenizer").is_dir() else None

@@ -118,7 +118,7 @@ def open_batch(path: Path) -> pa.RecordBatch:
         raise DiskError(
             f"{path} cannot be read: no permission. Give this user the right to read it."
         ) from error
-    except (pa.ArrowInvalid, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise StoreError(
             f"{path} is not a complete Arrow file ({error}). "
             "Was the copy cut off? Copy it again, or delete it and run the same prepare again."
@@ -146,7 +146,7 @@ def check_sound(batch: pa.RecordBatch, path: Path, codec: CodecSpec, text_size: 
         for name in ("start_s", "end_s"):
             if not np.isfinite(batch.column(name).to_numpy()).all():
                 raise ValueError(f"{name} is not finite")
-    except (pa.ArrowInvalid, ValueError, RecursionError) as error:
+    except (pa.ArrowException, ValueError, RecursionError) as error:
         raise StoreError(f"{path} is damaged ({error}). Delete it and run the same prepare again.") from error
 
 

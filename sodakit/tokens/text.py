@@ -5,11 +5,12 @@ import re
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from sodakit.errors import VocabularyError
-from sodakit.files import digest, write_text
+from sodakit.files import digest, read_json, write_text
 
 BOS_TEXT = "<|begin_of_text|>"
 EOS_TEXT = "<|end_of_text|>"
@@ -143,7 +144,7 @@ def extended_tokenizer(text_model_tokenizer: Path | str) -> TextTokenizer:
     Args:
         text_model_tokenizer: a `tokenizer.json`, or a folder with one.
     Raises:
-        VocabularyError: none there, or one that has no `<|endoftext|>`.
+        VocabularyError: none there, a damaged one, or one that has no `<|endoftext|>`.
     """
     path = Path(text_model_tokenizer)
     file = path / "tokenizer.json" if path.is_dir() else path
@@ -151,7 +152,18 @@ def extended_tokenizer(text_model_tokenizer: Path | str) -> TextTokenizer:
         raise VocabularyError(
             f"No tokenizer.json at {path}. Download that of the text model, and name its folder."
         )
-    plain = json.loads(file.read_text(encoding="utf-8"))
+    plain = read_json(file)
+    try:
+        return _named_as_ours(plain, file)
+    except VocabularyError:
+        raise
+    except Exception as error:  # a field that is none, or what tokenizers raises: bare Exception
+        raise VocabularyError(
+            f"The tokenizer {file} cannot be read ({type(error).__name__}: {error}). Download it again."
+        ) from error
+
+
+def _named_as_ours(plain: dict[str, Any], file: Path) -> TextTokenizer:
     renamed = [token for token in plain["added_tokens"] if token["content"] == "<|endoftext|>"]
     if not renamed:
         raise VocabularyError(

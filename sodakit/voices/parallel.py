@@ -9,8 +9,6 @@ Openings are chosen so that the action is an infinitive in every language: only 
 text is read by `read_parallel`.
 """
 
-import gzip
-import json
 import random
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +16,7 @@ from itertools import product
 from pathlib import Path
 
 from sodakit.errors import ConfigError
+from sodakit.files import read_json_lines
 
 LANGUAGES = ("en", "es", "de", "fr")
 
@@ -158,12 +157,10 @@ def read_parallel(path: Path | str) -> list[ParallelText]:
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"{path} does not exist. Needed: JSON lines with a text under each language code.")
-    text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text("utf-8")
     found = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        row = json.loads(line)
+    for number, row in enumerate(read_json_lines(path, ours=False), start=1):
         texts = {k: v for k, v in row.items() if k != "id" and isinstance(v, str) and v.strip()}
         if len(texts) < 2:
-            raise ConfigError(f"{path}, line {number}: {', '.join(texts) or 'no'} language; needed: two.")
+            raise ConfigError(f"{path}, row {number}: {', '.join(texts) or 'no'} language; needed: two.")
         found.append(ParallelText(texts))
     return found

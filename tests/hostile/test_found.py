@@ -5,16 +5,30 @@ import json
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 
 import pytest
 
-from sodakit.errors import SodakitError
+from sodakit import files
+from sodakit.codec.fit.sounds import read_sentences
+from sodakit.config import override
+from sodakit.errors import SodakitError, StoreError
 from sodakit.eval.cases import cases_digest
+from sodakit.eval.spoken_cases import _texts
 from sodakit.files import read_json, write_json
+from sodakit.prepare.sources.lhotse_sets import LhotseCut
+from sodakit.store.shard import open_batch
+from sodakit.tokens.text import extended_tokenizer
+from sodakit.voices.parallel import read_parallel
 from tests.hostile import fuzz_corpora, fuzz_made
 from tests.hostile.fuzzing import Target, mutated
 
 LONG = "a" * 5000
+
+
+@dataclass(frozen=True)
+class Score:
+    value: float
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +146,8 @@ MADE = {
     "settings that are none": ("notebook: settings.json (open_notebook)", [1], "holds a list"),
     "a plan of other rows": ("prepared: plan.json (prepare_again)", {"num_items": 1}, "none of 1 items"),
     "a plan that asks for 7": ("prepared: plan.json (prepare_again)", {"asked": 7}, "what was asked for"),
+    "a note nested without end": ("notebook: 00000_a.wav.jsonl (open_notebook)", b'{"fingerprint": ' + b"[" * 100_000, "nested too deeply"),
+    "a sum of rows that is none": ("store: store.json (open_store)", {"splits": {"train": {"shards": []}}}, "rows=None"),
     "a score without an interval": ("results: salmon.json (show_result)", {"scores": {"mean": {}}}, "is damaged"),
 }  # fmt: skip
 
@@ -140,6 +156,10 @@ MADE = {
 def test_damage_to_what_was_made_is_named_with_what_to_do(made, name):
     target, changes, message = MADE[name]
     plain = json.loads(made[target].data.splitlines()[0] if "jsonl" in target else made[target].data)
+    if isinstance(changes, bytes):
+        with pytest.raises(SodakitError, match=message):
+            made[target].read(changes)
+        return
     if isinstance(changes, dict):
         plain |= {k: v for k, v in changes.items() if v is not ...}
         plain = {k: v for k, v in plain.items() if changes.get(k) is not ...}
@@ -155,6 +175,93 @@ def test_a_state_without_sums_is_passed_over_for_an_earlier_one(made, capsys):
     said = capsys.readouterr().err
     assert path.name == "step_00000004"
     assert "Passed over" in said and "no counts and sums" in said and "at step 2 of 4" in said
+
+
+def test_a_store_whose_sums_are_lost_is_sealed_again(made, capsys):
+    target = made["prepared: store.json (prepare_again)"]
+    splits = json.loads(target.data)["splits"]
+    del splits["train"]["rows"]
+    report = target.read(changed(target.data, splits=splits))
+    assert report.utterances["train"] > 0 and "is sealed again" in capsys.readouterr().err
+
+
+def test_sums_of_a_store_that_are_not_those_of_its_shards_are_refused(made):
+    target = made["store: store.json (open_store)"]
+    splits = json.loads(target.data)["splits"]
+    splits["train"]["frames"] += 1
+    with pytest.raises(StoreError, match="frames of train; its shards have"):
+        target.read(changed(target.data, splits=splits))
+
+
+def test_a_shard_of_numbers_that_arrow_does_not_know_is_no_arrow_file(made, tmp_path):
+    """It says so with an error that is no ArrowInvalid."""
+    data, refused = made["store: shard-00000.arrow (open_store)"].data, []
+    for place in range(len(data) - 1500, len(data)):
+        if data[place : place + 4] == b"\x10\0\0\0":
+            (tmp_path / "a.arrow").write_bytes(data[:place] + b"\1" + data[place + 1 :])
+            with suppress(StoreError):
+                open_batch(tmp_path / "a.arrow")
+                continue
+            refused.append(place)
+    assert refused
+
+
+DEEP_LINE = b'{"text": ' + b"[" * 100_000 + b"\n"
+READERS = {
+    "parallel text": read_parallel,
+    "sentences for a codec": read_sentences,
+    "sentences to speak": lambda path: list(_texts(path)),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize(
+    ("file", "data", "message"),
+    [
+        ("a.jsonl", b"\xff\n", "line 1, is not UTF-8"),
+        ("a.jsonl", b"[]\n", "needed: a JSON object"),
+        ("a.jsonl", DEEP_LINE + b"{}\n", "nested too deeply"),
+        ("a.jsonl.gz", gzip.compress(b"{}\n" * 99)[:-9], "cannot be read to its end"),
+        ("a.jsonl.gz", b"no gzip", "cannot be read to its end"),
+    ],
+)
+def test_texts_of_every_command_that_are_damaged_are_named(tmp_path, name, file, data, message):
+    (tmp_path / file).write_bytes(data)
+    with pytest.raises(SodakitError, match=message):
+        READERS[name](tmp_path / file)
+
+
+def test_a_gzip_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "UNPACKED_BYTES", 1000)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b" " * 2000))
+    with pytest.raises(SodakitError, match="holds more than"):
+        read_parallel(tmp_path / "a.jsonl.gz")
+
+
+def test_a_setting_that_no_parser_follows_or_no_number_holds_is_refused():
+    for value in ("[" * 100_000, "9" * 400):
+        with pytest.raises(SodakitError, match="value"):
+            override(Score(0.5), {"value": value})
+
+
+def test_a_lhotse_cut_without_an_id_still_has_a_name():
+    assert "lhotse cut" in LhotseCut("{}", 1.0).name and "lhotse cut" in LhotseCut("[]", 1.0).name
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{",
+        b"[]",
+        b'{"added_tokens": 7}',
+        b'{"added_tokens": [{"content": "<|endoftext|>"}]}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_tokenizer_to_begin_with_that_is_damaged_is_named(tmp_path, data):
+    (tmp_path / "tokenizer.json").write_bytes(data)
+    with pytest.raises(SodakitError, match=r"tokenizer\.json"):
+        extended_tokenizer(tmp_path)
 
 
 def test_styles_that_are_no_zip_are_refused(made):

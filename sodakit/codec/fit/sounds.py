@@ -1,7 +1,5 @@
 """What the codec learns from: a pool of sounds in memory, with the phone of every hop where it is known."""
 
-import gzip
-import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,7 +18,7 @@ from sodakit.codec.fit.damage import damaged
 from sodakit.codec.fit.speakers import speakers
 from sodakit.codec.fit.teacher import Teacher
 from sodakit.errors import AudioError, ConfigError
-from sodakit.files import atomic_path, digest
+from sodakit.files import atomic_path, digest, read_json_lines, read_text_lines
 from sodakit.log import say, track
 from sodakit.voices.catalogue import UNSEEN_VOICES
 from sodakit.voices.contract import Speech, Voice
@@ -62,14 +60,10 @@ def read_sentences(path: Path) -> list[str]:
     """
     if not path.exists():
         raise ConfigError(f"{path} does not exist. --text needs a .txt or .jsonl file, plain or .gz.")
-    with (
-        gzip.open(path, "rt", encoding="utf-8-sig")
-        if path.suffix == ".gz"
-        else open(path, encoding="utf-8-sig") as file
-    ):
-        lines = [line.strip() for line in file]
-    as_json = ".jsonl" in path.suffixes
-    texts = [json.loads(line).get("text") or "" if as_json else line for line in lines if line]
+    if ".jsonl" in path.suffixes:
+        texts = [str(row.get("text") or "") for row in read_json_lines(path, ours=False)]
+    else:
+        texts = read_text_lines(path)
     kept = [text for text in texts if 3 <= len(text.split()) <= 40]
     if not kept:
         raise ConfigError(f"{path} holds no sentence of 3 to 40 words. A .jsonl file needs the field `text`.")

@@ -42,7 +42,8 @@ class LhotseCut:
 
     @property
     def name(self) -> str:
-        return f"lhotse cut {json.loads(self.cut)['id']}"
+        cut = json.loads(self.cut)
+        return f"lhotse cut {cut.get('id') if isinstance(cut, dict) else ''}"
 
     def duration_s(self) -> float:
         return self.length_s

@@ -13,11 +13,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from sodakit.files import parse_json
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.columns import fields_of
 from sodakit.prepare.sources.corpus import Corpus
 from sodakit.prepare.sources.listed import listed_items
-from sodakit.prepare.sources.rows import has_rows, parse_json, parse_object, read_document, read_lines
+from sodakit.prepare.sources.rows import has_rows, parse_object, read_document, read_lines
 
 LOOK_ROWS = 5
 """Rows that are looked at to learn what a file holds."""

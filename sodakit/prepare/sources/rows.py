@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import json
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import IO, Any, cast
 import pyarrow as pa
 
 from sodakit.errors import ConfigError
-from sodakit.files import refuse_odd
+from sodakit.files import parse_json, refuse_odd
 from sodakit.prepare.recording import Item
 
 MAX_LINE_BYTES = 1 << 26
@@ -113,20 +112,6 @@ def decode(content: bytes) -> str:
         UnicodeDecodeError: neither.
     """
     return content.decode("utf-16" if content.startswith(UTF16) else "utf-8-sig").strip()
-
-
-def parse_json(text: str) -> Any:
-    """What JSON says.
-
-    Raises:
-        ValueError: no JSON, or nested too deeply to be any row.
-    """
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error.msg}, column {error.colno})") from error
-    except RecursionError as error:
-        raise ValueError("JSON nested too deeply") from error
 
 
 def parse_object(line: str | None) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sodakit.files import parse_json
 from sodakit.prepare.sources.columns import fields_of, seconds, times_of
-from sodakit.prepare.sources.rows import decode, parse_json
+from sodakit.prepare.sources.rows import decode
 from sodakit.prepare.sources.textgrid import tiers
 
 
