@@ -1,4 +1,4 @@
-"""`sodakit codec`: train a codec, measure it, and turn sound into codes and back."""
+"""`sodakit codec`: train a codec, measure one or compare several, and turn sound into codes and back."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +8,7 @@ import numpy as np
 import tyro
 
 from sodakit.bounds import Count, Positive
+from sodakit.commands.codec_compare import Compare
 from sodakit.commands.options import MosOptions, run_word
 from sodakit.errors import CodecError
 from sodakit.files import atomic_path
@@ -169,9 +170,9 @@ class Decode:
 def main(argv: list[str]) -> None:
     """Run `sodakit codec` with these arguments."""
     run_word(
-        {"train": Train, "eval": Eval, "encode": Encode, "decode": Decode},
+        {"train": Train, "eval": Eval, "compare": Compare, "encode": Encode, "decode": Decode},
         "codec",
-        "Train a codec, measure it, and turn sound into codes and back.\n\n"
+        "Train a codec, measure one or compare several, and turn sound into codes and back.\n\n"
         "Example: sodakit codec eval --data recordings/",
         argv,
     )

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -188,27 +188,26 @@ SET_COLUMNS = (
 CODEBOOK_COLUMNS = ("Codebook", "Used", "Entropy, bits", "Phone purity", "Phone information")
 
 
-def set_row(scores: CopyScores) -> tuple[str, ...]:
-    """The cells of one set under `SET_COLUMNS`; – for what was not measured."""
-    stoi, speakers = scores.stoi, scores.speakers
+def set_row(scores: Mapping[str, Any]) -> tuple[str, ...]:
+    """The cells of one set's `CopyScores.plain` under `SET_COLUMNS`; – for what was not measured."""
+    stoi, speakers = scores["stoi"], scores["speakers"]
     return (
-        scores.name,
-        str(scores.num_clips),
-        "–" if stoi is None else f"{stoi.value:.3f}",
-        "–" if stoi is None else f"{stoi.low:.3f} – {stoi.high:.3f}",
-        f"{scores.mel_db:.2f}",
-        f"{scores.stft_db:.2f}",
-        f"{scores.pitch_semitones:.2f}",
-        "–" if scores.pesq is None else f"{scores.pesq:.2f}",
-        "–" if scores.heard is None else f"{scores.heard.wer:.1%}",
-        "–" if scores.heard_original is None else f"{scores.heard_original.wer:.1%}",
-        "–" if speakers is None else f"{speakers.found_copies:.0%}",
-        "–" if speakers is None else f"{speakers.found_originals:.0%}",
-        *(_overall(mos) for mos in (scores.mos, scores.mos_originals)),
+        scores["name"],
+        str(scores["num_clips"]),
+        "–" if stoi is None else f"{stoi['value']:.3f}",
+        "–" if stoi is None else f"{stoi['low']:.3f} – {stoi['high']:.3f}",
+        *(_or_dash(scores[name], ".2f") for name in ("mel_db", "stft_db", "pitch_semitones", "pesq")),
+        *(_or_dash(scores[name] and scores[name]["wer"], ".1%") for name in ("heard", "heard_original")),
+        *(_or_dash(speakers and speakers[name], ".0%") for name in ("found_copies", "found_originals")),
+        *(_overall(scores[name]) for name in ("mos", "mos_originals")),
     )
 
 
-def _overall(mos: dict[str, dict[str, Any]] | None) -> str:
+def _or_dash(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _overall(mos: Mapping[str, Mapping[str, Any]] | None) -> str:
     """The first column, with its interval."""
     value = next(iter(mos.values()), None) if mos else None
     return "–" if value is None else f"{value['value']:.2f} ({value['low']:.2f} – {value['high']:.2f})"
@@ -239,7 +238,7 @@ def as_text(report: CodecReport) -> str:
     return "\n\n".join(
         (
             _summary(report),
-            markdown(SET_COLUMNS, [set_row(scores) for scores in report.sets]),
+            markdown(SET_COLUMNS, [set_row(scores.plain()) for scores in report.sets]),
             *(f"Judge of {s.name}: {s.judge}" for s in report.sets),
             *(f"MOS of {s.name}: {s.mos_judge['name']}" for s in report.sets if s.mos_judge),
             markdown(CODEBOOK_COLUMNS, codebook_rows(report)),
@@ -281,7 +280,7 @@ def page(
         if scores.stoi is not None:
             made.headline(f"STOI, {scores.name}", f"{scores.stoi.value:.3f}", f"{scores.num_clips} clips")
     made.section("Copies against originals")
-    made.table(SET_COLUMNS, [set_row(scores) for scores in report.sets], "Means over clips")
+    made.table(SET_COLUMNS, [set_row(scores.plain()) for scores in report.sets], "Means over clips")
     for scores in report.sets:
         quality = f" MOS by {scores.mos_judge['name']}." if scores.mos_judge else ""
         made.text(f"{scores.name}, judge: {scores.judge}. {_speaker_line(scores)}{quality}")

@@ -10,7 +10,9 @@ from sodakit.audio.files import read_wave, write_wave
 from sodakit.audio.wave import Wave
 from sodakit.codec.load import load_codec
 from sodakit.commands.codec import main
-from sodakit.errors import CodecError
+from sodakit.errors import CodecError, ConfigError
+from sodakit.eval import codecs
+from sodakit.eval.codec_compare import open_compared
 from sodakit.files import write_json_lines
 from tests.eval.small_judges import small_speaker, small_wav2vec2
 from tests.eval.small_model import noise
@@ -86,3 +88,49 @@ def test_a_codec_is_heard_by_models_in_folders(tmp_path: Path) -> None:
           "--judge", str(tmp_path / "ear"), "--speaker-judge", str(tmp_path / "voices")])  # fmt: skip
     scores = json.loads((tmp_path / "out" / "codec.json").read_text())["sets"][1]
     assert scores["judge"].startswith("ear@") and scores["speakers"]["judge"].startswith("voices@")
+
+
+@needs_espeak
+def test_codecs_are_compared_on_one_page_and_measured_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for n in range(6):
+        write_wave(tmp_path / f"data/{n}.wav", noise(n, 0.9, 16_000))
+    out = tmp_path / "out"
+    options = ["--data", str(tmp_path / "data"), "--clips", "1", "--judge", "none", "--out", str(out)]
+    options += ["--model-flops", "1e10", "--model-size", "nano", "--device", "cpu"]
+    main(["compare", "toy", "--dry-run", *options])
+    assert "toy: 8000 Hz, 12.5 frames/s, 4 × 32, 50 tokens/s" in capsys.readouterr().out and not out.exists()
+    main(["compare", "toy", *options])
+    monkeypatch.setattr(codecs, "measure_codec", counted := Counted(codecs.measure_codec))
+    main(["compare", "toy", "toy@2", *options])
+    assert counted.specs == [2], "the first was measured before"
+    both = json.loads((out / "codecs.json").read_text())
+    assert [c["report"]["codec"]["num_codebooks"] for c in both] == [4, 2]
+    flops = [c["model"]["flops"] for c in both]
+    assert flops == pytest.approx([1e10, 1e10], rel=0.1)
+    for compared in both:
+        nats = compared["model"]["nats"]
+        books = [value for name, value in nats.items() if name.startswith(("semantic", "acoustic"))]
+        assert len(books) == compared["report"]["codec"]["num_codebooks"]
+        assert compared["model"]["bits_per_audio_s"] == pytest.approx(sum(books) / np.log(2) * 12.5)
+    html = (out / "codecs.html").read_text()
+    assert html.count("<audio") == 6 and "toy@2" in html and "What a language model sees" in html
+    assert "| toy@4 | 8000 | 12.5 | 4 × 32 | 50 |" in capsys.readouterr().out
+    assert open_compared(next(out.glob("toy@2-*")), {"clips": 2}) is None, "another question"
+
+
+class Counted:
+    """A way to measure that remembers what it was asked for."""
+
+    def __init__(self, measure) -> None:  # type: ignore[no-untyped-def]
+        self.measure, self.specs = measure, []
+
+    def __call__(self, codec, *more, **named):  # type: ignore[no-untyped-def]
+        self.specs.append(codec.spec.num_codebooks)
+        return self.measure(codec, *more, **named)
+
+
+def test_a_codec_with_no_number_of_codebooks_says_how_to_write_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="as mini@4"):
+        main(["compare", "toy@many", "--out", str(tmp_path)])
