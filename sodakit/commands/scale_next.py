@@ -53,7 +53,10 @@ class Next(RuleOptions, TableOptions):
         from sodakit.scaling.laws import LAWS
 
         if (self.pool is None) == (not (self.budgets and self.widths)):
-            raise ConfigError("Name what to choose from: --budgets and --widths, or --pool.")
+            raise ConfigError(
+                "Name what to choose from: shapes by --budgets and --widths (--budgets 1e18 3e18 --widths 512 768), or --pool, a table "
+                "of runs that might be done."
+            )
         if self.pool is None and self.share is not None:
             raise ConfigError("--share is of a pool's FLOPs. Name the pool, or give --total.")
         table = self.read()
@@ -69,6 +72,16 @@ class Next(RuleOptions, TableOptions):
         else:
             self._of_shapes(surfaces, done, noise, table)
 
+    def _say_error(self) -> None:
+        """What the last column of the table is."""
+        of = {
+            "a": "standard error of a",
+            "size": "standard error of ln N*",
+            "law": "error of all parameters, relative to a pool that is done",
+            "losses": "root of the summed variance of the candidates' log losses",
+        }[self.question]
+        say(f"error_after: {of}, once this run is done, as the fitted law expects it.")
+
     @property
     def _aim(self) -> "Aim":
         if self.question in ("law", "losses"):
@@ -82,7 +95,13 @@ class Next(RuleOptions, TableOptions):
         from sodakit.scaling.information import buildable_candidates
         from sodakit.scaling.sequential import fresh_seeds, next_runs
 
-        rule = self.rule(table.rule() | flops_rule(self.flops))
+        known = table.rule()
+        if "vocab_size" not in known and self.vocab is None:
+            raise ConfigError(
+                "These runs tell no vocabulary, so no shapes can be made that count as theirs do. Give --vocab and --context, or choose "
+                "from a table of runs (--pool)."
+            )
+        rule = self.rule(known | flops_rule(self.flops))
         candidates = buildable_candidates(
             surfaces[0], rule, self.budgets, self.widths, window=1e9, size=self.size
         )
@@ -99,6 +118,7 @@ class Next(RuleOptions, TableOptions):
         print_table(
             [p.row() | {"seed": p.seed, "error_after": e} for p, e in zip(points, errors, strict=True)]
         )
+        self._say_error()
         if self.out is None:
             return
         queue = self.tables[0] / "design.jsonl"
@@ -136,6 +156,7 @@ class Next(RuleOptions, TableOptions):
         columns = zip(found.runs, runs.size_R, runs.tokens_R, runs.cost_R, errors, strict=True)
         names = ("run", "N", "D", "C", "error_after")
         print_table([dict(zip(names, row, strict=True)) for row in columns])
+        self._say_error()
         cost = float(runs.cost_R.sum())
         say(
             f"{len(chosen)} of {len(n)} runs of the pool, {cost:.3g} FLOPs, {cost / cost_R.sum():.1%} of its cost."

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from sodakit.bounds import Positive
 from sodakit.commands.scale_options import KnownLaw, RuleOptions, read_law
+from sodakit.errors import ConfigError
 from sodakit.log import say
 from sodakit.units import format_count
 
@@ -25,9 +26,9 @@ class Plan(RuleOptions):
     fit: str = "soda"
     """soda, hoffmann, besiroglu, or a file written by `scale fit`."""
     size: Positive | None = None
-    """A size to judge instead: its over-training with --tokens."""
+    """A size to judge: its over-training on --tokens."""
     tokens: Positive | None = None
-    """Tokens of that size."""
+    """Tokens of that size; by default what the budget pays for."""
     unique: Positive | None = None
     """Tokens of data there are; more are repeats."""
     otherwise: str | None = None
@@ -41,6 +42,8 @@ class Plan(RuleOptions):
     """Tokens over seconds of audio, to print hours; by default as in the runs of the law, which tables of text do not tell."""
 
     def run(self) -> None:
+        import numpy as np
+
         from sodakit.scaling.costs import flops_by_size, six_n
         from sodakit.scaling.design import LARGEST_WIDTH
         from sodakit.scaling.laws import LAWS
@@ -53,6 +56,8 @@ class Plan(RuleOptions):
         )
         from sodakit.scaling.repeats import HALF_LIFE
 
+        if self.tokens is not None and self.size is None:
+            raise ConfigError("--tokens are of a size to judge. Give --size, too.")
         law = read_law(self.fit)
         parameters, rule, form = law.parameters, self.rule(law.rule), law.law or LAWS["chinchilla"]
         for sentence in law.warnings(self.flops):
@@ -116,10 +121,12 @@ class Plan(RuleOptions):
             print(
                 f"with serving: {format_count(size)} parameters, {format_count(tokens)} tokens, {total:.3g} FLOPs in all"
             )
-        if self.size is not None and self.tokens is not None:
-            factor = over_training_factor(parameters, self.size, self.tokens, flops_per_token=cost)
+        if self.size is not None:
+            tokens = self.tokens or self.flops / float(cost(np.array([self.size]))[0])
+            factor = over_training_factor(parameters, self.size, tokens, flops_per_token=cost)
+            spent = "" if self.tokens else ", the whole budget"
             print(
-                f"{format_count(self.size)} on {format_count(self.tokens)} tokens: {factor:.1f} times its optimal tokens"
+                f"{format_count(self.size)} on {format_count(tokens)} tokens{spent}: {factor:.1f} times its optimal tokens"
             )
         if self.fit == "soda":
             size, tokens = SODA_LAW.optimum(self.flops)

@@ -20,7 +20,7 @@ class Score:
     """
 
     models: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Models that have loss and score: one folder of results for each, or one CSV or JSONL table (losses named nll_…)."""
+    """Models that have loss and score: one folder of results for each, or one CSV or JSONL table."""
     loss: str
     """Which loss, with or without nll_; the law in --fit must be of the same one."""
     score: str
@@ -49,8 +49,9 @@ class Score:
         from sodakit.scaling.plan import plan_budget
         from sodakit.scaling.score_law import chained, fit_score_law
 
-        losses, scores = read_ladder(self.models)
         loss_name = self.loss.removeprefix(LOSS_PREFIX)
+        is_table = len(self.models) == 1 and self.models[0].is_file()
+        losses, scores = read_ladder(self.models, [self.loss] if is_table else ())
         for name, kind, known in ((loss_name, "loss", losses), (self.score, "score", scores)):
             if name not in known:
                 raise ConfigError(f"No {kind} {name!r}.{nearest(name, known, 'There are')}")

@@ -206,11 +206,13 @@ def diagnose(
     influences: Sequence[Influence] = (),
     rollouts: Sequence[Rollout] = (),
     lr_R: np.ndarray | None = None,
+    names: Sequence[str] = (),
 ) -> list[str]:
     """What a careful reader would object to, one sentence each; empty where nothing was found.
 
     Args:
         rollouts: the best first.
+        names: of the runs.
     """
     said = []
     if not fit.certificate.holds:
@@ -248,7 +250,12 @@ def diagnose(
     residual_R = fit.residual_R
     outliers = np.flatnonzero(np.abs(residual_R - np.median(residual_R)) > 5 * max(fit.noise, 1e-9))
     if len(outliers):
-        said.append(f"{len(outliers)} runs lie more than 5 standard deviations from the law.")
+        said.append(
+            f"{len(outliers)} of {len(residual_R)} runs lie more than 5 standard deviations from the law: "
+            f"{', '.join(names[i] for i in outliers[:5])}{', …' if len(outliers) > 5 else ''}."
+            if names
+            else f"{len(outliers)} of {len(residual_R)} runs lie more than 5 standard deviations from the law."
+        )
     if rollouts:
         said += _missed_budgets(rollouts[0], fit.noise)
     if lr_R is not None and len(np.unique(lr_R)) > 2:

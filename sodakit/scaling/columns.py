@@ -34,6 +34,7 @@ _ALIASES: dict[str, tuple[str, ...]] = {
         "throughput_total_tokens", "tokens_seen", "d_tokens", "n_tokens", "ntokens", "dataset_tokens", "tokens_trained",
         "trained_tokens", "num_input_tokens_seen", "num_train_tokens", "consumed_tokens", "num_training_tokens",
     ),
+    "tokens_per_parameter": ("tokens_per_parameter", "tokens_per_param", "tok_per_param", "tpp"),
     "c/given": (
         "c", "flops", "flop", "compute", "train_flops", "training_flops", "training_flop", "total_flops",
         "c_flops", "throughput_total_flops", "total_flos", "train_compute", "training_compute", "total_compute", "total_train_flops",

@@ -26,6 +26,10 @@ def read_design(path: Path | str) -> list[DesignPoint]:
     """
     if not Path(path).exists():
         raise ConfigError(f"{path} does not exist. Make a design with `sodakit scale design --out {path}`.")
+    if Path(path).suffix in (".csv", ".tsv"):
+        raise ConfigError(
+            f"{path} is a table, no design. Make one with `sodakit scale design` or `scale next`, --out NAME.jsonl."
+        )
     return [
         from_plain(_Stored, {k: v for k, v in row.items() if k != "_"}, f"{path}, run {number}").point()
         for number, row in enumerate(read_json_lines(path, ours=False), start=1)

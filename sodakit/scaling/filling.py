@@ -22,6 +22,7 @@ _TOKENS = (
     (("step", "batch_rows", "shape/context"), "step × batch_rows × context"),
     (("steps", "batch_tokens"), "steps × batch_tokens"),
     (("steps", "batch_rows", "shape/context"), "steps × batch_rows × context"),
+    (("n/total", "tokens_per_parameter"), "N × tokens_per_parameter"),
 )
 """What tokens are the product of, the surest first."""
 

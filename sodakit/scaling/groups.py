@@ -7,13 +7,13 @@ clusters(table)                                 which runs are checkpoints of on
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, nearest
 from sodakit.scaling.table import RunTable
 
 MOST_GROUPS = 20
@@ -25,6 +25,7 @@ _CHECKPOINT = re.compile(r"[-_/ .]*(?:step|steps|ckpt|checkpoint|iter|iteration|
 _SPLIT = re.compile(r"split|subset|fold|partition", re.I)
 _FLAG = re.compile(r"outlier|exclude|ignore|invalid|diverged|failed|bad|drop|spike", re.I)
 _REPEAT = re.compile(r"^(num_?|n_?)?(epochs?|passes|repeats|repetitions)$", re.I)
+_ACTIVE = re.compile(r"^(?=.*(?:active|activated))(?=.*param)", re.I)
 _YES = ("1", "1.0", "true", "yes", "y", "t")
 
 
@@ -35,12 +36,7 @@ def where(table: RunTable, conditions: Sequence[str]) -> RunTable:
         ConfigError: no condition, no such column, or no run that meets them.
     """
     for condition in conditions:
-        match = _CONDITION.match(condition.strip())
-        if not match:
-            raise ConfigError(
-                f"{condition!r} is no condition. Write COLUMN=VALUE, or with != < <= > >=, for example --where split=train."
-            )
-        column, sign, value = match[1].strip(), match[2], match[3].strip()
+        column, sign, value = _parts(condition)
         values_R = table.column(column)
         keep_R = np.array([_meets(v, sign, value) for v in values_R], bool)
         if not keep_R.any():
@@ -51,6 +47,28 @@ def where(table: RunTable, conditions: Sequence[str]) -> RunTable:
         note = f"{int(keep_R.sum())} of {len(table)} runs have {condition}."
         table = replace(table.select(keep_R), notes=(*table.notes, note))
     return table
+
+
+def meets_condition(row: Mapping[str, Any], condition: str) -> bool:
+    """Whether a row of a file meets a condition of `where`.
+
+    Raises:
+        ConfigError: no condition, or the row has no such column.
+    """
+    column, sign, value = _parts(condition)
+    if column not in row:
+        raise ConfigError(f"There is no column {column!r}.{nearest(column, row, 'The columns')}")
+    return _meets(row[column], sign, value)
+
+
+def _parts(condition: str) -> tuple[str, str, str]:
+    """Column, sign and value of a condition."""
+    match = _CONDITION.match(condition.strip())
+    if not match:
+        raise ConfigError(
+            f"{condition!r} is no condition. Write COLUMN=VALUE, or with != < <= > >=, for example --where split=train."
+        )
+    return match[1].strip(), match[2], match[3].strip()
 
 
 def by(table: RunTable, column: str) -> Iterator[tuple[str, RunTable]]:
@@ -138,6 +156,11 @@ def looks_grouped(
             lines.append(
                 f"{name} looks like a group, and all are fitted as one: {shown}. --by {name} fits each."
             )
+    active = next((name for name in table.others if _ACTIVE.search(name)), None)
+    if active is not None:
+        lines.append(
+            f"{active}: some parameters rest (experts), and N and C = 6ND are of all of them. --alias {active}=n/total counts the active ones."
+        )
     return lines + _known_groups(table, said, repeats_known)
 
 

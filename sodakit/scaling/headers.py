@@ -85,9 +85,10 @@ def check_units(table: RunTable, rows: Sequence[Mapping[str, Any]], aliases: Map
             name = meaning_of(key, aliases)[0]
             if name is not None:
                 keys.setdefault(name, key)
-    for name, least in (
-        (n, v) for n in table.columns for start, v in _SMALLEST.items() if n.startswith(start)
-    ):
+    for name in table.columns:
+        least = _SMALLEST.get("n/" if name.startswith("n/") else name)
+        if least is None:
+            continue
         values = table.columns[name].astype(float)
         small = values[values < least]
         if name in keys and len(small) and not _is_told(keys[name], aliases):

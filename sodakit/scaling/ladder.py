@@ -1,5 +1,6 @@
 """A ladder of models with their likelihoods and scores: folders that `sodakit eval` filled, or one table."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -7,41 +8,56 @@ from typing import Any
 
 import numpy as np
 
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, nearest
 from sodakit.eval.results import estimates
 from sodakit.files import read_json
+from sodakit.scaling.columns import WORDS, meaning_of
+from sodakit.scaling.groups import meets_condition
 from sodakit.scaling.numbers import read_cells, table_style
 from sodakit.scaling.rows import read_rows
 
 LOSS_PREFIX = "nll_"
-"""Columns of a table that begin so are losses; other numbers are scores."""
+"""Columns of a table that begin so are losses, as are those that a table of runs has its losses by; other numbers are scores, but
+for what a model is: its size, data, compute and settings."""
 
 Ladder = tuple[dict[str, np.ndarray], dict[str, np.ndarray]]
 """Losses by variant, and scores by name, one entry for each model; nan where it has none."""
 
 
-def read_ladder(sources: Sequence[Path | str]) -> Ladder:
+def read_ladder(
+    sources: Sequence[Path | str], losses_named: Sequence[str] = (), where: Sequence[str] = ()
+) -> Ladder:
     """Losses and scores of some models.
 
     Args:
         sources: one folder of `sodakit eval` results for each model, whose scores are named `TASK SCORE`; or a single
             CSV or JSONL table with a line for each model.
+        losses_named: columns of the table that are losses; by default read off their names.
+        where: only lines of the table that meet these conditions, as for a table of runs (`groups.where`).
     Raises:
-        ConfigError: a folder without results, results of different data, two likelihoods in one folder, or no loss or
-            no score at all.
+        ConfigError: a folder without results, results of different data, two likelihoods in one folder, no such column, or no
+            loss or no score at all.
     """
     paths = [Path(source) for source in sources]
     if len(paths) == 1 and paths[0].is_file():
-        models = [_row_of_table(row) for row in _rows(paths[0])]
+        rows = [row for row in _rows(paths[0]) if all(meets_condition(row, condition) for condition in where)]
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        for name in losses_named:
+            if not any(name in (c, c.removeprefix(LOSS_PREFIX)) for c in columns):
+                raise ConfigError(
+                    f"{paths[0]} has no column {name!r}.{nearest(name, columns, 'Its columns')}"
+                )
+        models = [_row_of_table(row, losses_named) for row in rows]
     else:
         rungs = [_read_rung(folder) for folder in paths]
         _check_same_data(rungs)
         models = [_row_of_results(rung) for rung in rungs]
     losses, scores = (_columns([model[part] for model in models]) for part in (0, 1))
     if not losses or not scores:
+        found = f" Numbers there: {', '.join([*losses, *scores])}." if losses or scores else ""
         raise ConfigError(
-            f"{len(models)} models with {len(losses)} losses and {len(scores)} scores; needed: both. Run `sodakit eval nll` "
-            f"and at least one other task for each, with --out its folder; in a table, name the losses {LOSS_PREFIX}…"
+            f"{len(models)} models with {len(losses)} losses and {len(scores)} scores; needed: both.{found} In a table, name the "
+            f"losses {LOSS_PREFIX}… or give --losses COLUMN; of folders, run `sodakit eval nll` and another task with --out."
         )
     return losses, scores
 
@@ -60,7 +76,11 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     columns = {name: [row.get(name) for row in rows] for name in names}
     style = table_style({n: c for n, c in columns.items() if any(isinstance(v, str) for v in c)})
     for name, cells in columns.items():
+        if meaning_of(name, {})[0] in WORDS:
+            continue
         words = [v for v in cells if isinstance(v, str) and v.strip()]
+        if words and all(w.rstrip().endswith("%") for w in words):
+            cells = [v.rstrip().rstrip("%") if isinstance(v, str) else v for v in cells]
         if not words or not all(re.match(r"[\s+-]*[\d.,]", w) for w in words):
             continue  # names of models
         # Losses and scores are small: what could have thousands has decimals.
@@ -69,10 +89,26 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _row_of_table(row: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
+def _row_of_table(
+    row: Mapping[str, Any], losses_named: Sequence[str]
+) -> tuple[dict[str, float], dict[str, float]]:
     numbers = {name: number for name, value in row.items() if (number := _number(value)) is not None}
-    losses = {n.removeprefix(LOSS_PREFIX): v for n, v in numbers.items() if n.startswith(LOSS_PREFIX)}
-    return losses, {n: v for n, v in numbers.items() if not n.startswith(LOSS_PREFIX)}
+    losses, scores = {}, {}
+    for name, number in numbers.items():
+        short, ours = name.removeprefix(LOSS_PREFIX), meaning_of(name, {})[0] or ""
+        if ours == "perplexity" and number > 1:
+            number = math.log(number)
+        if (name in losses_named or short in losses_named) if losses_named else _is_loss(name, ours):
+            losses[short] = number
+        elif not ours or _is_loss(name, ours):
+            scores[name] = number
+    return losses, scores
+
+
+def _is_loss(name: str, ours: str) -> bool:
+    return (
+        name.startswith(LOSS_PREFIX) or ours.startswith("loss/") or ours in ("perplexity", "bits_per_audio_s")
+    )
 
 
 def _number(value: Any) -> float | None:

@@ -122,8 +122,9 @@ def read_cells(
             f"{key} holds {cells[0]!r}, whose unit {unit!r} is not known. Known: k, M, B, T, FLOPs with prefixes, nats, bits. "
             "Write plain numbers."
         )
-    shown = ", ".join(f"row {row}: {cell[:30]!r}" for row, cell in list(unread.items())[:4])
-    more = ", …" if len(unread) > 4 else ""
+    first = {cell: row for row, cell in reversed(unread.items())}
+    shown = ", ".join(f"row {row}: {cell[:30]!r}" for cell, row in list(reversed(first.items()))[:4])
+    more = ", …" if len(unread) > min(len(first), 4) else ""
     return Cells(
         values,
         f"{key}: {len(unread)} of {len(cells)} cells are no numbers and count as missing ({shown}{more}).",

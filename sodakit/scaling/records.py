@@ -51,7 +51,7 @@ def table_from_rows(
     named, notes = _read_numbers(found, aliases, decimal)
     made = []
     for number, row in enumerate(named):
-        row.setdefault("run", f"run{number:03d}")
+        row.setdefault("run", f"row {number + 1}")
         made.append(complete_row(row))
     names = list(dict.fromkeys(name for row in named for name in row))
     columns = {name: column_of(name, [row.get(name) for row in named]) for name in names}

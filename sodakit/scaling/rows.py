@@ -75,6 +75,10 @@ def _from_csv(path: Path) -> list[dict[str, Any]]:
             f"{path} is empty. Give a table with a line of column names and a line for each run."
         )
     mark = max("\t;|,", key=lines[0].count)  # the first of these where none is there
+    header = next(csv.reader([lines[0]], delimiter=mark if lines[0].count(mark) else ","))
+    twice = next((name for name in header if name.strip() and header.count(name) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"{path} has {header.count(twice)} columns named {twice!r}. Rename all but one.")
     rows = list(
         csv.DictReader(io.StringIO("\n".join(lines)), delimiter=mark if lines[0].count(mark) else ",")
     )

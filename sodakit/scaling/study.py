@@ -15,7 +15,7 @@ from sodakit.scaling.checks import (
     influence,
     joint_influence,
 )
-from sodakit.scaling.costs import flops_of_runs, six_n
+from sodakit.scaling.costs import FlopsPerToken, flops_of_runs, six_n
 from sodakit.scaling.fit import Fit, fit_law
 from sodakit.scaling.groups import clusters as cluster_names
 from sodakit.scaling.intervals import Bootstrap, Resample, bootstrap, delta_method, quantities
@@ -93,6 +93,11 @@ class Study:
         return np.where(np.isfinite(self.budget_R), self.budget_R, coarse_R)
 
     @property
+    def is_6nd(self) -> bool:
+        """Whether the runs' own FLOPs are 6ND, so that there is nothing to say of how they are counted."""
+        return self.repeats is None and bool(np.abs(np.log(self.ratio)).max() < 1e-3)
+
+    @property
     def findings(self) -> list[str]:
         """What a careful reader would object to."""
         lr = self.table.columns.get("lr")
@@ -112,6 +117,7 @@ class Study:
             bias=self.bias,
             influences=self.influences,
             rollouts=self.rollouts,
+            names=self.table.runs,
             lr_R=None if lr is None or not np.isfinite(lr.astype(float)).all() else lr.astype(float),
         )
 
@@ -182,7 +188,7 @@ class Study:
                     f"{self.fit.law.name}, {self.settings['misfit']}",
                 )  # type: ignore[arg-type]
             )
-        if "true_a" in self.bias:
+        if "true_a" in self.bias and not self.is_6nd:
             counted = self.counted_intervals()
             rows.append(
                 (
@@ -230,10 +236,10 @@ class Study:
             return
         values = self.fit.values
         draws = [dict(zip(self.fit.names, row, strict=True)) for row in self.boot.draws_SP[:200]]
-        for name, cost in (
-            ("3: surface, C = 6ND", six_n),
-            ("3: surface, C as counted", flops_of_runs(values["N"], values["D"], values["C"])),
-        ):
+        costs: list[tuple[str, FlopsPerToken]] = [("3: surface, C = 6ND", six_n)]
+        if not self.is_6nd:
+            costs.append(("3: surface, C as counted", flops_of_runs(values["N"], values["D"], values["C"])))
+        for name, cost in costs:
             plan = plan_budget(
                 self.fit.parameters, flops, law=self.fit.law, draws=draws, flops_per_token=cost
             )
@@ -344,6 +350,7 @@ def study(
     budget_R, weights = table.budgets(flops, size), table.weights()
     values: dict[str, np.ndarray] = {"N": n, "D": d, "C": c}
     values |= {v: table.variable(v) for v in chosen.variables if v not in values}
+    _check_varied(chosen, values, losses)
     repeats = None
     if law == DATA_REPEAT:
         unique_R = table.columns.get("unique_tokens", np.full(len(table), np.nan)).astype(float)
@@ -451,6 +458,22 @@ def _of(value: float, ends: tuple[float, float] | None) -> str:
         if ends is None or not np.isfinite(ends).all()
         else f"{shown} ({format_count(ends[0])} – {format_count(ends[1])})"
     )
+
+
+def _check_varied(law: Law, values: Mapping[str, np.ndarray], loss_R: np.ndarray) -> None:
+    """Refuse what no law can be read off: losses that are all the same, and a variable with a free exponent that is."""
+    if np.ptp(loss_R) == 0:
+        raise ConfigError(
+            f"All losses are {loss_R[0]:.4g}. Check the column, or name another: --alias my_loss=loss."
+        )
+    free = {v for t in law.terms.values() for x, powers in t.items() if x not in law.fixed for v in powers}
+    for name in sorted(free & set(values)):
+        if np.ptp(values[name]) <= 1e-9 * np.abs(values[name]).max():
+            other = "D" if name == "N" else "N"
+            raise ConfigError(
+                f"All runs have {name} = {values[name][0]:.4g}, so nothing tells how the loss changes with it. Add runs of another, or fit "
+                f'a law without it: --law "E + B/{other}^b".'
+            )
 
 
 def _at_budgets(table: RunTable, flops: str, size: str) -> np.ndarray:

@@ -122,7 +122,13 @@ def fit_parabolas(
                 raise ConfigError(
                     "The runs form no budgets: their C's go on and on. Fit the surface, or name a column `budget`."
                 )
-            reasons = "; ".join(f"{v.budget:.2g}: {v.problem}" for v in found)
+            # Of a few budgets which, of many how many.
+            problems = [v.problem for v in found]
+            reasons = (
+                "; ".join(f"{v.budget:.2g}: {v.problem}" for v in found)
+                if len(found) < 6
+                else ", ".join(f"{problems.count(p)} × {p or 'fine'}" for p in dict.fromkeys(problems))
+            )
             raise ConfigError(
                 f"{len(good)} of {len(found)} budgets have a minimum ({reasons}); needed: 2. Fit the surface, or widen the sweep."
             )

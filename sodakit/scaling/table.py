@@ -201,6 +201,7 @@ class RunTable:
         }
         if loss is not None:
             lacks_R[f"no loss {loss!r}"] = ~np.isfinite(self.loss(loss))
+            lacks_R[f"loss {loss!r} not above 0"] = np.isfinite(self.loss(loss)) & ~(self.loss(loss) > 0)
         keep, why = np.ones(len(self), bool), []
         for reason, lacking_R in lacks_R.items():
             # A run that lacks several things is counted once.

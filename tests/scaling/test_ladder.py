@@ -67,6 +67,29 @@ def test_a_table_names_its_losses(tmp_path):
     assert list(losses) == ["asr"] and list(scores) == ["WER"] and np.isnan(scores["WER"][2])
 
 
+def test_a_table_of_a_stranger_says_which_columns_are_losses(tmp_path, capsys):
+    """Losses without nll_ were scores, sizes and budgets as well, and a score in per cent ended it."""
+    lines = [
+        f"m{i},{10**i}M,1e18,{4 - i / 9},{60 / (i + 1)},{50 + 3 * i}%,{2 - i / 9},{i % 2}" for i in range(6)
+    ]
+    path = tmp_path / "ladder.csv"
+    path.write_text("\n".join(["model,params,flops,val_loss,ppl,PIQA (%),bits_per_word,arm", *lines]))
+    losses, scores = read_ladder([path])
+    assert list(losses) == ["val_loss", "ppl"] and list(scores) == ["PIQA (%)", "bits_per_word", "arm"]
+    assert losses["ppl"][0] == pytest.approx(np.log(60)) and scores["PIQA (%)"][1] == 53
+    losses, scores = read_ladder([path], ["bits_per_word"], ["arm=1"])
+    assert list(losses) == ["bits_per_word"] and len(scores["PIQA (%)"]) == 3
+    main(["proxy", str(path), "--losses", "bits_per_word", "--scores", "PIQA (%)"])
+    assert "| PIQA (%) | 6 | +1.000 (+0.38 to +1.00) |" in capsys.readouterr().out
+    for words, says in (
+        (["--losses", "bit_per_word"], "Did you mean 'bits_per_word'"),
+        (["--scores", "x"], "There is no score 'x'"),
+        (["--where", "family=1"], "no column 'family'"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            main(["proxy", str(path), *words])
+
+
 def test_a_ladder_without_scores_says_what_to_do(tmp_path):
     (tmp_path / "ladder.csv").write_text("nll_asr\n4.0\n")
     with pytest.raises(ConfigError, match="1 losses and 0 scores"):

@@ -68,5 +68,5 @@ def test_from_a_table_of_runs_to_a_score(tmp_path, capsys):
     said = json.loads((tmp_path / "out.json").read_text())["predictions"][0]
     assert said["interval_95"][0] < said["score"] < said["interval_95"][1]
     assert said["score"] == pytest.approx(float(sigmoid(said["loss"])), abs=0.03)
-    with pytest.raises(ConfigError, match="No loss 'speech'"):
+    with pytest.raises(ConfigError, match="no column 'nll_speech'"):
         main([*asked, "--loss", "nll_speech"])

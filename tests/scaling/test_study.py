@@ -153,7 +153,9 @@ def test_an_outlier_is_counted():
     losses = runs.loss().copy()
     losses[10] *= 1.2
     table = RunTable({**runs.columns, "loss/all": losses})
-    assert any("1 runs lie more than 5" in s for s in study(table, size="two_embeddings", draws=10).findings)
+    found = study(table, size="two_embeddings", draws=10).findings
+    said = f"1 of {len(runs)} runs lie more than 5 standard deviations from the law: {runs.runs[10]}."
+    assert said in found
 
 
 def test_losses_that_fall_faster_than_any_law_are_a_finding(soda):

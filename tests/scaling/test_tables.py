@@ -294,6 +294,14 @@ def test_a_plan_of_a_table_without_shapes_is_by_6nd_and_without_audio(tmp_path, 
     )
     said = capsys.readouterr().out
     assert "hours of audio heard" in said and "buildable: width" in said
+    # A size alone was taken and not judged.
+    main(["plan", "--flops", "1e19", "--fit", str(tmp_path / "fit.json"), "--size", "1e8"])
+    assert "100.0M on 16.7B tokens, the whole budget: " in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="Give --size, too"):
+        main(["plan", "--flops", "1e19", "--tokens", "1e8"])
+    # Nor were shapes of the paper's vocabulary for runs that tell none.
+    with pytest.raises(ConfigError, match=r"tell no vocabulary.*--vocab and --context"):
+        main(["next", str(path), "--budgets", "1e18", "--widths", "512"])
 
 
 def test_what_is_not_shown_has_its_reason(tmp_path, capsys):
@@ -409,6 +417,39 @@ def test_a_cell_with_a_foot_note_counts_as_missing_by_row_and_column(tmp_path):
         note.startswith("loss: 1 of 28 cells are no numbers and count as missing (row 7 (r6): '")
         for note in table.notes
     )
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "says"),
+    [
+        ("params,tokens,loss,loss", lambda i, n, d, x: (n, d, x, "x"), "has 2 columns named 'loss'"),
+        ("params,tokens,loss", lambda i, n, d, x: (n, d, 3.0), "All losses are 3"),
+        ("params,tokens,loss", lambda i, n, d, x: (1e8, d, x), r"All runs have N = 1e\+08.*E \+ B/D\^b"),
+        ("params,tokens,loss", lambda i, n, d, x: (n, d, -x), "28 loss 'all' not above 0"),
+    ],
+)  # fmt: skip
+def test_what_no_law_can_be_read_off_is_refused_in_a_line(columns, cells, says, tmp_path):
+    """Of two columns of one name the last stood; equal losses ended in a traceback, and one size had an exponent of 0.377."""
+    from sodakit.scaling.study import study
+
+    path = iso_csv(tmp_path / "runs.csv", columns, cells)
+    with pytest.raises(ConfigError, match=says):
+        study(read_table(path), draws=5)
+
+
+def test_a_run_with_a_loss_of_zero_is_left_out_and_counted(tmp_path):
+    path = iso_csv(tmp_path / "runs.csv", "N,D,loss", lambda i, n, d, x: (n, d, 0 if i == 3 else x))
+    table = read_table(path).usable()
+    assert len(table) == 27 and "1 of 28 runs left out: 1 loss 'all' not above 0." in table.notes
+
+
+def test_tokens_per_parameter_and_active_parameters(tmp_path):
+    path = iso_csv(
+        tmp_path / "a.csv", "params,tpp,loss,active_params", lambda i, n, d, x: (n, d / n, x, n / 4)
+    )
+    table = read_table(path).usable()
+    np.testing.assert_allclose(table.tokens(), [r["D"] for r in sweep()])
+    assert any("--alias active_params=n/total" in line for line in looks_grouped(table))
 
 
 def grid(runs_of_a_size: int) -> list[dict]:
