@@ -12,6 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,12 @@ from sodakit.checkpoint.qwen3 import hf_config
 from sodakit.generate.engine import Engine, Request
 from sodakit.generate.frame_graph import FrameEngine
 from sodakit.generate.sampling import Sampling
-from sodakit.model.any_config import family_config
+from sodakit.model.any_config import Family, family_config
 from sodakit.model.config import ModelConfig, model_size
 from sodakit.model.families import build_model
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.documents import Template
+from sodakit.tokens.layouts.contract import lay
 from sodakit.tokens.vocabulary import soda_vocabulary
 
 CODEBOOKS, CODES = 8, 2048
@@ -52,15 +54,18 @@ def read_bytes_per_token(model: Transformer, config: ModelConfig, batch: int, co
     return 2 * (body / batch + cache)
 
 
-def ours(size: str, batch: int, options: argparse.Namespace, device: torch.device) -> Callable[[], float]:
-    """Tokens per second over all rows, the frames after the prompt."""
+def ours(
+    size: str, batch: int, options: argparse.Namespace, device: torch.device, family: Family = "flat"
+) -> Callable[[], float]:
+    """Ids per second over all rows, the frames after the prompt; by a model of frames (`depth`) a position holds one."""
     vocabulary = soda_vocabulary()
-    prompt = options.prompt - options.prompt % CODEBOOKS
+    step = CODEBOOKS if family == "flat" else 1
+    prompt = options.prompt // CODEBOOKS
     # No more room than is used: the cache of 256 rows is the largest thing here.
-    config = model_size(size, context=prompt + CODEBOOKS * (options.frames + 8))
+    backbone = model_size(size, vocabulary.size, context=step * (prompt + options.frames + 8))
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    model = Transformer(config).to(device, dtype)
-    codes_KF = np.random.default_rng(0).integers(0, CODES, (CODEBOOKS, prompt // CODEBOOKS)).astype(np.uint16)
+    model = build_model(family_config(family, backbone, vocabulary)).to(device, dtype)
+    codes_KF = np.random.default_rng(0).integers(0, CODES, (CODEBOOKS, prompt)).astype(np.uint16)
     request = Request(
         prompt_T=Template(vocabulary, CODEBOOKS).continue_prompt(codes_KF),
         closing=vocabulary.audio_end,
@@ -69,50 +74,16 @@ def ours(size: str, batch: int, options: argparse.Namespace, device: torch.devic
     engine = FrameEngine(Engine(model, vocabulary, CODEBOOKS), batch, semantic=SPOKEN, acoustic=SPOKEN)
     # Timed without the host's book-keeping of endings: rows that close go on, which costs the same.
     engine.generate([request] * batch)
-    start = len(request.prompt_T) + CODEBOOKS
+    start = len(lay(engine.layout, request.prompt_T)) + step
 
     def run() -> float:
         def speak() -> None:
             for frame in range(options.frames):
-                engine.frame(start + CODEBOOKS * (frame + 1))
+                engine.frame(start + step * (frame + 1))
 
         # Every round begins where the prompt ended: the graphs of longer spans are others.
         engine.rewind(start)
         return batch * options.frames * CODEBOOKS / seconds_of(speak, device)
-
-    return run
-
-
-def frames(size: str, batch: int, options: argparse.Namespace, device: torch.device) -> Callable[[], float]:
-    """The same by a model of frames (`depth`), through the engine that serves: ids per second."""
-    vocabulary = soda_vocabulary()
-    positions = options.prompt // CODEBOOKS
-    backbone = model_size(size, vocabulary.size, context=positions + options.frames + 8)
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    model = build_model(family_config("depth", backbone, vocabulary)).to(device, dtype)
-    codes_KF = np.random.default_rng(0).integers(0, CODES, (CODEBOOKS, positions - 2)).astype(np.uint16)
-    prompt_T = Template(vocabulary, CODEBOOKS).continue_prompt(codes_KF)
-    how = {"semantic": SPOKEN, "acoustic": SPOKEN}
-    engine = Engine(model, vocabulary, CODEBOOKS)
-    requests = [
-        Request(
-            prompt_T=prompt_T,
-            closing=vocabulary.eos,
-            max_new_tokens=CODEBOOKS * options.frames,
-            seed=n,
-            **how,
-        )
-        for n in range(batch)
-    ]
-
-    def run() -> float:
-        answers: list[int] = []
-
-        def speak() -> None:
-            answers[:] = [len(answer.ids_T) for answer in engine.generate(requests, batch=batch)]
-
-        took_s = seconds_of(speak, device)
-        return sum(answers) / took_s
 
     return run
 
@@ -150,7 +121,7 @@ def theirs(size: str, batch: int, options: argparse.Namespace, device: torch.dev
     return run
 
 
-CONTENDERS = {"sodakit": ours, "sodakit, depth": frames, "transformers": theirs}
+CONTENDERS = {"sodakit": ours, "sodakit, depth": partial(ours, family="depth"), "transformers": theirs}
 
 
 def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:

@@ -23,10 +23,11 @@ while [ $# -gt 0 ]; do
   shift
 done
 mkdir -p "$out"
+out=$(cd "$out" && pwd)
 python=${PYTHON:-python}
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" SODAKIT_GPU_ALL=1
 # What torch has compiled serves the next part, and the next half hour.
-export TORCHINDUCTOR_CACHE_DIR="${TORCHINDUCTOR_CACHE_DIR:-$PWD/$out/inductor}" TORCHINDUCTOR_FX_GRAPH_CACHE=1
+export TORCHINDUCTOR_CACHE_DIR="${TORCHINDUCTOR_CACHE_DIR:-$PWD/runs/inductor}" TORCHINDUCTOR_FX_GRAPH_CACHE=1
 begin=$SECONDS
 total=$([ -n "$dry" ] && echo 600 || echo 1500)
 
@@ -45,6 +46,8 @@ part() {
   [ "$status" -eq 0 ] || { failed="$failed $name"; tail -n 3 "$out/$name.log"; }
 }
 failed=
+# All there are for a GPU: to collect the others takes longer than to run these.
+gpu_tests=(tests/generate/test_step_graphs.py tests/gpu)
 
 wheels=${WHEELS:-wheels}
 if [ -d "$wheels" ]; then
@@ -56,7 +59,7 @@ fi
 
 if [ -n "$dry" ]; then
   part doctor 120 "$python" -m sodakit doctor --device cpu --storage "$out" --out "$out/doctor.json"
-  part tests 120 "$python" -m pytest -q -m gpu tests/gpu tests/generate/test_frame_graph.py
+  part tests 120 "$python" -m pytest -v --tb=short -m gpu "${gpu_tests[@]}"
   part training 120 "$python" benchmarks/training_gpu.py --device cpu --sizes nano --context 64 --rounds 1 --steps 1 \
     --contenders "sodakit, packed" "sodakit, depth" transformers --limit-s 100 --out "$out/training.md"
   part decoding 120 "$python" benchmarks/decode_gpu.py --device cpu --sizes nano --batches 2 --frames 2 --prompt 24 --rounds 1 \
@@ -67,7 +70,7 @@ if [ -n "$dry" ]; then
     --contenders sodakit transformers --limit-s 50 --out "$out/mimi.md"
 else
   part doctor 90 "$python" -m sodakit doctor --bench --storage "$out" --out "$out/doctor.json"
-  part tests 180 "$python" -m pytest -q -m gpu
+  part tests 240 "$python" -m pytest -v --tb=short -m gpu "${gpu_tests[@]}"
   part attention 150 "$python" benchmarks/attention_routes.py --out "$out/attention.md"
   part training 540 "$python" benchmarks/training_gpu.py --limit-s 500 --out "$out/training.md"
   part decoding 360 "$python" benchmarks/decode_gpu.py --limit-s 340 --out "$out/decoding.md"

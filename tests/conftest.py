@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,6 +44,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         os.environ["OMP_NUM_THREADS"] = "1"  # for the commands that tests start
         torch.set_num_threads(1)
+    if "SODAKIT_GPU_ALL" in os.environ:  # a time limit ends it as Ctrl-C does: what has failed so far is told
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     if not wants_gpu(config.getoption("markexpr")):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 

@@ -1,6 +1,7 @@
 """Half an hour with a GPU, tried on a CPU in toy sizes; its tables on the pages."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,38 @@ def test_tables_go_into_their_places_and_what_was_not_reached_keeps_its_own(tmp_
         assert after.replace("| \\1 b |", "Not yet measured.") == before
     (pages / "mimi_gpu.md").write_text("no place")
     assert "0 places for the table 'mimi'" in fill(tmp_path, pages).stderr
+
+
+def test_the_half_hour_runs_every_test_that_needs_a_gpu():
+    """Named one by one: to collect all others too takes longer than to run these."""
+    tests = Path(__file__).parent
+    mark = "pytest.mark." + "gpu"
+    marked = [path for path in tests.rglob("test_*.py") if mark in path.read_text(encoding="utf-8")]
+    named = re.search(r"gpu_tests=\((.*)\)", (BENCHMARKS / "gpu_all.sh").read_text())[1].split()
+    folders = [tests.parent / name for name in named]
+    left_out = [p.name for p in marked if not any(p.is_relative_to(f) for f in folders)]
+    assert not left_out and all(folder.exists() for folder in folders)
+
+
+@pytest.mark.slow
+def test_a_limit_that_ends_the_tests_tells_what_has_failed(tmp_path):
+    (tmp_path / "test_long.py").write_text(
+        "import time\ndef test_wrong(): assert 1 == 2\ndef test_long(): print('now', flush=True); time.sleep(60)\n"
+    )
+    words = [sys.executable, "-m", "pytest", "-v", "-s", "-c", str(Path(__file__).parents[1] / "pyproject.toml"),
+             "-p", "tests.conftest", str(tmp_path)]  # fmt: skip
+    ran = subprocess.Popen(
+        words,
+        env=os.environ | {"SODAKIT_GPU_ALL": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=BENCHMARKS.parent,
+    )
+    told = ""
+    while "now" not in told:
+        told += ran.stdout.readline()
+    ran.terminate()
+    assert "assert 1 == 2" in ran.communicate(timeout=30)[0]
 
 
 @pytest.mark.slow

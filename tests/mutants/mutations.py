@@ -267,9 +267,22 @@ MUTATIONS: list[Mutation] = [
         ("self._cache.copy_row(last, place)", "pass"),
     ),
     *_of(
-        "limits", "generate/frame_graph.py", "generate/test_frame_graph.py",
-        ("semantic if k in engine.layout.vocabulary.semantic_codebooks else acoustic", "acoustic"),
+        "limits", "generate/frame_graph.py", "generate/test_frame_graph.py generate/test_step_graphs.py",
+        ("semantic if k in vocabulary.semantic_codebooks else acoustic", "acoustic"),
+        ("torch.where(closes_B, ABSENT, ids_B)", "ids_B"),
+        ("first = {} if row.cursor.is_tail else {0: DRAWN}", "first = {0: DRAWN}"),
+        ("moved=[self._x_BD, self._positions_B]", "moved=[self._x_BD]"),
+    ),
+    *_of(
+        "limits", "generate/graphs.py", "generate/test_frame_graph.py generate/test_step_graphs.py",
         ("<= positions_B[:, None])", "< positions_B[:, None])"),
+        ("self._captures = False", "pass"),
+    ),
+    *_of(
+        "limits", "generate/step_graphs.py", "generate/test_step_graphs.py",
+        ("span_of(max(lengths[:rows]) + 1,", "span_of(max(lengths[:rows]),"),
+        ("ids_B = codes_B + first_id", "ids_B = codes_B"),
+        ("self._graphs.run((batch, *how),", "self._graphs.run(batch,"),
     ),
     *_of(
         "limits", "generate/sampling.py", "generate/test_sampling.py",
