@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sodakit.errors import ConfigError
-from sodakit.files import read_json, write_json
+from sodakit.files import read_json, user_cache, write_json
 from sodakit.hardware import host_memory_bytes, processor_name
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Ceilings:
 
 def ceilings_file() -> Path:
     """Where they are kept."""
-    return Path.home() / ".cache" / "sodakit" / "ceilings.json"
+    return user_cache() / "ceilings.json"
 
 
 def measured(device: str) -> Ceilings | None:

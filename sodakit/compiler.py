@@ -11,7 +11,7 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
-from sodakit.files import atomic_path
+from sodakit.files import atomic_path, user_cache
 
 logger = logging.getLogger("sodakit.compiler")
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-shared", "-fPIC")
@@ -32,7 +32,7 @@ def compile_library(source: Path, *flags: str, otherwise: str) -> ctypes.CDLL | 
     if compiler is None or platform.system() == "Windows":
         return None
     what = "\n".join([source.read_text(), *FLAGS, *flags, compiler, _processor()])
-    path = Path.home() / ".cache" / "sodakit" / f"native-{hashlib.sha256(what.encode()).hexdigest()[:16]}.so"
+    path = user_cache() / f"native-{hashlib.sha256(what.encode()).hexdigest()[:16]}.so"
     try:
         if not path.exists():
             with atomic_path(path) as temporary:

@@ -241,6 +241,11 @@ def read_json_lines(path: Path | str, *, ours: bool = True) -> list[dict[str, An
     return rows
 
 
+def user_cache() -> Path:
+    """The user's folder for what can be made again: `~/.cache/sodakit`, or where XDG_CACHE_HOME says."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sodakit"
+
+
 def file_sha256(path: Path | str) -> str:
     """SHA-256 of a file."""
     with open(path, "rb") as handle:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sodakit.ceilings import ceilings_file
 from sodakit.errors import ConfigError
 from sodakit.files import atomic_folder, atomic_path, digest, read_json_lines, write_json_lines
 
@@ -97,3 +98,11 @@ def test_a_file_of_a_folder_that_is_being_made_is_flushed_once(tmp_path, monkeyp
     with atomic_path(tmp_path / "made/c") as temporary:
         temporary.write_text("c")
     assert len(flushed) == 3
+
+
+def test_what_can_be_made_again_lies_where_the_user_keeps_such_things(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert ceilings_file() == tmp_path / ".cache" / "sodakit" / "ceilings.json"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "kept"))
+    assert ceilings_file() == tmp_path / "kept" / "sodakit" / "ceilings.json"

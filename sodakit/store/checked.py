@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from sodakit.codec.contract import CodecSpec
 from sodakit.errors import ConfigError, StoreError
-from sodakit.files import digest, file_sha256, read_json, write_json
+from sodakit.files import digest, file_sha256, read_json, user_cache, write_json
 from sodakit.log import say, track
 from sodakit.store.shard import ShardInfo, check_sound, flat_values, open_batch
 from sodakit.units import format_bytes
@@ -122,8 +122,7 @@ def _known(folder: Path, info: ShardInfo, seen: Seen) -> bool:
 
 
 def _place(folder: Path) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sodakit"
-    return cache / f"checked-{digest(str(folder.resolve()))}.json"
+    return user_cache() / f"checked-{digest(str(folder.resolve()))}.json"
 
 
 def _load(folder: Path) -> Seen:

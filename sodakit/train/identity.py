@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 import sodakit
+from sodakit.ceilings import device_name
 from sodakit.checkpoint.load import find_checkpoint
 from sodakit.config import config_digest, from_plain, to_plain
 from sodakit.errors import ConfigError
@@ -126,11 +127,6 @@ def write_environment(
             "attention": attention,
         },
     )
-
-
-def device_name(device: torch.device) -> str:
-    """The GPU's name, or the processor's architecture."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
 
 
 def _identity(config: TrainConfig) -> dict[str, Any]:
