@@ -37,8 +37,8 @@ NO_NUMBERS = (
 )
 
 
-KEPT_FRAME_ENGINES = 2
-"""Each holds a cache and its graphs."""
+KEPT_WITH_GRAPHS = 2
+"""Each holds a cache and its graphs: one for speech, say, and one for text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +207,7 @@ class Engine:
         if self.has_graphs and self.layout.width > 1:
             firsts = [vocabulary.codebook_range(k)[0] for k in range(1, self.layout.width)]
             self.decoder = GraphDecoder(self.model, firsts)
-        self._frame_engines: OrderedDict[Any, Any] = OrderedDict()
+        self._with_graphs: OrderedDict[Any, Any] = OrderedDict()
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], batch: int = 16) -> list[Completion]:
@@ -252,15 +252,19 @@ class Engine:
         batch = rows_for(len(rows))
         longest = max(len(row.prompt_PW) + self._most_spoken(row) for row in rows)
         room = span_of(longest, self.model.config.context)
-        key = batch, room, semantic, acoustic
-        if key not in self._frame_engines:
-            while len(self._frame_engines) >= KEPT_FRAME_ENGINES:
-                self._frame_engines.popitem(last=False)
-            self._frame_engines[key] = FrameEngine(
-                self, batch, semantic=semantic, acoustic=acoustic, room=room
-            )
-        self._frame_engines.move_to_end(key)
-        return self._frame_engines[key]
+        return self._kept(
+            (batch, room, semantic, acoustic),
+            lambda: FrameEngine(self, batch, semantic=semantic, acoustic=acoustic, room=room),
+        )
+
+    def _kept(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What has graphs of these shapes, made where it is not there; the one unused for longest makes room."""
+        if key not in self._with_graphs:
+            while len(self._with_graphs) >= KEPT_WITH_GRAPHS:
+                self._with_graphs.popitem(last=False)
+            self._with_graphs[key] = make()
+        self._with_graphs.move_to_end(key)
+        return self._with_graphs[key]
 
     def _most_spoken(self, row: Row) -> int:
         """Positions that an answer may take that is speech to its end, and those of a last frame that is not wanted."""
@@ -271,6 +275,8 @@ class Engine:
 
     def _answer(self, rows: list[Row]) -> None:
         room = max(len(row.prompt_PW) + row.most_positions for row in rows)
+        if self.has_graphs:
+            return self._answer_by_steps(rows, span_of(room, self.model.config.context))
         cache = KVCache(self.model.config, len(rows), room, self.device, self.cache_dtype)
         x_BD = self._prefill(rows, cache)
         active = rows
@@ -284,6 +290,31 @@ class Engine:
                 active = [active[n] for n in going]
                 cache = cache.select(going)
             x_BD = self.decoder(self.latest(active), cache=cache)[:, -1]
+
+    def _answer_by_steps(self, rows: list[Row], room: int) -> None:
+        """The same with a graph for each number of rows."""
+        batch = rows_for(len(rows))
+        cache, steps = self._kept((batch, room), lambda: self._new_steps(batch, room))
+        cache.reset()
+        view, active = cache.rows(0, len(rows)), list(rows)
+        x_BD = self._prefill(rows, view)
+        cache.lengths[: len(rows)] = view.lengths
+        while True:
+            for row, ids_W in zip(active, self.next_positions(active, x_BD), strict=True):
+                row.take(ids_W)
+            for place in reversed(range(len(active))):
+                if active[place].done:  # the last one takes its place
+                    last = active.pop()
+                    if place < len(active):
+                        cache.copy_row(len(active), place)
+                        active[place] = last
+            if not active:
+                return
+            x_BD = steps(self.latest(active))
+
+    def _new_steps(self, batch: int, room: int) -> tuple[KVCache, BatchSteps]:
+        cache = KVCache(self.model.config, batch, room, self.device, self.cache_dtype)
+        return cache, BatchSteps(self.model, cache, batch, self.layout.width)
 
     def latest(self, rows: list[Row]) -> Tensor:
         """The ids of the last position of each row: ids_B1W."""

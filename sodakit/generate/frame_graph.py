@@ -44,7 +44,8 @@ class FrameEngine:
             raise ConfigError(
                 "repeat_penalty in a frame graph; needed: 0. Use `Batch` for requests with one."
             )
-        self.engine, self.model, self.batch = engine, engine.model, batch
+        # Not the engine itself, which keeps this one: a ring would hold a GPU's memory until Python looks for rings.
+        self.model, self.batch = engine.model, batch
         self.layout, self.num_codebooks = engine.layout, engine.layout.num_codebooks
         vocabulary, config, device = engine.layout.vocabulary, self.model.config, engine.device
         self.sampling = [
@@ -143,7 +144,7 @@ class FrameEngine:
             ids_BPW[number, : lengths[number]] = torch.from_numpy(row.prompt_PW.astype("int64"))
         self.cache.reset()
         self._fine.fill_(True)
-        x_BPD = self.model(ids_BPW.to(self.engine.device), cache=self.cache)
+        x_BPD = self.model(ids_BPW.to(self._x_BD.device), cache=self.cache)
         lengths += [1] * (self.batch - len(rows))
         self._positions_B.copy_(torch.tensor(lengths))
         self._x_BD.copy_(x_BPD[torch.arange(self.batch), torch.tensor(lengths) - 1])
