@@ -12,7 +12,7 @@ import torch
 from sodakit.checkpoint.load import latest_checkpoint
 from sodakit.distributed import rank
 from sodakit.errors import Stopped
-from sodakit.hardware import device_named
+from sodakit.hardware import device_named, out_of_memory
 from sodakit.holding import hold
 from sodakit.log import progress_bar, say
 from sodakit.model.transformer import Transformer
@@ -156,7 +156,10 @@ class _Log:
             values = {}
             if model is not None:
                 folder = run.folder / "samples" / f"step_{run.step:08d}"
-                values = _listen_into(folder, listen, model, run.step)
+                try:
+                    values = _listen_into(folder, listen, model, run.step)
+                except torch.OutOfMemoryError as error:  # of a GPU: training has most of its memory
+                    say(f"No samples at step {run.step}, and training goes on: {out_of_memory(error)}")
             run.ranks.wait()
         if values:
             self._write(values)
@@ -193,8 +196,10 @@ def _listen_into(folder: Path, listen: Listen, model: Transformer, step: int) ->
         made = Path(temporary) / "made"
         made.mkdir()
         model.eval()
-        values = listen(model, step, made)
-        model.train(training)
+        try:
+            values = listen(model, step, made)
+        finally:
+            model.train(training)
         if not folder.exists():
             made.rename(folder)
     return values

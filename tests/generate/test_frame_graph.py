@@ -105,7 +105,7 @@ def test_a_model_is_loaded_in_bfloat16_on_a_gpu(tmp_path, monkeypatch, precision
     checkpoint = load_checkpoint(small_checkpoint(tmp_path))
     wanted = []
     monkeypatch.setattr(speech_model, "device_named", lambda name: "cuda:0")
-    monkeypatch.setattr(speech_model, "load_codec", lambda *_, **__: ToyCodec(2, 32))
+    monkeypatch.setattr(speech_model, "load_codec_of", lambda *_, **__: ToyCodec(2, 32))
     monkeypatch.setattr(speech_model, "load_checkpoint", lambda path: checkpoint)
     monkeypatch.setattr(
         type(checkpoint), "model", lambda self, device, dtype: wanted.append((device, dtype)) or 1 / 0

@@ -17,7 +17,7 @@ from sodakit.generate.graphs import Graphs
 from sodakit.generate.sampling import GREEDY, Sampling
 from sodakit.generate.step_graphs import BatchSteps
 from sodakit.model.config import model_size
-from sodakit.model.kv_cache import KVCache
+from sodakit.model.kv_cache import KVCache, attend_cached
 from sodakit.model.transformer import Transformer
 from tests.fake_cuda import Crossings, fake_cuda, is_possible
 from tests.generate.test_frames import FAMILIES, FREE, V, network, requests
@@ -174,6 +174,7 @@ def test_graphs_that_are_not_used_go(monkeypatch):
 
 def nothing_is_asked_of_the_device() -> None:
     """What is captured reads no value and copies nothing, for each family: frames, a batch's step, the codes of a frame."""
+    prefill_of_float32_keeps_no_scores()
     for name in ("flat", "depth, shifted", "delay"):
         with fake_cuda(), patch("sodakit.model.transformer.initialise"):
             torch.set_default_dtype(torch.bfloat16)
@@ -206,6 +207,24 @@ def nothing_is_asked_of_the_device() -> None:
                     work()
                 watched += crossings.copies
             assert watched == [] and len(captured) == (2 if name == "flat" else 3), (name, watched)
+
+
+def prefill_of_float32_keeps_no_scores() -> None:
+    """Of grouped heads in float32 torch writes all scores down."""
+    asked = []
+    with fake_cuda():
+        config = model_size("nano", V.size, context=64, heads=4, kv_heads=2)
+        for dtype in (torch.float32, torch.bfloat16):
+            q, k = (torch.zeros(1, 5, n, config.head_width, device="cuda", dtype=dtype) for n in (4, 2))
+            cache = KVCache(config, 1, 64, "cuda", dtype)
+            with patch("torch.nn.functional.scaled_dot_product_attention", partial(heads_of, asked)):
+                attend_cached(q, k, k, cache, 0, cache.plan(5))
+    assert asked == [(4, 4, False), (4, 2, True)]
+
+
+def heads_of(asked, q, k, v, enable_gqa=False, **_):
+    asked.append((q.shape[1], k.shape[1], enable_gqa))
+    return q
 
 
 def noted(captured, key, work, moved=()):

@@ -103,6 +103,7 @@ def test_the_defaults_are_the_published_settings(store):
         1.0,
         1,
     )
+    assert config.micro_rows == "auto"  # 64 rows of 4,096 of a 1.7B take 118 GB at once
     rates = [learning_rate(step, 1000, schedule) / 2e-5 for step in (0, 29, 515, 999)]
     assert rates == pytest.approx([1 / 30, 1.0, 0.55, 0.1], abs=0.002)
 
