@@ -32,6 +32,8 @@ from sodakit.train.config import TrainConfig
 
 SIZE, FLOPS = "two_embeddings", "exact"
 """How the study counts."""
+DRAWS = 1000
+"""Refits of each fit."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def predict(table: RunTable, beyond: DesignPoint, path: Path) -> None:
         there = {"N": float(getattr(beyond.size, SIZE)), "D": float(beyond.tokens)}
         draws = [
             fit.law.loss(dict(zip(fit.names, row, strict=True)), **there)[0]
-            for row in bootstrap(fit, draws=1000, resample="runs").draws_SP
+            for row in bootstrap(fit, draws=DRAWS, resample="runs").draws_SP
         ]
         noise = np.random.default_rng(0).standard_normal(len(draws)) * fit.noise
         law_95, run_95 = (
@@ -150,7 +152,7 @@ def summarise(folder: Path) -> dict[str, Any]:
     """Fits of every loss, prediction beside outcome, and ablations: `summary.json`, tables, page and figures."""
     table = read_runs(folder / "sweep")
     table.write(folder / "sweep.csv")
-    whole = study(table, size=SIZE, flops=FLOPS)
+    whole = study(table, size=SIZE, flops=FLOPS, draws=DRAWS)
     write_report(whole, folder / "report.html", "A scaling study on two CPU cores")
     write_json(folder / "fit.json", whole.to_json())
     _draw(whole, read_runs(folder / "beyond"), folder)
@@ -181,7 +183,7 @@ def _draw(whole: Study, beyond: RunTable, folder: Path) -> None:
 
 
 def _exponents(table: RunTable, loss: str) -> dict[str, Any]:
-    found = study(table, loss=loss, size=SIZE, flops=FLOPS)
+    found = study(table, loss=loss, size=SIZE, flops=FLOPS, draws=DRAWS)
     intervals = ("intervals_95", "intervals_95_of_runs", "profile_95")
     return {
         "rows": found.approach_rows(),

@@ -71,8 +71,8 @@ def test_codebook_0_learns_to_say_the_same_of_damaged_sounds(tmp_path: Path) -> 
             damage_fraction=0.5, steady_weight=weight,
         )  # fmt: skip
         fit = Fit(config, Batches(config, [hum(100.0, 1), hum(240.0, 2)], []))
-        rows = [fit.train_step() for _ in range(40)]
-        shares.append(np.mean([row["steady_share"] for row in rows[20:] if "steady_share" in row]))
+        rows = [fit.train_step() for _ in range(24)]
+        shares.append(np.mean([row["steady_share"] for row in rows[12:] if "steady_share" in row]))
     assert shares[1] > shares[0] + 0.3
 
 

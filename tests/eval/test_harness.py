@@ -256,13 +256,13 @@ def test_the_command_writes_a_result(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hf_home"))
+    only_own_tasks(monkeypatch)
     words = ["--model", str(small_checkpoint(tmp_path / "model")), "--out", str(tmp_path / "out")]
     main(["text", "--tasks", "tiny_choice", "--include", str(tiny_task(tmp_path / "task")), *words])
     assert "tiny_choice acc:" in capsys.readouterr().out
     assert read_json(tmp_path / "out" / "text.json")["task"] == "text"
     words[3] = str(tmp_path / "other")
     words[1] = str(small_checkpoint(tmp_path / "second", seed=9))
-    only_own_tasks(monkeypatch)
     main(["text", "--tasks", "tiny_choice", "--include", str(tiny_task(tmp_path / "task")), *words])
     capsys.readouterr()
     main(["compare", str(tmp_path / "out" / "text.json"), str(tmp_path / "other" / "text.json")])
@@ -270,6 +270,16 @@ def test_the_command_writes_a_result(
     a, b = (read_json(tmp_path / name / "text.json")["scores"]["tiny_choice"] for name in ("out", "other"))
     for metric in ("acc", "acc_norm"):
         assert f"tiny_choice {metric}: {a[metric] - b[metric]:+.1%} (" in printed
+
+
+@pytest.mark.slow
+def test_the_command_takes_a_task_beside_the_thousands_that_the_harness_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf_home"))
+    words = ["--model", str(small_checkpoint(tmp_path / "model")), "--out", str(tmp_path / "out")]
+    main(["text", "--tasks", "tiny_choice", "--include", str(tiny_task(tmp_path / "task")), *words])
+    assert "tiny_choice acc:" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("questions", [arc, hellaswag])

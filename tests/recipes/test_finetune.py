@@ -1,10 +1,7 @@
 """Fine-tuning on pairs: the published settings, the best epoch kept, early stops, kills, and what a loss is taken on."""
 
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +32,7 @@ from tests.eval.small_judges import small_speaker, small_wav2vec2
 from tests.pair_stores import pair_store
 from tests.stores import small_store
 from tests.train.killed import assert_same_run, killed_at
+from tests.train.ranks import apart
 
 ROOT = Path(__file__).parents[2]
 
@@ -269,20 +267,16 @@ def test_the_command_listens_with_models_in_folders_and_epochs_are_heard_by_the_
 def test_a_killed_fine_tuning_goes_on_to_the_same_end(store, base, tmp_path, kind):
     """SIGKILL in the second epoch: weights and reports at the end equal those of a run left alone, bit for bit."""
     run_finetune(str(store), str(base), kind, str(tmp_path / "whole"))
-    call = f"run_finetune({str(store)!r}, {str(base)!r}, {kind!r}, {str(tmp_path / 'killed')!r})"
-    code = f"import torch; torch.set_num_threads({torch.get_num_threads()}); " + (
-        f"from tests.recipes.test_finetune import run_finetune; {call}"
-    )
-    command = [sys.executable, "-c", code]
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    words = (str(store), str(base), kind, str(tmp_path / "killed"))
+    process = apart(run_finetune, *words, threads=torch.get_num_threads())
     deadline_s = time.monotonic() + 300
-    while process.poll() is None and time.monotonic() < deadline_s:
+    while process.is_alive() and time.monotonic() < deadline_s:
         if (tmp_path / "killed" / "epochs.jsonl").exists():
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
             break
         time.sleep(0.005)
-    process.wait()
-    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    process.join()
+    assert process.exitcode == -signal.SIGKILL, "the run ended before it could be killed"
     run_finetune(str(store), str(base), kind, str(tmp_path / "killed"))
     ends = [
         load_checkpoint(latest_checkpoint(tmp_path / n / "checkpoints")).weights()

@@ -126,6 +126,7 @@ def test_a_study_killed_in_its_sweep_and_in_the_predicted_run_ends_as_one_left_a
 
 
 def test_a_study_walks_from_recordings_to_a_prediction_and_what_came_of_it(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(study_walk, "DRAWS", 60)
     monkeypatch.setattr(study, "HELD_OUT_SENTENCES", 4)
     monkeypatch.setattr(study, "TEXT_IDS", 300)
     stores = study.study_stores(tmp_path / "stores", data, load_codec("toy"))

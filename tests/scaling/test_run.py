@@ -6,10 +6,10 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sodakit.commands.scale import main
 from sodakit.data.language import open_language
@@ -24,6 +24,7 @@ from sodakit.scaling.trunks import segment_folder, share_trunks, trunk_groups, t
 from sodakit.train.trainer import train
 from tests.stores import small_store
 from tests.train.killed import assert_same_run, killed_at
+from tests.train.ranks import apart
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +190,7 @@ def two_runs(store, *, shared):
     """A short and a long run of the smallest model, which share a trunk or do not."""
     _, vocabulary = open_language(store)
     rule = GridRule(vocab_size=vocabulary.size, context=64, min_batch_rows=1, raise_to_min=True)
-    points = isoflop_grid([4e9, 24e9], [64], rule=rule)
+    points = isoflop_grid([2e9, 8e9], [64], rule=rule)
     return share_trunks(points) if shared else points
 
 
@@ -246,37 +247,29 @@ def train_two_runs(store, root, shared):
 @pytest.mark.parametrize("shared", [False, True], ids=["alone", "trunk"])
 def test_a_queue_killed_within_a_run_ends_with_the_same_losses(store, tmp_path, shared):
     """SIGKILL between two checkpoints of the long run, or of the trunk's second part: nothing can tidy up before it."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-
-    def command(root):
-        code = (
-            "import sys; from pathlib import Path; from tests.scaling.test_run import train_two_runs;"
-            f"train_two_runs(Path(sys.argv[1]), Path(sys.argv[2]), {shared})"
-        )
-        return [sys.executable, "-c", code, str(store), str(tmp_path / root)]
-
-    where = {"env": environment, "cwd": Path(__file__).parents[2], "stderr": subprocess.DEVNULL}
     _, long = two_runs(store, shared=shared)
     folder = segment_folder(tmp_path / "killed", long) if shared else tmp_path / "killed" / long.name
-    process = subprocess.Popen(command("killed"), **where)
+    threads = torch.get_num_threads()
+    process = apart(train_two_runs, store, tmp_path / "killed", shared, threads=threads)
     deadline_s = time.monotonic() + 120
     begun = tmp_path / "killed" / "begun.txt"
-    while process.poll() is None and time.monotonic() < deadline_s:
+    while process.is_alive() and time.monotonic() < deadline_s:
         parts = dict(line.split() for line in begun.read_text().splitlines()) if begun.exists() else {}
         if newest_step(folder) > int(parts.get(folder.name, sys.maxsize)):
             time.sleep(0.1)  # some steps beyond the checkpoint, which must be made again
-            process.send_signal(signal.SIGKILL)
+            process.kill()
             break
         time.sleep(0.005)
-    assert process.wait(30) == -signal.SIGKILL, "the queue ended before it could be killed"
+    process.join(30)
+    assert process.exitcode == -signal.SIGKILL, "the queue ended before it could be killed"
     begun_at, kept = dict(line.split() for line in begun.read_text().splitlines()), newest_step(folder)
     assert int(begun_at[folder.name]) < kept < long.steps
     assert str(progress(tmp_path / "killed", [long])) == "1 waiting"
 
-    subprocess.run(command("killed"), check=True, **where)
+    train_two_runs(store, tmp_path / "killed", shared)
     again = begun.read_text().splitlines()[len(begun_at) :]
     assert again[0] == f"{folder.name} {kept}", "it began anew"
-    subprocess.run(command("whole"), check=True, **where)
+    train_two_runs(store, tmp_path / "whole", shared)
     for point in two_runs(store, shared=shared):
         ends, rows = [], []
         for root in ("killed", "whole"):

@@ -122,15 +122,15 @@ def test_the_bootstrap_keeps_the_edges_that_the_fit_keeps():
 
 
 def test_intervals_of_parabolas_cover_what_parabolas_return_without_noise():
-    """90 sweeps: 87 to 99.5 % is three standard deviations about 95; the bias of the method is another matter."""
+    """60 sweeps: 85 to 100 % is three standard deviations about 95; the bias of the method is another matter."""
     runs = soda_runs(targets=False)
     c, n, d, _, budgets = columns(runs)
     truth = fit_parabolas(*columns(soda_runs(noise=0.0, targets=False)), rule=PUBLISHED)
     hits = []
-    for losses in simulate(SODA_SURFACE, n, d, noise=0.004, draws=90, seed=5):
+    for losses in simulate(SODA_SURFACE, n, d, noise=0.004, draws=60, seed=5):
         boot = bootstrap_parabolas(c, n, d, losses, budgets, draws=80, rule=PUBLISHED)
         hits.append((boot.a[0] <= truth.a <= boot.a[1], boot.b[0] <= truth.b <= boot.b[1]))
-    assert all(0.87 <= share <= 0.995 for share in np.mean(hits, axis=0))
+    assert all(0.85 <= share <= 1 for share in np.mean(hits, axis=0))
 
 
 def test_the_scatter_about_parabolas_is_a_share_of_the_loss():

@@ -24,7 +24,15 @@ from sodakit.train.config import LossConfig, ParallelConfig, ScheduleConfig, Tra
 from sodakit.train.trainer import train
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.train.ranks"])
+# What training imports at its first step takes seconds of each rank.
+_FIRST_STEP = [
+    "torch._dynamo",
+    "torch.distributed.fsdp",
+    "torch.distributed.tensor",
+    "torch.utils.tensorboard",
+    "pandas",
+]
+_CONTEXT.set_forkserver_preload(["tests.train.ranks", *_FIRST_STEP])
 
 
 def rank_config(store: Path | str, kind: str = "ddp", family: Family = "flat", **changes: Any) -> TrainConfig:
@@ -65,6 +73,13 @@ def start(world: int, work: Callable[..., Any], *args: Any) -> list[BaseProcess]
     return processes
 
 
+def apart(work: Callable[..., Any], *args: Any, threads: int = 1) -> BaseProcess:
+    """A process of its own, no rank of anything, that does `work(*args)`: one to be killed."""
+    process = _CONTEXT.Process(target=_apart, args=(threads, work, args), daemon=True)
+    process.start()
+    return process
+
+
 def together(world: int, work: Callable[..., Any], *args: Any, timeout_s: float = 500) -> None:
     """Do `work(*args)` on `world` ranks, and wait until all have done it well."""
     processes = start(world, work, *args)
@@ -84,6 +99,11 @@ def stop(processes: list[BaseProcess]) -> None:
     for process in processes:
         process.kill()
         process.join()
+
+
+def _apart(threads: int, work: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    torch.set_num_threads(threads)
+    work(*args)
 
 
 def _rank(rank: int, world: int, port: int, work: Callable[..., Any], args: tuple[Any, ...]) -> None:

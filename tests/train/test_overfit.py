@@ -20,9 +20,9 @@ def test_a_small_model_learns_one_batch_of_real_recordings_by_heart(tmp_path):
     prepare(open_folder(recordings("vctk")), tmp_path / "store", load_codec("mini"), PrepareOptions())
     _, vocabulary = open_language(tmp_path / "store")
     config = TrainConfig(
-        model=model_size("tiny", vocabulary.size, context=512),
-        data=DataConfig(sources=(SourceConfig(store=str(tmp_path / "store")),), context=512, batch_rows=1),
-        steps=150,
+        model=model_size("tiny", vocabulary.size, context=256),
+        data=DataConfig(sources=(SourceConfig(store=str(tmp_path / "store")),), context=256, batch_rows=1),
+        steps=110,
         schedule=ScheduleConfig(peak_lr=6e-3, warmup_fraction=0.1, decay_fraction=0.4),
         precision="float32",
     )

@@ -1,12 +1,9 @@
 """The run as a whole: it learns, resumes exactly, and refuses what is not its own."""
 
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from itertools import count
@@ -25,6 +22,7 @@ from sodakit.train.config import LossConfig, ScheduleConfig, TrainConfig
 from sodakit.train.objective import Objective
 from sodakit.train.trainer import Run, train
 from tests.stores import small_store
+from tests.train.ranks import apart
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,24 +71,18 @@ def test_a_run_killed_at_any_moment_goes_on_with_the_same_losses(store, tmp_path
     """SIGKILL at three different moments, the last run to the end: every number equals the run left alone, bit for bit."""
     config = config_for(store, steps=60, log_every_steps=3)
     train(config, tmp_path / "whole")
-    code = (
-        "import sys; sys.path.insert(0, sys.argv[3]); from tests.train.test_trainer import config_for, train;"
-        "train(config_for(sys.argv[1], steps=60, log_every_steps=3), sys.argv[2])"
-    )
-    command = [sys.executable, "-c", code, str(store), str(tmp_path / "killed"), str(ROOT)]
     metrics = tmp_path / "killed" / "metrics.jsonl"
     for rows_before_kill in (2, 5, 8):
-        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        process = apart(train, config, tmp_path / "killed", threads=torch.get_num_threads())
         deadline_s = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < deadline_s:
+        while process.is_alive() and time.monotonic() < deadline_s:
             if metrics.exists() and metrics.read_bytes().count(b"\n") >= rows_before_kill:
-                os.kill(process.pid, signal.SIGKILL)
+                process.kill()
                 break
             time.sleep(0.005)
-        process.wait()
-        process.stderr.close()
-        assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, "the run ended before it could be killed"
+    train(config, tmp_path / "killed")
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
     ends = [
         load_checkpoint(latest_checkpoint(tmp_path / n / "checkpoints")).weights()
