@@ -28,7 +28,7 @@ def atomic_path(path: Path | str, needed_bytes: int | None = None) -> Iterator[P
     """A temporary path beside `path` that becomes `path` when the block ends without an error.
 
     The data is flushed to disk before the rename, so a power cut leaves the old file or the new
-    one and never half of either.
+    one and never half of either. Inside an `atomic_folder` it is the path itself, since the folder is whole or absent.
 
     Args:
         path: the file.
@@ -37,6 +37,10 @@ def atomic_path(path: Path | str, needed_bytes: int | None = None) -> Iterator[P
         DiskError: it cannot be written.
     """
     path = Path(path)
+    if not _unfinished.isdisjoint(path.parents):
+        with _in_unfinished(path, needed_bytes):
+            yield path
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with writing(path, needed_bytes, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,12 +53,24 @@ def atomic_path(path: Path | str, needed_bytes: int | None = None) -> Iterator[P
                 temporary.unlink()
                 yield temporary
                 _set_mode(temporary, mode)
-                if _unfinished.isdisjoint(path.parents):
-                    with open(temporary, "rb") as handle:
-                        os.fsync(handle.fileno())
+                with open(temporary, "rb") as handle:
+                    os.fsync(handle.fileno())
                 os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _in_unfinished(path: Path, needed_bytes: int | None) -> Iterator[None]:
+    """A file of a folder that nobody sees until it is whole: it needs no name of its own for a while, and no flush."""
+    try:
+        with writing(path, needed_bytes, path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield
+    except BaseException:
+        with suppress(OSError):  # the folder itself may be what cannot be made
+            path.unlink()
+        raise
 
 
 @contextmanager

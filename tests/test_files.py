@@ -100,6 +100,17 @@ def test_a_file_of_a_folder_that_is_being_made_is_flushed_once(tmp_path, monkeyp
     assert len(flushed) == 3
 
 
+def test_a_file_of_a_folder_that_is_being_made_has_its_own_name_at_once_and_is_gone_after_an_error(tmp_path):
+    with atomic_folder(tmp_path / "made") as folder:
+        with atomic_path(folder / "inner" / "a") as path:
+            assert path == folder / "inner" / "a"
+            path.write_text("a")
+        with pytest.raises(RuntimeError), atomic_path(folder / "b") as path:
+            path.write_text("half")
+            raise RuntimeError
+    assert [p.name for p in (tmp_path / "made").rglob("*") if p.is_file()] == ["a"]
+
+
 def test_what_can_be_made_again_lies_where_the_user_keeps_such_things(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
