@@ -54,8 +54,9 @@ def capture(work: Work, device: torch.device, pool: Any) -> Replayable:
                 work()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        # Other threads go on meanwhile: a server's codec, the watchdog of NCCL.
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        # Other threads go on meanwhile: a server's codec, the watchdog of NCCL. torch's own stream for this is of the device
+        # that captured first.
+        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
             work()
     return graph
 

@@ -138,7 +138,7 @@ def test_what_cannot_be_captured_runs_as_it_stands_and_says_so(monkeypatch, caps
 
 def test_graphs_are_captured_on_the_models_device_while_other_threads_go_on(monkeypatch):
     """A stream of another device would hold an empty graph, and a server's codec would spoil the capture."""
-    events = []
+    events, side = [], MagicMock()
 
     def entered(name):
         def context(*args, **told):
@@ -151,7 +151,7 @@ def test_graphs_are_captured_on_the_models_device_while_other_threads_go_on(monk
         device=entered("device"),
         graph=entered("graph"),
         stream=entered("stream"),
-        Stream=MagicMock,
+        Stream=lambda: side,
         current_stream=MagicMock(),
         CUDAGraph=lambda: "graph",
         graph_pool_handle=lambda: (0, 7),
@@ -160,7 +160,8 @@ def test_graphs_are_captured_on_the_models_device_while_other_threads_go_on(monk
     ran, place = [], torch.device("cuda:1")
     made = graphs.capture(lambda: ran.append(events[-1][0]), place, (0, 7))
     assert made == "graph" and ran == ["stream", "stream", "graph"] and events[0] == ("device", place, {})
-    assert events[-1] == ("graph", "graph", {"pool": (0, 7), "capture_error_mode": "thread_local"})
+    told = {"pool": (0, 7), "stream": side, "capture_error_mode": "thread_local"}
+    assert events[-1] == ("graph", "graph", told)
 
 
 def test_graphs_that_are_not_used_go(monkeypatch):
