@@ -19,6 +19,7 @@ import torch
 from alone import Clock, alone, write_page
 
 from sodakit.ceilings import device_name, timed
+from sodakit.hardware import convolve_in_float32
 
 RATE_HZ, CODEBOOKS = 24_000, 8
 CONTENDERS = ("sodakit", "transformers", "transformers, compiled")
@@ -74,6 +75,7 @@ def contender(name: str, folder: Path, waves_BS: np.ndarray, device: torch.devic
 
 def measure(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """One contender's seconds of sound a second, and how many of its codes are those of transformers."""
+    convolve_in_float32()  # as our codecs do, so that all make the same codes
     batch = options.batches[0]
     chance = np.random.default_rng(0)
     waves_BS = chance.standard_normal((batch, int(RATE_HZ * options.seconds))).astype(np.float32) * 0.1

@@ -39,6 +39,17 @@ def device_named(name: str | None) -> str:
     return name
 
 
+def convolve_in_float32() -> None:
+    """From now on this process convolves float32 on a GPU as a CPU does.
+
+    By default torch keeps 10 bits of what it convolves there (TF32). A codec then decides for other codes than on a CPU, and
+    for others in a batch than alone.
+    """
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+
+
 @lru_cache(maxsize=1)
 def _say_that_a_gpu_is_unused() -> None:
     """Once: hours on a CPU beside a GPU are nobody's wish."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sodakit.codec.contract import Codec, CodecSpec
 from sodakit.errors import CodecError, first_line, nearest
-from sodakit.hardware import device_named
+from sodakit.hardware import convolve_in_float32, device_named
 
 NAMES = ("mini", "toy", "mimi")
 """Names that need no folder."""
@@ -27,6 +27,7 @@ def load_codec(name: str = "mini", *, num_codebooks: int | None = None, device: 
     """
     if device != "cpu":
         device_named(device)
+        convolve_in_float32()
     # Heavy imports wait for the codec that needs them: the toy needs no PyTorch, the mini no transformers.
     if name == "toy":
         from sodakit.codec.toy import ToyCodec

@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from sodakit.codec.load import load_codec
 from sodakit.errors import CodecError
@@ -11,6 +12,16 @@ from sodakit.errors import CodecError
 def test_the_toy_keeps_as_many_codebooks_as_asked() -> None:
     assert load_codec("toy").spec.num_codebooks == 4
     assert load_codec("toy", num_codebooks=2).spec.num_codebooks == 2
+
+
+def test_a_codec_on_a_gpu_convolves_in_float32(monkeypatch) -> None:
+    """torch's default there keeps 10 bits, by which codes would be others than on a CPU, and others in a batch than alone."""
+    monkeypatch.setattr("sodakit.codec.load.device_named", lambda name: name)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    load_codec("toy", device="cpu")
+    assert torch.backends.cudnn.allow_tf32
+    load_codec("toy", device="cuda")
+    assert not torch.backends.cudnn.allow_tf32
 
 
 def test_an_unknown_name_answers_with_the_nearest_one() -> None:
