@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import shutil
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from sodakit import ceilings
 from sodakit.commands import doctor, doctor_checks
 from sodakit.errors import ConfigError
 from sodakit.train.cost import Machine
+from tests.recorded_graphs import Recorded, recorded_graphs
 
 
 @pytest.fixture
@@ -66,6 +68,18 @@ def test_a_gpu_without_what_compiles_for_it_is_a_no(monkeypatch):
     monkeypatch.setattr(doctor_checks, "lacks_for_gpu", lambda: "a C compiler (gcc or clang)")
     found = doctor_checks._compiles(torch.device("cuda"))
     assert found.works is False and "C compiler" in found.told and found.advice
+
+
+def test_frames_by_graph_are_tried():
+    """Right, refused by torch, and wrong: a graph that holds what it should read."""
+    cpu = torch.device("cpu")
+    assert doctor_checks._graphs(cpu).works is None
+    with recorded_graphs() as made:
+        assert doctor_checks._graphs(cpu).works and made[0].replays == 8
+        with patch("sodakit.generate.graphs.capture", side_effect=RuntimeError("no")):
+            assert "does not capture" in doctor_checks._graphs(cpu).told
+        with patch.object(Recorded, "replay", lambda self: None):
+            assert "other codes" in doctor_checks._graphs(cpu).told
 
 
 def test_measured_ceilings_are_kept_and_counted_with(home, monkeypatch):

@@ -44,6 +44,7 @@ def all_checks(device: torch.device, storage: Path) -> Iterator[Check]:
         ("several GPUs (NCCL)", _nccl),
         ("attention over packed documents", lambda: _attention(device)),
         ("compiling for a GPU", lambda: _compiles(device)),
+        ("decoding by CUDA graphs", lambda: _graphs(device)),
         ("C++ compiler", _cpp),
         ("8-bit products", lambda: _fp8(device)),
         ("storage", lambda: _storage(storage)),
@@ -133,6 +134,37 @@ def _compiles(device: torch.device) -> Check:
     start_s = time.monotonic()
     right = torch.allclose(compiled(x), torch.sin(x) * 2 + 1, atol=1e-5)
     return Check(name, right, f"{'right' if right else 'wrong'}, in {time.monotonic() - start_s:.1f} s")
+
+
+def _graphs(device: torch.device) -> Check:
+    """A small model's frames by graph and step by step, in float64, where rounding decides nothing."""
+    from sodakit.generate import graphs
+    from sodakit.generate.engine import Engine, Request
+    from sodakit.generate.frame_graph import FrameEngine
+    from sodakit.generate.sampling import Sampling
+    from sodakit.model.config import model_size
+    from sodakit.model.families import build_model
+    from sodakit.tokens.documents import Template
+    from sodakit.tokens.vocabulary import Vocabulary
+
+    name, how = "decoding by CUDA graphs", Sampling(temperature=0.9, top_p=0.8)
+    if not graphs.can_capture(device):
+        return Check(name, None, "no GPU in use")
+    v = Vocabulary.layout(text_size=50, bos=0, eos=1, num_codebooks=4, codebook_size=16)
+    model = build_model(model_size("nano", v.size, context=64)).double().to(device)
+    prompt_T = Template(v, 4).speak_prompt(torch.arange(2, 9).numpy())
+    # The first seed that does not end it early.
+    request = Request(
+        prompt_T=prompt_T, closing=v.audio_end, max_new_tokens=32, semantic=how, acoustic=how, seed=2
+    )
+    plain = Engine(model, v, 4, graphs=False)
+    frames = FrameEngine(plain, 1, semantic=how, acoustic=how)
+    same = frames.generate([request])[0].ids_T.tolist() == plain.generate([request])[0].ids_T.tolist()
+    if not same:
+        return Check(name, False, "other codes than step by step", "Report it; Engine(graphs=False) decodes.")
+    if not frames.is_captured:
+        return Check(name, False, "torch does not capture them here; decoding is several times slower")
+    return Check(name, True, "a frame at a launch, the codes of the steps")
 
 
 def _cpp() -> Check:

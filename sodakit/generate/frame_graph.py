@@ -104,6 +104,11 @@ class FrameEngine:
         steps = self._flat_frame if self.layout.width == 1 else self._wide_frame
         self._graphs.run(span, partial(steps, span), moved=[self._x_BD, self._positions_B])
 
+    @property
+    def is_captured(self) -> bool:
+        """Whether frames come by a graph: on a GPU that takes them."""
+        return self._graphs.captures
+
     def rewind(self, position: int) -> None:
         """Let every row go on from this position of what it has said: to time the same frames again."""
         self._positions_B.fill_(position)

@@ -66,7 +66,8 @@ class Graphs:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._captures = can_capture(device)
+        self.captures = can_capture(device)
+        """Whether work is captured; no longer where it was refused."""
         self._pool: Any = None
         self._graphs: OrderedDict[Hashable, Replayable] = OrderedDict()
 
@@ -77,9 +78,9 @@ class Graphs:
         Args:
             moved: the buffers that the work reads and then changes: they are put back after its trial runs.
         """
-        if self._captures and key not in self._graphs:
+        if self.captures and key not in self._graphs:
             self._try_to_capture(key, work, moved)
-        if not self._captures:
+        if not self.captures:
             return work()
         self._graphs.move_to_end(key)
         self._graphs[key].replay()
@@ -93,7 +94,7 @@ class Graphs:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as problem:
-            self._captures = False
+            self.captures = False
             say(f"Decoding without CUDA graphs, more slowly: {first_line(problem)[:200]}")
         for buffer, kept in zip(moved, before, strict=True):
             buffer.copy_(kept)

@@ -276,7 +276,7 @@ MUTATIONS: list[Mutation] = [
     *_of(
         "limits", "generate/graphs.py", "generate/test_frame_graph.py generate/test_step_graphs.py",
         ("<= positions_B[:, None])", "< positions_B[:, None])"),
-        ("self._captures = False", "pass"),
+        ("self.captures = False", "pass"),
     ),
     *_of(
         "limits", "generate/step_graphs.py", "generate/test_step_graphs.py",
