@@ -119,14 +119,12 @@ class FrameEngine:
             self._step(self._ids_KB[k][:, None, None], span)
 
     def _wide_frame(self, span: int) -> None:
-        inside, closes_B = self.model.inside(self._x_BD), None
+        # A row whose speech ends here has its codes drawn too, unless they are late: nobody reads them.
+        inside = self.model.inside(self._x_BD)
         for k in range(self.num_codebooks):
             logits_BR = inside.logits(k) if k else F.linear(self._x_BD, self._head[0])
             drawn_B, wanted_B = self._draw(logits_BR, k), self._wanted_KB[k]
             ids_B = torch.where(wanted_B == DRAWN, drawn_B, wanted_B)
-            if closes_B is not None and not self.layout.delays[k]:
-                ids_B = torch.where(closes_B, ABSENT, ids_B)
-            closes_B = ids_B == self.layout.vocabulary.audio_end if closes_B is None else closes_B
             self._ids_KB[k].copy_(ids_B)
             if k + 1 < self.num_codebooks:
                 inside.put(ids_B)

@@ -269,7 +269,7 @@ MUTATIONS: list[Mutation] = [
     *_of(
         "limits", "generate/frame_graph.py", "generate/test_frame_graph.py generate/test_step_graphs.py",
         ("semantic if k in vocabulary.semantic_codebooks else acoustic", "acoustic"),
-        ("torch.where(closes_B, ABSENT, ids_B)", "ids_B"),
+        ("torch.where(wanted_B == DRAWN, drawn_B, wanted_B)", "drawn_B"),
         ("first = {} if row.cursor.is_tail else {0: DRAWN}", "first = {0: DRAWN}"),
         ("moved=[self._x_BD, self._positions_B]", "moved=[self._x_BD]"),
     ),
