@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from sodakit.codec.causal import CausalLayers
@@ -20,7 +20,8 @@ from sodakit.codec.chunks import Windows, chunks
 from sodakit.codec.contract import Codec, CodecSpec, StreamingDecoder
 from sodakit.codec.kinds import KINDS, Kind, frame_of
 from sodakit.codec.pretrained import pretrained, weights_digests
-from sodakit.errors import CodecError
+from sodakit.codec.reach import mirrored_frames, on_codes, on_sound, reach
+from sodakit.errors import CodecError, SodakitError, first_line
 from sodakit.files import digest
 
 WINDOW_S = 20.0
@@ -31,7 +32,7 @@ _AROUND_S = 2.0
 """What a network that sees everything is shown on each side of a piece."""
 _CAUSAL_S = 2.0
 """Piece of a causal codec: what comes before is remembered, so pieces may be short."""
-_PROBE_FRAMES = 64
+_TRIAL_FRAMES = 16
 
 
 class HubCodec(Codec):
@@ -49,8 +50,8 @@ class HubCodec(Codec):
         rate_hz, frame, size = frame_of(kind, config, name)
         self.model, self.kind = model.eval().requires_grad_(False).float(), kind
         self._rate_hz = rate_hz / frame
-        self._encoder_sees = self._sees(kind.encoder, _on_sound(frame))
-        self._decoder_sees = self._sees(kind.decoder, _on_codes)
+        self._encoder_sees = self._sees(kind.encoder, on_sound(frame))
+        self._decoder_sees = self._sees(kind.decoder, on_codes)
         self.lookahead_frames = self._decoder_sees[1] + (0 if kind.decoder else self._frames(DECODED_S) - 1)
         self.spec = CodecSpec(
             name=name,
@@ -58,7 +59,6 @@ class HubCodec(Codec):
             frame_samples=frame,
             num_codebooks=kept,
             codebook_size=size,
-            semantic_codebooks=tuple(k for k in kind.semantic_codebooks if k < kept),
             fingerprint=digest(
                 kind.model,
                 repr((rate_hz, frame, size, all_codebooks, kept)),
@@ -67,10 +67,15 @@ class HubCodec(Codec):
                 *weights_digests(model),
             ),
         )
-        for module in model.modules():
-            # Weights that are made anew in every call, from a direction and a length.
-            if parametrize.is_parametrized(module, "weight"):
-                parametrize.remove_parametrizations(module, "weight")
+        _make_plain(model)
+        # Says now, and not within a corpus, that its parts do not fit.
+        trial_KF = self._encode(np.zeros(_TRIAL_FRAMES * frame, np.float32), 0, _TRIAL_FRAMES)
+        self._decode(trial_KF, 0, _TRIAL_FRAMES)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # transformers leaves hooks in its models that cannot be sent to another process; weights can.
+        weights = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()}
+        return _received, (type(self), self.model.config, weights, self.spec, str(self.device))
 
     @property
     def device(self) -> torch.device:
@@ -121,6 +126,11 @@ class HubCodec(Codec):
         codes_BKF = torch.from_numpy(codes_KF.astype(np.int64))[None].to(self.device)
         samples_S = self.kind.decode(self.model, codes_BKF).reshape(-1).cpu().numpy()
         frame = self.spec.frame_samples
+        if not 0 <= codes_KF.shape[1] * frame - len(samples_S) < frame:
+            raise CodecError(
+                f"{self.spec.name} made {len(samples_S)} samples of {codes_KF.shape[1]} frames of {frame}; needed: as "
+                "many as they hold. Its config does not fit its parts."
+            )
         kept_S = samples_S[before * frame : (before + taken) * frame]
         # A transposed convolution of odd stride gives a few samples less than a whole frame.
         return np.pad(kept_S, (0, taken * frame - len(kept_S))).astype(np.float32, copy=False)
@@ -168,12 +178,12 @@ class CausalEncodec(HubCodec):
         super().__init__(model, kind, name, num_codebooks)
         if model.config.trim_right_ratio != 1.0:
             raise CodecError(f"{name} trims sound on both sides, so it cannot stream. Use another EnCodec.")
-        self.first_frames = _mirrored_frames(model.decoder, _on_codes)
+        self.first_frames = mirrored_frames(model.decoder, on_codes)
         self.lookahead_frames = self.first_frames - 1
         self._chunk_frames = max(
             self._frames(_CAUSAL_S),
             self.first_frames,
-            _mirrored_frames(model.encoder, _on_sound(self.spec.frame_samples)),
+            mirrored_frames(model.encoder, on_sound(self.spec.frame_samples)),
         )
 
     def encode_blocks(self, blocks_S: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -230,60 +240,6 @@ class _EncodecStream(StreamingDecoder):
         return np.concatenate(pieces)
 
 
-def reach(network: nn.Module, run: Callable[[nn.Module, int], Any]) -> tuple[int, int]:
-    """Frames to the left and to the right that an output of convolutions depends on, at most.
-
-    Every convolution is asked for its own reach: the sum is right for those in a row, and too much for those side by
-    side.
-    """
-    left = right = 0.0
-    for layer, per_frame in _heard(network, run, lambda m: isinstance(m, (nn.Conv1d, nn.ConvTranspose1d))):
-        span, padding = (layer.kernel_size[0] - 1) * layer.dilation[0], layer.padding[0]
-        before, after = padding, span - padding
-        if isinstance(layer, nn.ConvTranspose1d):
-            before, after = -(-(span - padding) // layer.stride[0]), -(-padding // layer.stride[0])
-        left, right = left + before / per_frame, right + after / per_frame
-    return int(np.ceil(left)), int(np.ceil(right))
-
-
-def _mirrored_frames(network: nn.Module, run: Callable[[nn.Module, int], Any]) -> int:
-    """Frames that must be there at once at the start: every convolution that mirrors needs more than it mirrors."""
-    needed = 1
-    for layer, per_frame in _heard(network, run, lambda m: getattr(m, "pad_mode", "constant") != "constant"):
-        needed = max(needed, int(np.ceil((int(layer.padding_total) + 1) / per_frame)))
-    return needed
-
-
-@torch.inference_mode()
-def _heard(
-    network: nn.Module, run: Callable[[nn.Module, int], Any], asked: Callable[[nn.Module], bool]
-) -> list[tuple[Any, float]]:
-    """Layers in the order in which they work, and the positions that each hears of a frame."""
-    found: list[tuple[Any, float]] = []
-    hooks = [
-        module.register_forward_pre_hook(
-            lambda layer, inputs: found.append((layer, inputs[0].shape[-1] / _PROBE_FRAMES))
-        )
-        for module in network.modules()
-        if asked(module)
-    ]
-    try:
-        run(network, _PROBE_FRAMES)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
-
-
-def _on_sound(frame_samples: int) -> Callable[[nn.Module, int], Any]:
-    return lambda encoder, frames: encoder(torch.zeros(1, 1, frames * frame_samples))
-
-
-def _on_codes(decoder: nn.Module, frames: int) -> Any:
-    width = next(m.in_channels for m in decoder.modules() if isinstance(m, nn.Conv1d))
-    return decoder(torch.zeros(1, width, frames))
-
-
 def load_hub_codec(
     source: str, name: str, model_type: str, num_codebooks: int | None = None, device: str = "cpu"
 ) -> HubCodec:
@@ -304,6 +260,45 @@ def load_hub_codec(
         ) from error
     model = pretrained(model_class, source)
     causal = model_type == "encodec" and model.config.use_causal_conv
-    codec = (CausalEncodec if causal else HubCodec)(model, kind, name, num_codebooks)
+    try:
+        codec = (CausalEncodec if causal else HubCodec)(model, kind, name, num_codebooks)
+    except SodakitError:
+        raise
+    # A network whose config was damaged, and which nevertheless came about, may fail in any way when it is tried.
+    except Exception as error:
+        raise CodecError(f"{name} does not run ({first_line(error)}). Download it again.") from error
     codec.model.to(device)
+    return codec
+
+
+def _model_class(kind: Kind, name: str) -> Any:
+    module, _, name_of_class = kind.model.rpartition(".")
+    try:
+        return getattr(import_module(f"transformers.models.{module}"), name_of_class)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        what = f"pip install {missing}" if not missing.startswith("transformers") else "a newer transformers"
+        raise CodecError(
+            f"{name} ({name_of_class}) needs {missing}, which is not here. Get it: {what}."
+        ) from error
+
+
+def _make_plain(model: nn.Module) -> None:
+    """Keep each weight as it is, in place of the direction and the length that it is made of anew in every call."""
+    for module in model.modules():
+        if parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight")
+
+
+def _received(
+    codec_class: type[HubCodec], config: Any, weights: dict[str, Tensor], spec: CodecSpec, device: str
+) -> HubCodec:
+    """A codec that another process sent."""
+    kind = KINDS[config.model_type]
+    model = _model_class(kind, spec.name)(config)
+    _make_plain(model)
+    model.load_state_dict(weights)
+    codec = codec_class(model, kind, spec.name, spec.num_codebooks)
+    codec.model.to(device)
+    codec.spec = spec
     return codec

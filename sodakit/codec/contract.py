@@ -29,14 +29,10 @@ class CodecSpec(Bounded):
     codebook_size: Count
     """Entries in each codebook."""
     semantic_codebooks: tuple[int, ...] = (0,)
-    """Codebooks that carry what is said rather than how it sounds. None: nothing tells them apart."""
+    """Codebooks that carry what is said rather than how it sounds. Where nobody taught one that, the first stands in: it
+    tells most."""
     fingerprint: str
     """Digest of weights, config and revision. Codes of different fingerprints are not comparable."""
-
-    @property
-    def first_codebook(self) -> int:
-        """The codebook that tells most of what is said: the first semantic one, or else the first."""
-        return next(iter(self.semantic_codebooks), 0)
 
     @property
     def frame_rate_hz(self) -> float:

@@ -18,6 +18,10 @@ _MEL_RATE_HZ = 16_000
 _MEL_WINDOW, _MEL_HOP, _MEL_BINS = 400, 160, 80
 
 
+def _nothing(config: Any) -> str:
+    return ""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kind:
     """A class of codecs."""
@@ -36,11 +40,9 @@ class Kind:
     """The whole encoder, where it is made of convolutions only; none: it sees everything."""
     decoder: str = ""
     """The same of the decoder."""
-    semantic_codebooks: tuple[int, ...] = ()
-    """Codebooks in which what is said is mixed by a speech encoder; none: nothing tells them from the others."""
     default_codebooks: int | None = None
     """Kept where nobody says otherwise; none: all."""
-    refused: Callable[[Any], str] = lambda config: ""
+    refused: Callable[[Any], str] = _nothing
     """What a config has that codes cannot tell; empty: nothing."""
 
 
@@ -60,6 +62,10 @@ def frame_of(kind: Kind, config: Any, name: str) -> tuple[int, int, int]:
             "whole number, or sound and codes drift apart."
         )
     size = getattr(config, "codebook_size", None) or prod(config.quantization_levels)
+    if not min(rate_hz, frame, size) > 0:
+        raise CodecError(
+            f"{name}: {rate_hz} Hz, frames of {frame} samples and codebooks of {size}; needed: more than 0."
+        )
     return int(rate_hz), int(frame), int(size)
 
 
@@ -165,7 +171,6 @@ KINDS = {
         rate="sample_rate",
         codebooks="num_quantizers",
         decoder="acoustic_decoder",
-        semantic_codebooks=(0,),
     ),
     "higgs_audio_v2_tokenizer": Kind(
         model="higgs_audio_v2_tokenizer.modeling_higgs_audio_v2_tokenizer.HiggsAudioV2TokenizerModel",
@@ -174,20 +179,17 @@ KINDS = {
         rate="sample_rate",
         codebooks="num_quantizers",
         decoder="acoustic_decoder",
-        semantic_codebooks=(0,),
     ),
     "xcodec2": Kind(
         model="xcodec2.modeling_xcodec2.Xcodec2Model",
         encode=_xcodec2_encode,
         decode=_decoded,
-        semantic_codebooks=(0,),
     ),
     "neucodec": Kind(
         model="neucodec.modeling_neucodec.NeuCodecModel",
         encode=_neucodec_encode,
         decode=_decoded,
         rate="output_sampling_rate",
-        semantic_codebooks=(0,),
     ),
     "wavtokenizer": Kind(
         model="wavtokenizer.modeling_wavtokenizer.WavTokenizerModel",

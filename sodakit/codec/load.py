@@ -1,6 +1,7 @@
 """Codecs by name. Adding a codec: its file, and a row here."""
 
 from pathlib import Path
+from typing import Any
 
 from sodakit.codec.contract import Codec, CodecSpec
 from sodakit.errors import CodecError, first_line, nearest
@@ -10,6 +11,8 @@ NAMES = ("mini", "toy", "mimi")
 """Names that need no folder."""
 
 _MIMI_ID = "kyutai/mimi"
+_LARGEST = 2**20
+"""No size or rate in the config of a codec is larger."""
 
 
 def load_codec(name: str = "mini", *, num_codebooks: int | None = None, device: str = "cpu") -> Codec:
@@ -92,7 +95,10 @@ def _load_folder(folder: Path, num_codebooks: int | None, device: str) -> Codec:
 def _load_hub(source: str, name: str, num_codebooks: int | None, device: str) -> Codec:
     from sodakit.codec.kinds import CONTINUOUS, KINDS
 
-    model_type = _model_type(source)
+    config = _config(source)
+    model_type = config.get("model_type")
+    if (largest := _largest(config)) > _LARGEST:
+        raise CodecError(f"{name}: its config.json asks for {largest:,} of something. Download it again.")
     if model_type == "mimi":
         from sodakit.codec.mimi import load_mimi
 
@@ -111,13 +117,20 @@ def _load_hub(source: str, name: str, num_codebooks: int | None, device: str) ->
     )
 
 
-def _model_type(source: str) -> str:
+def _config(source: str) -> dict[str, Any]:
     from transformers import PreTrainedConfig
 
     try:
-        return str(PreTrainedConfig.get_config_dict(source)[0].get("model_type", ""))
-    except (OSError, ValueError) as error:
+        return dict(PreTrainedConfig.get_config_dict(source)[0])
+    except (OSError, ValueError, TypeError) as error:
         raise CodecError(
             f"No codec could be loaded from {source!r} ({first_line(error)}). "
             "Needed: a folder made by save_pretrained, or a Hugging Face id and a network."
         ) from error
+
+
+def _largest(value: Any) -> float:
+    """The largest number in a config: what a damaged one asks for is not allocated."""
+    if isinstance(value, (dict, list, tuple)):
+        return max(map(_largest, value.values() if isinstance(value, dict) else value), default=0)
+    return value if isinstance(value, (int, float)) else 0

@@ -3,10 +3,10 @@
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
 from sodakit.errors import CodecError, first_line
 from sodakit.files import digest
+from sodakit.tensors import broken_weight
 
 _NEVER_USED = "masked_spec_embed"
 """A weight that speech encoders use in training only."""
@@ -20,7 +20,8 @@ def pretrained(model_class: Any, source: str) -> Any:
     """
     try:
         model, told = model_class.from_pretrained(source, dtype=torch.float32, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    # What a damaged config makes of a network may be any error of anybody's.
+    except Exception as error:
         raise CodecError(
             f"No {model_class.__name__} could be loaded from {source!r} ({first_line(error)}). "
             "Needed: a folder made by save_pretrained, or a Hugging Face id and a network."
@@ -31,6 +32,9 @@ def pretrained(model_class: Any, source: str) -> Any:
             f"{source!r} lacks {len(missing)} weights of a {model_class.__name__}, {missing[0]} among them. "
             "Download it again."
         )
+    # Statistics of training may be zero throughout.
+    if broken := broken_weight(model.state_dict(), begin_at_zero=("",)):
+        raise CodecError(f"{source!r}: {broken}, so it is no codec. Download it again.")
     return model
 
 

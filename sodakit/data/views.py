@@ -61,11 +61,6 @@ class DocumentView(Sequence[np.ndarray]):
                 f"{vocabulary.codebook_size}. Use the vocabulary of this store, or prepare it with another codec."
             )
         if self.config.composition == "semantic":
-            if not vocabulary.semantic_codebooks:
-                raise ConfigError(
-                    f"composition='semantic', but {reader.codec_spec.name} has no semantic codebooks. "
-                    "Use composition='semantic_acoustic', with num_codebooks for fewer of them."
-                )
             return len(vocabulary.semantic_codebooks)
         wanted = self.config.num_codebooks or stored
         if wanted > min(stored, vocabulary.num_codebooks):

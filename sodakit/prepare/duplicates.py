@@ -19,7 +19,7 @@ def leave_out_duplicates(writer: StoreWriter, items: Mapping[str, Item], share: 
     Shards that lose something are written anew, one after the other. What is kept never depends on what was left out,
     so a job killed here and run again ends with the same shards. Keeps about 2 MB an hour of speech in memory.
     """
-    codebook = writer.codec.first_codebook
+    codebook = writer.codec.semantic_codebooks[0]
     index = RunIndex()
     found = 0
     for split in SPLITS_KEPT_FIRST:

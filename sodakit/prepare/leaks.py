@@ -105,7 +105,7 @@ def find_leaks(
     # A transcript shorter than a run is looked for among whole transcripts, so training gives its short ones, too.
     text_found: dict[Any, str] = {}
     sound_found: dict[Any, str] = {}
-    codebook = store.codec_spec.first_codebook
+    codebook = store.codec_spec.semantic_codebooks[0]
     for utterance in track(store.utterances("train"), "search"):
         for run in word_runs(utterance.text or "", words):
             if run in text_runs:
@@ -139,7 +139,7 @@ def leaks_table(overlaps: Iterable[Overlap], examples: int = 3) -> Table:
 
 
 def _stored(reader: StoreReader, split: str) -> Iterator[EvalItem]:
-    codebook = reader.codec_spec.first_codebook
+    codebook = reader.codec_spec.semantic_codebooks[0]
     for utterance in reader.utterances(split):
         runs: np.ndarray = code_runs(utterance.codes_KF[codebook])
         yield EvalItem(utterance.id, utterance.text or "", frozenset(runs.tolist()))

@@ -1,5 +1,7 @@
 """Every class of codec in transformers behind the contract, on small checkpoints with random weights."""
 
+import json
+import pickle
 import sys
 from dataclasses import replace
 from functools import cache
@@ -19,7 +21,7 @@ from sodakit.data.config import ViewConfig
 from sodakit.data.language import open_language
 from sodakit.data.views import DocumentView
 from sodakit.data.windows import TokenStream
-from sodakit.errors import CodecError
+from sodakit.errors import CodecError, SodakitError
 from sodakit.prepare.options import PrepareOptions
 from sodakit.prepare.recording import Item
 from sodakit.prepare.splits import SplitRule
@@ -28,14 +30,14 @@ from sodakit.tokens.frames import ids_to_codes
 from tests.codec.hub_codecs import MAKERS, random_model, save
 
 SHAPES = {
-    "encodec": (24_000, 320, 8, 64, ()),
-    "encodec-both-sides": (24_000, 320, 8, 64, ()),
-    "dac": (44_100, 400, 3, 64, ()),
-    "xcodec": (16_000, 80, 3, 64, (0,)),
-    "higgs_audio_v2_tokenizer": (16_000, 320, 3, 64, (0,)),
-    "xcodec2": (16_000, 320, 1, 65_536, (0,)),
-    "neucodec": (24_000, 480, 1, 65_536, (0,)),
-    "wavtokenizer": (24_000, 600, 1, 64, ()),
+    "encodec": (24_000, 320, 8, 64),
+    "encodec-both-sides": (24_000, 320, 8, 64),
+    "dac": (44_100, 400, 3, 64),
+    "xcodec": (16_000, 80, 3, 64),
+    "higgs_audio_v2_tokenizer": (16_000, 320, 3, 64),
+    "xcodec2": (16_000, 320, 1, 65_536),
+    "neucodec": (24_000, 480, 1, 65_536),
+    "wavtokenizer": (24_000, 600, 1, 64),
 }
 SEES_ALL = [kind for kind in MAKERS if kind not in ("encodec", "dac")]
 
@@ -84,7 +86,17 @@ def test_every_kind_is_tried() -> None:
 def test_the_spec_is_that_of_the_checkpoint(kind: str, codec_of) -> None:
     spec = codec_of(kind).spec
     shape = (spec.sample_rate_hz, spec.frame_samples, spec.num_codebooks, spec.codebook_size)
-    assert (*shape, spec.semantic_codebooks) == SHAPES[kind]
+    assert shape == SHAPES[kind] and spec.semantic_codebooks == (0,)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_codec_can_be_sent_to_another_process(kind: str, codec_of) -> None:
+    """As `prepare --workers` does."""
+    codec = codec_of(kind)
+    sent = pickle.loads(pickle.dumps(codec))
+    wave_S = noise(9.5, codec)
+    np.testing.assert_array_equal(sent.encode(wave_S), codec.encode(wave_S))
+    np.testing.assert_array_equal(sent.decode(codec.encode(wave_S)), codec.decode(codec.encode(wave_S)))
 
 
 @pytest.mark.parametrize("kind", MAKERS)
@@ -280,12 +292,53 @@ def test_weights_that_are_missing_or_damaged_say_so(tmp_path: Path) -> None:
     with pytest.raises(CodecError, match="No DacModel could be loaded"):
         load_codec(str(tmp_path))
     tensors = load(whole)
+    tensors["decoder.conv1.bias"][0] = torch.nan
+    save_file(tensors, weights)
+    with pytest.raises(CodecError, match=r"'decoder\.conv1\.bias' holds NaN"):
+        load_codec(str(tmp_path))
     del tensors["quantizer.quantizers.0.codebook.weight"]
     save_file(tensors, weights)
     with pytest.raises(
         CodecError, match=r"lacks 1 weights of a DacModel, quantizer\.quantizers\.0\.codebook"
     ):
         load_codec(str(tmp_path))
+
+
+DAMAGES = {
+    "dac": {
+        "downsampling_ratios": (0, [], "wide", [4, 0], [-4, 5]),
+        "codebook_size": (0, -1, 63, "many", None),
+        "n_codebooks": (0, 2.5, [3], 10**9),
+        "sampling_rate": (0, -16_000, None),
+        "hop_length": (0, 7),
+    },
+    "encodec": {
+        "upsampling_ratios": (0, [], [0, 5]),
+        "target_bandwidths": ([], [0], ["wide"]),
+        "kernel_size": (0, 10**12),
+        "trim_right_ratio": (0.5,),
+        "pad_mode": ("sideways",),
+    },
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_a_damaged_config_ends_in_one_clear_line(kind: str, tmp_path: Path) -> None:
+    save(kind, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    wrong = []
+    for name, values in DAMAGES[kind].items():
+        for value in values:
+            (tmp_path / "config.json").write_text(json.dumps(config | {name: value}))
+            try:
+                codec = load_codec(str(tmp_path))
+                codec.decode(codec.encode(noise(9.5, codec)))
+                wrong.append((name, value, "was taken"))
+            except SodakitError:
+                continue
+            except Exception as error:
+                wrong.append((name, value, repr(error)))
+    assert wrong == []
 
 
 def test_a_codec_that_is_not_at_hand_is_named_and_how_to_get_it(codec_of, folder: Path) -> None:
