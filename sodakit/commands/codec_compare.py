@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from sodakit.bounds import Count
-from sodakit.commands.options import MosOptions
+from sodakit.commands.options import MosOptions, ResumeOptions
 from sodakit.errors import ConfigError
 from sodakit.log import say
 from sodakit.units import format_count, format_duration
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(MosOptions):
+class Compare(ResumeOptions, MosOptions):
     """Measure several codecs on the same recordings and write one page. Run it again and only what is missing is measured.
 
     Example: sodakit codec compare mini kyutai/mimi facebook/encodec_24khz@4 --data recordings/ --out runs/codecs
@@ -133,7 +133,7 @@ class Compare(MosOptions):
         model = None
         # First, because a stopped run is resumed, and the rest is short.
         if budget := self._budget():
-            model = model_sees(codec, self._items(), folder / "model", budget)
+            model = model_sees(codec, self._items(), folder / "model", budget, other_code=self.other_code)
         report, copies = measure_codec(
             codec, sets, self.speakers(), phone_sentences=10 * self.clips, mos=self.mos()
         )

@@ -75,5 +75,6 @@ def family_config(family: Family, backbone: ModelConfig, vocabulary: Vocabulary,
         codebook_size=vocabulary.codebook_size,
         audio_base=vocabulary.audio_base,
         delays=tuple(range(books)) if family == "delay" else (0,) * books,
-        depth=None if family == "delay" else DepthConfig(**shape | depth),
+        # With one codebook a frame is written when its first code is.
+        depth=None if family == "delay" or books == 1 else DepthConfig(**shape | depth),
     )

@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from sodakit.checkpoint.load import load_checkpoint
+from sodakit.codec.toy import ToyCodec
 from sodakit.config import from_plain, to_plain
 from sodakit.data.config import DataConfig, SourceConfig, ViewConfig
 from sodakit.data.language import open_language
 from sodakit.data.loader import Loader
 from sodakit.errors import ConfigError
+from sodakit.generate.speech_model import SpeechModel
 from sodakit.model.accounting import count_parameters
 from sodakit.model.any_config import family_config
 from sodakit.model.config import model_size
@@ -22,6 +24,7 @@ from sodakit.train.cost import Machine, cost_of
 from sodakit.train.metrics import read_metrics
 from sodakit.train.objective import Objective
 from sodakit.train.trainer import train
+from tests.stores import small_store
 from tests.train.test_trainer import config_for, losses
 
 FAMILIES = ("depth", "delay")
@@ -45,6 +48,17 @@ def test_a_run_learns_every_kind_of_id(store, family, tmp_path) -> None:
     model = checkpoint.model()
     again = build_model(config.model)
     again.load_state_dict(model.state_dict())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_codebook_is_learnt_and_spoken(family, tmp_path) -> None:
+    """As X-Codec2, NeuCodec and WavTokenizer have it: nothing is left for a depth decoder."""
+    store = small_store(tmp_path / "store", codebooks=1)
+    path = train(config_of(store, family, steps=2), tmp_path / "run")
+    reader, vocabulary = open_language(store)
+    toy = ToyCodec(1, vocabulary.codebook_size)
+    model = SpeechModel(load_checkpoint(path).model(), vocabulary, reader.tokenizer(), toy)
+    assert model.speak("open the lamp", max_s=0.5).codes_KF.shape[0] == 1
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -65,6 +65,10 @@ class FrameConfig(Bounded):
                 f"{self.codebook_size} from {self.audio_base}."
             )
         if self.depth is not None:
+            if self.num_codebooks == 1:
+                raise ConfigError(
+                    "model.depth with one codebook: nothing is left to write inside a frame. Set model.depth=null."
+                )
             _ = self.depth_shape  # checks it
 
     @property

@@ -197,6 +197,15 @@ def test_shapes_that_cannot_be_are_refused() -> None:
         frame_model({"delays": (0, 1)})
     with pytest.raises(ConfigError, match=r"share="):
         DepthConfig(width=32, share=0)
+    with pytest.raises(ConfigError, match="depth with one codebook"):
+        FrameConfig(
+            backbone=small_config(vocab_size=VOCABULARY.size),
+            num_codebooks=1,
+            codebook_size=SIZE,
+            audio_base=VOCABULARY.audio_base,
+            delays=(0,),
+            depth=DepthConfig(width=32),
+        )
 
 
 def test_both_ways_to_sum_the_ids_of_a_position_agree(monkeypatch) -> None:
