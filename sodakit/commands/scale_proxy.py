@@ -33,6 +33,8 @@ class Proxy:
     """Resamples of the models."""
     seed: int = 0
     """Of the resampling."""
+    plot: Path | None = None
+    """A figure of the correlations with their intervals: .svg or .png."""
     out: Path | None = None
     """Where the correlations go as JSON."""
 
@@ -46,13 +48,18 @@ class Proxy:
         for name in self.scores:
             if name not in scores:
                 raise ConfigError(f"There is no score {name!r}.{nearest(name, scores, 'Scores')}")
-        scores = {name: values for name, values in scores.items() if name in (self.scores or scores)}
+        scores = {name: scores[name] for name in (self.scores or scores)}
         enough = {name: values for name, values in scores.items() if np.isfinite(values).sum() >= MIN_MODELS}
         for name in scores.keys() - enough.keys():
             say(f"{name} is left out: fewer than {MIN_MODELS} of the models have it.")
         found = rank_correlations(losses, enough, draws=self.draws, seed=self.seed)
         print("\n".join(correlation_lines(found)))
         say("Positive: a lower loss goes with a higher score. Of errors (WER) expect it negative.")
+        if self.plot is not None:
+            from sodakit.scaling.plot import save
+            from sodakit.scaling.proxy_plot import correlation_figure
+
+            save(correlation_figure(found), self.plot)
         if self.out is not None:
             rows = [asdict(c) for c in found]
             write_json(self.out, [{k: None if v != v else v for k, v in row.items()} for row in rows])

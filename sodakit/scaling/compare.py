@@ -42,7 +42,9 @@ class GroupFits:
             row: dict[str, Any] = {self.column: group.name, "runs": group.num_runs}
             for name, quantity in quantities(group.fit).items():
                 low, high = group.boot.interval(quantity)
-                row[name] = f"{quantity(group.fit.parameters):.4g} ({low:.4g} – {high:.4g})"
+                row[name] = f"{quantity(group.fit.parameters):.4g} ({low:.4g} – {high:.4g})".replace(
+                    "nan", "?"
+                )
             rows.append(row)
         return rows
 

@@ -68,15 +68,20 @@ class Bootstrap:
         )
 
     def standard_error(self, quantity: Quantity) -> float:
-        """Standard deviation over the refits."""
+        """Standard deviation over the refits; nan where fewer than two settled."""
         values_S = self.of(quantity)
+        if len(values_S) < 2:
+            return float("nan")
         # Coefficients of a law without an exponent of its own reach 1e200, whose square is no number any more.
         scale = max(float(np.abs(values_S).max(initial=0.0)), 1e-300)
         return float(np.std(values_S / scale, ddof=1)) * scale
 
     def interval(self, quantity: Quantity, level: float = 0.95) -> tuple[float, float]:
         """Percentile interval; of resampled residuals a little wider than the level, by as much as Student's t is wider
-        than the normal, because the noise is known from these runs only."""
+        than the normal, because the noise is known from these runs only. nan where no refit settled."""
+        values_S = self.of(quantity)
+        if not np.isfinite(values_S).any():
+            return float("nan"), float("nan")
         tail = (1 - level) / 2
         if self.resample == "residuals":
             tail = float(
@@ -86,7 +91,7 @@ class Bootstrap:
                     )
                 )
             )
-        low, high = np.nanquantile(self.of(quantity), [tail, 1 - tail])
+        low, high = np.nanquantile(values_S, [tail, 1 - tail])
         return float(low), float(high)
 
 

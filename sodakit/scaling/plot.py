@@ -25,9 +25,9 @@ from sodakit.scaling.rollout import Extrapolation
 from sodakit.scaling.sweeps import SweepFit
 from sodakit.units import format_count
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's."""
-_MARKERS = "osD^vP*"
+MARKERS = "osD^vP*"
 
 
 def isoflop_figure(
@@ -45,7 +45,7 @@ def isoflop_figure(
     for i, budget in enumerate(np.unique(budget_R)):
         rows = np.flatnonzero(budget_R == budget)
         rows = rows[np.argsort(size_R[rows])]
-        colour, marker = _COLOURS[i % 7], _MARKERS[i % 7]
+        colour, marker = COLOURS[i % 7], MARKERS[i % 7]
         axes.plot(
             size_R[rows],
             loss_R[rows],
@@ -84,9 +84,9 @@ def streams_figure(losses: Mapping[str, np.ndarray], budget_R: np.ndarray, best_
         axes.plot(
             budget_R[best],
             loss_R[best],
-            _MARKERS[i % 7],
+            MARKERS[i % 7],
             linestyle="-" if i < 7 else "--",
-            color=_COLOURS[i % 7],
+            color=COLOURS[i % 7],
             markersize=4,
             linewidth=1.1,
             label=name,
@@ -107,7 +107,7 @@ def frontier_figure(plans: Sequence[Plan], sweep: SweepFit | None = None) -> Fig
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     flops = np.array([p.flops for p in plans])
     left, right = figure.subplots(1, 2)
-    for axes, name, colour in ((left, "size", _COLOURS[0]), (right, "tokens", _COLOURS[1])):
+    for axes, name, colour in ((left, "size", COLOURS[0]), (right, "tokens", COLOURS[1])):
         axes.plot(flops, [getattr(p, name) for p in plans], color=colour, label="surface")
         bands = [getattr(p, f"{name}_interval") for p in plans]
         if all(bands):
@@ -132,7 +132,7 @@ def frontier_figure(plans: Sequence[Plan], sweep: SweepFit | None = None) -> Fig
             )
         axes.set(xscale="log", yscale="log", xlabel="training compute C (FLOPs)")
         axes.set_ylabel("parameters N*" if name == "size" else "training tokens D*")
-        _tidy(axes)
+        tidy(axes)
         axes.legend(fontsize=8, frameon=False)
     return figure
 
@@ -206,11 +206,11 @@ def contour_figure(
             color="#444444",
         )
     flops = [p.flops for p in plans]
-    axes.plot(flops, [p.size for p in plans], color=_COLOURS[1], linewidth=1.6, label="best size N*")
+    axes.plot(flops, [p.size for p in plans], color=COLOURS[1], linewidth=1.6, label="best size N*")
     bands = [p.size_interval for p in plans]
     if all(bands):
-        axes.fill_between(flops, *np.array(bands).T, color=_COLOURS[1], alpha=0.2, linewidth=0, label="95 %")
-    axes.plot(flops_R, fit.values["N"], "o", color=_COLOURS[0], markersize=4, label="runs", zorder=3)
+        axes.fill_between(flops, *np.array(bands).T, color=COLOURS[1], alpha=0.2, linewidth=0, label="95 %")
+    axes.plot(flops_R, fit.values["N"], "o", color=COLOURS[0], markersize=4, label="runs", zorder=3)
     axes.plot([], [], color="#777777", linewidth=0.8, label=loss_name)
     axes.set(
         xscale="log",
@@ -231,7 +231,7 @@ def extrapolation_figure(
     axes.axhline(0, color="grey", linewidth=0.8)
     axes.axhspan(-2 * noise, 2 * noise, color="grey", alpha=0.12, linewidth=0)
     for i, one in enumerate(found):
-        colour, marker = _COLOURS[i % 7], _MARKERS[i % 7]
+        colour, marker = COLOURS[i % 7], MARKERS[i % 7]
         axes.plot(one.reach_R, one.error_R, marker, color=colour, markersize=3, alpha=0.45)
         axes.plot(
             one.reach_B,
@@ -262,9 +262,9 @@ def residual_figure(fit: Fit) -> Figure:
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names), sharey=True)), names, strict=True):
         axes.axhline(0, color="grey", linewidth=0.8)
         axes.axhspan(-2 * 100 * fit.noise, 2 * 100 * fit.noise, color="grey", alpha=0.12, linewidth=0)
-        axes.plot(fit.values[name], 100 * fit.residual_R, "o", color=_COLOURS[0], markersize=4)
+        axes.plot(fit.values[name], 100 * fit.residual_R, "o", color=COLOURS[0], markersize=4)
         axes.set(xscale="log", xlabel=name)
-        _tidy(axes)
+        tidy(axes)
     figure.axes[0].set_ylabel("predicted / observed loss − 1 (%)")
     return figure
 
@@ -275,13 +275,13 @@ def profile_figure(profiles: Sequence[Profile]) -> Figure:
     for axes, one in zip(
         np.atleast_1d(figure.subplots(1, len(profiles), sharey=True)), profiles, strict=True
     ):
-        axes.plot(one.values_S, one.rise_S, color=_COLOURS[0])
+        axes.plot(one.values_S, one.rise_S, color=COLOURS[0])
         axes.axhline(4, color="grey", linewidth=0.8, linestyle="--")
         for end in (one.low, one.high):
             if end is not None:
-                axes.axvline(end, color=_COLOURS[1], linewidth=0.9)
+                axes.axvline(end, color=COLOURS[1], linewidth=0.9)
         axes.set(xlabel=one.name, ylim=(0, 16))
-        _tidy(axes)
+        tidy(axes)
     figure.axes[0].set_ylabel("rise of the misfit (standard errors²)")
     return figure
 
@@ -290,9 +290,9 @@ def design_figure(runs: Runs, *, optimum: tuple[np.ndarray, np.ndarray] | None =
     """The runs of a design by compute and size, their area as often as they are repeated, and the expected optimum."""
     figure, axes = _canvas()
     places, counts = np.unique(np.stack([runs.cost_R, runs.size_R], 1), axis=0, return_counts=True)
-    axes.scatter(places[:, 0], places[:, 1], s=30 * counts, color=_COLOURS[0], alpha=0.7)
+    axes.scatter(places[:, 0], places[:, 1], s=30 * counts, color=COLOURS[0], alpha=0.7)
     if optimum is not None:
-        axes.plot(*optimum, "--", color=_COLOURS[1], label="expected optimum")
+        axes.plot(*optimum, "--", color=COLOURS[1], label="expected optimum")
         axes.legend(fontsize=8, frameon=False)
     axes.set(xscale="log", yscale="log", xlabel="training compute C (FLOPs)", ylabel="parameters N")
     return figure
@@ -336,11 +336,12 @@ def save(figure: Figure, path: Path | str) -> None:
 def _canvas() -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     axes = figure.subplots()
-    _tidy(axes)
+    tidy(axes)
     return figure, axes
 
 
-def _tidy(axes: Axes) -> None:
+def tidy(axes: Axes) -> None:
+    """Grid behind, no frame above and on the right."""
     axes.grid(True, which="major", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     for side in ("top", "right"):

@@ -102,7 +102,11 @@ class Study:
         """What a careful reader would object to."""
         lr = self.table.columns.get("lr")
         said = [] if self.repeats is None or self.repeats.identified else [f"{self.repeats}."]
-        if self.profile_a is not None:
+        if not len(self.boot.draws_SP):
+            said.append(
+                "No refit settled on a minimum, so there are no intervals: take a law with fewer parameters, or add runs."
+            )
+        elif self.profile_a is not None:
             said += self._doubts_of_a(self.profile_a)
         said += [f"No {line}" for line in self.skipped]
         if self.joint is not None:
@@ -503,7 +507,7 @@ def _budgets_can_go(fit: Fit, budget_R: np.ndarray) -> bool:
 
 
 def _ends(ends: tuple[float | None, float | None]) -> str:
-    return " – ".join("?" if end is None else f"{end:.4g}" for end in ends)
+    return " – ".join("?" if end is None or np.isnan(end) else f"{end:.4g}" for end in ends)
 
 
 def _three(ends: tuple[float, float]) -> str:

@@ -6,6 +6,7 @@ import pytest
 from sodakit.errors import ConfigError
 from sodakit.scaling.fit import fit_chinchilla, fit_law
 from sodakit.scaling.intervals import (
+    Bootstrap,
     bootstrap,
     delta_method,
     left_out_residual,
@@ -247,3 +248,11 @@ def test_a_law_that_does_not_tell_a_has_no_end():
     losses = simulate(SODA_SURFACE, n, 20 * n, noise=0.004, seed=0)
     fit = fit_chinchilla(n, 20 * n, losses)
     assert None in profile_exponent_a(fit)
+
+
+def test_where_no_refit_settles_there_is_no_interval():
+    """A law that nine runs cannot carry ended in a traceback."""
+    runs = soda_runs()
+    fit = fit_law(LAWS["chinchilla"], {"N": runs.sizes("two_embeddings"), "D": runs.tokens()}, runs.loss())
+    boot = Bootstrap(fit=fit, resample="residuals", draws_SP=np.empty((0, len(fit.names))), num_failed=9)
+    assert np.isnan([*boot.interval(lambda p: p["alpha"]), boot.standard_error(lambda p: p["alpha"])]).all()

@@ -79,7 +79,19 @@ def test_a_table_of_a_stranger_says_which_columns_are_losses(tmp_path, capsys):
     assert losses["ppl"][0] == pytest.approx(np.log(60)) and scores["PIQA (%)"][1] == 53
     losses, scores = read_ladder([path], ["bits_per_word"], ["arm=1"])
     assert list(losses) == ["bits_per_word"] and len(scores["PIQA (%)"]) == 3
-    main(["proxy", str(path), "--losses", "bits_per_word", "--scores", "PIQA (%)"])
+    main(
+        [
+            "proxy",
+            str(path),
+            "--losses",
+            "bits_per_word",
+            "--scores",
+            "PIQA (%)",
+            "--plot",
+            str(tmp_path / "p.svg"),
+        ]
+    )
+    assert "<svg" in (tmp_path / "p.svg").read_text()
     assert "| PIQA (%) | 6 | +1.000 (+0.38 to +1.00) |" in capsys.readouterr().out
     for words, says in (
         (["--losses", "bit_per_word"], "Did you mean 'bits_per_word'"),
