@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -57,18 +58,23 @@ def _xcodec(**settings: Any) -> Any:
 
 
 def _higgs(**settings: Any) -> Any:
-    # It imports torchaudio, and calls it only where its speech encoder hears another rate.
-    try:
-        import torchaudio  # noqa: F401
-    except ModuleNotFoundError:
-        sys.modules["torchaudio"] = ModuleType("torchaudio")
     from transformers import HubertConfig
     from transformers.models.higgs_audio_v2_tokenizer.configuration_higgs_audio_v2_tokenizer import (
         HiggsAudioV2TokenizerConfig,
     )
-    from transformers.models.higgs_audio_v2_tokenizer.modeling_higgs_audio_v2_tokenizer import (
-        HiggsAudioV2TokenizerModel,
-    )
+
+    # It imports torchaudio, and calls it only where its speech encoder hears another rate. Others look whether it is
+    # there, so the stand-in goes at once.
+    absent = find_spec("torchaudio") is None
+    if absent:
+        sys.modules["torchaudio"] = ModuleType("torchaudio")
+    try:
+        from transformers.models.higgs_audio_v2_tokenizer.modeling_higgs_audio_v2_tokenizer import (
+            HiggsAudioV2TokenizerModel,
+        )
+    finally:
+        if absent:
+            del sys.modules["torchaudio"]
 
     # Its padding is of the published encoder: 320 samples a frame.
     strides = {"conv_stride": (5, 4, 4, 4), "conv_kernel": (10, 8, 4, 4), "conv_dim": (8, 8, 8, 8)}

@@ -54,7 +54,7 @@ def slow_steps(monkeypatch, pause_s: float) -> None:
     monkeypatch.setattr(Batch, "step", lambda self, rows=None: (time.sleep(pause_s), step(self, rows))[1])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def model():
     """Random weights: it says noise, nearly never closes by itself, and every limit is met."""
     tokenizer = train_bpe(["open the door", "close the window"], 280)
@@ -85,12 +85,12 @@ def serving(app):
         thread.join(timeout=20)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def app(model):
     return build_app(model, name="tiny", limits=LIMITS)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def address(app):
     with serving(app) as address:
         yield address
@@ -191,32 +191,32 @@ def make_fluent(translator, frames=10):
     return translator
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def translator(tmp_path_factory):
     """Fluent, from Spanish to English and French."""
     return make_fluent(load_finetuned(finetuned(tmp_path_factory.mktemp("finetuned"))))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def frames_translator(tmp_path_factory):
     """The same, of a model with one position a frame."""
     folder = finetuned(tmp_path_factory.mktemp("finetuned"), family="depth")
     return make_fluent(load_finetuned(folder))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def frames_address(frames_translator):
     app = build_app(frames_translator.model, name="tiny", limits=LIMITS, translator=frames_translator)
     with serving(app) as address:
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def translating_app(translator):
     return build_app(translator.model, name="tiny", limits=LIMITS, translator=translator)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def translating_address(translating_app):
     with serving(translating_app) as address:
         yield address

@@ -28,7 +28,7 @@ def test_parallel_text_of_the_user_is_read_and_a_lonely_language_is_named(tmp_pa
     path.write_text(
         '{"id": "1", "en": "show your own business .", "ja": "自分の事をしろ。"}\n{"id": "2", "en": "alone"}\n'
     )
-    with pytest.raises(ConfigError, match="line 2: en"):
+    with pytest.raises(ConfigError, match="row 2: en"):
         read_parallel(path)
     path.write_text(path.read_text().splitlines()[0])
     assert read_parallel(path)[0].texts == {"en": "show your own business .", "ja": "自分の事をしろ。"}
