@@ -84,7 +84,7 @@ class Compare(ResumeOptions, MosOptions):
         for number, (folder, codec) in enumerate(missing):
             left = (time.monotonic() - begun_s) / number * (len(missing) - number) if number else None
             eta = "" if left is None else f", about {format_duration(left)} left"
-            say(f"— {codec.spec.name}: codec {number + 1} of {len(missing)}{eta}")
+            say(f"— {codec.spec.name}@{codec.spec.num_codebooks}: codec {number + 1} of {len(missing)}{eta}")
             found[folder] = compared = self._measured(folder, codec, sets)
             save_compared(compared, asked)
             done = [compared for compared in found.values() if compared]

@@ -16,6 +16,8 @@ from sodakit.units import format_count
 
 HEARD = 3
 """Clips of each set to listen to."""
+MOST_PASSES = 4
+"""Passes over the data up to which new sound would teach little more."""
 GLANCE_COLUMNS = (
     "Codec", "Sound, Hz", "Frames/s", "Codebooks", "Tokens/s", "bit/s", "after entropy", "Look-ahead, ms", "First audio, ms",
     "Encode, × real time", "Decode, × real time", "Model's loss, bit/s",
@@ -206,6 +208,12 @@ def _model_section(made: Report, all_compared: Sequence[Compared]) -> None:
         "Loss: bits per second of held-out sound, all codebooks together. Fewer are easier to predict; they are worth it only "
         "where the copies above are as good. Equal compute is not equal sound: a codec with more tokens a second hears less of it."
     )
+    known = [c.name for c in models if c.model and max(c.model["passes"], default=0) > MOST_PASSES]
+    if known:
+        made.text(
+            f"{', '.join(known)}: more than {MOST_PASSES} passes over the same sound, so its amount and not the compute decides. "
+            "Give more recordings (--model-data) or less compute."
+        )
 
 
 def _listen_sections(made: Report, all_compared: Sequence[Compared], originals: Path) -> None:

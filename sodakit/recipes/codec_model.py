@@ -17,7 +17,7 @@ from sodakit.prepare.options import PrepareOptions
 from sodakit.prepare.recording import Item
 from sodakit.prepare.splits import SplitRule
 from sodakit.prepare.stages import prepare
-from sodakit.train.config import OptimConfig, ScheduleConfig, TrainConfig
+from sodakit.train.config import LossConfig, OptimConfig, ScheduleConfig, TrainConfig
 from sodakit.train.cost import measure_diet
 from sodakit.train.metrics import read_metrics
 from sodakit.train.trainer import train
@@ -92,6 +92,8 @@ def model_config(store: Path, budget: ModelBudget) -> TrainConfig:
         precision="bfloat16" if has_fast_bfloat16() else "float32",
         optim=OptimConfig(beta1=0.95, beta2=0.98, weight_decay=0.1),
         schedule=ScheduleConfig(peak_lr=3e-3, warmup_fraction=0.05, decay_fraction=0.3),
+        # Which codebook is due is known; what to learn is which code.
+        loss=LossConfig(slot_softmax=True),
         validation=(held_out,),
         # All of it: rows of codecs with other rates are other seconds, the whole split is the same sound.
         validation_rows=max(1, views[1].num_positions // 2),

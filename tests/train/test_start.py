@@ -8,7 +8,8 @@ from tokenizers import AddedToken, Tokenizer
 
 from sodakit.checkpoint.hf import export_hf
 from sodakit.data.language import open_language
-from sodakit.errors import CheckpointError, ConfigError, VocabularyError
+from sodakit.errors import CheckpointError, CodecError, ConfigError, VocabularyError
+from sodakit.generate.speech_model import SpeechModel
 from sodakit.model.config import RopeScaling
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.text import extended_tokenizer, train_bpe
@@ -95,6 +96,19 @@ def test_a_model_of_another_shape_tokenizer_or_codec_is_refused_in_a_line(store,
     assert contents.exists()
     with pytest.raises(ConfigError, match="codec toy best there, toy test in the data"):
         train(onward, tmp_path / "codec", device="cpu")
+
+
+def test_a_model_whose_codec_is_not_at_hand_names_it_and_how_to_get_it(store, tmp_path):
+    """The codec of the store is called toy and is none that can be loaded."""
+    path = train(rank_config(store, steps=1), tmp_path, device="cpu")
+    with pytest.raises(
+        CodecError, match=r"was trained on codes of toy \(8000 Hz.*fingerprint test\); the one here"
+    ):
+        SpeechModel.load(path, device="cpu")
+    codec_file = path / "codec.json"
+    codec_file.write_text(codec_file.read_text().replace('"name": "toy"', '"name": "out/mine"'))
+    with pytest.raises(CodecError, match=r"not at hand.*hf download out/mine.*--codec FOLDER"):
+        SpeechModel.load(path, codec=str(tmp_path / "nowhere"), device="cpu")
 
 
 def test_only_an_appended_bos_is_new_text():
