@@ -19,8 +19,8 @@ HEARD = 3
 MOST_PASSES = 4
 """Passes over the data up to which new sound would teach little more."""
 GLANCE_COLUMNS = (
-    "Codec", "Sound, Hz", "Frames/s", "Codebooks", "Tokens/s", "bit/s", "after entropy", "Look-ahead, ms", "First audio, ms",
-    "Encode, × real time", "Decode, × real time", "Model's loss, bit/s",
+    "Codec", "kHz", "Frames/s", "Codebooks", "Tokens/s", "bit/s", "after entropy", "Look-ahead, ms", "First audio, ms",
+    "Encode, ×", "Decode, ×", "Model's loss, bit/s",
 )  # fmt: skip
 MODEL_COLUMNS = (
     "Codec", "Loss, bit/s", "of its bit/s", "of its entropy", "Tokens", "Hours heard", "Passes", "Parameters", "FLOPs",
@@ -96,7 +96,7 @@ def glance_row(compared: Compared) -> tuple[str, ...]:
     rate_hz = spec["sample_rate_hz"] / spec["frame_samples"]
     return (
         compared.name,
-        str(spec["sample_rate_hz"]),
+        f"{spec['sample_rate_hz'] / 1000:g}",
         f"{rate_hz:.4g}",
         f"{spec['num_codebooks']} × {spec['codebook_size']}",
         f"{rate_hz * spec['num_codebooks']:.4g}",
@@ -154,13 +154,16 @@ def as_text(all_compared: Sequence[Compared]) -> str:
 def _set_tables(
     all_compared: Sequence[Compared],
 ) -> list[tuple[str, tuple[str, ...], list[tuple[str, ...]]]]:
-    """Of each set its name, and a row for each codec."""
-    names = [scores["name"] for scores in all_compared[0].report["sets"]]
-    columns = ("Codec", *SET_COLUMNS[1:])
-    return [
-        (name, columns, [(c.name, *set_row(c.report["sets"][number])[1:]) for c in all_compared])
-        for number, name in enumerate(names)
-    ]
+    """Of each set its name, and a row for each codec; without columns that nobody measured."""
+    tables = []
+    for number, scores in enumerate(all_compared[0].report["sets"]):
+        rows = [(c.name, *set_row(c.report["sets"][number])[1:]) for c in all_compared]
+        columns = ("Codec", *SET_COLUMNS[1:])
+        kept = [i for i in range(len(columns)) if any(row[i] != "–" for row in rows)]
+        tables.append(
+            (scores["name"], tuple(columns[i] for i in kept), [tuple(row[i] for i in kept) for row in rows])
+        )
+    return tables
 
 
 def compare_page(all_compared: Sequence[Compared], originals: Path) -> Report:
@@ -174,7 +177,7 @@ def compare_page(all_compared: Sequence[Compared], originals: Path) -> Report:
     made.table(GLANCE_COLUMNS, [glance_row(c) for c in all_compared], "Rate, delay and speed")
     threads = all_compared[0].report["speed"]["threads"]
     made.text(
-        f"Speeds on one clip, {threads} threads. First audio: work from the frames that a stream needs to its first sound; the "
+        f"Speeds are in times real time, on one clip, CPU threads: {threads}. First audio: work from the frames that a stream needs to its first sound; the "
         "look-ahead is sound that must be there first, and comes on top."
     )
     for number, (name, columns, rows) in enumerate(_set_tables(all_compared)):
@@ -187,7 +190,10 @@ def compare_page(all_compared: Sequence[Compared], originals: Path) -> Report:
     made.section("What the codebooks carry")
     frames = ", ".join(f"{c.name} {c.report['frames_of_codebooks']}" for c in all_compared)
     made.table(BOOK_COLUMNS, [book_row(c) for c in all_compared], "On unseen voices, phones by espeak-ng")
-    made.text(f"Frames: {frames}. A codebook with more entries than frames shows less entropy than it has.")
+    made.text(
+        f"Phone purity: of the first codebook, times that of the best other. Frames: {frames}. A codebook with more entries "
+        "than frames shows less entropy than it has."
+    )
     _model_section(made, all_compared)
     _listen_sections(made, all_compared, originals)
     facts = {c.name: c.report["codec"]["fingerprint"] for c in all_compared}
