@@ -156,6 +156,10 @@ def random_model(kind: str, **settings: Any) -> Any:
         for tensor in model.parameters():
             if tensor.ndim > 1 and tensor[0].numel() > 1:
                 tensor.normal_(0, GAINS.get(kind, 1.0) * tensor[0].numel() ** -0.5)
+        for module in model.modules():
+            # transformers leaves them at nought, and what is added twice would not show.
+            if isinstance(module, torch.nn.ConvTranspose1d) and module.bias is not None:
+                module.bias.normal_(0, 0.1)
         for name, buffer in model.named_buffers():
             if name.endswith("codebook.embed"):
                 buffer.copy_(0.3 * torch.randn_like(buffer))
