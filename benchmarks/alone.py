@@ -47,7 +47,11 @@ def alone(script: str, words: list[str], limit_s: float) -> dict[str, Any]:
     if process.returncode:
         lines = told.strip().splitlines() or [f"ended with {process.returncode}"]
         return {"error": lines[-1][:120]}
-    return json.loads(out.strip().splitlines()[-1])
+    last = (out.strip().splitlines() or [""])[-1]
+    try:
+        return dict(json.loads(last))
+    except (ValueError, TypeError):  # the others are to be measured all the same
+        return {"error": f"no figures in its last line: {last[:80]!r}"}
 
 
 def write_page(path: Path | None, text: str) -> None:

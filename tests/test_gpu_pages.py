@@ -39,6 +39,19 @@ def test_tables_go_into_their_places_and_what_was_not_reached_keeps_its_own(tmp_
     assert "0 places for the table 'mimi'" in fill(tmp_path, pages).stderr
 
 
+def test_a_measurement_that_says_nothing_ends_no_others(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from alone import alone
+
+    said = {"": "''", "print('{}'); print('Exiting')": "'Exiting'", "print(7)": "'7'"}
+    for number, (code, last) in enumerate(said.items()):
+        script = tmp_path / f"{number}.py"
+        script.write_text(code)
+        assert alone(str(script), [], 30) == {"error": f"no figures in its last line: {last}"}
+    script.write_text("print('loading'); print('{\"speeds\": [1]}')")
+    assert alone(str(script), [], 30) == {"speeds": [1]}
+
+
 def test_the_half_hour_runs_every_test_that_needs_a_gpu():
     """Named one by one: to collect all others too takes longer than to run these."""
     tests = Path(__file__).parent
