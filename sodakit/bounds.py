@@ -40,7 +40,7 @@ class Bounds:
         """Whether the number lies inside."""
         if number == math.inf and self.endless:
             return True
-        if not math.isfinite(number) or is_too_large(number):
+        if is_too_large(number) or not math.isfinite(number):
             return False
         return self.least <= number <= self.most and self.above < number < self.below
 

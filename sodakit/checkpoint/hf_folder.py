@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken
 from tokenizers.processors import TemplateProcessing
 
 from sodakit.checkpoint.card import model_card
@@ -32,7 +32,7 @@ from sodakit.tokens.characters import (
     PRIVATE_CHARACTER,
     codes_to_characters,
 )
-from sodakit.tokens.text import TextTokenizer
+from sodakit.tokens.text import TextTokenizer, parsed
 from sodakit.tokens.vocabulary import Vocabulary, soda_vocabulary
 
 AudioText = Literal["private", "published"]
@@ -103,7 +103,7 @@ def write_tokenizer(
     Raises:
         CheckpointError: the ids of the vocabulary are not those that a tokenizer would give.
     """
-    tokenizer = Tokenizer.from_str(_of_text_alone(source / "tokenizer.json", vocabulary.text_size))
+    tokenizer = parsed(_of_text_alone(source / "tokenizer.json", vocabulary.text_size))
     known = tokenizer.get_vocab(with_added_tokens=True)
     every = audio_texts(vocabulary, _FIRST[audio_text])
     texts = [text for text in every if text not in known]
@@ -150,7 +150,7 @@ def _text_tokenizer_of(folder: Path, vocabulary: Vocabulary) -> TextTokenizer:
         return TextTokenizer.load(folder)
     # Exports of an older sodakit hold the whole tokenizer only.
     definition = _of_text_alone(folder / "tokenizer.json", vocabulary.text_size)
-    return TextTokenizer(Tokenizer.from_str(definition))
+    return TextTokenizer(parsed(definition))
 
 
 def audio_texts(vocabulary: Vocabulary, first_character: int = FIRST_CHARACTER) -> list[str]:
@@ -216,7 +216,7 @@ def _vocabulary_of(folder: Path) -> Vocabulary:
     if (folder / "vocabulary.json").exists():
         return Vocabulary.load(folder)
     tokenizer = TextTokenizer.load(folder)
-    raw = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    raw = parsed((folder / "tokenizer.json").read_text(encoding="utf-8"))
     markers = [raw.token_to_id(text) for text in MARKER_TEXTS]
     first_audio = raw.token_to_id(codes_to_characters(np.zeros((1, 1), np.int64), 1))
     if None in markers or first_audio is None:

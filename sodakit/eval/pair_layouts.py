@@ -13,7 +13,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from sodakit.errors import AudioError, ConfigError
 from sodakit.eval.labels import Labels
 from sodakit.files import digest, read_json_lines
 from sodakit.prepare.sources.rows import parse_object, read_document, read_lines
-from sodakit.prepare.sources.tables import table_rows, table_schema
+from sodakit.prepare.sources.tables import cell_of, table_rows, table_schema
 
 AUDIO_COLUMNS = (
     ("positive_audio", "negative_audio"),
@@ -399,20 +398,11 @@ def _frequency(value: Any) -> int | None:
 
 
 def _read_cell(cell: Cell) -> Wave:
-    value = _column(cell.path, cell.row_group, cell.column)[cell.row].as_py()
+    value = cell_of(cell.path, cell.column, cell.row_group, cell.row)
     data = value.get("bytes") if value else None
     if data is None and value and value.get("path"):
         return read_wave(cell.path.parent / value["path"])
     return read_wave(io.BytesIO(data or b""), name=f"{cell.path.name}, row {cell.row}, {cell.column}")
-
-
-@lru_cache(maxsize=4)  # pairs are read in order, two columns of one row group at a time
-def _column(path: Path, row_group: int, column: str) -> pa.ChunkedArray:
-    try:
-        with pq.ParquetFile(path) as file:
-            return file.read_row_group(row_group, [column]).column(column)
-    except (pa.ArrowException, OSError) as error:
-        raise AudioError(f"{path} is damaged in row group {row_group} ({error}). Fetch it again.") from error
 
 
 def _file_digest(path: Path) -> str:

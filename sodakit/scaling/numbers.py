@@ -104,9 +104,7 @@ def read_cells(
     units: dict[int, float] = {}
     for number, cell in enumerate(cells):
         if not isinstance(cell, str):
-            values.append(
-                float(cell) if isinstance(cell, (int, float)) and not isinstance(cell, bool) else cell
-            )
+            values.append(_plain(cell))
             continue
         value, factor = _value(cell, own)
         if factor is not None:
@@ -133,6 +131,15 @@ def read_cells(
 
 FAR_FROM_UNITS = 100
 """Times below every cell with a unit from which a bare number must be meant in that unit, too."""
+
+
+def _plain(cell: Any) -> Any:
+    if isinstance(cell, bool) or not isinstance(cell, (int, float)):
+        return cell
+    try:
+        return float(cell)
+    except OverflowError:  # a whole number of hundreds of digits
+        return math.inf
 
 
 def _check_units(

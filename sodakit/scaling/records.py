@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sodakit.config import from_plain
-from sodakit.errors import ConfigError
+from sodakit.errors import ConfigError, SodakitError
 from sodakit.files import read_json, read_json_lines
 from sodakit.model.accounting import (
     FRAME_SHARE,
@@ -174,10 +174,25 @@ def read_runs(folder: Path | str) -> RunTable:
         for p in Path(folder).rglob("config.json")
         if not {"checkpoints", "trunks"} & set(p.relative_to(folder).parts)
     )
-    rows = [row for run in found if (row := _own_run(run)) is not None]
+    rows = [row for run in found if (row := _checked_run(run)) is not None]
     if not rows:
         raise ConfigError(f"{folder} holds no run (a folder with config.json and metrics.jsonl).")
     return table_from_rows(rows, str(folder))
+
+
+def _checked_run(run: Path) -> dict[str, Any] | None:
+    """As `_own_run`.
+
+    Raises:
+        ConfigError: something in it is damaged; the message names the run.
+    """
+    try:
+        return _own_run(run)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, SodakitError) as error:
+        what = str(error) if isinstance(error, SodakitError) else f"{type(error).__name__}: {error}"
+        raise ConfigError(
+            f"{run} is damaged ({what}). Copy its config.json and metrics.jsonl again, or move it away."
+        ) from error
 
 
 def _own_run(run: Path) -> dict[str, Any] | None:
@@ -185,6 +200,8 @@ def _own_run(run: Path) -> dict[str, Any] | None:
     if config is None:
         return None
     metrics = read_json_lines(run / "metrics.jsonl") if (run / "metrics.jsonl").exists() else []
+    if not all(isinstance(row.get("step"), int) and row["step"] >= 0 for row in metrics):
+        raise ConfigError(f"{run / 'metrics.jsonl'} has a row without its step")
     step = max((row["step"] for row in metrics), default=0)
     positions = step * config["data"]["batch_rows"] * config["data"]["context"]
     # A position of a model of frames holds several tokens; runs of before counted one.

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -105,12 +106,30 @@ class TextTokenizer:
                 f"No tokenizer at {name}. Needed: a folder with tokenizer.json, that file, or a hub id owner/name."
             )
         try:
-            return cls(
-                Tokenizer.from_file(str(file)) if file.is_file() else Tokenizer.from_pretrained(str(name))
-            )
+            if file.is_file():
+                return cls(parsed(file.read_text(encoding="utf-8")))
+            return cls(Tokenizer.from_pretrained(str(name)))
         except Exception as error:  # tokenizers raises bare Exception
             where = file if file.is_file() else name
             raise VocabularyError(f"The tokenizer {where} cannot be read: {error}") from error
+
+
+def parsed(definition: str) -> Tokenizer:
+    """The tokenizer of a `tokenizer.json`.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        tokenizer = Tokenizer.from_str(definition)
+        with suppress(Exception):  # some know no such word, and say so
+            tokenizer.encode("A word, 7.")
+    except BaseException as error:
+        # Where a number is out of range tokenizers does not raise but panics, which no `except Exception` sees.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(str(error)) from error
+    return tokenizer
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int = 512) -> TextTokenizer:
@@ -173,7 +192,7 @@ def _named_as_ours(plain: dict[str, Any], file: Path) -> TextTokenizer:
     vocab = plain["model"]["vocab"]
     if "<|endoftext|>" in vocab:  # some list their special tokens twice
         vocab[EOS_TEXT] = vocab.pop("<|endoftext|>")
-    tokenizer = Tokenizer.from_str(json.dumps(plain))
+    tokenizer = parsed(json.dumps(plain))
     tokenizer.add_special_tokens([AddedToken(BOS_TEXT, special=True, normalized=False)])
     return TextTokenizer(tokenizer)
 

@@ -52,6 +52,8 @@ def claim_folder(folder: Path, config: TrainConfig, *, other_code: bool = False)
             "Resume with its own, or choose another folder."
         )
     codes = theirs.get("code", [])
+    if not isinstance(codes, list) or not all(isinstance(code, str) for code in codes):
+        codes = []  # as of a code that is not known
     if not codes or codes[-1] != ours["code"][0]:
         if not other_code:
             raise ConfigError(

@@ -75,7 +75,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     try:
         rows = read_json_lines(path) if path.exists() else []
     except ConfigError as error:
-        raise ConfigError(f"{error}. {advice}") from error
+        raise ConfigError(f"{error} {advice}") from error
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict) or not isinstance(row.get("step"), int):
             raise ConfigError(

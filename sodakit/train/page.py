@@ -69,6 +69,8 @@ def _samples(folder: Path) -> list[dict[str, Any]]:
     steps: list[dict[str, Any]] = []
     room = MAX_SOUND_BYTES
     for made in sorted(folder.glob("step_*"), reverse=True):
+        if not made.name.removeprefix("step_").isdecimal():
+            continue
         sounds = [(file.stem, file.read_bytes()) for file in sorted(made.glob("*.wav"))]
         room -= sum(len(data) * 4 // 3 for _, data in sounds)
         if room < 0:

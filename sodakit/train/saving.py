@@ -1,6 +1,5 @@
 """Checkpoints of a run in any layout: whole files from one rank, or pieces from all while training goes on."""
 
-import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,13 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sodakit.checkpoint.background import WholeWriter
 from sodakit.checkpoint.contents import STATE, Checkpoint
 from sodakit.checkpoint.load import checkpoints_of, load_checkpoint
 from sodakit.checkpoint.save import checkpoint_name, save_checkpoint, write_rest
-from sodakit.errors import CheckpointError, DamagedCheckpoint
+from sodakit.errors import CheckpointError, DamagedCheckpoint, first_line
 from sodakit.log import say
 from sodakit.model.transformer import Transformer
 from sodakit.train.optim import Optimizer
@@ -130,10 +130,10 @@ def _check_state(checkpoint: Checkpoint) -> None:
         return
     # Checkpoints of before counted tokens of the whole codec.
     heard = state.get("audio_frames", state.get("audio_tokens", 0))
-    counts = [*(state.get(name) for name in ("step", "updates", "skipped_steps")), heard]
-    if not all(_is_number(n) and math.isfinite(n) and n >= 0 for n in counts) or not _are_sums(
-        state.get("loss_vectors")
-    ):
+    counts = [state.get(name) for name in ("step", "updates", "skipped_steps")]
+    whole = all(isinstance(n, int) and 0 <= n < 2**53 for n in counts)
+    heard_some = _is_number(heard) and 0 <= heard < 2**63
+    if not whole or not heard_some or not _are_sums(state.get("loss_vectors")):
         raise DamagedCheckpoint(
             f"{checkpoint.folder / STATE} is damaged: it has no counts and sums to go on from. Copy the checkpoint again, "
             "or delete its folder to go on from an earlier one."
@@ -191,5 +191,18 @@ def restore(path: Path, model: Transformer, optimizer: Optimizer, ranks: Ranks) 
             f"{path} has no optimizer state, so the run cannot go on. Start from it with init_from."
         )
     copy_weights(model, checkpoint.weights().items())
-    optimizer.load_state_dict(moments, state["updates"], state["skipped_steps"])
+    _take_up(optimizer, moments, path, state)
     return checkpoint
+
+
+def _take_up(optimizer: Optimizer, moments: dict[str, Tensor], path: Path, state: dict[str, Any]) -> None:
+    again = f"Delete {path} to go on from an earlier one, or start from it with init_from."
+    broken = next((name for name, tensor in moments.items() if not torch.isfinite(tensor).all()), None)
+    if broken is not None:
+        raise DamagedCheckpoint(f"{path}: the optimizer's {broken} is not finite. {again}")
+    try:
+        optimizer.load_state_dict(moments, state["updates"], state["skipped_steps"])
+    except (KeyError, RuntimeError, TypeError) as error:  # another model's, by names or shapes
+        raise DamagedCheckpoint(
+            f"{path} has another model's optimizer state ({first_line(error)}). {again}"
+        ) from error

@@ -12,13 +12,14 @@ import pytest
 from sodakit import files
 from sodakit.codec.fit.sounds import read_sentences
 from sodakit.config import override
-from sodakit.errors import SodakitError, StoreError
+from sodakit.errors import AudioError, SodakitError, StoreError
 from sodakit.eval.cases import cases_digest
 from sodakit.eval.spoken_cases import _texts
 from sodakit.files import read_json, write_json
 from sodakit.prepare.sources.lhotse_sets import LhotseCut
+from sodakit.prepare.sources.tables import cell_of
 from sodakit.store.shard import open_batch
-from sodakit.tokens.text import extended_tokenizer
+from sodakit.tokens.text import TextTokenizer, extended_tokenizer
 from sodakit.voices.parallel import read_parallel
 from tests.hostile import fuzz_corpora, fuzz_made
 from tests.hostile.fuzzing import Target, mutated
@@ -262,6 +263,22 @@ def test_a_tokenizer_to_begin_with_that_is_damaged_is_named(tmp_path, data):
     (tmp_path / "tokenizer.json").write_bytes(data)
     with pytest.raises(SodakitError, match=r"tokenizer\.json"):
         extended_tokenizer(tmp_path)
+
+
+def test_a_table_whose_columns_differ_in_length_is_damaged(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(fuzz_corpora.parquet_of({"text": "say ah"}))
+    assert cell_of(tmp_path / "a.parquet", "text", 0, 0) == "say ah"
+    with pytest.raises(AudioError, match="text has 1 rows in row group 0, another 2"):
+        cell_of(tmp_path / "a.parquet", "text", 0, 1)
+
+
+def test_a_tokenizer_that_panics_is_damaged(made, tmp_path):
+    """The library does not raise where its words lack a prefix, but panics: no `Exception` at all."""
+    plain = json.loads(made["prepared: tokenizer.json (prepare_again)"].data)
+    plain["model"]["continuing_subword_prefix"] = "x\ny"
+    write_json(tmp_path / "tokenizer.json", plain)
+    with pytest.raises(SodakitError, match="cannot be read: range end index"):
+        TextTokenizer.load(tmp_path)
 
 
 def test_styles_that_are_no_zip_are_refused(made):

@@ -51,7 +51,7 @@ class ParquetCell(HeldFile):
         return f"{self.path}: row {self.row} of group {self.group}, column {self.column}"
 
     def open(self) -> BinaryIO:
-        cell = cells(self.path, self.column, self.group)[self.row].as_py()
+        cell = cell_of(self.path, self.column, self.group, self.row)
         content = cell.get("bytes") if isinstance(cell, dict) else cell
         if not content:
             raise AudioError(f"{self.name} has 0 bytes, only a path. Fetch the files and write a manifest.")
@@ -61,13 +61,27 @@ class ParquetCell(HeldFile):
         return digest(self.path.name, str(self.path.stat().st_size), str(self.group), str(self.row))
 
 
-@lru_cache(maxsize=2)
-def cells(path: Path, column: str, group: int) -> pa.ChunkedArray:
-    """One column of one row group. The last two stay in memory: a shard walks through a table in order.
+def cell_of(path: Path, column: str, group: int, row: int) -> Any:
+    """A cell of a table whose row groups fit in memory.
 
     Raises:
         AudioError: damaged, or too large for that.
     """
+    found = _cells(path, column, group)
+    if row >= len(found):  # its columns are of different lengths
+        raise AudioError(
+            f"{path} is damaged: {column} has {len(found)} rows in row group {group}, another {row + 1}. Fetch it again."
+        )
+    try:
+        return found[row].as_py()
+    except (pa.ArrowException, ValueError) as error:  # text that is no UTF-8
+        raise AudioError(f"{path} is damaged in row {row} of {column} ({error}). Fetch it again.") from error
+
+
+@lru_cache(maxsize=2)
+def _cells(path: Path, column: str, group: int) -> pa.ChunkedArray:
+    """One column of one row group. The last two stay in memory: a shard walks through a table in order, pairs through
+    two columns."""
     try:
         with pq.ParquetFile(path) as file:
             # Of all columns: asked for one of a damaged file, Arrow ends the process.

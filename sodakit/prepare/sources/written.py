@@ -21,7 +21,7 @@ from sodakit.errors import AudioError, ConfigError, VocabularyError
 from sodakit.files import digest
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.names import split_of
-from sodakit.prepare.sources.tables import cells, table_rows
+from sodakit.prepare.sources.tables import cell_of, table_rows
 from sodakit.tokens.characters import WrittenDocument, characters_to_codes
 from sodakit.tokens.text import BOS_TEXT
 
@@ -155,4 +155,4 @@ def _items(
 
 @lru_cache(maxsize=32)
 def _document(path: Path, group: int, row: int) -> WrittenDocument:
-    return WrittenDocument.parse(cells(path, "text", group)[row].as_py())
+    return WrittenDocument.parse(cell_of(path, "text", group, row))
