@@ -214,13 +214,13 @@ def test_every_word_of_scale_that_starts_from_a_csv_runs_without_torch(tmp_path)
     )
     counted = "--size two_embeddings --flops exact"
     words = [
-        f"fit runs.csv {counted} --draws 20 --out fit.json --report page.html",
+        f"fit runs.csv {counted} --draws 6 --out fit.json --report page.html",
         f"fit runs.csv {counted} --draws 5 --streams text semantic",
-        f"report runs.csv {counted} --draws 20 --out report",
+        f"report runs.csv {counted} --draws 6 --out report",
         "plan --flops 1e15 --fit fit.json",
         "next runs.csv --flops exact --budgets 1e14 --widths 96 128 --runs 2 --out next.jsonl",
         "design --prior fit.json --budgets 1e14 3e14 --widths 96 128 --out design.jsonl --plot design.svg",
-        "proxy ladder.csv --draws 20",
+        "proxy ladder.csv --draws 6",
     ]
     code = f"""
 import sys
