@@ -249,16 +249,7 @@ def load_hub_codec(
         CodecError: it cannot be loaded, needs a package that is not here, or cannot be told by codes.
     """
     kind = KINDS[model_type]
-    module, _, name_of_class = kind.model.rpartition(".")
-    try:
-        model_class = getattr(import_module(f"transformers.models.{module}"), name_of_class)
-    except ModuleNotFoundError as error:
-        missing = error.name or ""
-        what = f"pip install {missing}" if not missing.startswith("transformers") else "a newer transformers"
-        raise CodecError(
-            f"{name} ({model_type}) needs {missing}, which is not here. Get it: {what}."
-        ) from error
-    model = pretrained(model_class, source)
+    model = pretrained(_model_class(kind, name), source)
     causal = model_type == "encodec" and model.config.use_causal_conv
     try:
         codec = (CausalEncodec if causal else HubCodec)(model, kind, name, num_codebooks)
