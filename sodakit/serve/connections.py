@@ -134,9 +134,13 @@ class _Door:
         if self.is_closing() or self._wire.their_state is not h11.SEND_BODY:
             self.transport.close()
             return
+        try:
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+        except OSError:  # the client has gone already: nobody waits for the answer
+            self.transport.close()
+            return
         self.lingers = True
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
         self._loop.call_later(LINGER_S, self.transport.close)
         self.drop()
 

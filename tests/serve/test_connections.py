@@ -8,10 +8,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from urllib.parse import urlsplit
 
+import h11
 import httpx
 import pytest
 
 from sodakit.serve.app import build_app
+from sodakit.serve.connections import _Door
 from tests.serve.conftest import LIMITS, serving, sound
 from tests.serve.test_live import hear_until_closed
 
@@ -209,3 +211,30 @@ def test_an_upload_is_refused_where_its_length_is_more_than_all_may_have_togethe
     ):
         status, answer = answer_of(half)
     assert status == 429 and "Too many uploads" in answer["error"]["message"]
+
+
+def test_a_client_that_has_gone_before_its_refusal_is_no_error():
+    """Shutting the socket of somebody who left raises, and each was a traceback in the log."""
+
+    class Gone:
+        closed = 0
+
+        def can_write_eof(self):
+            return True
+
+        def write_eof(self):
+            raise OSError(107, "Transport endpoint is not connected")
+
+        def is_closing(self):
+            return False
+
+        def close(self):
+            self.closed += 1
+
+    class Unread:
+        their_state = h11.SEND_BODY
+
+    transport = Gone()
+    door = _Door(transport, Unread(), None)
+    door.close()
+    assert transport.closed == 1 and not door.lingers
