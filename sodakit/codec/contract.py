@@ -75,9 +75,10 @@ class StreamingDecoder(ABC):
         """The samples that these frames release: float32, whole frames, of the frames pushed up to `lookahead_frames`
         ago. A causal codec releases each frame at once."""
 
-    @abstractmethod
     def finish(self) -> np.ndarray:
-        """The samples that waited for frames which do not come; nothing of a causal codec. Nothing may be pushed after."""
+        """The samples that waited for frames which do not come: float32 (S,). Nothing of a causal codec. Nothing may be
+        pushed after."""
+        return np.zeros(0, np.float32)
 
 
 class Codec(ABC):

@@ -51,7 +51,12 @@ def load_codec(name: str = "mini", *, num_codebooks: int | None = None, device: 
 
 
 def load_codec_of(
-    spec: CodecSpec, what: str, name: str | None = None, *, device: str = "cpu", option: str = "--codec"
+    spec: CodecSpec,
+    what: str,
+    name: str | None = None,
+    *,
+    device: str = "cpu",
+    option: str | None = "--codec",
 ) -> Codec:
     """The codec that made some codes.
 
@@ -59,6 +64,7 @@ def load_codec_of(
         spec: what they tell of it.
         what: how the message begins, as "STORE holds codes of".
         name: where it is, if not where its own name says.
+        option: by which the caller names another place; None where it has none.
     Raises:
         CodecError: it is not at hand, or another one is under its name; says which is needed, and how to get it.
     """
@@ -66,16 +72,21 @@ def load_codec_of(
         f"{what} {spec.name} ({spec.sample_rate_hz} Hz, {spec.frame_rate_hz:g} frames/s, "
         f"{spec.num_codebooks} x {spec.codebook_size}, fingerprint {spec.fingerprint})"
     )
-    if spec.name.count("/") == 1:
+    on_hub = spec.name.count("/") == 1
+    if option is None:
+        get = f"Get it where there is a network (hf download {spec.name})." if on_hub else ""
+    elif on_hub:
         get = f"Get it where there is a network (hf download {spec.name} --local-dir FOLDER), and give {option} FOLDER."
     else:
         get = f"Copy the folder {spec.name!r} of that codec here, and give {option} FOLDER."
     try:
         codec = load_codec(name or spec.name, num_codebooks=spec.num_codebooks, device=device)
     except CodecError as error:
-        raise CodecError(f"{told}, which is not at hand: {error} {get}") from error
+        raise CodecError(f"{told}, which is not at hand: {error} {get}".rstrip()) from error
     if codec.spec.fingerprint != spec.fingerprint:
-        raise CodecError(f"{told}; the one here is {codec.spec.name} {codec.spec.fingerprint}. {get}")
+        raise CodecError(
+            f"{told}; the one here is {codec.spec.name} {codec.spec.fingerprint}. {get}".rstrip()
+        )
     return codec
 
 

@@ -229,9 +229,6 @@ class MimiStream(StreamingDecoder):
             x = self._layers(layer, x)
         return x
 
-    def finish(self) -> np.ndarray:
-        return np.zeros(0, np.float32)
-
 
 def _taken(function: Callable[..., Any], *names: str) -> str:
     """The first of the names by which a function takes an argument.

@@ -106,9 +106,6 @@ class MiniStream(StreamingDecoder):
             pieces.append(self._codec.network.decode(codes_BKF, self._memory)[0].cpu().numpy())
         return np.concatenate(pieces)
 
-    def finish(self) -> np.ndarray:
-        return np.zeros(0, np.float32)
-
 
 def load_mini(
     folder: Path | str = SHIPPED, name: str = "mini", num_codebooks: int | None = None, device: str = "cpu"

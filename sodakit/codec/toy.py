@@ -93,6 +93,3 @@ class _ToyStream(StreamingDecoder):
     def push(self, codes_KF: np.ndarray) -> np.ndarray:
         # Frames are independent, so there is nothing to remember.
         return self._codec.decode(codes_KF)
-
-    def finish(self) -> np.ndarray:
-        return np.zeros(0, np.float32)

@@ -49,7 +49,7 @@ class Compare(ResumeOptions, MosOptions):
     model_size: str = "tiny"
     """Its body: nano, tiny, demo, small, …"""
     device: str = "cpu"
-    """Where the codecs run."""
+    """Where the codecs run, and the models are trained."""
     dry_run: bool = False
     """Print what would be measured and what it costs, and stop."""
 

@@ -81,7 +81,7 @@ def listener_of(config: TrainConfig, run: Path) -> Listen | None:
 
 def _codec_of(store: Path) -> Codec:
     # Training itself needs no codec, so no option names one.
-    return load_codec_of(StoreReader(store).codec_spec, f"{store} holds codes of")
+    return load_codec_of(StoreReader(store).codec_spec, f"{store} holds codes of", option=None)
 
 
 def _cases(stores: Sequence[Path]) -> list[Utterance]:

@@ -215,7 +215,10 @@ def _sentences(path: Path) -> Iterator[str]:
         raise ConfigError(
             f"{path} does not exist. --data names the folder that holds {', '.join(SENTENCES)}."
         )
-    yield from (str(row.get("text") or "") for row in read_json_lines(path, ours=False))
+    for number, row in enumerate(read_json_lines(path, ours=False), start=1):
+        if not isinstance(row.get("text"), str):
+            raise ConfigError(f"{path}, row {number}, has no text. Needed: JSON lines with `text`.")
+        yield row["text"]
 
 
 def _tokenizer(folder: Path, parts: Sequence[Sequence[Reading]]) -> TextTokenizer:

@@ -250,11 +250,10 @@ def diagnose(
     residual_R = fit.residual_R
     outliers = np.flatnonzero(np.abs(residual_R - np.median(residual_R)) > 5 * max(fit.noise, 1e-9))
     if len(outliers):
+        shown = ", ".join(names[i] for i in outliers[:5]) if names else ""
+        which = f": {shown}{', …' if len(outliers) > 5 else ''}" if shown else ""
         said.append(
-            f"{len(outliers)} of {len(residual_R)} runs lie more than 5 standard deviations from the law: "
-            f"{', '.join(names[i] for i in outliers[:5])}{', …' if len(outliers) > 5 else ''}."
-            if names
-            else f"{len(outliers)} of {len(residual_R)} runs lie more than 5 standard deviations from the law."
+            f"{len(outliers)} of {len(residual_R)} runs lie more than 5 standard deviations from the law{which}."
         )
     if rollouts:
         said += _missed_budgets(rollouts[0], fit.noise)
