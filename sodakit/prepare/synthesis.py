@@ -199,13 +199,13 @@ def _cost(shards: Sequence[Shard], config: SynthesisConfig, probes: int) -> dict
     all_lines = [line for shard in shards for _, line in shard.lines]
     voice, spoken_s, characters = shards[0].voice, 0.0, 0
     with Synthesizer(config.seed) as synthesizer:
-        _try(synthesizer, all_lines[0].text, voice)  # opening the engine is no part of the speed
+        list(_spoken(synthesizer, [all_lines[0].text], voice))  # opening the engine is no part of the speed
         begun_s = time.monotonic()
-        for line in all_lines[:probes]:
-            speech = _try(synthesizer, line.text, voice)
+        probed = [line.text for line in all_lines[:probes]]
+        for text, speech in zip(probed, _spoken(synthesizer, probed, voice), strict=True):
             if isinstance(speech, Speech):
                 spoken_s += speech.wave.duration_s
-                characters += len(line.text)
+                characters += len(text)
                 rate_hz = config.sample_rate_hz or speech.wave.sample_rate_hz
         took_s = time.monotonic() - begun_s
     times = sum(len(line.text) for line in all_lines) / max(1, characters)
@@ -269,8 +269,8 @@ def _say(shard: Shard, out: Path, config: SynthesisConfig) -> None:
     folder = _folder(out, shard)
     with atomic_folder(folder) as temporary, _synthesizer(shard, config) as synthesizer:
         rows = []
-        for place, line in shard.lines:
-            speech = _try(synthesizer, line.text, shard.voice)
+        spoken = _spoken(synthesizer, [line.text for _, line in shard.lines], shard.voice)
+        for (place, line), speech in zip(shard.lines, spoken, strict=True):
             row = {"place": place, "id": f"{line.id}-{shard.voice.name}", "text": line.text}
             row |= {"speaker": shard.voice.name, "language": line.language}
             if isinstance(speech, str):
@@ -295,13 +295,18 @@ def _told(speech: Speech, wave: Wave, voice: Voice) -> dict[str, Any]:
     return told
 
 
-def _try(synthesizer: Synthesizer, text: str, voice: Voice) -> Speech | str:
-    """The sound, or why there is none."""
-    try:
-        return synthesizer.speak(text, voice)
-    except AudioError as error:
-        synthesizer.close()  # it may have died of this text; the next begins with another
-        return str(error)
+def _spoken(synthesizer: Synthesizer, texts: Sequence[str], voice: Voice) -> Iterator[Speech | str]:
+    """The sound of each text, or why there is none; an engine in a process of its own speaks ahead."""
+    done = 0
+    while done < len(texts):
+        try:
+            for speech in synthesizer.speak_many((text, voice) for text in texts[done:]):
+                done += 1
+                yield speech
+        except AudioError as error:
+            synthesizer.close()  # it may have died of this text; the next begins with another
+            done += 1
+            yield str(error)
 
 
 def _claim(out: Path, lines: Sequence[Line], voices: Sequence[Voice], config: SynthesisConfig) -> None:

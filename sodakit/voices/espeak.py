@@ -137,7 +137,12 @@ class EspeakEngine:
                     text_of_oldest, size = waiting.popleft()
                     in_flight_bytes -= size
                     yield self._receive(text_of_oldest)
-                self._send(request)
+                try:
+                    self._send(request)
+                except AudioError:  # it died of a text before this one: which, its answer says
+                    while waiting:
+                        yield self._receive(waiting.popleft()[0])
+                    raise
                 waiting.append((text, len(request)))
                 in_flight_bytes += len(request)
             while waiting:

@@ -143,3 +143,21 @@ def test_every_voice_says_the_same_samples_in_another_process(known: EspeakVoice
     with EspeakEngine() as first, EspeakEngine() as second:
         sounds = [s.speak("Could you turn on the fan?", known).wave.samples_S for s in (first, second)]
     assert np.array_equal(*sounds)
+
+
+def test_what_was_said_before_a_death_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    send = EspeakEngine._send
+    sent = []
+
+    def dies_at_the_third(engine: EspeakEngine, request: bytes) -> None:
+        sent.append(request)
+        if len(sent) == 3:
+            raise AudioError("It ended.")
+        send(engine, request)
+
+    monkeypatch.setattr(EspeakEngine, "_send", dies_at_the_third)
+    heard = []
+    with EspeakEngine() as engine, pytest.raises(AudioError, match="It ended"):
+        for speech in engine.speak_many([(text, SEEN_VOICES[0]) for text in ("One.", "Two.", "Three.")]):
+            heard.append(speech)
+    assert len(heard) == 2
