@@ -16,6 +16,7 @@ from sodakit.prepare.recording import Item
 from sodakit.store.schema import Utterance
 from sodakit.store.writer import StoreWriter
 from sodakit.tokens.text import TextTokenizer
+from sodakit.tokens.words import TimedWord, shifted, timed_words
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,9 @@ class ShardEncoder:
             return codes_KF
         start_s = item.begins_s
         text = item.text if (item.text or "").strip() else None
+        words: tuple[TimedWord, ...] = ()
+        if text and item.words and codes_KF.shape[1]:
+            words = timed_words(text, shifted(item.words, -(item.start_s or 0.0)), duration_s, self.tokenizer)
         return Utterance(
             id=item.id,
             recording=item.recording,
@@ -116,6 +120,8 @@ class ShardEncoder:
             language=item.language,
             source=item.source,
             licence=item.licence,
+            words=words,
+            words_source=item.words_source if words else "",
             quality=measured,
         )
 

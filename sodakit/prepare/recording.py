@@ -13,6 +13,7 @@ from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError
 from sodakit.files import digest
 from sodakit.units import shortened
+from sodakit.voices.contract import WordSpan
 
 
 class Held(Protocol):
@@ -66,6 +67,10 @@ class Item:
     """Length of its whole sound as its list says; None where it does not. Checked, and else of no effect."""
     text: str | None = None
     """What is said, as supplied; None where nobody wrote it down. What is no string makes it an item with a `problem`."""
+    words: tuple[WordSpan, ...] = field(default=(), repr=False)
+    """When its words are said, in the time of its file as `start_s` is; empty where nobody knows."""
+    words_source: str = ""
+    """Who told these times."""
     speaker: str = ""
     """Unique in the source; empty if unknown."""
     language: str = ""
@@ -152,6 +157,8 @@ class Item:
             parts += [repr(self.wave.sample_rate_hz), np.ascontiguousarray(self.wave.samples_S).tobytes()]
         if self.at_s is not None:
             parts.append(repr(self.at_s))
+        if self.words:
+            parts.append(repr((self.words, self.words_source)))
         if self.held is not None:
             parts.append(self.held.fingerprint())
         if self.audio is not None:

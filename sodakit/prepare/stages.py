@@ -54,13 +54,16 @@ class PrepareReport:
     """Utterances with sound."""
     transcribed: int
     """Those of them with a transcript."""
+    timed: int = 0
+    """Those of them with times of words."""
 
     def __str__(self) -> str:
         parts = [f"{name} {count} ({self.hours[name]:.2f} h)" for name, count in self.utterances.items()]
         left_out = ", ".join(f"{reason}: {count}" for reason, count in most_frequent(self.rejected))
+        timed = f", {self.timed} with times of words" if self.timed else ""
         return (
             f"{self.folder}: {', '.join(parts)}; {self.shards_made} shards made, {self.shards_kept} kept; "
-            f"{self.transcribed} of {self.sounds} sounds with a transcript; "
+            f"{self.transcribed} of {self.sounds} sounds with a transcript{timed}; "
             f"left out: {left_out or 'none'}; {format_duration(self.elapsed_s)}"
         )
 
@@ -269,4 +272,7 @@ def _report(out: Path, plan: Plan, writer: StoreWriter, made: int, elapsed_s: fl
         elapsed_s=elapsed_s,
         sounds=sum(int(sound_N.sum()) for sound_N in with_sound),
         transcribed=sum(int((s_N & t_N).sum()) for s_N, t_N in zip(with_sound, with_text, strict=True)),
+        timed=sum(
+            int((np.diff(words.offsets) > 0).sum()) for split in splits for words in store.shard_words(split)
+        ),
     )

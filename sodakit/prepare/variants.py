@@ -47,6 +47,15 @@ def variant(item: Item, number: int, seed: int = 0) -> Item:
     # Another sample rate on the same samples is another speed.
     rate_hz = round(wave.sample_rate_hz * rng.uniform(*SPEEDS))
     silence_S = np.zeros(round(rng.uniform(0, LATEST_START_S) * rate_hz), np.float32)
+    start_s, slower, silence_s = item.start_s or 0.0, wave.sample_rate_hz / rate_hz, len(silence_S) / rate_hz
+    words = tuple(
+        replace(
+            word,
+            start_s=silence_s + (word.start_s - start_s) * slower,
+            end_s=silence_s + (word.end_s - start_s) * slower,
+        )
+        for word in item.words
+    )
     samples_S = np.clip(np.concatenate([silence_S, wave.samples_S * gain]), -1, 1)
     return replace(
         item,
@@ -56,5 +65,6 @@ def variant(item: Item, number: int, seed: int = 0) -> Item:
         start_s=None,
         end_s=None,
         wave=Wave(samples_S, rate_hz),
+        words=words,
         fields={**item.fields, "variant_of": item.id},
     )

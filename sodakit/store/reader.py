@@ -23,9 +23,12 @@ from sodakit.store.schema import SPLITS, Utterance
 from sodakit.store.shard import (
     CODEC_KEY,
     TOKENIZER_KEY,
+    FlatWords,
     ShardInfo,
     check_fingerprint,
     flat_values,
+    flat_words,
+    has_words,
     metadata_text,
     open_batch,
     quality_names,
@@ -105,6 +108,10 @@ class StoreReader:
     def shard_columns(self, split: str) -> list[Columns]:
         """Flat arrays of each shard; views over the memory map, whatever the size of the store."""
         return [columns_of(batch, self.codec_spec.num_codebooks) for batch in self._batches(split)]
+
+    def shard_words(self, split: str) -> list[FlatWords]:
+        """The words of each shard with their times; views over the memory map."""
+        return [flat_words(batch) for batch in self._batches(split)]
 
     def columns(self, split: str) -> Columns:
         """Flat arrays of a whole split: a view where it has one shard, else joined in memory once."""
@@ -241,16 +248,23 @@ class _Shard:
     def _text_ids(self) -> tuple[np.ndarray, np.ndarray]:
         return flat_values(self.batch, "text_ids")
 
+    @cached_property
+    def _words(self) -> FlatWords:
+        return flat_words(self.batch)
+
     def utterance(self, row: int) -> Utterance:
         codes, code_offsets = self._codes
         text_ids, text_offsets = self._text_ids
         frame_major = codes[code_offsets[row] : code_offsets[row + 1]]
-        plain = (f.name for f in fields(Utterance) if f.name not in ("codes_KF", "text_ids_T", "quality"))
+        told = ("codes_KF", "text_ids_T", "words", "words_source", "quality")
+        plain = (f.name for f in fields(Utterance) if f.name not in told)
         measured = {name: self.batch.column(name)[row].as_py() for name in quality_names(self.batch)}
         return Utterance(
             codes_KF=frame_major.reshape(-1, self.num_codebooks).T,
             text_ids_T=text_ids[text_offsets[row] : text_offsets[row + 1]],
             **{name: self.batch.column(name)[row].as_py() for name in plain},
+            words=self._words.of(row),
+            words_source=self.batch.column("words_source")[row].as_py() if has_words(self.batch) else "",
             quality={name: value for name, value in measured.items() if value is not None},
         )
 

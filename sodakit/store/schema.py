@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from sodakit.tokens.words import TimedWord
+
 
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
@@ -37,6 +39,10 @@ class Utterance:
     """Which corpus."""
     licence: str = ""
     """SPDX id or the licence's name; empty if unknown."""
+    words: tuple[TimedWord, ...] = field(default=(), repr=False)
+    """When its words are said; empty where nobody knows."""
+    words_source: str = ""
+    """Who told the times of the words: a voice's engine, a kind of file, an aligner."""
     quality: Mapping[str, float] = field(default_factory=dict)
     """What was measured of its sound, by column (`prepare/quality.py`); empty where nothing was."""
 
@@ -57,6 +63,23 @@ ARROW_SCHEMA = pa.schema(
         pa.field("licence", pa.string(), nullable=False),
     ]
 )
+
+WORD_TYPE = pa.struct(
+    [
+        pa.field("text_at", pa.int32(), nullable=False),
+        pa.field("id_at", pa.int32(), nullable=False),
+        pa.field("start_s", pa.float32(), nullable=False),
+        pa.field("end_s", pa.float32(), nullable=False),
+        pa.field("confidence", pa.float32(), nullable=False),
+    ]
+)
+"""A `TimedWord`; NaN stands for what is not known, so that each field of a shard is one flat array."""
+
+WORD_FIELDS = (
+    pa.field("words", pa.large_list(pa.field("item", WORD_TYPE, nullable=False)), nullable=False),
+    pa.field("words_source", pa.string(), nullable=False),
+)
+"""Columns after those above, in shards where the words of some utterance have times."""
 
 QUALITY_TYPE = pa.float32()
 """Of the columns after these, where quality was measured: one for each number, empty for what has none."""

@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ import pyarrow as pa
 from sodakit.codec.contract import CodecSpec
 from sodakit.errors import DiskError, StoreError
 from sodakit.files import atomic_path
-from sodakit.store.schema import ARROW_SCHEMA, QUALITY_TYPE, Utterance
+from sodakit.store.schema import ARROW_SCHEMA, QUALITY_TYPE, WORD_FIELDS, WORD_TYPE, Utterance
+from sodakit.tokens.words import TimedWord
 
 CODEC_KEY, TOKENIZER_KEY, REJECTED_KEY = b"codec_fingerprint", b"tokenizer_fingerprint", b"rejected"
 
@@ -78,18 +80,28 @@ def to_batch(utterances: Sequence[Utterance]) -> pa.RecordBatch:
             columns.append(_large_list([u.text_ids_T for u in utterances], np.int32))
         else:
             columns.append(pa.array([getattr(u, field.name) for u in utterances], field.type))
+    timed = any(u.words for u in utterances)
+    if timed:
+        columns.append(_word_lists([u.words for u in utterances]))
+        columns.append(pa.array([u.words_source for u in utterances], pa.string()))
     measured = list(dict.fromkeys(name for u in utterances for name in u.quality))
     columns += [pa.array([u.quality.get(name) for u in utterances], QUALITY_TYPE) for name in measured]
-    return pa.RecordBatch.from_arrays(columns, schema=_with_quality(measured))
+    return pa.RecordBatch.from_arrays(columns, schema=_schema(measured, timed))
+
+
+def has_words(batch: pa.RecordBatch) -> bool:
+    """Whether a shard says when words are said."""
+    return batch.schema.names[len(ARROW_SCHEMA) :][: len(WORD_FIELDS)] == [f.name for f in WORD_FIELDS]
 
 
 def quality_names(batch: pa.RecordBatch) -> list[str]:
     """The columns of a shard that say how good its sounds are."""
-    return batch.schema.names[len(ARROW_SCHEMA) :]
+    return batch.schema.names[len(ARROW_SCHEMA) + len(WORD_FIELDS) * has_words(batch) :]
 
 
-def _with_quality(names: Sequence[str]) -> pa.Schema:
-    return pa.schema([*ARROW_SCHEMA, *(pa.field(name, QUALITY_TYPE) for name in names)])
+def _schema(quality: Sequence[str], timed: bool) -> pa.Schema:
+    measured = (pa.field(name, QUALITY_TYPE) for name in quality)
+    return pa.schema([*ARROW_SCHEMA, *(WORD_FIELDS if timed else ()), *measured])
 
 
 def open_batch(path: Path) -> pa.RecordBatch:
@@ -101,7 +113,9 @@ def open_batch(path: Path) -> pa.RecordBatch:
     try:
         with pa.memory_map(str(path)) as source:
             reader = pa.ipc.open_file(source)
-            expected = _with_quality(reader.schema.names[len(ARROW_SCHEMA) :])
+            more = reader.schema.names[len(ARROW_SCHEMA) :]
+            timed = WORD_FIELDS[0].name in more
+            expected = _schema(more[len(WORD_FIELDS) * timed :], timed)
             if not reader.schema.equals(expected) or reader.num_record_batches != 1:
                 raise StoreError(
                     f"{path} has columns {reader.schema.names} in {reader.num_record_batches} batches; "
@@ -143,6 +157,8 @@ def check_sound(batch: pa.RecordBatch, path: Path, codec: CodecSpec, text_size: 
             if not field.nullable:
                 _check_no_gaps(field.name, column)
         _check_lists(batch, codec, text_size)
+        if has_words(batch):
+            _check_words(batch)
         for name in ("start_s", "end_s"):
             if not np.isfinite(batch.column(name).to_numpy()).all():
                 raise ValueError(f"{name} is not finite")
@@ -156,6 +172,18 @@ def _check_metadata(batch: pa.RecordBatch) -> None:
     rejected = rejected_rows(batch)
     if not isinstance(rejected, list) or not all(isinstance(row, dict) for row in rejected):
         raise ValueError(f"its rejected rows are {rejected!r:.40}")
+
+
+def _check_words(batch: pa.RecordBatch) -> None:
+    words, columns = flat_words(batch), [batch.column(field.name) for field in WORD_FIELDS]
+    _check_no_gaps(WORD_FIELDS[0].name, columns[0])
+    _check_no_gaps(WORD_FIELDS[1].name, columns[1])
+    _, text_offsets = flat_values(batch, "text_ids")
+    most_N = np.repeat(np.diff(text_offsets), np.diff(words.offsets))
+    if (words.text_at < 0).any() or ((words.id_at < -1) | (words.id_at > most_N)).any():
+        raise ValueError("a word begins outside its text")
+    if (words.start_s < 0).any() or (words.end_s < words.start_s).any():  # NaN is neither
+        raise ValueError("a word ends before it begins, or begins before its utterance")
 
 
 def _check_no_gaps(name: str, column: pa.Array) -> None:
@@ -208,6 +236,56 @@ def flat_values(batch: pa.RecordBatch, column: str) -> tuple[np.ndarray, np.ndar
     array = batch.column(column)
     values = array.values.to_numpy(zero_copy_only=True)
     return values, array.offsets.to_numpy(zero_copy_only=True)
+
+
+@dataclass(frozen=True)
+class FlatWords:
+    """The words of all N utterances of a shard, one after the other; views over its memory map."""
+
+    offsets: np.ndarray
+    """int64 (N + 1) into the others."""
+    text_at: np.ndarray
+    """int32: the character of its text where each word begins."""
+    id_at: np.ndarray
+    """int32: the text id where it begins; -1 where an id is shared with the word before."""
+    start_s: np.ndarray
+    """float32, from the beginning of the utterance; NaN where nobody knows."""
+    end_s: np.ndarray
+    """float32, likewise."""
+    confidence: np.ndarray
+    """float32, 0 to 1; NaN where the source does not say."""
+
+    def of(self, row: int) -> tuple[TimedWord, ...]:
+        """Those of one utterance."""
+        rows = slice(self.offsets[row], self.offsets[row + 1])
+        whole = (column[rows].tolist() for column in (self.text_at, self.id_at))
+        parts = (
+            [None if math.isnan(value) else value for value in column[rows].tolist()]
+            for column in (self.start_s, self.end_s, self.confidence)
+        )
+        return tuple(TimedWord(*word) for word in zip(*whole, *parts, strict=True))
+
+
+def flat_words(batch: pa.RecordBatch) -> FlatWords:
+    """The words of a shard; none of any utterance where it has no such column."""
+    if not has_words(batch):
+        empty = np.zeros(0, np.float32)
+        none = np.zeros(0, np.int32)
+        return FlatWords(np.zeros(batch.num_rows + 1, np.int64), none, none, empty, empty, empty)
+    lists = batch.column(WORD_FIELDS[0].name)
+    fields = (lists.values.field(n).to_numpy(zero_copy_only=True) for n in range(WORD_TYPE.num_fields))
+    return FlatWords(lists.offsets.to_numpy(zero_copy_only=True), *fields)
+
+
+def _word_lists(rows: Sequence[Sequence[TimedWord]]) -> pa.Array:
+    offsets = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum([len(words) for words in rows], out=offsets[1:])
+    fields = []
+    for field in WORD_TYPE:
+        values = [getattr(word, field.name) for words in rows for word in words]
+        fields.append(pa.array([math.nan if v is None else v for v in values], field.type, from_pandas=False))
+    words = pa.StructArray.from_arrays(fields, fields=list(WORD_TYPE))
+    return pa.LargeListArray.from_arrays(pa.array(offsets), words, type=WORD_FIELDS[0].type)
 
 
 def _large_list(rows: Iterable[np.ndarray], dtype: type) -> pa.Array:

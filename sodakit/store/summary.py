@@ -30,12 +30,17 @@ class SourceSummary:
     """Codes: frames times codebooks."""
     text_tokens: int
     """Ids of the store's tokenizer."""
+    timed: int = 0
+    """Rows whose words have times."""
+    timed_words: int = 0
+    """Their words, those without a time among them."""
 
     def __str__(self) -> str:
+        timed = f"; {self.timed} with times of {format_count(self.timed_words)} words" if self.timed else ""
         return (
             f"{self.hours:.2f} h, {format_count(self.audio_tokens)} audio tokens, "
             f"{format_count(self.text_tokens)} text tokens, {self.utterances} utterances "
-            f"({self.transcribed} with text) of {self.recordings} recordings, {self.speakers} speakers"
+            f"({self.transcribed} with text) of {self.recordings} recordings, {self.speakers} speakers{timed}"
         )
 
 
@@ -44,11 +49,13 @@ def summarize(reader: StoreReader, split: str) -> dict[str, SourceSummary]:
     totals: dict[str, np.ndarray] = {}
     seconds: dict[str, float] = defaultdict(float)
     names: dict[str, tuple[set[str], set[str]]] = {}
-    for columns in reader.shard_columns(split):
+    for columns, words in zip(reader.shard_columns(split), reader.shard_words(split), strict=True):
+        words_N = np.diff(words.offsets)
         frames_N, text_N = np.diff(columns.frame_offsets), np.diff(columns.text_offsets)
         for number, source in enumerate(columns.sources):
             here_N = columns.source == number
             counts = [here_N.sum(), (text_N[here_N] > 0).sum(), frames_N[here_N].sum(), text_N[here_N].sum()]
+            counts += [(words_N[here_N] > 0).sum(), words_N[here_N].sum()]
             totals[source] = totals.get(source, 0) + np.array(counts, np.int64)
             seconds[source] += float((columns.end_s - columns.start_s)[here_N].sum())
             recordings, speakers = names.setdefault(source, (set(), set()))
@@ -56,7 +63,7 @@ def summarize(reader: StoreReader, split: str) -> dict[str, SourceSummary]:
             speakers.update(columns.speakers[i] for i in np.unique(columns.speaker[here_N]))
     spec = reader.codec_spec
     summaries = {}
-    for source, (utterances, transcribed, frames, text_tokens) in totals.items():
+    for source, (utterances, transcribed, frames, text_tokens, timed, num_words) in totals.items():
         recordings, speakers = names[source]
         summaries[source] = SourceSummary(
             utterances=int(utterances),
@@ -66,6 +73,8 @@ def summarize(reader: StoreReader, split: str) -> dict[str, SourceSummary]:
             hours=seconds[source] / 3600,
             audio_tokens=int(frames) * spec.num_codebooks,
             text_tokens=int(text_tokens),
+            timed=int(timed),
+            timed_words=int(num_words),
         )
     return dict(sorted(summaries.items(), key=lambda pair: (-pair[1].audio_tokens, pair[0])))
 

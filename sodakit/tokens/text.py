@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from sodakit.errors import VocabularyError
@@ -75,6 +76,21 @@ class TextTokenizer:
             return self._tokenizer.encode(text, add_special_tokens=False).ids
         parts = self._tokenizer.encode_batch(_parts(text), add_special_tokens=False)
         return [id_ for part in parts for id_ in part.ids]
+
+    def places(self, text: str) -> tuple[np.ndarray, np.ndarray]:
+        """First character of each id of `encode(text)`, and the one after its last: int32 (T,) each.
+
+        Ids that share a character, such as the bytes of one letter, have the same. Whether the space before a word is
+        counted depends on the tokenizer.
+        """
+        parts = [text] if len(text) <= LONGEST_WORD else _parts(text)
+        spans, at = [], 0
+        for part in parts:
+            found = self._tokenizer.encode(part, add_special_tokens=False).offsets
+            spans += [(start + at, end + at) for start, end in found]
+            at += len(part)
+        places_T2 = np.array(spans, np.int32).reshape(-1, 2)
+        return places_T2[:, 0], places_T2[:, 1]
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """The ids of each text."""

@@ -32,6 +32,8 @@ class WordSpan:
     word: str
     start_s: float
     end_s: float
+    confidence: float | None = None
+    """How sure whoever tells the times is, 0 to 1; None where nothing is said of it."""
 
 
 @dataclass(frozen=True)

@@ -213,7 +213,7 @@ def test_subtitles_cut_the_recording_and_keep_who_speaks(tmp_path):
 )
 def test_words_come_with_their_times(ending, content):
     (utterance,) = parse_transcript(ending, content.encode()).utterances
-    assert [(word.text, word.start_s, word.end_s) for word in utterance.words] == [
+    assert [(word.word, word.start_s, word.end_s) for word in utterance.words] == [
         ('say "ah"', 0.1, 0.3),
         ("2", 0.3, 0.5),
     ]
@@ -537,11 +537,11 @@ def test_texts_of_unknown_names_in_tables_and_tars_keep_their_sound_out(tmp_path
     rows = [{"audio": {"bytes": WAV, "path": "a.wav"}, "what_is_said": "close the door"}]
     (tmp_path / "table").mkdir()
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "table/a.parquet")
-    tar(tmp_path / "members", {"a.wav": WAV, "a.ctm": "a 1 0 0.2 close"})
+    tar(tmp_path / "members", {"a.wav": WAV, "a.stm": "a 1 s 0 0.2 close"})
     tar(tmp_path / "broken", {"a.wav": WAV, "a.json": "{", "b.wav": WAV})
     for name, said in (
         ("table", "what_is_said"),
-        ("members", "1 members with .ctm"),
+        ("members", "1 members with .stm"),
         ("broken", "transcripts"),
     ):
         item = list(open_folder(tmp_path / name, "c"))[-1]

@@ -23,6 +23,7 @@ from sodakit.store.schema import Utterance
 from sodakit.store.shard import open_batch
 from sodakit.store.writer import StoreWriter
 from sodakit.tokens.text import train_bpe
+from sodakit.tokens.words import TimedWord
 
 TOKENIZER = "tokenizer-a"
 
@@ -62,6 +63,13 @@ def assert_same(left: Utterance, right: Utterance) -> None:
             assert a == b and type(a) is type(b), field.name
 
 
+def timed_words(num_ids: int):
+    """Any word that a shard may hold; times as 32-bit floats hold them."""
+    sure, times = st.none() | st.floats(0, 1, width=32), st.none() | st.floats(0, 3600, width=32)
+    found = st.builds(TimedWord, st.integers(0, 9), st.integers(-1, num_ids), times, times, sure)
+    return found.filter(lambda w: w.start_s is None or w.end_s is None or w.start_s <= w.end_s)
+
+
 @st.composite
 def stores(draw) -> tuple[CodecSpec, list[list[Utterance]]]:
     num_codebooks = draw(st.integers(1, 16))
@@ -75,6 +83,7 @@ def stores(draw) -> tuple[CodecSpec, list[list[Utterance]]]:
             frames = draw(st.integers(0, 5))
             codes = draw(st.lists(code, min_size=num_codebooks * frames, max_size=num_codebooks * frames))
             text_ids = draw(st.lists(st.integers(0, 2**31 - 1), max_size=5))
+            words = tuple(draw(st.lists(timed_words(len(text_ids)), max_size=3)))
             rows.append(
                 Utterance(
                     id=f"{number}-{draw(word)}",
@@ -84,6 +93,8 @@ def stores(draw) -> tuple[CodecSpec, list[list[Utterance]]]:
                     codes_KF=np.array(codes, np.uint16).reshape(num_codebooks, frames),
                     text=draw(st.none() | word),
                     text_ids_T=np.array(text_ids, np.int32),
+                    words=words,
+                    words_source=draw(word) if words else "",
                     speaker=draw(word),
                     language=draw(word),
                     source=draw(word),
@@ -394,3 +405,30 @@ def test_a_killed_writer_leaves_no_partial_shard(tmp_path, delay_s):
     writer.seal()
     reader = StoreReader(tmp_path)
     assert not found or reader.columns("train").frame_offsets[-1] == 2_000_000 * len(found)
+
+
+def test_a_shard_without_times_of_words_has_no_column_for_them(tmp_path):
+    """Stores without them stay the bytes they were, and one that was made before is read."""
+    word = TimedWord(0, 0, 0.0, 0.125, None)
+    reader = StoreReader(
+        written(tmp_path, [[utterance("a")], [utterance("b", words=(word,), words_source="x")]])
+    )
+    names = [open_batch(tmp_path / info.file).schema.names for info in reader.shards("train")]
+    assert ["words" in columns for columns in names] == [False, True]
+    assert [len(words.offsets) for words in reader.shard_words("train")] == [2, 2]
+    assert [u.words for u in reader.utterances("train")] == [(), (word,)]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        TimedWord(-1, 0, 0.0, 0.1),
+        TimedWord(0, 7, 0.0, 0.1),
+        TimedWord(0, -2, 0.0, 0.1),
+        TimedWord(0, 0, 0.2, 0.1),
+    ],
+)
+def test_words_outside_their_text_are_damage(tmp_path, word):
+    """The loader walks along them; a number outside would lead it out of its shard."""
+    with pytest.raises(StoreError, match="word"):
+        written(tmp_path, [[utterance("a", words=(word,), text_ids_T=np.arange(6, dtype=np.int32))]])

@@ -10,7 +10,15 @@ from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.columns import fields_of, word_of
 from sodakit.prepare.sources.corpus import Corpus, ending_of
 from sodakit.prepare.sources.rows import MAX_LINE_BYTES, open_packed
-from sodakit.prepare.sources.transcripts import BROKEN, Transcript, parse_transcript
+from sodakit.prepare.sources.transcripts import (
+    BROKEN,
+    Transcript,
+    is_timed_whole,
+    is_untimed,
+    joined,
+    parse_transcript,
+)
+from sodakit.tokens.words import shifted
 
 
 def with_transcript(item: Item, corpus: Corpus) -> Iterator[Item]:
@@ -32,12 +40,29 @@ def with_transcript(item: Item, corpus: Corpus) -> Iterator[Item]:
         if transcript is not None and transcript.utterances:
             corpus.use([path])
             corpus.has_transcripts = True
-            yield from utterances(item, transcript)
+            yield from utterances(item, _with_times(transcript, found[place + 1 :], corpus))
             return
         corpus.leave(path, "no transcript in it")
         if transcript is not None:
             (item,) = utterances(item, transcript)
     yield item
+
+
+def _with_times(transcript: Transcript, others: list[Path], corpus: Corpus) -> Transcript:
+    """The transcript of a whole sound, with the times of its words where a later file beside it tells them.
+
+    A file that cannot be read has none: the text does without.
+    """
+    for path in others if is_untimed(transcript) else ():
+        try:
+            told = read_transcript(path)
+        except ValueError as error:
+            corpus.leave(path, str(error))
+            continue
+        if told is not None and is_timed_whole(told):
+            corpus.use([path])
+            return joined(transcript, told)
+    return transcript
 
 
 def _check_alone(path: Path, others: list[Path], sound: Path) -> None:
@@ -91,10 +116,21 @@ def utterances(item: Item, transcript: Transcript) -> Iterator[Item]:
         yield item
     for part in transcript.utterances:
         speaker = part.speaker or item.speaker
+        words = shifted(part.words, item.start_s or 0.0)
         if part.start_s is None and part.end_s is None:
-            yield replace(item, text=part.text, speaker=speaker)
+            told = {"words": words, "words_source": part.words_source} if words else {}
+            yield replace(item, text=part.text, speaker=speaker, **told)
             continue
         start_s = (item.start_s or 0.0) + (part.start_s or 0.0)
         end_s = None if part.end_s is None else (item.start_s or 0.0) + part.end_s
         name = f"{item.id}:{start_s:.3f}-{'' if end_s is None else format(end_s, '.3f')}"
-        yield replace(item, id=name, start_s=start_s, end_s=end_s, text=part.text, speaker=speaker)
+        yield replace(
+            item,
+            id=name,
+            start_s=start_s,
+            end_s=end_s,
+            text=part.text,
+            speaker=speaker,
+            words=words,
+            words_source=part.words_source,
+        )

@@ -1,4 +1,4 @@
-"""A Kaldi data folder: `wav.scp`, and where there are any `segments`, `text`, `utt2spk`, `utt2lang`."""
+"""A Kaldi data folder: `wav.scp`, and where there are any `segments`, `text`, `utt2spk`, `utt2lang`, `ctm`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,9 +6,15 @@ from pathlib import Path
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.columns import seconds
 from sodakit.prepare.sources.rows import bad_row, has_rows, read_lines
+from sodakit.prepare.sources.transcripts import ctm_words
+from sodakit.tokens.words import shifted
+from sodakit.voices.contract import WordSpan
 
 TABLES = ("wav.scp", "segments", "text", "utt2spk", "utt2lang")
+CTM = "ctm"
+"""Words and their times, by utterance, or by recording in its own time."""
 OTHERS = (
+    CTM,
     "spk2utt",
     "spk2gender",
     "utt2dur",
@@ -36,6 +42,7 @@ def read_kaldi(folder: Path | str, source: str) -> Iterator[Item]:
     folder = Path(folder)
     bad: list[Item] = []
     texts, speakers, languages = (_table(folder / name, source, bad) for name in TABLES[2:])
+    timed = _timed(folder / CTM, source, bad)
     sounds = _sounds(folder, source, bad)
     yield from bad
     named = set()
@@ -46,6 +53,7 @@ def read_kaldi(folder: Path | str, source: str) -> Iterator[Item]:
         name, recording, start_s, end_s = segment
         named.add(name)
         audio = sounds.get(recording, f"{recording} is not in wav.scp")
+        words = shifted(timed.get(name, ()), start_s or 0.0) if name in timed else timed.get(recording, ())
         yield Item(
             id=f"{source}/{name}",
             recording=f"{source}/{recording}",
@@ -54,6 +62,8 @@ def read_kaldi(folder: Path | str, source: str) -> Iterator[Item]:
             start_s=start_s,
             end_s=end_s,
             text=texts.get(name),
+            words=tuple(words),
+            words_source="CTM" if words else "",
             speaker=speakers.get(name, ""),
             language=languages.get(name, ""),
             source=source,
@@ -76,6 +86,15 @@ def _table(path: Path, source: str, bad: list[Item]) -> dict[str, str]:
         name, *rest = line.strip().split(maxsplit=1)
         found[name] = rest[0] if rest else ""
     return found
+
+
+def _timed(path: Path, source: str, bad: list[Item]) -> dict[str, list[WordSpan]]:
+    """The words of a CTM. One that cannot be read goes to `bad`; the utterances do without."""
+    try:
+        return ctm_words(line or "" for _, line in read_lines(path)) if path.is_file() else {}
+    except ValueError as error:
+        bad.append(bad_row(path, 0, source, str(error)))
+        return {}
 
 
 def _sounds(folder: Path, source: str, bad: list[Item]) -> dict[str, Path | str]:

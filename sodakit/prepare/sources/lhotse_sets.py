@@ -23,6 +23,8 @@ from sodakit.files import digest
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.names import named_split
 from sodakit.prepare.sources.rows import bad_row, named, parse_object, read_lines
+from sodakit.tokens.words import shifted
+from sodakit.voices.contract import WordSpan
 
 if TYPE_CHECKING:
     from lhotse import Recording, SupervisionSegment
@@ -128,7 +130,7 @@ def _or_bad_row(items: Iterator[Item], path: Path, number: int, source: str) -> 
 
 def _recording_items(recording: "Recording", source: str, folder: Path) -> Iterator[Item]:
     """The one item of a recording, made when it is asked for: what lhotse raises comes then."""
-    yield _item(recording.to_cut(), None, recording.id, source, folder, {})
+    yield _item(recording.to_cut(), None, recording.id, source, folder, {}, 0.0)
 
 
 def read_recipe(name: str, folder: Path, source: str) -> Iterator[Item]:
@@ -202,7 +204,7 @@ def _values(path: Path) -> Iterator[tuple[int, Any]]:
 def _cut_items(cut: "Cut", source: str, folder: Path) -> Iterator[Item]:
     recording = next((track.recording_id for track in _tracks(cut) if track.has_recording), cut.id)
     if len(cut.supervisions) <= 1:
-        yield _item(cut, next(iter(cut.supervisions), None), recording, source, folder, {})
+        yield _item(cut, next(iter(cut.supervisions), None), recording, source, folder, {}, 0.0)
         return
     for segment in cut.supervisions:
         try:
@@ -210,7 +212,7 @@ def _cut_items(cut: "Cut", source: str, folder: Path) -> Iterator[Item]:
         except Exception as error:  # lhotse asserts that it lies inside
             yield Item(id=f"{source}/{segment.id}", source=source, problem=f"{segment.id}: {error}")
             continue
-        yield _item(part, segment, recording, source, folder, {})
+        yield _item(part, segment, recording, source, folder, {}, max(0, segment.start))
 
 
 def _supervised(
@@ -226,7 +228,7 @@ def _supervised(
     several = isinstance(segment.channel, list)
     kind = MultiCut if several else MonoCut
     cut = kind(segment.id, segment.start, segment.duration, segment.channel, recording=recording)
-    yield _item(cut, segment, recording.id, source, folder, fields or {})
+    yield _item(cut, segment, recording.id, source, folder, fields or {}, segment.start)
 
 
 def _item(
@@ -236,21 +238,37 @@ def _item(
     source: str,
     folder: Path,
     fields: Mapping[str, Any],
+    origin_s: float,
 ) -> Item:
+    """An item of a cut; `origin_s` is where the cut begins in the time of the segment's alignment."""
     name = cut.id if segment is None else segment.id
     problem = next(filter(None, (_refused(track, folder) for track in _tracks(cut))), None)
     place: dict[str, Any] = {} if problem else _place(cut, folder)
+    words = shifted(_words(segment), (place.get("start_s") or 0.0) - origin_s)
     return Item(
         id=f"{source}/{name}",
         recording=f"{source}/{recording}",
         text=segment.text if segment else None,
         speaker=(segment.speaker if segment else None) or "",
         language=(segment.language if segment else None) or "",
+        words=words,
+        words_source="lhotse" if words else "",
         source=source,
         fields=fields,
         problem=problem,
         **place,
     )
+
+
+def _words(segment: "SupervisionSegment | None") -> tuple[WordSpan, ...]:
+    """The words of a segment that has them aligned."""
+    aligned = (segment.alignment or {}).get("word", []) if segment else []
+    return tuple(WordSpan(w.symbol, w.start, w.end, _share(w.score)) for w in aligned)
+
+
+def _share(score: float | None) -> float | None:
+    """A score that can be read as a confidence; aligners also write log-probabilities."""
+    return score if score is not None and 0 <= score <= 1 else None
 
 
 def _place(cut: "Cut", folder: Path) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from sodakit.prepare.sources.columns import field_of, fields_of, seconds, times_
 from sodakit.prepare.sources.corpus import SOUND_SUFFIXES, Corpus
 from sodakit.prepare.sources.names import Origin, origin_of, split_at
 from sodakit.prepare.sources.rows import bad_row, read_document
+from sodakit.prepare.sources.transcripts import words_of
+from sodakit.voices.contract import WordSpan
 
 TEXT_FILE = re.compile(r".+\.txt(\.gz|\.zstd?)?")
 """A `file` of a manifest that holds a text."""
@@ -123,6 +125,7 @@ def _utterances(
     sound = None
     if audio is not None:
         sound = corpus.find_sound(audio, path.parent, corpus.folder) or path.parent / audio
+    words = _words(path, number, row, corpus)
     item = Item(
         id=f"{corpus.source}/{own}",
         recording=f"{corpus.source}/{word_of(fields, 'recording', origin.recording or name)}",
@@ -135,12 +138,23 @@ def _utterances(
         language=word_of(fields, "language", origin.language),
         source=corpus.source,
         licence=word_of(fields, "licence"),
+        words=words,
+        words_source=str(row.get("words_source") or row.get("engine") or "list") if words else "",
         fields=split_at(corpus.inside(path)) | dict(row),
     )
     if item.audio is None or (item.text or "").strip():
         yield item
     else:
         yield from with_transcript(item, corpus)
+
+
+def _words(path: Path, number: int, row: Mapping[str, Any], corpus: Corpus) -> tuple[WordSpan, ...]:
+    """Its words with their times. Where those are none the row does without, and that is said."""
+    try:
+        return words_of(row)
+    except ValueError as error:
+        corpus.note(f"{path.name}, line {number}: {error}; its words have no times")
+        return ()
 
 
 def _text_file(path: Path, row: Mapping[str, Any], fields: Mapping[str, Any], corpus: Corpus) -> Item:

@@ -6,6 +6,7 @@ audio: …   video_id: string   utterances: list<struct<utt_id, text, start, end
 
 import io
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,7 @@ from sodakit.prepare.held import HeldFile
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.columns import field_of, fields_of, find_field, seconds, word_of
 from sodakit.prepare.sources.names import recording_of, split_of
+from sodakit.prepare.sources.transcripts import words_of
 
 MAX_GROUP_BYTES = 1 << 30
 """Cells are read a row group at a time, so one must fit in memory. The hub's hold about 100 rows."""
@@ -221,7 +223,13 @@ def _items(path: Path, cell: ParquetCell, row: Mapping[str, Any], source: str) -
     except (ValueError, TypeError, KeyError) as error:
         yield Item(id=f"{source}/{place}", source=source, problem=f"{place}: {error}")
         return
-    yield Item(id=f"{source}/{name}", recording=f"{source}/{recording}", at_s=at_s, text=text, **common)
+    words: dict[str, Any] = {}
+    with suppress(ValueError):  # times that are none: the row does without
+        told = words_of(row)
+        words = {"words": told, "words_source": str(row.get("words_source") or "table")} if told else {}
+    yield Item(
+        id=f"{source}/{name}", recording=f"{source}/{recording}", at_s=at_s, text=text, **words, **common
+    )
 
 
 def _utterances(column: Any) -> Iterator[Mapping[str, Any]]:

@@ -1,32 +1,24 @@
 """What is said in a sound and when, read from the files that programs write beside it.
 
-a.srt, a.vtt                        subtitles: an utterance each
+a.srt, a.vtt                        subtitles: an utterance each; WebVTT may tell the time of each word
 a.TextGrid                          Praat, the Montreal aligner: a tier of words, or of utterances by speaker
 a.json                              {"text": …}; {"segments": [{"start", "end", "text", "words"}]} (Whisper);
                                     {"alignments": [["word", [0.1, 0.5], "SPEAKER_MAIN"]]} (moshi)
+a.ctm                               a word a line: name, channel, start, duration, word, confidence
 a.txt, a.lab, a.trn                 the words alone
 """
 
 import html
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sodakit.files import parse_json
 from sodakit.prepare.sources.columns import fields_of, seconds, times_of
 from sodakit.prepare.sources.rows import decode
 from sodakit.prepare.sources.textgrid import tiers
-
-
-@dataclass(frozen=True)
-class Word:
-    """A word and when it is said."""
-
-    text: str
-    start_s: float
-    end_s: float
-    speaker: str = ""
+from sodakit.voices.contract import WordSpan
 
 
 @dataclass(frozen=True)
@@ -39,8 +31,10 @@ class Utterance:
     end_s: float | None = None
     """None: to its end."""
     speaker: str = ""
-    words: tuple[Word, ...] = field(default=(), repr=False)
-    """Where the file tells their times."""
+    words: tuple[WordSpan, ...] = field(default=(), repr=False)
+    """Where the file tells their times, from the beginning of the sound."""
+    words_source: str = ""
+    """What kind of file tells them."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +53,10 @@ BROKEN = "bad transcript file"
 PLAIN = (".normalized.txt", ".txt", ".lab", ".trn", ".original.txt")
 """Endings of files with the words alone; where several lie beside a sound, the first is taken."""
 TIMED = (".srt", ".vtt")
-ENDINGS = (*TIMED, *PLAIN, ".json", ".textgrid")
+ENDINGS = (*TIMED, *PLAIN, ".json", ".textgrid", ".ctm")
 """Everything that is read beside a sound, the first first."""
+KINDS = {".vtt": "WebVTT", ".json": "JSON", ".textgrid": "TextGrid", ".ctm": "CTM"}
+"""Those of them that may tell the times of words."""
 
 _LABELS = re.compile(r"(\d+(\.\d+)?\s+\d+(\.\d+)?\s+\S+\s*)+")
 _TIMIT = re.compile(r"\d+ \d+ (?=\D)")
@@ -70,6 +66,7 @@ _CUE = re.compile(
 _MARKUP = re.compile(r"</?[^<>\n]*>|\{\\[^{}\n]*\}")
 _PHONES = ("phone", "phon", "syll", "segment", "mau", "kan", "pitch", "tone", "point")
 """What tiers without words are called."""
+_INNER_TIME = re.compile(r"<((?:\d+:)?\d{2}:\d{2}\.\d{3})>")
 _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^>]+)>")
 
 
@@ -87,12 +84,49 @@ def parse_transcript(ending: str, content: bytes, sample_numbers: bool = False) 
         text = decode(content)
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 text ({error.reason} at byte {error.start})") from error
+    found = _parsed(ending, text, sample_numbers)
+    if found is None or not any(utterance.words for utterance in found.utterances):
+        return found
+    named = (replace(u, words_source=KINDS[ending]) if u.words else u for u in found.utterances)
+    return replace(found, utterances=tuple(named))
+
+
+def joined(known: Transcript, found: Transcript) -> Transcript:
+    """What two files beside one sound say of it: the words of the first that has any, the fields of both.
+
+    Where the first tells no times, those of the second count: an aligner writes them beside the text it was given.
+    """
+    utterances = known.utterances or found.utterances
+    if known.utterances and is_untimed(known) and is_timed_whole(found):
+        told = found.utterances[0]
+        utterances = (replace(known.utterances[0], words=told.words, words_source=told.words_source),)
+    return Transcript(utterances, {**found.fields, **known.fields})
+
+
+def is_untimed(transcript: Transcript) -> bool:
+    """Whether it is the text of a whole sound and tells no times."""
+    return len(transcript.utterances) == 1 and _is_whole(transcript) and not transcript.utterances[0].words
+
+
+def is_timed_whole(transcript: Transcript) -> bool:
+    """Whether it is the text of a whole sound and tells when each word is said."""
+    return len(transcript.utterances) == 1 and _is_whole(transcript) and bool(transcript.utterances[0].words)
+
+
+def _is_whole(transcript: Transcript) -> bool:
+    return all(u.start_s is None and u.end_s is None for u in transcript.utterances)
+
+
+def _parsed(ending: str, text: str, sample_numbers: bool) -> Transcript | None:
     if ending in TIMED:
         return Transcript(tuple(_cues(text)))
     if ending == ".textgrid":
         return _textgrid(text)
     if ending == ".json":
         return transcript_of(parse_json(text))
+    if ending == ".ctm":
+        words = [word for spoken in ctm_words(text.splitlines()).values() for word in spoken]
+        return _of_words(words) if words else None
     if ending == ".lab" and _LABELS.fullmatch(text):
         return None  # phones with their times
     return Transcript((Utterance(_TIMIT.sub("", text, count=1) if sample_numbers else text),))
@@ -109,9 +143,8 @@ def transcript_of(value: Any) -> Transcript | None:
     if not isinstance(value, Mapping):
         return None
     if isinstance(value.get("alignments"), list):
-        words = tuple(_word(row[0], row[1], row[2:]) for row in map(_aligned, value["alignments"]))
-        words = tuple(sorted(words, key=lambda word: word.start_s))
-        return Transcript((Utterance(" ".join(word.text for word in words), words=words),), value)
+        words = [_word(row[0], row[1]) for row in map(_aligned, value["alignments"])]
+        return replace(_of_words(words), fields=value)
     segments = value.get("segments")
     if isinstance(segments, list) and segments and all(isinstance(row, Mapping) for row in segments):
         return Transcript(tuple(_segment(row) for row in segments), value)
@@ -141,8 +174,65 @@ def _segment(row: Mapping[str, Any]) -> Utterance:
         start_s,
         end_s,
         str(fields.get("speaker") or ""),
-        tuple(_word(w.get("word", w.get("text")), (w["start"], w["end"]), ()) for w in timed),
+        tuple(_word(w.get("word", w.get("text")), (w["start"], w["end"]), _confidence(w)) for w in timed),
     )
+
+
+def words_of(row: Mapping[str, Any]) -> tuple[WordSpan, ...]:
+    """The words with times that a row lists as `words` or `alignments`; () where it lists none, or words alone.
+
+    Raises:
+        ValueError: times that are none.
+    """
+    for name in ("words", "alignments"):
+        listed = row.get(name)
+        if not isinstance(listed, list) or not listed:
+            continue
+        if all(isinstance(w, Mapping) and {"start", "end"} <= w.keys() for w in listed):
+            rows = ((w.get("word", w.get("text")), (w["start"], w["end"]), _confidence(w)) for w in listed)
+            return tuple(_word(*word) for word in rows)
+        if name == "alignments" and all(isinstance(w, list) for w in listed):
+            return tuple(_word(w[0], w[1]) for w in map(_aligned, listed))
+    return ()
+
+
+def ctm_words(lines: Iterable[str]) -> dict[str, list[WordSpan]]:
+    """The words of each recording that a CTM names, in order of time.
+
+    Raises:
+        ValueError: a line that is none of it.
+    """
+    found: dict[str, list[WordSpan]] = {}
+    for line in lines:
+        if not line.strip() or line.startswith(";;"):
+            continue
+        parts = line.split()
+        try:
+            start_s, duration_s = float(parts[2]), float(parts[3])
+            sure = float(parts[5]) if len(parts) > 5 and parts[5] != "NA" else None
+            end_s = round(start_s + duration_s, 6)
+            word = _word(parts[4], (start_s, end_s), sure)
+        except (IndexError, ValueError) as error:
+            raise ValueError(
+                f"{line[:80]!r} is no line of a CTM; needed: name channel start duration word"
+            ) from error
+        found.setdefault(parts[0], []).append(word)
+    return {name: sorted(words, key=lambda word: word.start_s) for name, words in found.items()}
+
+
+def _of_words(words: list[WordSpan]) -> Transcript:
+    """A whole sound that is known word by word."""
+    words = sorted(words, key=lambda word: word.start_s)
+    return Transcript((Utterance(" ".join(word.word for word in words), words=tuple(words)),))
+
+
+def _confidence(row: Mapping[str, Any]) -> float | None:
+    """How sure a word is, by the names that recognisers give it."""
+    for name in ("confidence", "probability", "score"):
+        sure = row.get(name)
+        if isinstance(sure, (int, float)) and not isinstance(sure, bool) and 0 <= sure <= 1:
+            return float(sure)
+    return None
 
 
 def _aligned(row: Any) -> Sequence[Any]:
@@ -151,11 +241,13 @@ def _aligned(row: Any) -> Sequence[Any]:
     return row
 
 
-def _word(text: object, times_s: Sequence[object], speaker: Sequence[object]) -> Word:
+def _word(text: object, times_s: Sequence[object], confidence: float | None = None) -> WordSpan:
     start_s, end_s = seconds(times_s[0]), seconds(times_s[1])
     if not isinstance(text, str) or start_s is None or end_s is None:
         raise ValueError(f"a word {text!r:.80} from {start_s} to {end_s}; needed: a text and two times")
-    return Word(text.strip(), start_s, end_s, str(speaker[0]) if speaker else "")
+    if end_s < start_s:
+        raise ValueError(f"a word {text!r:.80} that ends at {end_s:g} s, before it begins")
+    return WordSpan(text.strip(), start_s, end_s, confidence)
 
 
 def _cues(text: str) -> Iterator[Utterance]:
@@ -172,12 +264,29 @@ def _cues(text: str) -> Iterator[Utterance]:
             )
         said = " ".join(lines[place + 1 :])
         voice = _VOICE.search(said)
+        timed = _cue_words(said, _clock_s(cue["start"]), _clock_s(cue["end"]))
         words = " ".join(html.unescape(_MARKUP.sub("", said)).split())
         start_s, end_s = _clock_s(cue["start"]), _clock_s(cue["end"])
         if end_s < start_s:
             raise ValueError(f"{lines[place][:80]!r} ends before it begins")
         if words:
-            yield Utterance(words, start_s, end_s, voice[1].strip() if voice else "")
+            yield Utterance(words, start_s, end_s, voice[1].strip() if voice else "", timed)
+
+
+def _cue_words(said: str, start_s: float, end_s: float) -> tuple[WordSpan, ...]:
+    """The words of a WebVTT cue that tells times inside: each lasts until the next begins."""
+    parts = _INNER_TIME.split(said)
+    if len(parts) == 1:
+        return ()
+    borders_s = [start_s, *(_clock_s(clock) for clock in parts[1::2]), end_s]
+    if borders_s != sorted(borders_s):
+        raise ValueError(f"{said[:80]!r} has times that are not in order")
+    written = [" ".join(html.unescape(_MARKUP.sub("", part)).split()) for part in parts[::2]]
+    return tuple(
+        WordSpan(word, begin_s, stop_s)
+        for word, begin_s, stop_s in zip(written, borders_s, borders_s[1:], strict=False)
+        if word
+    )
 
 
 def _clock_s(clock: str) -> float:
@@ -191,13 +300,8 @@ def _textgrid(text: str) -> Transcript | None:
         (name, rows) for name, rows in found_tiers if "word" in name.lower() or name.lower().startswith("ort")
     ]
     if words:
-        found = [
-            Word(said, start_s, end_s, name.partition(" - ")[0] if " - " in name else "")
-            for name, rows in words
-            for start_s, end_s, said in rows
-        ]
-        found.sort(key=lambda word: word.start_s)
-        return Transcript((Utterance(" ".join(word.text for word in found), words=tuple(found)),))
+        found = [WordSpan(said, start_s, end_s) for _, rows in words for start_s, end_s, said in rows]
+        return _of_words(found)
     said = [(name, rows) for name, rows in found_tiers if not any(part in name.lower() for part in _PHONES)]
     if not any(rows for _, rows in said):
         return None

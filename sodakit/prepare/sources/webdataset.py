@@ -23,7 +23,7 @@ from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.beside import utterances
 from sodakit.prepare.sources.corpus import NO_TEXT, SOUND_SUFFIXES, Corpus
 from sodakit.prepare.sources.names import recording_of, split_at
-from sodakit.prepare.sources.transcripts import BROKEN, ENDINGS, Transcript, parse_transcript
+from sodakit.prepare.sources.transcripts import BROKEN, ENDINGS, Transcript, joined, parse_transcript
 
 ENDINGS_BY_LENGTH = sorted((*ENDINGS, *SOUND_SUFFIXES), key=len, reverse=True)
 MAX_TEXT_BYTES = 1 << 20
@@ -195,7 +195,7 @@ def _add(sample: _Sample, found: Transcript | None) -> None:
     """Join what several texts of one sample say: the words of the first that has any, and all fields."""
     known = sample.transcript or Transcript(())
     if found is not None:
-        sample.transcript = Transcript(known.utterances or found.utterances, {**found.fields, **known.fields})
+        sample.transcript = joined(known, found)
 
 
 def _joined(samples: dict[str, _Sample]) -> dict[str, _Sample]:
