@@ -101,7 +101,7 @@ def utterances(item: Item, transcript: Transcript) -> Iterator[Item]:
     """An item for each utterance of a transcript; a part of the sound where it has times."""
     about = fields_of(transcript.fields)
     try:
-        words: dict[str, Any] = {
+        named: dict[str, Any] = {
             name: getattr(item, name) or word_of(about, name) for name in ("speaker", "language", "licence")
         }
     except ValueError as error:
@@ -109,7 +109,7 @@ def utterances(item: Item, transcript: Transcript) -> Iterator[Item]:
         return
     item = replace(
         item,
-        **words,
+        **named,
         fields={**transcript.fields, **item.fields},
     )
     if not transcript.utterances:
@@ -118,7 +118,7 @@ def utterances(item: Item, transcript: Transcript) -> Iterator[Item]:
         speaker = part.speaker or item.speaker
         words = shifted(part.words, item.start_s or 0.0)
         if part.start_s is None and part.end_s is None:
-            told = {"words": words, "words_source": part.words_source} if words else {}
+            told: dict[str, Any] = {"words": words, "words_source": part.words_source} if words else {}
             yield replace(item, text=part.text, speaker=speaker, **told)
             continue
         start_s = (item.start_s or 0.0) + (part.start_s or 0.0)
