@@ -1,4 +1,5 @@
-"""How often nominal 95 % intervals of `sodakit scale` hold the truth: parabolas with a window, checkpoints drawn as runs, own laws, scores.
+"""How often nominal 95 % intervals of `sodakit scale` hold the truth: parabolas with a window, checkpoints drawn as runs, own laws, scores,
+losses with an onset.
 
 python benchmarks/scaling_coverage.py --sweeps 300 --out coverage.json
 """
@@ -11,10 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from sodakit.scaling.costs import six_n
 from sodakit.scaling.fit import fit_law
 from sodakit.scaling.groups import clusters
 from sodakit.scaling.intervals import bootstrap, log_optimal_size
 from sodakit.scaling.laws import LAWS, named_law
+from sodakit.scaling.onset import ONSET_LAWS
+from sodakit.scaling.onsets import fit_onset
 from sodakit.scaling.records import table_from_rows
 from sodakit.scaling.score_law import chained, fit_score_law
 from sodakit.scaling.simulate import HOFFMANN
@@ -74,6 +78,28 @@ def own_law(sweeps: int, draws: int) -> Hits:
         yield {x: _inside(boot.interval(lambda p, x=x: p[x]), truth[x]) for x in ("E", "x", "y")}
 
 
+def onset(sweeps: int, draws: int, scale: float) -> Hits:
+    """Four budgets of six sizes, a loss that begins to fall among them; then the run at three times the largest budget."""
+    law = ONSET_LAWS["onset"]
+    truth = {"E": 4.0, "A": 4.7e6 * scale, "B": 5.7e6 * scale, "H": 2.9, "alpha": 0.9, "beta": 0.9}
+    flops_R, size_R = np.repeat(np.geomspace(1e13, 3e14, 4), 6), np.tile(np.geomspace(8e5, 6e6, 6), 4)
+    values = {"N": size_R, "D": flops_R / 6 / size_R, "C": flops_R}
+    beyond = {"N": 6e6, "D": 9e14 / 36e6, "C": 9e14}
+    begins = law.onset_flops(truth, six_n, size_R)
+    clean_R, there = law.loss(truth, **values), float(law.loss(truth, **beyond)[0])
+    random = np.random.default_rng(5)
+    for seed in range(sweeps):
+        loss_R = clean_R * np.exp(random.normal(0, NOISE, len(clean_R)))
+        found = fit_onset("simulated", values, loss_R, flops_R, draws=draws, seed=seed)
+        one = there * np.exp(random.normal(0, NOISE))
+        yield {
+            "onset": _inside(found.onset_95, begins),
+            "plateau": _inside(found.plateau_95, law.plateau(truth)),
+            "a run beyond": _inside(found.predict(**beyond)[1], one),
+            "a law holds": found.holds,
+        }
+
+
 def score(sweeps: int, draws: int) -> Hits:
     """A loss by sixty runs of Hoffmann's law, then a score of sixteen models by a sigmoid of the loss."""
     random = np.random.default_rng(4)
@@ -104,6 +130,9 @@ CASES: dict[str, Callable[[int, int], Hits]] = {
     "checkpoints as runs": partial(checkpoints, cluster="none"),
     "own law": own_law,
     "score": score,
+    "onset early": partial(onset, scale=0.3),
+    "onset amid": partial(onset, scale=0.6),
+    "onset late": partial(onset, scale=1.5),
 }
 
 
@@ -112,11 +141,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sweeps", type=int, default=300)
     parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     found = {}
-    for name, case in CASES.items():
-        hits = list(case(options.sweeps, options.draws))
+    for name in options.cases:
+        hits = list(CASES[name](options.sweeps, options.draws))
         found[name] = {key: float(np.mean([h[key] for h in hits])) for key in hits[0]}
         print(name, {key: f"{share:.1%}" for key, share in found[name].items()}, flush=True)
     if options.out:

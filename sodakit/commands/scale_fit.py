@@ -14,6 +14,7 @@ from sodakit.log import say
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sodakit.scaling.onset_vector import Onsets
     from sodakit.scaling.study import Study
     from sodakit.scaling.table import RunTable
 
@@ -49,6 +50,10 @@ class FitOptions(TableOptions):
     resample: Resample | None = None
     """residuals: losses of the same sweep come out anew. runs: the bootstrap of Besiroglu et al., wider. By default
     residuals, runs for misfits that count the two sides differently. The intervals of resampled runs are given beside."""
+    onsets: bool = False
+    """For every loss, or those of --streams: where it begins to fall, and the law that held-out budgets keep for it."""
+    streams: tuple[str, ...] = ()
+    """Losses that are looked at together: text semantic acoustic_1 …"""
     hold_out: int = 1
     """Largest budgets to predict from the rest."""
     at: tuple[Positive, ...] = ()
@@ -85,6 +90,27 @@ class FitOptions(TableOptions):
                     f"{word!r} holds nothing. Write NAME=NUMBER, for example --fix beta=0.35."
                 ) from error
         return held
+
+    def onset_runs(self) -> "RunTable":
+        """The runs that have all the losses whose onsets are asked for."""
+        table = self.runs(self.streams)
+        for loss in self.streams or table.losses:
+            table = table.usable(loss=loss, size=self.size, flops=self.flops)
+        return table
+
+    def found_onsets(self, table: "RunTable") -> "Onsets":
+        """Where each loss of these runs begins to fall."""
+        from sodakit.scaling.onset_vector import fit_onsets
+
+        n, c = table.sizes(self.size), table.flops(self.flops, self.size)
+        return fit_onsets(
+            {"N": n, "D": table.tokens(), "C": c},
+            {name: table.loss(name) for name in self.streams or table.losses},
+            table.budgets(self.flops, self.size),
+            hold_out=self.hold_out,
+            draws=min(self.draws, 300),
+            seed=self.seed,
+        )
 
     @property
     def name(self) -> str:
@@ -123,16 +149,16 @@ class Fit(FitOptions):
 
     by: str | None = None
     """A column of groups: the law is fitted to each, and their parameters are compared."""
-    streams: tuple[str, ...] = ()
-    """Fit one law to each of these losses together: text semantic acoustic_1 …"""
     shared: tuple[str, ...] = ("alpha", "beta")
-    """Exponents that the streams share."""
+    """Exponents that --streams share in one law fitted to them together."""
     out: Path | None = None
     """A JSON file for all numbers, to plan with."""
     report: Path | None = None
     """An HTML page; `scale report` also writes the figures alone."""
 
     def run(self) -> None:
+        if self.onsets:
+            return self._fit_onsets()
         if self.streams:
             return self._fit_streams()
         if self.by is not None:
@@ -145,6 +171,16 @@ class Fit(FitOptions):
             from sodakit.scaling.report import write_report
 
             write_report(found, self.report, f"Scaling laws of {self.name}")
+
+    def _fit_onsets(self) -> None:
+        if self.report is not None or self.by is not None:
+            raise ConfigError(
+                "--onsets with --report or --by. A page has them with `scale report --onsets`; groups are chosen with --where."
+            )
+        found = self.found_onsets(table := self.onset_runs())
+        print_onsets(found)
+        if self.out is not None:
+            write_json(self.out, found.to_json() | {"table": table.origin, "fingerprint": table.fingerprint})
 
     def _fit_groups(self, column: str) -> None:
         from sodakit.scaling.compare import fit_groups
@@ -208,7 +244,7 @@ class Report(FitOptions):
     """
 
     out: Path = Path("scale_report")
-    """Gets report.html, fit.json, runs.csv and figures/."""
+    """Gets report.html, fit.json, runs.csv and figures/, with --onsets also onsets.json."""
     title: str = ""
     """Of the page; by default the name of the table."""
     formats: tuple[Literal["svg", "png"], ...] = ("svg", "png")
@@ -217,13 +253,27 @@ class Report(FitOptions):
     def run(self) -> None:
         from sodakit.scaling.report import save_pictures, write_report
 
+        if self.streams and not self.onsets:
+            raise ConfigError("--streams names losses for --onsets. Give that too, or `scale fit --streams`.")
         found = self.study()
         print_findings(found, self.hold_out, self.at)
-        write_report(found, self.out / "report.html", self.title or f"Scaling laws of {self.name}")
+        onsets = self.found_onsets(self.onset_runs()) if self.onsets else None
+        if onsets is not None:
+            print_onsets(onsets)
+            write_json(self.out / "onsets.json", onsets.to_json())
+        title = self.title or f"Scaling laws of {self.name}"
+        write_report(found, self.out / "report.html", title, onsets=onsets)
         write_json(self.out / "fit.json", found.to_json())
         found.table.write(self.out / "runs.csv")
         figures = save_pictures(found, self.out / "figures", self.formats)
         say(f"{self.out}/report.html, fit.json, runs.csv and {len(figures)} figures written.")
+
+
+def print_onsets(found: "Onsets") -> None:
+    """Where losses begin to fall and which law is kept for each, on the screen."""
+    print_table(found.rows())
+    for stream in found.streams.values():
+        print(f"- {stream}")
 
 
 def print_findings(found: "Study", hold_out: int, at: "Sequence[float]" = ()) -> None:

@@ -128,6 +128,7 @@ def read_law(source: str) -> KnownLaw:
     """
     from sodakit.scaling import simulate
     from sodakit.scaling.laws import FARSEER, LAWS, Law, named_law
+    from sodakit.scaling.onset import ONSET_LAWS
 
     known = {
         "soda": simulate.SODA_SURFACE,
@@ -166,8 +167,8 @@ def read_law(source: str) -> KnownLaw:
         # One law: what ties its exponents has no bearing on a plan.
         parameters = {"beta": parameters["alpha"], **parameters}
         draws = [{"beta": d["alpha"], **d} for d in draws]
-    elif settings["law"] == FARSEER:
-        law = named_law(FARSEER)
+    elif settings["law"] == FARSEER or settings["law"] in ONSET_LAWS:
+        law = named_law(settings["law"])
     elif written:
         law = Law(written["name"], written["terms"], written["fixed"])
     if not ({"N", "D"} <= set(law.variables) <= {"N", "D", "C"} and set(law.coefficients) <= set(parameters)):

@@ -6,7 +6,7 @@ acoustic and text, both orders. The protocol and its reasons: docs/studies/cpu_s
 """
 
 import gzip
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -164,7 +164,9 @@ def study_stores(
         voices: who speaks, as `voices/names.py` names them.
     """
     made = sentence_parts(data, find_voices(voices))[:parts]
-    tokenizer = _tokenizer(folder / "tokenizer", made)
+    tokenizer = trained_tokenizer(
+        folder / "tokenizer", (s for part in made for reading in part for s in reading.sentences)
+    )
     by_field = PrepareOptions(split=SplitRule(by_field="split"))
     folders = []
     for number, readings in enumerate(made):
@@ -189,7 +191,7 @@ def real_items(data: Path) -> Iterator[Item]:
 
 def sentence_parts(data: Path, voices: Sequence[Voice] = SEEN_VOICES) -> list[list[Reading]]:
     """Who reads what, in parts: the voices in turn; the held-out sentences open the first part."""
-    sentences = list(dict.fromkeys(s for name in SENTENCES for s in _sentences(data / name)))
+    sentences = public_sentences(data)
     # Evenly apart, so that both lists are held out from.
     stride = max(len(sentences) // HELD_OUT_SENTENCES, 2)
     held_out = sentences[::stride][:HELD_OUT_SENTENCES]
@@ -197,12 +199,22 @@ def sentence_parts(data: Path, voices: Sequence[Voice] = SEEN_VOICES) -> list[li
     train = [s for s in sentences if s not in kept]
     parts = []
     for first in range(0, len(train), SENTENCES_PER_PART):
-        readings = _readings(train[first : first + SENTENCES_PER_PART], "train", voices)
-        parts.append(_readings(held_out, "validation", voices) + readings if first == 0 else readings)
+        part = readings(train[first : first + SENTENCES_PER_PART], "train", voices)
+        parts.append(readings(held_out, "validation", voices) + part if first == 0 else part)
     return parts
 
 
-def _readings(sentences: Sequence[str], split: str, voices: Sequence[Voice]) -> list[Reading]:
+def public_sentences(data: Path) -> list[str]:
+    """Every sentence of `SENTENCES` once, in order.
+
+    Raises:
+        ConfigError: a list that is not there, or a row without text.
+    """
+    return list(dict.fromkeys(s for name in SENTENCES for s in _sentences(data / name)))
+
+
+def readings(sentences: Sequence[str], split: str, voices: Sequence[Voice]) -> list[Reading]:
+    """`SENTENCES_PER_READING` sentences a sitting, the voices in turn."""
     groups = [
         tuple(sentences[i : i + SENTENCES_PER_READING])
         for i in range(0, len(sentences), SENTENCES_PER_READING)
@@ -221,9 +233,9 @@ def _sentences(path: Path) -> Iterator[str]:
         yield row["text"]
 
 
-def _tokenizer(folder: Path, parts: Sequence[Sequence[Reading]]) -> TextTokenizer:
+def trained_tokenizer(folder: Path, sentences: Iterable[str]) -> TextTokenizer:
+    """The text tokenizer of a study, trained on these sentences where it is missing."""
     if not folder.exists():
-        sentences = (s for part in parts for reading in part for s in reading.sentences)
         with atomic_folder(folder) as temporary:
             train_bpe(sentences, TEXT_IDS).save(temporary)
     return TextTokenizer.load(folder)

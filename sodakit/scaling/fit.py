@@ -121,7 +121,7 @@ class Fit:
         a + b is 1 here by construction. With exact FLOPs it need not be: see `plan.py`.
         """
         p = self.parameters
-        if not {"A", "B", "alpha"} <= p.keys() or "G" in p or self.law.name not in LAWS:
+        if not self.law.trades:
             return {}
         alpha = p["alpha"]
         beta = p.get("beta", alpha)

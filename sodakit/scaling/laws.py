@@ -51,6 +51,15 @@ class Law:
         return len(self.terms) + len(self.exponents) - len(self.fixed)
 
     @property
+    def trades(self) -> bool:
+        """Whether size is traded for data as in Chinchilla's law: the optimum of N and D is where A/N^alpha and B/D^beta balance."""
+        return (
+            self.name in LAWS
+            and {"A", "B", "alpha"} <= {*self.terms, *self.exponents}
+            and "G" not in self.terms
+        )
+
+    @property
     def profiled(self) -> tuple[str, ...]:
         """Parameters whose intervals are told by profiles, those that are given among them."""
         return tuple(name for name in ("E", *self.exponents) if name in (*self.terms, *self.exponents))
@@ -204,9 +213,13 @@ def named_law(name: str) -> Law:
         from sodakit.scaling.farseer import FARSEER_LAW  # imports this file
 
         return FARSEER_LAW
+    from sodakit.scaling.onset import ONSET_LAWS  # imports this file
+
+    if name in ONSET_LAWS:
+        return ONSET_LAWS[name]
     if not re.fullmatch(r"[\w-]+", name):
         from sodakit.scaling.own_law import parse_law  # imports this file
 
         return parse_law(name)
-    hint = nearest(name, (*LAWS, FARSEER), "Laws")
+    hint = nearest(name, (*LAWS, *ONSET_LAWS, FARSEER), "Laws")
     raise ConfigError(f"No law {name!r}.{hint} Or write your own: E + A/N^a + B/(D^b N^c).")

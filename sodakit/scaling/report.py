@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from sodakit.eval.figures import svg_text
 from sodakit.eval.report import Report
 from sodakit.scaling.costs import flops_of_runs
+from sodakit.scaling.onset_vector import Onsets
 from sodakit.scaling.plan import Plan, plan_budget
 from sodakit.scaling.plot import (
     contour_figure,
@@ -123,8 +124,12 @@ def save_pictures(study: Study, folder: Path | str, formats: Sequence[str] = ("s
     return paths
 
 
-def study_report(study: Study, title: str = "Scaling laws") -> Report:
-    """The page of a study: what it found, what speaks against it, and every number."""
+def study_report(study: Study, title: str = "Scaling laws", onsets: Onsets | None = None) -> Report:
+    """The page of a study: what it found, what speaks against it, and every number.
+
+    Args:
+        onsets: where each loss begins to fall, for a section of its own.
+    """
     pictures = pictures_of(study)
     report = Report(
         title,
@@ -149,6 +154,8 @@ def study_report(study: Study, title: str = "Scaling laws") -> Report:
             "Every loss over compute",
             "A loss that has only begun to fall at the largest budgets follows no power law yet, and neither does a mean it is part of.",
         ).add(pictures["losses"])
+    if onsets is not None:
+        _onsets(report, onsets)
     if plans := plans_of(study, _plan_budgets(study)[::3]):
         report.section("Where the optimum lies").add(pictures["optimum"]).add(pictures["contours"])
         report.table(
@@ -167,9 +174,37 @@ def study_report(study: Study, title: str = "Scaling laws") -> Report:
     )
 
 
-def write_report(study: Study, path: Path | str, title: str = "Scaling laws") -> None:
+def write_report(
+    study: Study, path: Path | str, title: str = "Scaling laws", onsets: Onsets | None = None
+) -> None:
     """Write the page."""
-    study_report(study, title).write(path)
+    study_report(study, title, onsets).write(path)
+
+
+def _onsets(report: Report, onsets: Onsets) -> None:
+    report.section(
+        "Where each loss begins to fall",
+        "Every loss by the law that misses the held-out budgets least: a power law of all runs, the same with a plateau before it, or "
+        "one of the runs past the onset alone. Where that one misses too, none holds.",
+    )
+    rows = onsets.rows()
+    names = (
+        "Loss",
+        "Onset (FLOPs)",
+        "95 %",
+        "Plateau",
+        "Runs before",
+        "Law",
+        "Misses by",
+        "±",
+        "Others",
+        "Holds",
+    )
+    cells = [
+        tuple("–" if v != v else f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values())
+        for row in rows
+    ]
+    report.table(names, cells, "Onsets and laws by loss")
 
 
 def _plan_budgets(study: Study) -> list[float]:

@@ -75,25 +75,36 @@ def rollout(
                 weights_R=weights_R[early_R],
             )
             late = {k: values[k][late_R] for k in law.variables}
-            wrong = fit.predict(**late) / loss_R[late_R] - 1
-            known, *_ = delta_method(fit, partial(_mean_log_loss, law, late))
-            found.append(
-                Rollout(
-                    law=law.name,
-                    misfit=misfit,
-                    num_fitted=int(early_R.sum()),
-                    num_held_out=int(late_R.sum()),
-                    error=float(np.abs(wrong).mean()),
-                    bias=float(wrong.mean()),
-                    bias_error=float(np.hypot(known, fit.noise / np.sqrt(late_R.sum()))),
-                    spread=float(np.abs(loss_R[late_R].mean() / loss_R[late_R] - 1).mean()),
-                )
-            )
+            found.append(score(fit, late, loss_R[late_R], misfit=misfit))
     return sorted(found, key=lambda r: r.error)
 
 
+def score(
+    fit: Fit, late: Mapping[str, np.ndarray], loss_R: np.ndarray, *, misfit: str, name: str = ""
+) -> Rollout:
+    """A law scored on runs that it was not fitted to.
+
+    Args:
+        late: N, D and C of those runs.
+        loss_R: their losses.
+        name: of the way it was fitted; that of the law by default.
+    """
+    wrong = fit.predict(**{k: late[k] for k in fit.law.variables}) / loss_R - 1
+    known, *_ = delta_method(fit, partial(_mean_log_loss, fit.law, late))
+    return Rollout(
+        law=name or fit.law.name,
+        misfit=misfit,
+        num_fitted=int((fit.weights_R > 0).sum()),
+        num_held_out=len(loss_R),
+        error=float(np.abs(wrong).mean()),
+        bias=float(wrong.mean()),
+        bias_error=float(np.hypot(known, fit.noise / np.sqrt(len(loss_R)))),
+        spread=float(np.abs(loss_R.mean() / loss_R - 1).mean()),
+    )
+
+
 def _mean_log_loss(law: Law, at: Mapping[str, np.ndarray], parameters: Mapping[str, float]) -> float:
-    return float(np.log(law.loss(parameters, **at)).mean())
+    return float(np.log(law.loss(parameters, **{k: at[k] for k in law.variables})).mean())
 
 
 FEWEST_BUDGETS = 3

@@ -6,6 +6,7 @@ from types import MappingProxyType
 import numpy as np
 
 from sodakit.scaling.laws import LAWS
+from sodakit.scaling.onset import HEIGHT, ONSET_LAWS
 
 HOFFMANN: Mapping[str, float] = MappingProxyType(
     {"E": 1.69, "A": 406.4, "B": 410.7, "alpha": 0.34, "beta": 0.28}
@@ -34,11 +35,14 @@ def simulate(
 ) -> np.ndarray:
     """Losses loss_R of runs on a Chinchilla surface, with normal noise on their logarithm; loss_SR for several draws.
 
+    A surface with `H` has a plateau of that height over E (`onset.py`).
+
     Args:
         noise: standard deviation, of all runs or of each.
         outlier_fraction: of runs, chosen at random, whose noise is `outlier_factor` times as large.
     """
-    true_R = LAWS["chinchilla"].loss(surface, N=size_R, D=tokens_R)
+    law = ONSET_LAWS["onset"] if HEIGHT in surface else LAWS["chinchilla"]
+    true_R = law.loss(surface, N=size_R, D=tokens_R)
     shape = true_R.shape if draws is None else (draws, *true_R.shape)
     rng = np.random.default_rng(seed)
     error = noise * rng.standard_normal(shape)

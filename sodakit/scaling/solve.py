@@ -49,7 +49,7 @@ class Problem:
 
     def residual(self, solutions_SP: np.ndarray) -> np.ndarray:
         """residual_SR, in the misfit's space."""
-        log_loss_SR = _log_sum(self.log_terms(solutions_SP))[0]
+        log_loss_SR = log_sum(self.log_terms(solutions_SP))[0]
         if self.misfit.space == "log":
             return log_loss_SR - np.log(self.loss_R)
         return np.exp(np.minimum(log_loss_SR, 50.0)) - self.loss_R
@@ -75,7 +75,7 @@ class Problem:
         return residual_SR, slopes_SRP
 
     def _slopes(self, solutions_SP: np.ndarray) -> tuple[np.ndarray, ...]:
-        log_loss_SR, share_SRJ = _log_sum(self.log_terms(solutions_SP))
+        log_loss_SR, share_SRJ = log_sum(self.log_terms(solutions_SP))
         slopes_SRP = self._log_slopes(solutions_SP, share_SRJ)
         if self.misfit.space == "log":
             return log_loss_SR - np.log(self.loss_R), slopes_SRP, share_SRJ, np.ones_like(log_loss_SR)
@@ -283,7 +283,7 @@ def _non_negative(design_SRJ: np.ndarray, target_SR: np.ndarray, pull_SR: np.nda
     return best_SJ / scale_SJ
 
 
-def _log_sum(u_SRJ: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def log_sum(u_SRJ: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """log Σ exp over terms, and each term's share of the sum."""
     top = u_SRJ.max(2, keepdims=True)
     e = np.exp(u_SRJ - top)
