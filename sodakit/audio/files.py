@@ -138,11 +138,11 @@ def resample(wave: Wave, sample_rate_hz: int) -> Wave:
     if wave.sample_rate_hz == sample_rate_hz:
         return wave
     samples_S = soxr.resample(wave.samples_S, wave.sample_rate_hz, sample_rate_hz, quality=_QUALITY)
-    return Wave(samples_S, sample_rate_hz)
+    return Wave(samples_S, sample_rate_hz, wave.origin)
 
 
 def write_wave(path: Path | str, wave: Wave) -> None:
-    """Write 16-bit PCM in the format the suffix names (.wav, .flac), atomically.
+    """Write 16-bit PCM in the format the suffix names (.wav, .flac), atomically; synthetic speech is marked as such.
 
     Raises:
         AudioError: another suffix.
@@ -151,16 +151,21 @@ def write_wave(path: Path | str, wave: Wave) -> None:
     if suffix not in ("WAV", "FLAC"):
         raise AudioError(f"{path} names no format that is written here. Use .wav or .flac.")
     with atomic_path(path) as temporary:
-        soundfile.write(
-            str(temporary), np.clip(wave.samples_S, -1, 1), wave.sample_rate_hz, "PCM_16", format=suffix
-        )
+        _write(str(temporary), wave, suffix)
 
 
 def data_uri(wave: Wave) -> str:
     """The sound as a `data:` address for an HTML audio element (16-bit FLAC: lossless, half the size of WAV)."""
     buffer = io.BytesIO()
-    soundfile.write(buffer, np.clip(wave.samples_S, -1, 1), wave.sample_rate_hz, "PCM_16", format="FLAC")
+    _write(buffer, wave, "FLAC")
     return "data:audio/flac;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _write(target: str | BinaryIO, wave: Wave, kind: str) -> None:
+    with soundfile.SoundFile(target, "w", wave.sample_rate_hz, 1, "PCM_16", format=kind) as file:
+        if wave.origin:
+            file.comment = wave.origin  # before the samples: a header is not written twice
+        file.write(np.clip(wave.samples_S, -1, 1))
 
 
 @contextmanager

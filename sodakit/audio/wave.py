@@ -15,6 +15,8 @@ class Wave:
     """float32 in about [-1, 1]."""
     sample_rate_hz: int
     """Samples per second."""
+    origin: str = ""
+    """What its file says of where it comes from (`audio/origin.py`); empty for recordings."""
 
     def __post_init__(self) -> None:
         if self.samples_S.ndim != 1:
@@ -30,4 +32,4 @@ class Wave:
     def cut(self, start_s: float, end_s: float) -> "Wave":
         """The part from `start_s` to `end_s`."""
         start, end = round(start_s * self.sample_rate_hz), round(end_s * self.sample_rate_hz)
-        return Wave(self.samples_S[start:end], self.sample_rate_hz)
+        return Wave(self.samples_S[start:end], self.sample_rate_hz, self.origin)

@@ -25,8 +25,14 @@ def check_sound_path(path: Path | str) -> None:
         raise AudioError(f"{path} cannot be written: {path if path.is_dir() else above} is in the way.")
 
 
-def write_blocks(path: Path | str, blocks: Iterable[Wave], sample_rate_hz: int) -> float:
+def write_blocks(path: Path | str, blocks: Iterable[Wave], sample_rate_hz: int, origin: str = "") -> float:
     """Write consecutive parts of a sound as 16-bit PCM in the format the suffix names, atomically; its length in seconds.
+
+    Args:
+        path: of the file.
+        blocks: the parts.
+        sample_rate_hz: of each.
+        origin: what the file says of where the sound comes from.
 
     Raises:
         AudioError: as `check_sound_path`; or parts of another rate.
@@ -38,6 +44,8 @@ def write_blocks(path: Path | str, blocks: Iterable[Wave], sample_rate_hz: int) 
         open(temporary, "wb") as handle,  # not by name: a name that is no text is none to libsndfile
         soundfile.SoundFile(handle, "w", sample_rate_hz, 1, "PCM_16", format=kind) as file,
     ):
+        if origin:
+            file.comment = origin
         for block in blocks:
             if block.sample_rate_hz != sample_rate_hz:
                 raise AudioError(f"A part at {block.sample_rate_hz} Hz of a sound at {sample_rate_hz} Hz.")

@@ -6,7 +6,6 @@ import torch
 
 import sodakit
 from sodakit.checkpoint.contents import Checkpoint
-from sodakit.checkpoint.load import BEST, OF_RUN
 from sodakit.checkpoint.soda_hier import departs_from_published
 from sodakit.model.accounting import count_parameters
 from sodakit.model.any_config import AnyConfig
@@ -79,7 +78,7 @@ def model_card(
     unscaled = _UNSCALED.replace("AFFECTED", affected) if affected else ""
     rows = "\n".join(f"| {name} | {value} |" for name, value in _facts(checkpoint, vocabulary, dtype).items())
     return (
-        f"{header}\n# {_title(checkpoint)}\n\nA decoder that predicts the next token over interleaved text, semantic and "
+        f"{header}\n# {checkpoint.run_name}\n\nA decoder that predicts the next token over interleaved text, semantic and "
         f"acoustic tokens.\n\n| | |\n| --- | --- |\n{rows}\n"
         + _use(checkpoint.model_config, strings)
         + unscaled
@@ -104,14 +103,6 @@ def scaled_frequencies(config: AnyConfig) -> str:
     model = config
     differ = rotary_frequencies(model) != rotary_frequencies(replace(model, rope_scaling=None))
     return f"{int(differ.sum())} of {len(differ)} frequencies differ" if differ.any() else ""
-
-
-def _title(checkpoint: Checkpoint) -> str:
-    """The run's name: its checkpoints are called by their step, or `best`."""
-    folder = checkpoint.folder.resolve()
-    if folder.parent.name == OF_RUN:
-        return folder.parent.parent.name
-    return folder.parent.name if folder.name == BEST else folder.name
 
 
 def _facts(checkpoint: Checkpoint, vocabulary: Vocabulary, dtype: torch.dtype) -> dict[str, str]:

@@ -40,6 +40,10 @@ CONFIG = "config.json"
 VOCABULARY = "vocabulary"
 CODEC = "codec.json"
 SHARDS = "shards"
+BEST = "best"
+"""Folder of the best checkpoint, in a run that keeps one."""
+OF_RUN = "checkpoints"
+"""Folder of all checkpoints of a run."""
 
 
 def write_contents(folder: Path) -> None:
@@ -71,6 +75,17 @@ class Checkpoint:
         """Where `tokens` finds the vocabulary; None if it was saved without."""
         folder = self.folder / VOCABULARY
         return folder if folder.is_dir() else None
+
+    @property
+    def run_name(self) -> str:
+        """What the model is called where nobody named it: its run, whose checkpoints are called by their step or `best`;
+        the model of the demo in `runs/demo/model` is `demo`."""
+        folder = self.folder.resolve()
+        if folder.parent.name == OF_RUN:
+            folder = folder.parent.parent
+        elif folder.name == BEST:
+            folder = folder.parent
+        return folder.parent.name if folder.name == "model" else folder.name
 
     @property
     def is_sharded(self) -> bool:

@@ -7,7 +7,17 @@ from typing import Any, Literal
 
 from safetensors import SafetensorError, safe_open
 
-from sodakit.checkpoint.contents import CODEC, CONFIG, CONTENTS, FORMAT_VERSION, STATE, WEIGHTS, Checkpoint
+from sodakit.checkpoint.contents import (
+    BEST,
+    CODEC,
+    CONFIG,
+    CONTENTS,
+    FORMAT_VERSION,
+    OF_RUN,
+    STATE,
+    WEIGHTS,
+    Checkpoint,
+)
 from sodakit.config import from_plain
 from sodakit.distributed import rank
 from sodakit.errors import CheckpointError, ConfigError, DamagedCheckpoint
@@ -16,10 +26,6 @@ from sodakit.log import say
 from sodakit.model.any_config import AnyConfig
 
 _STEP_NAME = re.compile(r"step_(\d+)")
-BEST = "best"
-"""Folder of the best checkpoint, in a run that keeps one."""
-OF_RUN = "checkpoints"
-"""Folder of all checkpoints of a run."""
 Which = Literal["best", "last"]
 
 

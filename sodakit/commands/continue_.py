@@ -12,7 +12,7 @@ from sodakit.audio.files import probe, read_blocks, resample
 from sodakit.audio.wave import Wave
 from sodakit.audio.writing import check_sound_path, write_blocks
 from sodakit.bounds import Positive, PositiveShare
-from sodakit.commands.options import SpeechOptions, read_options, shown
+from sodakit.commands.options import SpeechOptions, ask_for_consent, read_options, shown
 from sodakit.errors import AudioError
 from sodakit.generate.defaults import CONTINUATION, CONTINUATION_S
 from sodakit.log import say
@@ -48,7 +48,9 @@ def main(argv: list[str]) -> None:
     sampling, model = options.sampling, options.speech_model()
     heard_hz = model.codec.spec.sample_rate_hz
     end = _end(_beginning(options.file, options.prompt_s, heard_hz), model.context_s)
-    spoken = model.continue_speech(end, sampling=sampling, max_s=options.max_s, seed=options.seed)
+    spoken = model.continue_speech(
+        end, sampling=sampling, max_s=options.max_s, seed=options.seed, consent=options.consent
+    )
     rate_hz = probe(options.file).sample_rate_hz
     more = resample(spoken.wave, rate_hz)
 
@@ -56,10 +58,11 @@ def main(argv: list[str]) -> None:
         yield from _beginning(options.file, options.prompt_s)
         yield more
 
-    given_s = write_blocks(options.out, parts(), rate_hz) - more.duration_s
+    given_s = write_blocks(options.out, parts(), rate_hz, more.origin) - more.duration_s
     heard = "" if spoken.heard_s >= given_s - 0.2 else f" (heard: its last {spoken.heard_s:.1f} s)"
     ending = "" if spoken.ended else ", where it was stopped"
     say(f"{shown(options.out)}: {given_s:.2f} s given{heard}, {more.duration_s:.2f} s continued{ending}.")
+    ask_for_consent(options.consent)
 
 
 def _beginning(file: Path, prompt_s: float | None, sample_rate_hz: int | None = None) -> Iterator[Wave]:

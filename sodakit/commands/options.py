@@ -15,6 +15,7 @@ from sodakit.errors import ConfigError
 from sodakit.generate.defaults import SPEECH
 from sodakit.generate.sampling import Sampling
 from sodakit.hardware import device_named
+from sodakit.log import say
 
 if TYPE_CHECKING:
     from sodakit.eval.judge_folder import JudgeFolder
@@ -143,11 +144,30 @@ class SpeechOptions(ModelOptions):
     """Sample from the most likely codes with this share of the probability."""
     seed: int = 0
     """Same seed, same sound; another is another reading."""
+    consent: str | None = None
+    """A note of who agreed to the use of the voice that is imitated, and how. Files of speech say whether there is one."""
+    watermark: str | None = None
+    """Put a watermark into the sound: name of an installed one, or package.module:function."""
+
+    def speech_model(self) -> "SpeechModel":
+        """The model, loaded."""
+        from sodakit.generate.speech_model import SpeechModel
+
+        return SpeechModel.load(self.model, codec=self.codec, device=self.device, watermark=self.watermark)
 
     @property
     def sampling(self) -> Sampling:
         """How codes are drawn."""
         return Sampling(temperature=self.temperature, top_p=self.top_p)
+
+
+def ask_for_consent(consent: str | None) -> None:
+    """Ask whoever imitates a voice without a note of consent for one: it works without, and is marked so."""
+    if not (consent and consent.strip()):
+        say(
+            'Marked "consent unstated": a recording\'s voice was imitated, and nobody said who agreed to that. Say it with '
+            '--consent "Anna B., by e-mail on 3 May".'
+        )
 
 
 def shown(text: Path | str) -> str:

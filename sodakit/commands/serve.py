@@ -60,6 +60,10 @@ class Options:
     """Languages that a fine-tuned model translates, as es:en; default: those written down when it was fine-tuned."""
     voices: Path | None = None
     """Folder in which uploaded voices are kept; default: in memory."""
+    require_consent: bool = False
+    """Refuse voices of recordings that come without a note of consent; by default their speech is marked as without one."""
+    watermark: str | None = None
+    """Put a watermark into all speech: name of an installed one, or package.module:function."""
     allow_host: tuple[str, ...] = ()
     """Further names by which the server may be called."""
     allow_origin: tuple[str, ...] = ()
@@ -115,16 +119,23 @@ def main(argv: list[str]) -> None:
         hosts = (*LOOPBACK, options.host, *options.allow_host)
     listener = _bound(options.host, options.port)
     path = load_checkpoint(options.model).folder
-    model = SpeechModel.load(path, codec=options.codec, device=options.device, precision=options.precision)
+    model = SpeechModel.load(
+        path,
+        codec=options.codec,
+        device=options.device,
+        precision=options.precision,
+        watermark=options.watermark,
+    )
     app = build_app(
         model,
-        name=options.name or _run_name(options.model.resolve()),
+        name=options.name or model.name,
         limits=limits,
         access=Access(key, hosts, tuple(origin.lower().rstrip("/") for origin in options.allow_origin)),
         voices_folder=options.voices,
         piece_s=options.piece_s,
         translator=translator_for(model, path, options.translates),
         root_path=options.root_path.rstrip("/"),
+        needs_consent=options.require_consent,
     )
     name = f"[{options.host}]" if ":" in options.host else options.host
     port = listener.getsockname()[1]
@@ -197,8 +208,3 @@ def translator_for(model: "SpeechModel", path: Path, translates: Sequence[str]) 
         raise ConfigError(f"translates={' '.join(translates)}; needed: pairs of languages such as es:en.")
     known = [(source, to) for source, to in pairs] or directions_of(path)
     return None if name is None else Translator(model, task(name), known)
-
-
-def _run_name(folder: Path) -> str:
-    # runs/demo/model is the model of the run `demo`.
-    return folder.parent.name if folder.name == "model" else folder.name

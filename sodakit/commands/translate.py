@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from sodakit.bounds import Positive
-from sodakit.commands.options import SpeechOptions, read_options, shown
+from sodakit.commands.options import SpeechOptions, ask_for_consent, read_options, shown
 from sodakit.generate.defaults import TRANSLATION_S
 
 
@@ -41,8 +41,16 @@ def main(argv: list[str]) -> None:
 
     out = options.out or options.file.with_name(f"{options.file.stem}.{options.to}.wav")
     check_sound_path(out)
-    wanted = Wanted(to=options.to, sampling=options.sampling, max_s=options.max_s, seed=options.seed)
-    translator = Translator.load(options.model, codec=options.codec, device=options.device)
+    wanted = Wanted(
+        to=options.to,
+        sampling=options.sampling,
+        max_s=options.max_s,
+        seed=options.seed,
+        consent=options.consent,
+    )
+    translator = Translator.load(
+        options.model, codec=options.codec, device=options.device, watermark=options.watermark
+    )
     made = translate_long(
         translator, read_blocks(options.file, translator.model.codec.spec.sample_rate_hz), wanted
     )
@@ -55,3 +63,4 @@ def main(argv: list[str]) -> None:
     if made.spoken is not None and len(made.spoken.wave.samples_S):
         write_wave(out, made.spoken.wave)
         say(shown(out))
+        ask_for_consent(options.consent)

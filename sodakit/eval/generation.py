@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sodakit.audio.files import read_wave
+from sodakit.audio.origin import synthetic
 from sodakit.bounds import Bounded, Count, Positive, PositiveShare
 from sodakit.errors import AudioError, ConfigError
 from sodakit.eval.cases import Recording, VoiceCase, cases_digest
@@ -230,7 +231,8 @@ def _speech(model: SpeechModel, config: SpeakConfig | ContinueConfig) -> Callabl
 def _spoken(model: SpeechModel, case: Recording | VoiceCase, completion: Completion) -> Output:
     return Output(
         id=case.id,
-        wave=model.spoken(completion).wave,
+        # Without the model's name: the same outputs are the same bytes, whatever its folder is called.
+        wave=model.spoken(completion, synthetic()).wave,
         ended=completion.ended,
         num_tokens=len(completion.ids_T),
     )

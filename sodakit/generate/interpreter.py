@@ -94,7 +94,8 @@ def translate_long(translator: Translator, blocks: Iterable[Wave], wanted: Wante
         )
     spoken = None
     if any(m.spoken for m in made):
-        wave, codes_KF = sound_of_pieces(model, [m.spoken.codes_KF for m in made if m.spoken])
+        codes = [m.spoken.codes_KF for m in made if m.spoken]
+        wave, codes_KF = sound_of_pieces(model, codes, origin=translator.origin(wanted))
         spoken = Spoken(wave, codes_KF, all(m.spoken.ended for m in made if m.spoken))
     return Translation(
         source_language=next((m.source_language for m in made if m.source_language), ""),

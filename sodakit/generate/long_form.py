@@ -177,7 +177,19 @@ class Speaker:
         sampling: Sampling = SPEECH,
         seed: int = 0,
         max_s: float | None = None,
+        consent: str | None = None,
     ) -> None:
+        """
+        Args:
+            model: who speaks.
+            voice: a sample, or one as it stands in prompts; default: whatever the model picks.
+            sampling: how codes are drawn.
+            seed: of the first sentence; the next has the next.
+            max_s: longest speech in all.
+            consent: the note of who agreed, for a voice given as spans; a sample has its own.
+        Raises:
+            ConfigError: no time to speak.
+        """
         if max_s is not None and not 0 < max_s < np.inf:
             raise ConfigError(f"max_s={max_s}; needed: more than 0 s.")
         self.model, self.sampling, self.seed = model, sampling, seed
@@ -193,6 +205,10 @@ class Speaker:
         self.unspoken: list[str] = []
         """Sentences for which no time was left."""
         self._given = bool(self.reference)
+        self.origin = model.origin(
+            cloned=self._given, consent=voice.consent if isinstance(voice, VoiceSample) else consent
+        )
+        """What a file says of this speech."""
         self._why = ""
 
     @property
@@ -299,7 +315,7 @@ def speak_together(
 
 
 def _heard(speaker: Speaker, as_drawn: bool) -> Spoken:
-    wave, codes_KF = sound_of_pieces(speaker.model, speaker.pieces, as_drawn=as_drawn)
+    wave, codes_KF = sound_of_pieces(speaker.model, speaker.pieces, as_drawn=as_drawn, origin=speaker.origin)
     unspoken = " ".join(speaker.unspoken)
     stopped = tuple(speaker.stopped)
     return Spoken(wave, codes_KF, not stopped and not unspoken, stopped, unspoken)
@@ -371,9 +387,11 @@ def continue_long(
     sampling: Sampling = CONTINUATION,
     max_s: float = CONTINUATION_S,
     seed: int = 0,
+    consent: str | None = None,
 ) -> Spoken:
     """The continuation with its sound; see `SpeechModel.continue_speech`."""
     plan = continuation(model, codes_KF, sampling=sampling, max_s=max_s, seed=seed)
     made = carry_out(plan, model.engine)
-    wave, codes_KF = sound_of_pieces(model, [made.codes_KF])
+    origin = model.origin(cloned=True, consent=consent)
+    wave, codes_KF = sound_of_pieces(model, [made.codes_KF], origin=origin)
     return replace(made, wave=wave, codes_KF=codes_KF)

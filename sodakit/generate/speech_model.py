@@ -13,6 +13,8 @@ import numpy as np
 import torch
 
 from sodakit.audio.files import resample
+from sodakit.audio.origin import synthetic
+from sodakit.audio.watermark import Watermark, load_watermark
 from sodakit.audio.wave import Wave
 from sodakit.checkpoint.load import load_checkpoint
 from sodakit.codec.contract import Codec, CodecSpec
@@ -41,6 +43,13 @@ class VoiceSample:
 
     wave: Wave
     text: str
+    consent: str | None = None
+    """A note of who agreed to the use of this voice, and how; None where nothing is stated."""
+
+
+def consent_state(consent: str | None) -> str:
+    """What is said where the note itself is nobody's business."""
+    return "consent stated" if consent and consent.strip() else "consent unstated"
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,11 @@ class SpeechModel:
         tokenizer: TextTokenizer,
         codec: Codec,
         precision: Precision | None = None,
+        *,
+        name: str = "",
+        watermark: Watermark | None = None,
     ) -> None:
+        self.name, self.watermark = name, watermark
         self.model, self.vocabulary, self.tokenizer, self.codec = model, vocabulary, tokenizer, codec
         num_codebooks = codec.spec.num_codebooks
         if (num_codebooks, codec.spec.codebook_size) != (vocabulary.num_codebooks, vocabulary.codebook_size):
@@ -88,6 +101,7 @@ class SpeechModel:
         codec: str | Codec | None = None,
         device: str | None = None,
         precision: Precision | None = None,
+        watermark: str | None = None,
     ) -> "SpeechModel":
         """The model of a checkpoint, or of a run's best or newest one (`checkpoint.load.find_checkpoint`).
 
@@ -96,11 +110,13 @@ class SpeechModel:
             codec: the codec, or its name, hub id or folder; by default the one named in the checkpoint.
             device: `cpu`, `cuda`, …; default: the GPU where there is one.
             precision: of the weights; default: the checkpoint's own on a CPU, bfloat16 on a GPU, as it was trained.
+            watermark: put into all speech that is made; by name (`audio/watermark.py`).
         Raises:
             CheckpointError: no checkpoint there, a damaged one, or a codec given that has another fingerprint.
             CodecError: the codec named is not at hand, or another one has its name.
-            ConfigError: no such device here, or a precision that it has not.
+            ConfigError: no such device here, a precision that it has not, or no such watermark.
         """
+        mark = None if watermark is None else load_watermark(watermark)
         device = device_named(device)
         dtype = None
         if device.startswith("cuda"):
@@ -130,6 +146,20 @@ class SpeechModel:
             TextTokenizer.load(folder),
             codec,
             precision,
+            name=checkpoint.run_name,
+            watermark=mark,
+        )
+
+    def origin(self, *, cloned: bool = False, consent: str | None = None) -> str:
+        """What a file says of speech that this model makes.
+
+        Args:
+            cloned: in the voice of a recording, rather than in one that the model picks.
+            consent: the note of who agreed to that. The mark says that there is one, not what it says.
+        """
+        voice = f"of a recording, {consent_state(consent)}" if cloned else "of the model's choice"
+        return synthetic(
+            model=self.name, voice=voice, watermark=self.watermark.name if self.watermark else ""
         )
 
     @property
@@ -222,15 +252,21 @@ class SpeechModel:
         """The codes_KF of an answer in speech."""
         return ids_to_codes(completion.ids_T, self.vocabulary, self.template.num_codebooks)
 
-    def sound_of(self, codes_KF: np.ndarray) -> Wave:
-        """The sound of codes; of no frames, no samples."""
-        samples_S = self.codec.decode(codes_KF) if codes_KF.shape[1] else np.zeros(0, np.float32)
-        return Wave(samples_S, self.codec.spec.sample_rate_hz)
+    def sound_of(self, codes_KF: np.ndarray, origin: str | None = None) -> Wave:
+        """The sound of codes that the model made, marked as synthetic; of no frames, no samples.
 
-    def spoken(self, completion: Completion) -> Spoken:
+        Args:
+            codes_KF: its speech.
+            origin: what a file says of it; default: `origin()`.
+        """
+        samples_S = self.codec.decode(codes_KF) if codes_KF.shape[1] else np.zeros(0, np.float32)
+        wave = Wave(samples_S, self.codec.spec.sample_rate_hz, self.origin() if origin is None else origin)
+        return self.watermark.of(wave) if self.watermark else wave
+
+    def spoken(self, completion: Completion, origin: str | None = None) -> Spoken:
         """An answer in speech with its sound."""
         codes_KF = self.codes_of(completion)
-        return Spoken(self.sound_of(codes_KF), codes_KF, completion.ended)
+        return Spoken(self.sound_of(codes_KF, origin), codes_KF, completion.ended)
 
     def text_ids(self, text: str) -> np.ndarray:
         """The int32 ids of a text.
@@ -325,11 +361,13 @@ class SpeechModel:
         sampling: Sampling = CONTINUATION,
         max_s: float = CONTINUATION_S,
         seed: int = 0,
+        consent: str | None = None,
     ) -> Spoken:
-        """What might be said next: the continuation alone, without the given sound.
+        """What might be said next, in the voice of the recording: the continuation alone, without the given sound.
 
-        Of a recording longer than the context the last seconds are heard.
+        Of a recording longer than the context the last seconds are heard. `consent` is a note of who agreed.
         """
         from sodakit.generate.long_form import continue_long
 
-        return continue_long(self, self.encode(wave), sampling=sampling, max_s=max_s, seed=seed)
+        codes_KF = self.encode(wave)
+        return continue_long(self, codes_KF, sampling=sampling, max_s=max_s, seed=seed, consent=consent)

@@ -5,12 +5,13 @@ a limit stops them. `SpeechStream` notices both.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from sodakit.audio.levels import decibels, rms
+from sodakit.audio.watermark import Watermark
 from sodakit.audio.wave import Wave
 from sodakit.codec.contract import Codec
 from sodakit.errors import ConfigError
@@ -56,19 +57,25 @@ class Chunk:
 
     codes_KF: np.ndarray
     samples_S: np.ndarray
-    """The sound that these frames release: theirs, `S = F * frame_samples`, or with a codec that looks ahead that of frames
-    before them."""
+    """The sound that these frames release: theirs, `S = F * frame_samples`, or with a codec that looks ahead, or a
+    watermark that waits for a block, that of frames before them."""
 
 
 class SpeechStream:
     """Ids in, one by one; sound out, in chunks whose samples, joined, are those of decoding all codes at once."""
 
     def __init__(
-        self, codec: Codec, vocabulary: Vocabulary, num_codebooks: int, endings: Endings | None = None
+        self,
+        codec: Codec,
+        vocabulary: Vocabulary,
+        num_codebooks: int,
+        endings: Endings | None = None,
+        watermark: Watermark | None = None,
     ) -> None:
         self.codec, self.vocabulary, self.num_codebooks = codec, vocabulary, num_codebooks
         self.endings = endings or Endings()
         self._decoder = codec.stream()
+        self._marker = watermark.stream(codec.spec.sample_rate_hz) if watermark else None
         self._loudest_db = -np.inf
         self.begin()
 
@@ -109,11 +116,13 @@ class SpeechStream:
         self._chunk_frames = min(self._chunk_frames + max(1, self._chunk_frames // 2), LARGEST_CHUNK_FRAMES)
         chunk = Chunk(codes_KF, self._decoder.push(codes_KF))
         self._watch(chunk)
-        return chunk
+        return replace(chunk, samples_S=self._marker.push(chunk.samples_S)) if self._marker else chunk
 
     def finish(self) -> Chunk | None:
-        """The sound that waited for more frames, at the end of all pieces; nothing with a causal codec."""
+        """The sound that waited for more frames, at the end of all pieces; nothing with a causal codec and no watermark."""
         samples_S = self._decoder.finish()
+        if self._marker:
+            samples_S = np.concatenate([self._marker.push(samples_S), self._marker.finish()])
         if not len(samples_S):
             return None
         return Chunk(np.zeros((self.num_codebooks, 0), np.uint16), samples_S)
@@ -156,11 +165,11 @@ def is_loop(ids: Sequence[int], length: int, longest_period: int, agreement: flo
 
 def stream_of(model: SpeechModel, endings: Endings | None = None) -> SpeechStream:
     """A fresh stream of this model's sound."""
-    return SpeechStream(model.codec, model.vocabulary, model.template.num_codebooks, endings)
+    return SpeechStream(model.codec, model.vocabulary, model.template.num_codebooks, endings, model.watermark)
 
 
 def sound_of_pieces(
-    model: SpeechModel, pieces: Sequence[np.ndarray], *, as_drawn: bool = False
+    model: SpeechModel, pieces: Sequence[np.ndarray], *, as_drawn: bool = False, origin: str | None = None
 ) -> tuple[Wave, np.ndarray]:
     """The sound of pieces said one after another, each codes_KF, as a server would send it; and its codes.
 
@@ -168,6 +177,7 @@ def sound_of_pieces(
         model: whose codec is used.
         pieces: codes_KF of each.
         as_drawn: keep silence and repetition at the end of each.
+        origin: what a file says of it; default: the model's.
     """
     endings = Endings(silence_s=None, loop_s=None) if as_drawn else Endings()
     stream = stream_of(model, endings)
@@ -181,7 +191,7 @@ def sound_of_pieces(
     codes_KF = np.concatenate(
         [np.zeros((spec.num_codebooks, 0), np.uint16), *(c.codes_KF for c in chunks)], axis=1
     )
-    return Wave(samples_S, spec.sample_rate_hz), codes_KF
+    return Wave(samples_S, spec.sample_rate_hz, model.origin() if origin is None else origin), codes_KF
 
 
 def stream_speech(model: SpeechModel, request: Request, endings: Endings | None = None) -> Iterator[Chunk]:

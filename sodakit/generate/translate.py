@@ -47,6 +47,8 @@ class Wanted:
     """Whether the translation is spoken, by a task that speaks."""
     decoded: bool = True
     """Whether its speech is decoded; whoever hears it as it comes has no use for that."""
+    consent: str | None = None
+    """A note of who agreed to the use of the voice that is translated."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,12 @@ class Translator:
 
     @classmethod
     def load(
-        cls, path: Path | str, *, codec: str | Codec | None = None, device: str | None = None
+        cls,
+        path: Path | str,
+        *,
+        codec: str | Codec | None = None,
+        device: str | None = None,
+        watermark: str | None = None,
     ) -> "Translator":
         """The translator of a checkpoint, or of a run's best or newest one (`checkpoint.load.find_checkpoint`).
 
@@ -91,7 +98,12 @@ class Translator:
                 f"{path} was not fine-tuned to translate: it learnt to write what it hears. Fine-tune it on pairs with "
                 "`sodakit finetune`."
             )
-        return cls(SpeechModel.load(path, codec=codec, device=device), task(name), directions_of(path))
+        model = SpeechModel.load(path, codec=codec, device=device, watermark=watermark)
+        return cls(model, task(name), directions_of(path))
+
+    def origin(self, wanted: Wanted) -> str:
+        """What a file says of a spoken translation: it is in the voice of the recording."""
+        return self.model.origin(cloned=True, consent=wanted.consent)
 
     def translate(
         self,
@@ -187,16 +199,16 @@ class Translator:
     def _with(self, made: Translation, span: PairSpan, answer: Completion, wanted: Wanted) -> Translation:
         ended = made.ended and answer.ended
         if span == "target_speech":
-            return replace(made, spoken=self._spoken(answer, wanted.decoded), ended=ended)
+            return replace(made, spoken=self._spoken(answer, wanted), ended=ended)
         language, text = self.read(span, answer.ids_T, wanted)
         language = language or _given_language(span, wanted)
         if span == "source_text":
             return replace(made, source_language=language, source_text=text, ended=ended)
         return replace(made, language=language, text=text, ended=ended)
 
-    def _spoken(self, answer: Completion, decoded: bool) -> Spoken:
+    def _spoken(self, answer: Completion, wanted: Wanted) -> Spoken:
         codes_KF = self.model.codes_of(answer)
-        wave = self.model.sound_of(codes_KF if decoded else codes_KF[:, :0])
+        wave = self.model.sound_of(codes_KF if wanted.decoded else codes_KF[:, :0], self.origin(wanted))
         return Spoken(wave, codes_KF, answer.ended)
 
 

@@ -16,10 +16,13 @@ BITS_PER_S = 64_000
 class AacFile:
     """Samples in, ADTS frames into a buffer."""
 
-    def __init__(self, buffer: io.BytesIO, sample_rate_hz: int) -> None:
+    def __init__(self, buffer: io.BytesIO, sample_rate_hz: int, origin: str = "") -> None:
         av = import_av("response_format=aac", "response_format", "Ask for mp3, opus, flac, wav or pcm.")
         self._frame, self._rate_hz, self._place = av.AudioFrame, sample_rate_hz, 0
-        self._container: Any = av.open(buffer, "w", format="adts", options={"flush_packets": "1"})
+        options = {"flush_packets": "1", "write_id3v2": str(int(bool(origin)))}
+        self._container: Any = av.open(buffer, "w", format="adts", options=options)
+        if origin:
+            self._container.metadata["comment"] = origin
         if sample_rate_hz not in (av.codec.Codec("aac", "w").audio_rates or ()):
             raise Problem(
                 400,

@@ -21,10 +21,10 @@ from sodakit.serve.metrics import Measured
 from sodakit.serve.problems import add_problem_handlers
 from sodakit.serve.routes import ServiceHere, open_router, router
 from sodakit.serve.service import Service
-from sodakit.serve.streaming import ENDING
+from sodakit.serve.streaming import ENDING, ORIGIN
 
 PAGE = Path(__file__).parent / "page"
-OUR_HEADERS = (ENDING, UNUSED, "X-Sample-Rate", "X-Transcript", "X-Translation", "Retry-After")
+OUR_HEADERS = (ENDING, ORIGIN, UNUSED, "X-Sample-Rate", "X-Transcript", "X-Translation", "Retry-After")
 """What pages of other sites may read."""
 
 
@@ -38,6 +38,7 @@ def build_app(
     piece_s: float | None = None,
     translator: Translator | None = None,
     root_path: str = "",
+    needs_consent: bool = False,
 ) -> FastAPI:
     """The server as an ASGI application; its model thread starts now and ends with the application.
 
@@ -50,10 +51,17 @@ def build_app(
         piece_s: longest piece in which recordings are transcribed and translated; default: what the context holds.
         translator: the same model as one that translates, if it does.
         root_path: the path below which a proxy serves it, as /soda.
+        needs_consent: whether voices of recordings are refused without a note of consent.
     """
     limits, access = limits or Limits(), access or Access()
     service = Service(
-        model, name, limits, voices_folder=voices_folder, piece_s=piece_s, translator=translator
+        model,
+        name,
+        limits,
+        voices_folder=voices_folder,
+        piece_s=piece_s,
+        translator=translator,
+        needs_consent=needs_consent,
     )
 
     @asynccontextmanager

@@ -21,6 +21,8 @@ from sodakit.serve.schemas import SoundFormat, TextFormat, check_letters
 UNUSED = "X-Sodakit-Unused"
 """The header that names the fields that were sent and changed nothing."""
 MAX_FIELDS, FIELD_BYTES = 64, 1 << 16
+CONSENT_CHARACTERS = 2000
+"""Of a note of consent."""
 _ABSENT = ("", "null")
 """What clients write into forms for what they do not set."""
 _LISTS = ("timestamp_granularities", "include[]", "known_speaker_")
@@ -135,6 +137,10 @@ class SoundForm:
     top_p: Annotated[float | None, Form(gt=0, le=1, allow_inf_nan=False)] = None
     seed: Annotated[int, Form(ge=0, lt=2**62)] = 0
     codes: Annotated[bool, Form()] = False
+    consent: Annotated[
+        str | None,
+        Form(max_length=CONSENT_CHARACTERS, description="Who agreed to the use of the voice, and how."),
+    ] = None
 
     def sampling(self, default: Sampling) -> Sampling:
         """How codes are chosen: as asked, else as by default."""

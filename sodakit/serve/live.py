@@ -100,6 +100,7 @@ async def _converse(socket: WebSocket, service: Service, start: Start) -> None:
             "sample_rate_hz": service.rate_hz,
             "format": "pcm_s16le",
             "model": service.name,
+            "origin": speaker.origin,
             "unused": sorted({*(start.model_extra or {})} - {"type"}),
         }
     )

@@ -11,7 +11,7 @@ from sodakit.generate.defaults import CONTINUATION, CONTINUATION_S, SPEECH
 from sodakit.generate.long_form import Segment, longest_piece_s
 from sodakit.generate.sampling import Sampling
 from sodakit.generate.translate import Wanted
-from sodakit.serve.forms import NamingRoute, SoundForm, WrittenForm
+from sodakit.serve.forms import CONSENT_CHARACTERS, NamingRoute, SoundForm, WrittenForm
 from sodakit.serve.recording import Recording
 from sodakit.serve.schemas import SpeechRequest, TextFormat, joined, subtitles, verbose
 from sodakit.serve.service import Service, Timing
@@ -87,6 +87,7 @@ def _model(service: Service) -> dict[str, Any]:
             "text_characters": limits.text_characters,
             "upload_bytes": limits.upload_bytes,
         },
+        "needs_consent": service.needs_consent,
     }
 
 
@@ -98,7 +99,8 @@ async def speak(request: Request, wanted: SpeechRequest, service: ServiceHere) -
     request.state.unused = wanted.unused
     timing = Timing()
     speaker = service.speaker(wanted.voice, wanted.sampling, wanted.seed, wanted.max_s)
-    out = SoundAnswer(wanted.response_format, wanted.stream_format, wanted.codes, wanted.speed)
+    kind, origin = wanted.response_format, speaker.origin
+    out = SoundAnswer(kind, wanted.stream_format, wanted.codes, wanted.speed, origin)
     return await out.response(request, service, service.speech(speaker, text, timing), timing)
 
 
@@ -117,9 +119,11 @@ async def continue_(
     """
     timing = Timing()
     max_s = service.check_length(form.max_s or min(CONTINUATION_S, service.limits.speech_s))
+    service.check_consent(form.consent)
+    origin = service.model.origin(cloned=True, consent=form.consent)
     recording = Recording(file.file, service.limits.recording_s, prompt_s)
     chunks = service.continuation(recording, form.sampling(CONTINUATION), form.seed, max_s, timing)
-    out = SoundAnswer(form.response_format or "wav", form.stream_format, form.codes)
+    out = SoundAnswer(form.response_format or "wav", form.stream_format, form.codes, origin=origin)
     response = await out.response(request, service, chunks, timing)
     response.headers["X-Sodakit-Heard-S"] = f"{timing.heard_s or 0:.2f}"
     return response
@@ -191,10 +195,15 @@ async def speak_translation(
     to, source = languages(translator, to, source)
     max_s = service.check_length(form.max_s or service.limits.speech_s)
     timing, sampling = Timing(), form.sampling(SPEECH)
-    wanted = Wanted(to=to, source=source, sampling=sampling, max_s=max_s, seed=form.seed, decoded=False)
+    service.check_consent(form.consent)
+    wanted = Wanted(
+        to=to, source=source, sampling=sampling, max_s=max_s, seed=form.seed, decoded=False,
+        consent=form.consent,
+    )  # fmt: skip
     recording = Recording(file.file, service.limits.recording_s)
     parts = interpret(service, translator, recording, wanted, timing)
-    out = SoundAnswer(form.response_format or "mp3", form.stream_format, form.codes)
+    origin = translator.origin(wanted)
+    out = SoundAnswer(form.response_format or "mp3", form.stream_format, form.codes, origin=origin)
     return await out.response(request, service, parts, timing)
 
 
@@ -211,10 +220,15 @@ async def add_voice(
     file: Upload,
     name: Annotated[str, Form()],
     text: Annotated[str | None, Form(max_length=2000)] = None,
+    consent: Annotated[str | None, Form(max_length=CONSENT_CHARACTERS)] = None,
 ) -> dict[str, Any]:
-    """Keep a voice to speak with. `text` is what is said in it; without it, the model listens for itself."""
+    """Keep a voice to speak with. `text` is what is said in it; without it, the model listens for itself.
+
+    `consent` is a note of who agreed to the use of the voice, and how. It is kept in the voice's file and told to nobody;
+    without one the voice, and all speech in it, is marked `consent unstated`.
+    """
     recording = Recording(file.file, 4 * service.limits.voice_s)
-    return (await unless_gone(request, service.add_voice(name, recording, text))).to_plain()
+    return (await unless_gone(request, service.add_voice(name, recording, text, consent))).to_plain()
 
 
 @router.delete("/audio/voices/{name:path}")

@@ -103,7 +103,9 @@ class Service:
         voices_folder: Path | None = None,
         piece_s: float | None = None,
         translator: Translator | None = None,
+        needs_consent: bool = False,
     ) -> None:
+        self.needs_consent = needs_consent
         self.model, self.name, self.limits, self.piece_s = model, name, limits, piece_s
         self.translator = translator
         self.created = int(time.time())
@@ -200,11 +202,28 @@ class Service:
         """Who speaks.
 
         Raises:
-            Problem: an unknown voice, or more seconds than allowed.
+            Problem: an unknown voice, one that is kept without the consent needed here, or more seconds than allowed.
         """
         max_s = self.check_length(max_s or self.limits.speech_s, param)
-        spans, shift = self.voices.find(voice)
-        return Speaker(self.model, spans, sampling=sampling, seed=seed + shift, max_s=max_s)
+        spans, shift, consent = self.voices.find(voice)
+        if spans:
+            self.check_consent(consent, "voice")
+        return Speaker(self.model, spans, sampling=sampling, seed=seed + shift, max_s=max_s, consent=consent)
+
+    def check_consent(self, consent: str | None, param: str = "consent") -> None:
+        """Raise for speech in the voice of a recording without a note of consent, where this server needs one.
+
+        Raises:
+            Problem: 400.
+        """
+        if self.needs_consent and not (consent and consent.strip()):
+            raise Problem(
+                400,
+                "This server takes voices of recordings only with a note of consent. Send `consent`: who agreed to the use "
+                "of the voice, and how.",
+                code="consent_required",
+                param=param,
+            )
 
     def check_length(self, max_s: float, param: str = "max_s") -> float:
         """The seconds of speech, unless they are more than are made here.
@@ -391,18 +410,21 @@ class Service:
                 segments = found if found is not None else segments
         return segments
 
-    async def add_voice(self, name: str, recording: Recording, text: str | None) -> Voice:
+    async def add_voice(
+        self, name: str, recording: Recording, text: str | None, consent: str | None = None
+    ) -> Voice:
         """A new voice; without a transcript, the model writes one.
 
         Raises:
-            Problem: a bad name, a sample too long, or a full shelf.
+            Problem: a bad name, a sample too long, no consent where it is needed, or a full shelf.
         """
+        self.check_consent(consent)
         self.voices.check_name(name)
         wave = await self._read(recording, lambda: recording.read(self.rate_hz))
         check_sample(wave, self.voice_s)
         if text is None or not text.strip():
             text = " ".join(s.text for s in await self.transcript(recording, Timing()))
-        return await asyncio.to_thread(self.voices.add, name, VoiceSample(wave, text.strip()))
+        return await asyncio.to_thread(self.voices.add, name, VoiceSample(wave, text.strip(), consent))
 
     def close(self) -> None:
         """Let the model go."""

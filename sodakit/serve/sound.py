@@ -29,7 +29,16 @@ _SETTINGS: dict[str, dict[str, Any]] = {"mp3": {"bitrate_mode": "CONSTANT", "com
 class SoundWriter:
     """Samples in, bytes of one sound file out, as soon as the format allows."""
 
-    def __init__(self, kind: str, sample_rate_hz: int, speed: float = 1.0) -> None:
+    def __init__(self, kind: str, sample_rate_hz: int, speed: float = 1.0, origin: str = "") -> None:
+        """
+        Args:
+            kind: a row of `CONTENT_TYPES`.
+            sample_rate_hz: of the samples.
+            speed: of the sound.
+            origin: what the file says of where it comes from; pcm has no place for it.
+        Raises:
+            Problem: the format cannot hold such sound, or needs a package that is not here.
+        """
         self.kind = kind
         self._tempo = Tempo(sample_rate_hz, speed)
         self._buffer = io.BytesIO()
@@ -38,7 +47,7 @@ class SoundWriter:
         if kind in _ENCODINGS:
             container, encoding = _ENCODINGS[kind]
             try:
-                self._file = soundfile.SoundFile(
+                file = soundfile.SoundFile(
                     self._buffer,
                     "w",
                     sample_rate_hz,
@@ -54,10 +63,13 @@ class SoundWriter:
                     code="unsupported_format",
                     param="response_format",
                 ) from error
+            if origin:
+                file.comment = origin
+            self._file = file
         elif kind == "aac":
-            self._file = AacFile(self._buffer, sample_rate_hz)
+            self._file = AacFile(self._buffer, sample_rate_hz, origin)
         elif kind == "wav":
-            self._buffer.write(_wav_header(sample_rate_hz))
+            self._buffer.write(_wav_header(sample_rate_hz, origin))
 
     def write(self, samples_S: np.ndarray) -> bytes:
         """The bytes ready after these samples; FLAC is kept to the end, see `finish`."""
@@ -95,8 +107,13 @@ def pcm_bytes(samples_S: np.ndarray) -> bytes:
     return np.rint(np.clip(samples_S, -1, 1) * 32767).astype("<i2").tobytes()
 
 
-def _wav_header(rate_hz: int) -> bytes:
+def _wav_header(rate_hz: int, origin: str) -> bytes:
     # A length of 2^32 - 1 is how streams say that it is unknown; every player takes it.
     unknown = 0xFFFFFFFF
     form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate_hz, 2 * rate_hz, 2, 16)
+    if origin:
+        comment = origin.encode() + b"\0" * (
+            2 - len(origin) % 2
+        )  # ends with a zero; chunks have even lengths
+        form += struct.pack("<4sI4s4sI", b"LIST", 12 + len(comment), b"INFO", b"ICMT", len(comment)) + comment
     return struct.pack("<4sI4s", b"RIFF", unknown, b"WAVE") + form + struct.pack("<4sI", b"data", unknown)

@@ -29,6 +29,8 @@ Parts = AsyncGenerator[Chunk] | AsyncGenerator[Words | Chunk | list[Passage]]
 """Sound as it is made, with what is written beside it."""
 ENDING = "X-Sodakit-Ending"
 """Why the answer ended: `limit` if something was cut off. A header where that is known in time, else a trailer."""
+ORIGIN = "X-Sodakit-Origin"
+"""That the sound is synthetic, of which model and in whose voice."""
 HEADER_CHARACTERS = 300
 """Of a text in a header, which proxies limit."""
 
@@ -61,6 +63,8 @@ class SoundAnswer:
     codes: bool
     """Whether events hold the codes of their sound too."""
     speed: float = 1.0
+    origin: str = ""
+    """What the file says of where it comes from; a header says it too."""
 
     async def response(self, request: Request, service: Service, parts: Parts, timing: Timing) -> Response:
         """The answer, begun as soon as there is sound. Words are events, or headers where there are no events.
@@ -68,10 +72,10 @@ class SoundAnswer:
         Raises:
             Problem: whatever goes wrong before the first sound.
         """
-        writer = SoundWriter(self.kind, service.rate_hz, self.speed)
+        writer = SoundWriter(self.kind, service.rate_hz, self.speed, self.origin)
         if self.stream_format == "sse":
             return await _event_stream(request, service, self._events(parts, timing, writer))
-        headers = {"X-Sample-Rate": str(service.rate_hz)}
+        headers = {"X-Sample-Rate": str(service.rate_hz), ORIGIN: self.origin}
         sound = _file(parts, writer, headers, timing)
         return await _streamed(request, service, sound, CONTENT_TYPES[self.kind], headers, timing)
 
@@ -85,7 +89,7 @@ class SoundAnswer:
                     yield part.to_plain()
         if last := writer.finish():
             yield {"type": "speech.audio.delta", "audio": _base64(last)}
-        yield {"type": "speech.audio.done", **timing.to_plain()}
+        yield {"type": "speech.audio.done", **timing.to_plain(), "origin": self.origin}
 
 
 async def text_events(

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sodakit.audio.files import read_wave, write_wave
 from sodakit.audio.wave import Wave
 from sodakit.errors import ConfigError, SodakitError, first_line
-from sodakit.files import digest, read_json, write_json
+from sodakit.files import digest
 from sodakit.generate.long_form import voice_spans
-from sodakit.generate.speech_model import SpeechModel, VoiceSample
+from sodakit.generate.speech_model import SpeechModel, VoiceSample, consent_state
+from sodakit.generate.voice_file import KeptVoice, read_voice, write_voice
 from sodakit.serve.problems import Problem, not_stored
 from sodakit.tokens.documents import Span
 
@@ -37,6 +37,8 @@ class Voice:
     """Seconds since 1970."""
     spans: tuple[Span, ...] = field(repr=False)
     """The sample as it stands in prompts."""
+    consent: str | None = field(default=None, repr=False)
+    """A note of who agreed to its use."""
 
     def to_plain(self) -> dict[str, Any]:
         """What clients are told."""
@@ -47,6 +49,7 @@ class Voice:
             "text": self.text,
             "duration_s": round(self.duration_s, 3),
             "created_at": self.created,
+            "consent": consent_state(self.consent),
         }
 
 
@@ -80,12 +83,9 @@ class Voices:
                 self._voices[voice.name] = voice
 
     def _read(self, path: Path) -> Voice:
-        plain = read_json(path)
-        name, text, created = plain["name"], plain["text"], plain["created"]
-        if not (isinstance(name, str) and isinstance(text, str) and isinstance(created, int)):
-            raise ValueError("It holds no name, text and time.")
-        self.check_name(name)
-        return self._voice(name, VoiceSample(read_wave(path.with_suffix(".flac")), text), created)
+        kept = read_voice(path)
+        self.check_name(kept.name)
+        return self._voice(kept.name, kept.sample, kept.created)
 
     def add(self, name: str, sample: VoiceSample) -> Voice:
         """Put a voice on the shelf, in place of one of the same name.
@@ -127,19 +127,19 @@ class Voices:
         with self._lock:
             return sorted(self._voices.values(), key=lambda v: v.created)
 
-    def find(self, name: str) -> tuple[tuple[Span, ...], int]:
-        """The spans to put before a text, and what to add to the seed.
+    def find(self, name: str) -> tuple[tuple[Span, ...], int, str | None]:
+        """The spans to put before a text, what to add to the seed, and the note of consent.
 
         Raises:
             Problem: no voice of that name.
         """
         with self._lock:
             if name in self._voices:
-                return self._voices[name].spans, 0
+                return self._voices[name].spans, 0, self._voices[name].consent
         if name == DEFAULT:
-            return (), 0
+            return (), 0, None
         if name in STOCK:
-            return (), 1_000_003 * (1 + STOCK.index(name))
+            return (), 1_000_003 * (1 + STOCK.index(name)), None
         raise self._unknown(name)
 
     def check_name(self, name: str) -> None:
@@ -158,13 +158,12 @@ class Voices:
             )
 
     def _voice(self, name: str, sample: VoiceSample, created: int) -> Voice:
-        return Voice(name, sample.text, sample.wave.duration_s, created, voice_spans(self._model, sample))
+        spans = voice_spans(self._model, sample)
+        return Voice(name, sample.text, sample.wave.duration_s, created, spans, sample.consent)
 
     def _write(self, voice: Voice, sample: VoiceSample) -> None:
-        plain = {"name": voice.name, "text": voice.text, "created": voice.created}
         try:
-            write_wave(self._path(voice.name, ".flac"), sample.wave)
-            write_json(self._path(voice.name, ".json"), plain)
+            write_voice(self._path(voice.name, ".json"), KeptVoice(voice.name, sample, voice.created))
         except (OSError, RuntimeError) as error:
             if voice.name not in self._voices:  # a sound alone would lie there for ever
                 self._path(voice.name, ".flac").unlink(missing_ok=True)

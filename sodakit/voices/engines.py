@@ -1,11 +1,13 @@
 """The one entry point: texts in any voices, of any engines, in order."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import groupby, tee
 from types import TracebackType
 
 import numpy as np
 
+from sodakit.audio.origin import synthetic
 from sodakit.errors import AudioError
 from sodakit.voices.contract import Engine, Speech, Voice
 from sodakit.voices.espeak import EspeakEngine
@@ -57,7 +59,8 @@ class Synthesizer:
                 samples_S = speech.wave.samples_S
                 if not len(samples_S) or not np.isfinite(samples_S).all():
                     raise AudioError(f"{voice.name} gives no sound, or NaN, for {text[:60]!r}.")
-                yield speech
+                origin = synthetic(voice=voice.name)
+                yield replace(speech, wave=replace(speech.wave, origin=origin))
 
     def close(self) -> None:
         """End every engine."""

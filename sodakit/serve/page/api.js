@@ -31,10 +31,11 @@ export async function listVoices() {
   return (await (await call("v1/audio/voices")).json()).data;
 }
 
-export async function keepVoice(name, text, wav) {
+export async function keepVoice(name, text, consent, wav) {
   const form = new FormData();
   form.append("name", name);
   form.append("text", text);
+  form.append("consent", consent);
   form.append("file", wav, "voice.wav");
   return (await call("v1/audio/voices", { method: "POST", body: form })).json();
 }

@@ -152,7 +152,7 @@ function showMade(finished) {
   $("ending").textContent = finished ? ENDINGS[finished.ending] : "stopped";
   const player = $("result").querySelector("audio"), link = $("download");
   URL.revokeObjectURL(player.src);
-  player.src = link.href = URL.createObjectURL(sound.toWav({ samples: state.samples, rate: state.model.sample_rate_hz }));
+  player.src = link.href = URL.createObjectURL(sound.toWav({ samples: state.samples, rate: state.model.sample_rate_hz, origin: finished?.origin ?? "Synthetic speech by sodakit" }));
   player.hidden = link.hidden = false;
   $("tokens").setAttribute("aria-valuemax", state.frames.length - 1);
   say(`Done: ${seconds(state.samples.length / state.model.sample_rate_hz)} of speech.`);
@@ -287,7 +287,7 @@ async function showVoices(chosen) {
 
 async function keepVoice() {
   const name = $("voice-name").value.trim();
-  await api.keepVoice(name, $("voice-text").value, sound.toWav(state.given));
+  await api.keepVoice(name, $("voice-text").value, $("voice-consent").value.trim(), sound.toWav(state.given));
   await showVoices(name);
   say(`The voice ${name} is kept, and chosen for the next text.`);
 }
@@ -296,6 +296,7 @@ function openVoiceDialog() {
   const longest = state.model.limits.voice_s, length = state.given.samples.length / state.given.rate;
   if (length > longest) return showProblem(new Error(`A voice sample may last ${seconds(longest)} here; this recording lasts ${seconds(length)}. Record or cut a shorter one.`));
   $("voice-text").value = $("transcript-part").hidden ? "" : $("transcript").value;
+  $("voice-consent").required = state.model.needs_consent;
   $("voice-dialog").showModal();
 }
 

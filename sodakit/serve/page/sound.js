@@ -54,14 +54,20 @@ export function fromBase64(text) {
   return Float32Array.from(new Int16Array(bytes.buffer), (v) => v / 32767);
 }
 
-export function toWav({ samples, rate }) {
-  const view = new DataView(new ArrayBuffer(44 + 2 * samples.length));
+// `origin`, where there is one, is a comment (LIST/INFO) after the samples.
+export function toWav({ samples, rate, origin = "" }) {
+  const comment = origin ? origin.length + 2 - (origin.length % 2) : 0, end = 44 + 2 * samples.length;
+  const view = new DataView(new ArrayBuffer(end + (origin ? 20 + comment : 0)));
   const letters = (at, text) => [...text].forEach((c, i) => view.setUint8(at + i, c.charCodeAt(0)));
-  letters(0, "RIFF"); view.setUint32(4, 36 + 2 * samples.length, true); letters(8, "WAVEfmt ");
+  letters(0, "RIFF"); view.setUint32(4, view.byteLength - 8, true); letters(8, "WAVEfmt ");
   view.setUint32(16, 16, true); view.setUint16(20, 1, true); view.setUint16(22, 1, true);
   view.setUint32(24, rate, true); view.setUint32(28, 2 * rate, true); view.setUint16(32, 2, true); view.setUint16(34, 16, true);
   letters(36, "data"); view.setUint32(40, 2 * samples.length, true);
   samples.forEach((v, i) => view.setInt16(44 + 2 * i, Math.max(-1, Math.min(1, v)) * 32767, true));
+  if (origin) {
+    letters(end, "LIST"); view.setUint32(end + 4, 12 + comment, true); letters(end + 8, "INFOICMT");
+    view.setUint32(end + 16, comment, true); letters(end + 20, origin);
+  }
   return new Blob([view], { type: "audio/wav" });
 }
 
