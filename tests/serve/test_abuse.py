@@ -174,7 +174,9 @@ def test_a_damaged_voice_is_named_and_skipped(model, tmp_path, caplog, damage):
 
 def test_a_voice_that_cannot_be_written_is_not_listed(model, tmp_path, monkeypatch):
     voices = Voices(model, 3, tmp_path)
-    monkeypatch.setattr("sodakit.serve.voices.write_json", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    monkeypatch.setattr(
+        "sodakit.generate.voice_file.write_json", lambda *_: (_ for _ in ()).throw(OSError("full"))
+    )
     with pytest.raises(Problem, match="could not be written") as problem:
         voices.add("Ada", VoiceSample(Wave(np.full(8000, 0.1, np.float32), 8000), "open"))
     assert problem.value.status == 507 and voices.all() == []
