@@ -36,6 +36,9 @@ NO_TEXT = frozenset({
 })  # fmt: skip
 """Endings of files in which no transcripts stand; in any other they may."""
 
+SOUND_FOLDERS = ("wavs", "clips", "audio", "wav")
+"""What folders of sounds are called that lists leave out."""
+
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[\w-]+)?")
 EXAMPLES = 3
 """So many names stand for all of a kind."""
@@ -119,7 +122,7 @@ class Corpus:
         """The sound file that a row calls so, with or without its ending, in one of the folders or their `wavs`, `clips`,
         `audio`; accents may be composed or not. None where there is none."""
         for folder in folders:
-            for inside in ("", "wavs", "clips", "audio", "wav"):
+            for inside in ("", *SOUND_FOLDERS):
                 for form in dict.fromkeys(
                     (name, _key(name), unicodedata.normalize("NFD", name), name.replace("\\", "/"))
                 ):
@@ -134,18 +137,25 @@ class Corpus:
         return self._moved(name)
 
     def _moved(self, name: str) -> Path | None:
-        """The one sound of that name, where a list names the folders of another machine."""
+        """The one sound of that name, with or without its ending, where a list names folders as they are elsewhere.
+
+        Folders that both name must be the same: `spk1/001.wav` is not `spk2/001.wav`. Capitals do not matter.
+        """
         path = PureWindowsPath(name)
-        if self.only is not None or not (path.root or path.drive):
+        if self.only is not None or not path.name:
             return None
-        found = self._by_name.get(_key(path.name), [])
-        return found[0] if len(found) == 1 else None
+        found = self._by_name.get(_key(path.name).casefold(), [])
+        told = [_key(part).casefold() for part in path.parts[:-1]]
+        alike = [p for p in found if _same_folders(told, self.inside(p).parent.parts, bool(path.anchor))]
+        return alike[0] if len(alike) == 1 else None
 
     @cached_property
     def _by_name(self) -> dict[str, list[Path]]:
+        """Sounds by their name with and without its ending, in small letters."""
         found: dict[str, list[Path]] = defaultdict(list)
         for path in self.sounds:
-            found[_key(path.name)].append(path)
+            for name in (path.name, path.stem):
+                found[_key(name).casefold()].append(path)
         return found
 
     def beside(self, sound: Path) -> list[Path]:
@@ -154,12 +164,20 @@ class Corpus:
         stem = _key(sound.stem)
         near = self._near(sound.parent)
         found = [p for p in (*near.get(stem, ()), *near.get(_key(sound.name), ())) if ending_of(p)]
-        found = found or self._mirrored(sound, stem)
+        found = found or self._otherwise_written(sound, stem) or self._mirrored(sound, stem)
         return sorted(found, key=lambda p: (_place(p), len(p.name), p))
+
+    def _otherwise_written(self, sound: Path, stem: str) -> list[Path]:
+        """Files beside a sound whose names differ from its own in capitals, where no other sound has a claim to them."""
+        small = stem.casefold()
+        names = [name for name in self._near(sound.parent) if name.casefold() == small]
+        paths = [path for name in names for path in self._near(sound.parent)[name]]
+        sounds = [path for path in paths if path.suffix.lower() in SOUND_SUFFIXES]
+        return [path for path in paths if ending_of(path)] if len(sounds) == 1 else []
 
     def has_sound(self, stem: str) -> bool:
         """Whether a sound of that name, with or without its ending, lies anywhere in the folder."""
-        return self._stems.get(_key(stem), 0) > 0 or _key(stem) in self._by_name
+        return _key(stem).casefold() in self._by_name
 
     def _near(self, folder: Path) -> Mapping[str, list[Path]]:
         """The files of one folder by their names without endings."""
@@ -282,6 +300,20 @@ def _place(path: Path) -> int:
 
 def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name)
+
+
+def _same_folders(told: list[str], there: tuple[str, ...], elsewhere: bool) -> bool:
+    """Whether a path in a list may mean a folder: the last folders of both are the same, as far as both name any.
+
+    Args:
+        told: folders of the path, in small letters.
+        there: folders of the sound, from the corpus on.
+        elsewhere: the path begins at the root of another machine, where folders of sounds may be called otherwise.
+    """
+    found = [_key(part).casefold() for part in there]
+    both = min(len(told), len(found))
+    same = not both or told[-both:] == found[-both:]
+    return same or (elsewhere and len(found) == 1 and found[0] in SOUND_FOLDERS)
 
 
 def _is_sound(path: Path) -> bool:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sodakit.audio.downmix import downmix
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError, MissingExtra, nearest
 from sodakit.files import digest
@@ -56,7 +57,8 @@ class LhotseCut:
             samples_CS = cut.load_audio()
         except Exception as error:  # lhotse's backends raise what they like
             raise AudioError(f"{self.name} cannot be decoded by lhotse ({error}).") from error
-        wave = Wave(np.atleast_2d(samples_CS).mean(axis=0), cut.sampling_rate)
+        samples_SC = np.ascontiguousarray(np.atleast_2d(samples_CS).T, np.float32)
+        wave = Wave(np.concatenate([*downmix([samples_SC], cut.sampling_rate)]), cut.sampling_rate)
         return wave.cut(start_s or 0.0, wave.duration_s if end_s is None else end_s)
 
     def codes(self) -> np.ndarray | None:

@@ -8,7 +8,14 @@ from typing import Any
 
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.beside import with_transcript
-from sodakit.prepare.sources.columns import field_of, fields_of, seconds, times_of, word_of
+from sodakit.prepare.sources.columns import (
+    duration_of,
+    field_of,
+    fields_of,
+    refuse_unknown_times,
+    times_of,
+    word_of,
+)
 from sodakit.prepare.sources.corpus import SOUND_SUFFIXES, Corpus
 from sodakit.prepare.sources.names import Origin, origin_of, split_at
 from sodakit.prepare.sources.rows import bad_row, read_document
@@ -110,6 +117,8 @@ def _utterances(
     corpus: Corpus,
     names: Counter[str],
 ) -> Iterator[Item]:
+    if audio is not None:
+        refuse_unknown_times(row)
     start_s, end_s = times_of(fields)
     name = audio if audio is not None else f"{path.name}:{number}"
     origin = origin_of(Path(name).stem) if audio is not None else Origin()
@@ -132,7 +141,7 @@ def _utterances(
         audio=sound,
         start_s=start_s,
         end_s=end_s,
-        told_duration_s=seconds(fields.get("duration_s")) if start_s is None and end_s is None else None,
+        told_duration_s=duration_of(fields) if start_s is None and end_s is None else None,
         text=fields.get("text"),
         speaker=word_of(fields, "speaker", origin.speaker),
         language=word_of(fields, "language", origin.language),

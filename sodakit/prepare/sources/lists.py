@@ -5,6 +5,7 @@ LJ001-0001|in 1455|in fourteen fifty-five      LJSpeech: name, text, normalised 
 wavs/a.wav|alma|en|Close the door.             GPT-SoVITS: sound, speaker, language, text
 wavs/a.wav|7|Close the door.                   VITS: sound, speaker, text
 a Close the door.                              a name, a space or colon, the text (.txt only)
+1671 <tab> 12.wav <tab> Close it. <tab> close it <tab> c l o s e … <tab> 62400 <tab> FEMALE     FLEURS
 """
 
 import csv
@@ -24,6 +25,11 @@ SAMPLE_ROWS = 200
 """Rows that are looked at to learn what is in which column."""
 ALIKE = 0.5
 """Share of letters in common from which two cells are one text written twice, and of rows from which two columns are."""
+
+FLEURS = ("sentence_id", "audio", "raw_text", "text", "characters", "num_samples", "gender")
+SEXES = (["MALE"], ["FEMALE"], ["OTHER"])
+_SPELT = re.compile(r"(\w [a-züêv:]+[1-5] ?)+", re.IGNORECASE)
+"""AISHELL-3's 广 guang3 州 zhou1."""
 
 csv.field_size_limit(MAX_LINE_BYTES)  # Python's own limit is 128 kB
 
@@ -138,7 +144,7 @@ def _split(line: str, delimiter: str) -> list[str]:
 
 
 def _delimiters(path: Path, first: str) -> list[str]:
-    wanted = {".tsv": "\t", ".csv": ",|\t;", ".txt": "|\t: "}.get(path.suffix.lower(), "|\t,")
+    wanted = {".tsv": "\t|,;", ".csv": ",|\t;", ".txt": "|\t: "}.get(path.suffix.lower(), "|\t,")
     return [delimiter for delimiter in wanted if delimiter in first]
 
 
@@ -181,9 +187,13 @@ def _columns(
     needed = len(cells) if delimiter in " :" else len(cells) / 2  # any line of prose holds spaces
     if not ljspeech and max(named) < needed:
         return f"no header, and no column of its {width} names sounds that are there"
+    if width == len(FLEURS) and named[1] == max(named) and all(row[-1:] in SEXES for row in cells):
+        return FLEURS
     if max(named) and named.index(max(named)) != 0:
         return f"no header, and sounds in column {named.index(max(named)) + 1}; needed: a header"
     shown = f"no header, and {width} columns such as {' | '.join(cells[0])[:120]!r}; needed: a header"
+    if all(_SPELT.fullmatch(row[-1]) for row in cells):
+        return f"no header, and the pinyin of each character behind it, as in {cells[0][-1][:40]!r}"
     if width == 2:
         return "audio", "text"
     second, third = ([row[n] for row in cells if len(row) > n] for n in (1, 2))

@@ -4,6 +4,7 @@ One stray file hides nothing: each kind that is there is read, and what is left 
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from sodakit.prepare.recording import Item
@@ -14,8 +15,9 @@ from sodakit.prepare.sources.lists import LIST_SUFFIXES, NoList, layout_of, list
 from sodakit.prepare.sources.manifest import json_rows, lists_sounds
 from sodakit.prepare.sources.names import origin_of, split_at
 from sodakit.prepare.sources.parquet import read_tables
-from sodakit.prepare.sources.rows import ends_with, has_rows
+from sodakit.prepare.sources.rows import ends_with, has_rows, read_lines
 from sodakit.prepare.sources.webdataset import read_webdataset
+from sodakit.store.schema import SPLITS
 
 COMMON_VOICE = frozenset({"validated", "invalidated", "other", "reported", "clip_durations"})
 """Its lists beyond train, dev and test: larger ones of the same clips, and clips that listeners turned down."""
@@ -31,8 +33,11 @@ def read_loose(corpus: Corpus) -> Iterator[Item]:
     lists = _lists(corpus)
     rows = (item for path in lists for item in read_list(path, corpus))
     listed = list(without_repeats(rows, corpus))
+    splits = split_lists(corpus)
     corpus.has_transcripts = (bool(lists) and not listed) or any(i.text or i.problem for i in listed)
-    yield from listed
+    for item in listed:
+        split = splits.get(item.audio) if item.audio is not None else None
+        yield replace(item, fields={**item.fields, "split": split}) if split else item
     for path in corpus.with_suffix(".tar"):
         yield from read_webdataset(path, corpus.source, corpus)
     sounds = bool(listed or corpus.sounds or corpus.with_suffix(".tar"))
@@ -42,7 +47,8 @@ def read_loose(corpus: Corpus) -> Iterator[Item]:
         yield item
     for path in corpus.sounds:
         if path not in named:
-            yield from _sound(path, corpus)
+            for item in _sound(path, corpus):
+                yield replace(item, fields={**item.fields, "split": splits[path]}) if path in splits else item
     for path, why in corpus.odd.items():
         if path not in named:
             name = path.relative_to(corpus.folder).as_posix()
@@ -54,6 +60,33 @@ def read_loose(corpus: Corpus) -> Iterator[Item]:
                 problem=problem,
                 reason="no file",
             )
+
+
+def split_lists(corpus: Corpus) -> dict[Path, str]:
+    """The split of each sound that a list names which is called as one and holds names alone: `test.txt`,
+    `validation_list.txt`. A sound in several is of the last of train, validation and test."""
+    found: dict[Path, str] = {}
+    for path in corpus.files:
+        split = split_at(Path(path.name)).get("split")
+        if (
+            split is None
+            or path in corpus.read
+            or path.suffix.lower() not in LIST_SUFFIXES
+            or not has_rows(path)
+        ):
+            continue
+        names = [(line or "").strip() for _, line in read_lines(path)]
+        sounds = [corpus.find_sound(name, path.parent, corpus.folder) for name in names]
+        if all(sound is not None for sound in sounds):
+            corpus.left.pop(path, None)
+            corpus.use([path])
+            for sound in sounds:
+                assert sound is not None
+                found[sound] = max(split, found.get(sound, split), key=SPLITS.index)
+        elif any(sound is not None for sound in sounds):
+            lost = sum(sound is None for sound in sounds)
+            corpus.leave(path, f"{lost} of its {len(sounds)} lines name no sound that is there")
+    return found
 
 
 def _sound(path: Path, corpus: Corpus) -> Iterator[Item]:

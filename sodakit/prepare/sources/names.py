@@ -20,9 +20,14 @@ LIBRITTS = re.compile(r"(?P<recording>(?P<speaker>\d+)_\d+)_\d{6}_\d{6}")
 VCTK = re.compile(r"(?P<speaker>p\d{3}|s5)_\d{3}(_mic\d)?")
 """p225_001_mic1: speaker, sentence, microphone; English."""
 
-SPLIT = re.compile(r"(train(?:ing)?|test(?:ing)?|validation|valid|val|dev(?:elopment)?)(?![a-z])")
-"""train-00000-of-00010.parquet on the hub; LibriSpeech's train-clean-100, MLS's dev."""
-LAST_SPLIT = re.compile(r"[^a-z](train|test|validation|valid|val|dev)(?:\.[a-z]+)*$")
+SPLIT = re.compile(
+    r"(train(?:ing)?(?!_dev(?![a-z]))|test(?:ing|set)?|tst|validation|valid|val|dev(?:elopment|set)?|train_dev"
+    r"|eval(?:uation)?|held[-_]?out|holdout)(?![a-z])"
+)
+"""train-00000-of-00010.parquet on the hub; LibriSpeech's train-clean-100, MLS's dev, Kaldi's train_dev and eval92."""
+LAST_SPLIT = re.compile(
+    r"[^a-z](train|test|tst|validation|valid|val|dev|eval|evaluation|heldout|holdout)(?:\.[a-z]+)*$"
+)
 """metadata_val.csv, de_train.jsonl.gz."""
 
 
@@ -51,7 +56,10 @@ def origin_of(name: str) -> Origin:
 
 
 MEANS = {"training": "train", "testing": "test"} | dict.fromkeys(
-    ("valid", "val", "dev", "development"), "validation"
+    ("valid", "val", "dev", "development", "devset", "train_dev"), "validation"
+)
+MEANS |= dict.fromkeys(
+    ("tst", "testset", "eval", "evaluation", "heldout", "held-out", "held_out", "holdout"), "test"
 )
 """What corpora call the three splits."""
 

@@ -16,6 +16,7 @@ from sodakit.prepare.sources.tables import (
     read_text_table,
     samples_column,
     sound_column,
+    sounds_unread,
     table_rows,
     table_schema,
 )
@@ -56,6 +57,15 @@ def _items(path: Path, corpus: Corpus, met: dict[str, str], sounds: bool) -> Ite
     strange = samples_column(schema) or (fields["audio"] if named else None)
     if sound_column(schema) is not None:
         found = list(read_sound_table(path, corpus.source))
+        if others := sounds_unread(schema):
+            if field_of(sound_column(schema) or "") != "audio":
+                raise ConfigError(
+                    f"{path} has sounds in {', '.join([sound_column(schema) or '', *others])}; needed: one column of "
+                    "them, or one of them called audio. Rename it, or leave the others out."
+                )
+            corpus.note(
+                f"{path}: sounds in {', '.join(others)} are not read, those in {sound_column(schema)} are"
+            )
         note_unread_columns(path, found, corpus)
         yield from found
     elif is_written(path):

@@ -16,10 +16,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sodakit.errors import AudioError, ConfigError
-from sodakit.files import digest
+from sodakit.files import digest, parse_json
 from sodakit.prepare.held import HeldFile
 from sodakit.prepare.recording import Item
-from sodakit.prepare.sources.columns import field_of, fields_of, find_field, seconds, word_of
+from sodakit.prepare.sources.columns import (
+    duration_of,
+    field_of,
+    fields_of,
+    find_field,
+    seconds,
+    times_of,
+    word_of,
+)
 from sodakit.prepare.sources.names import recording_of, split_of
 from sodakit.prepare.sources.transcripts import words_of
 
@@ -164,14 +172,27 @@ def table_schema(path: Path) -> pa.Schema:
 
 
 def sound_column(schema: pa.Schema) -> str | None:
-    """The first column that holds sound files, as the hub has them or as plain bytes; None where there is none."""
-    for field in schema:
-        if pa.types.is_struct(field.type) and "bytes" in [child.name for child in field.type]:
-            return field.name
+    """The column of sound files, as the hub has them or as plain bytes; None where there is none.
+
+    Of several the first whose name is known, or else the first.
+    """
+    found = [
+        f.name for f in schema if pa.types.is_struct(f.type) and "bytes" in [child.name for child in f.type]
+    ]
+    if found:
+        return next((name for name in found if field_of(name) == "audio"), found[0])
     binary = [f.name for f in schema if _is_binary(f.type) and field_of(f.name) in (None, "audio")]
     return next((name for name in binary if field_of(name) == "audio" or name.lower() in BYTES), None) or (
         binary[0] if len(binary) == 1 else None
     )
+
+
+def sounds_unread(schema: pa.Schema) -> list[str]:
+    """Columns of sound files beside the one that is read."""
+    several = (
+        f for f in schema if pa.types.is_struct(f.type) and "bytes" in [child.name for child in f.type]
+    )
+    return [f.name for f in several if f.name != sound_column(schema)]
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -202,10 +223,12 @@ def _items(path: Path, cell: ParquetCell, row: Mapping[str, Any], source: str) -
     content = row.get(cell.column)
     inside = content.get("path") if isinstance(content, Mapping) else None
     name = _name(row) or (PurePosixPath(inside).stem if inside else place)
+    row = inside_out(row, cell.column)
     fields = fields_of({column: value for column, value in row.items() if column != cell.column})
     try:
         common: dict[str, Any] = {
             "held": cell,
+            "told_duration_s": None if row.get("utterances") is not None else _told_s(fields),
             **{name: word_of(fields, name) for name in ("speaker", "language", "licence")},
             "source": source,
             "fields": split_of(path.name) | dict(row),
@@ -230,6 +253,25 @@ def _items(path: Path, cell: ParquetCell, row: Mapping[str, Any], source: str) -
     yield Item(
         id=f"{source}/{name}", recording=f"{source}/{recording}", at_s=at_s, text=text, **words, **common
     )
+
+
+def inside_out(row: Mapping[str, Any], sound: str) -> Mapping[str, Any]:
+    """A row with what its columns of objects hold as columns of its own, as `datasets` makes of a WebDataset's json."""
+    inside: dict[str, Any] = {}
+    for column in {"json", "metadata", "meta"} & row.keys() - {sound}:
+        value = row[column]
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            with suppress(ValueError):  # no JSON: a text like any other
+                value = parse_json(value)
+        inside |= value if isinstance(value, Mapping) else {}
+    return {**inside, **row} if inside else row
+
+
+def _told_s(fields: Mapping[str, Any]) -> float | None:
+    """How long a row says that the sound in its cell is: where it was cut from is of no use, but for its length."""
+    start_s, end_s = times_of(fields)
+    told_s = duration_of(fields)
+    return told_s if told_s is not None or end_s is None else end_s - (start_s or 0.0)
 
 
 def _utterances(column: Any) -> Iterator[Mapping[str, Any]]:

@@ -5,16 +5,16 @@ a.TextGrid                          Praat, the Montreal aligner: a tier of words
 a.json                              {"text": …}; {"segments": [{"start", "end", "text", "words"}]} (Whisper);
                                     {"alignments": [["word", [0.1, 0.5], "SPEAKER_MAIN"]]} (moshi)
 a.ctm                               a word a line: name, channel, start, duration, word, confidence
-a.txt, a.lab, a.trn                 the words alone
+a.txt, a.lab, a.trn                 the words alone; or labels of Audacity: start, end and words, apart by tabs
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sodakit.files import parse_json
-from sodakit.prepare.sources.columns import fields_of, seconds, times_of
+from sodakit.prepare.sources.columns import clock_s, fields_of, refuse_unknown_times, seconds, times_of
 from sodakit.prepare.sources.rows import decode
 from sodakit.prepare.sources.subtitles import Utterance, cues
 from sodakit.prepare.sources.textgrid import tiers
@@ -44,8 +44,28 @@ KINDS = {".vtt": "WebVTT", ".json": "JSON", ".textgrid": "TextGrid", ".ctm": "CT
 
 _LABELS = re.compile(r"(\d+(\.\d+)?\s+\d+(\.\d+)?\s+\S+\s*)+")
 _TIMIT = re.compile(r"\d+ \d+ (?=\D)")
-_PHONES = ("phone", "phon", "syll", "segment", "mau", "kan", "pitch", "tone", "point")
-"""What tiers without words are called."""
+_CUE_TIME = re.compile(r"^\s*(\d+:)?\d{1,2}:\d{2}[.,]\d{1,3}\s*-->", re.MULTILINE)
+_AUDACITY = re.compile(r"(\d+([.,]\d+)?|\\)\t\d+([.,]\d+)?\t.*")
+_FILE_NAME = re.compile(r"\S*[/\\]\S+\.(txt|trn|lab|wav|flac)")
+_PINYIN = re.compile(r"[a-züêv:]+[1-5]")
+_PHONES = (
+    "phone",
+    "phon",
+    "syll",
+    "segment",
+    "mau",
+    "kan",
+    "pitch",
+    "tone",
+    "point",
+    "ipa",
+    "pinyin",
+    "romaji",
+)
+_ABOUT = ("note", "comment", "remark", "translat", "gloss", "meta", "event", "noise", "topic", "pos", "lemma")
+"""What tiers are called that say something else than what is heard."""
+_SAID = ("transcri", "text", "utteranc", "sentence")
+"""What tiers are called beside which others tell no words."""
 
 
 def parse_transcript(ending: str, content: bytes, sample_numbers: bool = False) -> Transcript | None:
@@ -107,7 +127,46 @@ def _parsed(ending: str, text: str, sample_numbers: bool) -> Transcript | None:
         return _of_words(words) if words else None
     if ending == ".lab" and _LABELS.fullmatch(text):
         return None  # phones with their times
-    return Transcript((Utterance(_TIMIT.sub("", text, count=1) if sample_numbers else text),))
+    if _CUE_TIME.search(text):
+        return Transcript(tuple(cues(text)))
+    if text and all(map(_AUDACITY.fullmatch, text.splitlines())):
+        return Transcript(tuple(_labels(text)))
+    return Transcript(
+        (Utterance(_words_alone(ending, _TIMIT.sub("", text, count=1) if sample_numbers else text)),)
+    )
+
+
+def _words_alone(ending: str, text: str) -> str:
+    """The text of a file that holds a text and no more.
+
+    Raises:
+        ValueError: it holds the name of another file, or several lines in a `.trn`, of which only one is the text.
+    """
+    if text.startswith("version https://git-lfs"):
+        raise ValueError("a pointer of Git LFS and no text. Fetch it: git lfs pull")
+    if _FILE_NAME.fullmatch(text):
+        raise ValueError(
+            f"holds the name of a file, {text[:80]}, and no text. Copy that file here, or leave it out"
+        )
+    first, *others = text.splitlines() or [""]
+    if ending == ".trn" and others:
+        if not all(_PINYIN.fullmatch(word) for word in others[0].split()):
+            raise ValueError(f"{1 + len(others)} lines; needed: one")
+        return first.strip()  # as THCHS-30: characters, then their pinyin, then its parts
+    return text
+
+
+def _labels(text: str) -> Iterator[Utterance]:
+    """The labels of Audacity; lines that begin with a backslash tell frequencies."""
+    for line in text.splitlines():
+        start, end, said = line.split("\t", 2)
+        if start == "\\":
+            continue
+        start_s, end_s = clock_s(start), clock_s(end)
+        if end_s <= start_s:
+            raise ValueError(f"a label at {start} s that has no length; needed: where it ends")
+        if said.strip():
+            yield Utterance(said.strip(), start_s, end_s)
 
 
 def transcript_of(value: Any) -> Transcript | None:
@@ -125,14 +184,18 @@ def transcript_of(value: Any) -> Transcript | None:
         return replace(_of_words(words), fields=value)
     segments = value.get("segments")
     if isinstance(segments, list) and segments and all(isinstance(row, Mapping) for row in segments):
-        return Transcript(tuple(_segment(row) for row in segments), value)
+        said = tuple(_segment(row) for row in segments)
+        if len(said) > 1 and any(part.start_s is None for part in said):
+            raise ValueError(f"segments with {', '.join(map(str, segments[0]))}; needed: start, end and text")
+        return Transcript(said, value)
     fields = fields_of(value)
     text = fields.get("text")
     if text is None:
         return Transcript((), value)
     if not isinstance(text, str):
         raise ValueError(f"text is {text!r:.80}; needed: a string")
-    return Transcript((Utterance(text.strip(), speaker=str(fields.get("speaker") or "")),), value)
+    said_by = str(fields.get("speaker") or "")
+    return Transcript((Utterance(text.strip(), speaker=said_by, words=words_of(value)),), value)
 
 
 def _segment(row: Mapping[str, Any]) -> Utterance:
@@ -142,6 +205,7 @@ def _segment(row: Mapping[str, Any]) -> Utterance:
         raise ValueError(
             f"a segment with {', '.join(map(str, row)) or 'nothing'}; needed: start, end and text"
         )
+    refuse_unknown_times(row)
     start_s, end_s = times_of(fields)
     words = row.get("words") or []
     if not isinstance(words, list):
@@ -236,7 +300,12 @@ def _textgrid(text: str) -> Transcript | None:
     if words:
         found = [WordSpan(said, start_s, end_s) for _, rows in words for start_s, end_s, said in rows]
         return _of_words(found)
-    said = [(name, rows) for name, rows in found_tiers if not any(part in name.lower() for part in _PHONES)]
+    named = [(name, rows) for name, rows in found_tiers if any(part in name.lower() for part in _SAID)]
+    said = [
+        (n, rows)
+        for n, rows in named or found_tiers
+        if not any(part in n.lower() for part in _PHONES + _ABOUT)
+    ]
     if not any(rows for _, rows in said):
         return None
     several = len(said) > 1

@@ -96,6 +96,8 @@ def read_webdataset(path: Path, source: str, corpus: Corpus | None = None) -> It
     except (tarfile.TarError, OSError, ValueError) as error:
         problems.append(_problem(path, "", source, f"the tar is damaged or compressed ({error})"))
     samples = _joined(samples)
+    if corpus is not None and any(s.sound is None and s.transcript for s in samples.values()):
+        corpus.has_transcripts = True  # of other names than the sounds: those would go in without
     for key in sorted(samples):
         yield from _items(path, key, samples[key], source)
     yield from problems
@@ -199,12 +201,18 @@ def _add(sample: _Sample, found: Transcript | None) -> None:
 
 
 def _joined(samples: dict[str, _Sample]) -> dict[str, _Sample]:
-    """Sounds and texts that found no partner, by the name before their first dot (a.audio.wav with a.text.txt)."""
+    """Sounds and texts that found no partner, by the name before their last dot (a.audio.wav with a.text.txt), then by
+    that before their first."""
+    return _joined_by(_joined_by(samples, last=True), last=False)
+
+
+def _joined_by(samples: dict[str, _Sample], last: bool) -> dict[str, _Sample]:
     alone: dict[str, list[str]] = {}
     for key, sample in samples.items():
         if sample.sound is None or sample.transcript is None:
             folder, slash, base = key.rpartition("/")
-            alone.setdefault(folder + slash + base.partition(".")[0], []).append(key)
+            stem = base.rpartition(".")[0] if last else base.partition(".")[0]
+            alone.setdefault(folder + slash + (stem or base), []).append(key)
     joined = dict(samples)
     for stem, keys in alone.items():
         sounds = [key for key in keys if samples[key].sound is not None and samples[key].problem is None]
