@@ -163,6 +163,7 @@ def main(argv: list[str]) -> None:
     from sodakit.prepare.cost import estimate_cost
     from sodakit.prepare.listening import foresee
     from sodakit.prepare.plan import make_plan, request
+    from sodakit.prepare.recording import told_apart
     from sodakit.prepare.stages import prepare
     from sodakit.tokens.text import TextTokenizer
 
@@ -170,7 +171,7 @@ def main(argv: list[str]) -> None:
     tokenizer = TextTokenizer.load(options.tokenizer) if options.tokenizer else None
     sentences: list[str] = []
     found = (read_folder(folder, options, codec.spec, sentences) for folder in options.folders)
-    items = list(track(chain.from_iterable(found), "read"))
+    items = list(told_apart(track(chain.from_iterable(found), "read")))
     mos, speakers = quality_judges(options)
     chosen = prepare_options(options, mos, speakers)
     if options.dry_run:

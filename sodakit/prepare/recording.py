@@ -1,8 +1,8 @@
 """One thing to be prepared: a file, a part of a file, something held in an archive, a sound in memory, or a text."""
 
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -170,6 +170,33 @@ class Item:
         if self.audio is None:
             raise AudioError(f"{self.id} is a text without sound; needed: an audio file or a wave.")
         return self.audio
+
+
+def told_apart(items: Iterable[Item]) -> Iterator[Item]:
+    """The items, each with an id of its own: the second other sound or text that is called `a` becomes `a#2`.
+
+    Names repeat where a corpus numbers sentences and not their readings (FLEURS), where every tar begins at 0, and where
+    two folders have one name. The same stretch of one sound keeps its id, and is left out as a duplicate later.
+    """
+    named: dict[str, dict[object, None]] = {}
+    taken: set[str] = set()
+    for item in items:
+        place = item.place if item.wave is None else id(item.wave)
+        places = named.setdefault(item.id, {})
+        what = (place, item.start_s, item.end_s, item.text if item.is_text else None)
+        if what in places or item.problem is not None:
+            yield item
+            continue
+        places[what] = None
+        number, own = len(places), item.id
+        while own in taken:
+            own, number = f"{item.id}#{number}", number + 1
+        taken.add(own)
+        yield item if own == item.id else _called(item, own)
+
+
+def _called(item: Item, own: str) -> Item:
+    return replace(item, id=own, recording=own if item.recording == item.id else item.recording)
 
 
 def _size_bytes(path: Path) -> int:

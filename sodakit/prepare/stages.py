@@ -206,12 +206,13 @@ def finish(
         StoreError: stored codes are not those of their sound.
     """
     _clear(writer.folder, everything=False)  # what a worker that died was writing
+    kept = [items[row] for shard in plan.shards for row in shard.rows]  # of two with one id only the first
     if options.cleaning.near_duplicate_share is not None:
-        by_id = {item.id: item for item in items}
+        by_id = {item.id: item for item in kept}
         leave_out_duplicates(writer, by_id, options.cleaning.near_duplicate_share)
         in_shards = [row for shard in plan.shards for row in writer.shard_rejected(shard.split, shard.index)]
         _check_rejected([*plan.rejected, *in_shards], plan, writer.folder, options)
-    sample = verify_sample(writer, codec, items, options.verify_items)
+    sample = verify_sample(writer, codec, kept, options.verify_items)
     write_json(writer.folder / "verify.json", sample)
     if sample:
         same = sum(row["encoded_again_same"] for row in sample) / len(sample)

@@ -77,6 +77,7 @@ def build_app(
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        redirect_slashes=False,
     )
     app.state.service, app.state.access = service, access
     add_problem_handlers(app)

@@ -25,8 +25,10 @@ CONSENT_CHARACTERS = 2000
 """Of a note of consent."""
 _ABSENT = ("", "null")
 """What clients write into forms for what they do not set."""
-_LISTS = ("timestamp_granularities", "include[]", "known_speaker_")
+_LISTS = ("timestamp_granularities", "include", "known_speaker_")
 """Fields that may come more than once."""
+_LISTED = re.compile(r"^(timestamp_granularities|include)(\[\d*\])?$")
+"""Lists as clients call them: name, name[], or name[0]."""
 _FIELD_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 
 
@@ -56,7 +58,7 @@ class FormRequest(Request):
                 raise Problem(400, f"A field of the form: {error}.", code="invalid_text") from None
             if len(form.getlist(name)) > 1 and not name.startswith(_LISTS):
                 raise Problem(400, f"{name[:64]!r} comes twice. Send it once.", code="duplicate", param=name)
-        return FormData([(n, v) for n, v in form.multi_items() if v not in _ABSENT])
+        return FormData([(_LISTED.sub(r"\1[]", n), v) for n, v in form.multi_items() if v not in _ABSENT])
 
 
 class NamingRoute(APIRoute):
@@ -93,12 +95,13 @@ class WrittenForm:
     stream: Annotated[bool, Form()] = False
     prompt: Annotated[str | None, Form(description="Taken and not used.")] = None
     times: Annotated[list[str] | None, Form(alias="timestamp_granularities[]")] = None
-    times_too: Annotated[list[str] | None, Form(alias="timestamp_granularities")] = None
     include: Annotated[list[str] | None, Form(alias="include[]")] = None
 
     def __post_init__(self) -> None:
-        if self.prompt:
-            self.request.state.unused = {"prompt"}
+        unused = ["prompt"] if self.prompt else []
+        # Events have one form.
+        unused += ["response_format"] if self.stream and self.response_format != "json" else []
+        self.request.state.unused = set(unused)
         if self.include:
             raise Problem(
                 400,
@@ -106,8 +109,8 @@ class WrittenForm:
                 code="not_supported",
                 param="include[]",
             )
-        if times := [*(self.times or ()), *(self.times_too or ())]:
-            self._check_times(times)
+        if self.times:
+            self._check_times(self.times)
 
     def _check_times(self, times: list[str]) -> None:
         problem = None

@@ -10,14 +10,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sodakit.codec.toy import ToyCodec
+from sodakit.commands.prepare import main
 from sodakit.errors import ConfigError
 from sodakit.prepare.checks import Limits, check_item
+from sodakit.prepare.options import PrepareOptions
+from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.columns import clock_s
 from sodakit.prepare.sources.detect import open_corpus, read_corpus
 from sodakit.prepare.sources.names import named_split, split_at
 from sodakit.prepare.splits import SplitRule, assign_splits
+from sodakit.prepare.stages import prepare
+from sodakit.store.reader import StoreReader
 from tests.prepare.layouts import add_member
+from tests.prepare.test_bad_input import sound_bytes
 from tests.prepare.test_transcripts_found import WAV, corpus, said
+
+LOUDER = sound_bytes(0.8)
 
 
 def read(folder: Path):
@@ -249,3 +258,43 @@ def test_channels_of_a_lhotse_cut_that_cancel_out(tmp_path):
     cut = MultiCut("a", 0, 1, [0, 1], recording=Recording.from_file(tmp_path / "a.wav"))
     wave = LhotseCut(json.dumps(cut.to_dict()), 1.0).read(None, None)
     assert float(np.abs(wave.samples_S).max()) == pytest.approx(0.3, abs=0.01)
+
+
+# --- names that repeat
+
+
+def test_readings_of_one_sentence_are_not_one(tmp_path):
+    """FLEURS numbers sentences; WebDataset's tars may all begin at 0."""
+    table(
+        tmp_path / "1/t.parquet",
+        id=[7, 7],
+        audio=[cell(), {"bytes": LOUDER, "path": "b.wav"}],
+        text=["hi"] * 2,
+    )
+    for n, sound in enumerate((WAV, LOUDER)):
+        (tmp_path / "2").mkdir(exist_ok=True)
+        tar(tmp_path / f"2/{n}.tar", {"0.wav": sound, "0.txt": "hi"})
+    for folder in (tmp_path / "1", tmp_path / "2"):
+        items, _ = read(folder)
+        assert len({item.id for item in items}) == len({item.recording for item in items}) == 2
+
+
+def test_two_folders_of_one_name_and_a_duplicate_are_prepared(tmp_path):
+    """Of two with one id the first was kept, and the store was compared with the sound of the second."""
+    for n, sound in enumerate((WAV, LOUDER)):
+        corpus(tmp_path / f"{n}/data", {"a.wav": sound, "a.txt": "hi"})
+    store = tmp_path / "store"
+    options = ["--codec", "toy", "--validation", "0", "--test", "0"]
+    main([str(tmp_path / "0/data"), str(tmp_path / "1/data"), "--out", str(store), *options])
+    assert len(list(StoreReader(store).utterances("train"))) == 2
+
+
+def test_a_store_is_compared_with_the_sound_it_holds(tmp_path):
+    for name, sound in (("a.wav", WAV), ("b.wav", LOUDER)):
+        (tmp_path / name).write_bytes(sound)
+    items = [Item(id="x", audio=tmp_path / name, text="hi") for name in ("a.wav", "b.wav")]
+    rule = SplitRule(validation_fraction=0, test_fraction=0)
+    report = prepare(
+        items, tmp_path / "store", ToyCodec(), PrepareOptions(split=rule, max_failed_fraction=0.5)
+    )
+    assert [row["reason"] for row in report.rejected] == ["duplicate id"]

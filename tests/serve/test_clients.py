@@ -48,7 +48,9 @@ def test_what_changes_nothing_is_named(client):
     assert "x-sodakit-unused" not in transcribe(client).headers
 
 
-@pytest.mark.parametrize("name", ["timestamp_granularities[]", "timestamp_granularities"])
+@pytest.mark.parametrize(
+    "name", ["timestamp_granularities[]", "timestamp_granularities", "timestamp_granularities[0]"]
+)
 def test_times_of_words_are_refused_and_those_of_segments_given(client, name):
     error = error_of(transcribe(client, response_format="verbose_json", **{name: ["word", "segment"]}), 400)
     assert error["param"] == "timestamp_granularities" and "no times of words" in error["message"]
@@ -243,3 +245,26 @@ def test_what_phones_and_browsers_record_is_heard(client, kind):
         file.mux(stream.encode(None))
     heard = transcribe(client, buffer.getvalue(), response_format="verbose_json")
     assert heard.status_code == 200 and heard.json()["duration"] == pytest.approx(2, abs=0.2)
+
+
+@pytest.mark.parametrize("name", ["include[]", "include", "include[0]"])
+def test_probabilities_are_refused_however_the_list_is_spelt(client, name):
+    assert error_of(transcribe(client, **{name: "logprobs"}), 400)["param"] == "include[]"
+
+
+def test_a_form_that_events_do_not_have_is_named(client):
+    heard = transcribe(client, stream="true", response_format="srt")
+    assert heard.headers["content-type"].startswith("text/event-stream")
+    assert heard.headers["x-sodakit-unused"] == "response_format"
+
+
+@pytest.mark.parametrize("path", ["/v1/models/", "/v1//models", "/health/", "/v1/audio/voices/"])
+def test_slashes_mean_nothing_and_redirect_nobody(client, path):
+    """Clients join a base address that ends with a slash to a path that begins with one."""
+    plain = path.replace("//", "/").rstrip("/")
+    assert client.get(path).json() == client.get(plain).json()
+    assert client.head(path).status_code == 200
+
+
+def test_a_body_is_taken_behind_a_slash(client):
+    assert client.post("/v1/audio/speech/", json=SAY).status_code == 200

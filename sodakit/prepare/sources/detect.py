@@ -6,7 +6,7 @@ from pathlib import Path
 from sodakit.codec.contract import CodecSpec
 from sodakit.errors import ConfigError
 from sodakit.log import say
-from sodakit.prepare.recording import Item
+from sodakit.prepare.recording import Item, told_apart
 from sodakit.prepare.sources.corpus import Corpus
 from sodakit.prepare.sources.kaldi import kaldi_files, read_kaldi
 from sodakit.prepare.sources.lhotse_sets import is_lhotse, lhotse_files, read_lhotse, read_lhotse_folder
@@ -74,7 +74,7 @@ def read_corpus(corpus: Corpus, keep_untranscribed: bool = False) -> list[Item]:
     if not items and not corpus.only:
         raise _unknown(corpus)
     lists_alone = corpus.only is not None or name in LISTS_ALONE
-    items = list(leave_out_untranscribed(items, corpus, keep_untranscribed, lists_alone))
+    items = list(told_apart(leave_out_untranscribed(items, corpus, keep_untranscribed, lists_alone)))
     for sentence in corpus.account(items):
         say(sentence)
     return items
