@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from alone import Clock, alone, write_page
+from made_on import made_on
 
 from sodakit.ceilings import device_name, measured, wait
 from sodakit.ceilings import measure as measure_ceilings
@@ -64,7 +65,7 @@ def ours(
     # No more room than is used: the cache of 256 rows is the largest thing here.
     backbone = model_size(size, vocabulary.size, context=step * (prompt + options.frames + 8))
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    model = build_model(family_config(family, backbone, vocabulary)).to(device, dtype)
+    model = made_on(device, lambda: build_model(family_config(family, backbone, vocabulary)), dtype)
     codes_KF = np.random.default_rng(0).integers(0, CODES, (CODEBOOKS, prompt)).astype(np.uint16)
     request = Request(
         prompt_T=Template(vocabulary, CODEBOOKS).continue_prompt(codes_KF),
@@ -95,9 +96,9 @@ def theirs(size: str, batch: int, options: argparse.Namespace, device: torch.dev
     new_tokens = options.frames * CODEBOOKS
     config = model_size(size, context=options.prompt + new_tokens + 64)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    model = (
-        transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**hf_config(config))).to(device, dtype).eval()
-    )
+    with device:
+        model = transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**hf_config(config)))
+    model = model.to(dtype).eval()
     ids_BT = torch.randint(0, 1000, (batch, options.prompt), device=device)
 
     def generate(tokens: int) -> None:

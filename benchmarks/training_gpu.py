@@ -23,20 +23,29 @@ from typing import Any
 import numpy as np
 import torch
 from alone import Clock, alone, write_page
+from made_on import made_on
 
-from sodakit.ceilings import Ceilings, keep, timed
+from sodakit.ceilings import Ceilings, keep, memory_bytes, timed
 from sodakit.ceilings import measure as measure_ceilings
 from sodakit.data.loader import Batch
 from sodakit.hardware import gpu_named
-from sodakit.model.accounting import palm_flops_per_token, training_flops_per_token
+from sodakit.model.accounting import (
+    count_parameters,
+    palm_flops_per_token,
+    training_flops_per_token,
+    training_memory,
+)
+from sodakit.model.any_config import family_config
 from sodakit.model.attention import Packing
 from sodakit.model.attention_routes import candidates, fastest_route
 from sodakit.model.config import ModelConfig, model_size
+from sodakit.tokens.vocabulary import soda_vocabulary
+from sodakit.train.loss import chunk_positions
 from sodakit.train.recompute import recompute_blocks
 
 SIZES = ("soda_135m", "soda_600m", "soda_1.7b", "soda_4b")
 ROWS = {"soda_135m": 16, "soda_600m": 8, "soda_1.7b": 4, "soda_4b": 2}
-"""Rows at a time; halved until they fit."""
+"""Rows at a time; halved until they fit, from the first number that may: each that does not is compiled in vain."""
 CONTENDERS = (
     "sodakit, packed",
     "transformers",
@@ -64,7 +73,7 @@ def ours(
     from sodakit.train.loss import cross_entropy
     from sodakit.train.optim import Optimizer
 
-    model = Transformer(model_size(size, context=context)).to(device)
+    model = made_on(device, lambda: Transformer(model_size(size, context=context)))
     if fp8:
         use_fp8(model, min(FP8_FROM_WIDTH, model.config.width))
     lengths = row_lengths(context, packed) * rows
@@ -92,16 +101,14 @@ def ours(
 
 def depth(size: str, context: int, rows: int, recompute: bool, device: torch.device) -> Callable[[], None]:
     """A step of a model of frames around the same backbone, on rows of nothing but speech."""
-    from sodakit.model.any_config import family_config
     from sodakit.model.families import build_model
-    from sodakit.tokens.vocabulary import soda_vocabulary
     from sodakit.train.config import LossConfig, OptimConfig
     from sodakit.train.objective import Objective
     from sodakit.train.optim import Optimizer
 
     vocabulary = soda_vocabulary()
     config = family_config("depth", model_size(size, vocabulary.size, context=context), vocabulary)
-    model = build_model(config).to(device)
+    model = made_on(device, lambda: build_model(config))
     # Documents of as many seconds as a flat row's, which has a position for every code.
     lengths = row_lengths(context, packed=True, document=max(DOCUMENT // CODEBOOKS, 1))
     if device.type == "cuda":
@@ -158,7 +165,8 @@ def theirs(size: str, context: int, rows: int, liger: bool, device: torch.device
         apply_liger_kernel_to_qwen3()
     plain = hf_config(model_size(size, context=context))
     config = transformers.Qwen3Config(**plain, attn_implementation="sdpa")
-    model = transformers.Qwen3ForCausalLM(config).to(device)
+    with device:
+        model = transformers.Qwen3ForCausalLM(config)
     forward = torch.compile(model) if device.type == "cuda" else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     ids_BT = torch.randint(config.vocab_size, (rows, context), device=device)
@@ -192,7 +200,8 @@ def titan(size: str, context: int, rows: int, device: torch.device) -> Callable[
         norm_eps=shape.norm_eps,
         rope_theta=shape.rope_theta,
     )
-    model = Qwen3Model(arguments).to(device)
+    with device:
+        model = Qwen3Model(arguments)
     with torch.no_grad():
         model.init_weights(device)
     loss_of = cross_entropy_loss
@@ -216,12 +225,37 @@ def titan(size: str, context: int, rows: int, device: torch.device) -> Callable[
     return step
 
 
+def first_try(name: str, size: str, context: int, memory: float) -> tuple[int, bool]:
+    """Rows at a time to begin with, and whether activations are made again: the first that may fit so much memory.
+
+    Of ours by what a run expects. Of the others by what they cannot do without: weights, gradients and moments, and the
+    scores of all positions in 16 bits, in 32, and their gradient, which Liger never has at once.
+    """
+    shape = model_size(size, context=context)
+    rows, recompute = ROWS.get(size, 1), False
+    while not recompute:
+        if name.startswith("sodakit"):
+            config = family_config("depth", shape, soda_vocabulary()) if name == "sodakit, depth" else shape
+            low = min(FP8_FROM_WIDTH, shape.width) if "fp8" in name else None
+            head = chunk_positions(shape.vocab_size, "cuda")
+            expected = training_memory(
+                config, rows * context, logits_tokens=head, fp8_from_width=low
+            ).total_bytes
+        else:
+            scores = 0 if "Liger" in name else 10 * rows * context * shape.vocab_size
+            expected = 16 * count_parameters(shape).total + scores
+        if expected <= memory or (rows == 1 and not name.startswith("sodakit")):
+            break
+        recompute, rows = rows == 1, max(rows // 2, 1)
+    return rows, recompute
+
+
 def measure(
-    name: str, size: str, context: int, rows: int, steps: int, device: torch.device
+    name: str, size: str, context: int, steps: int, device: torch.device, memory: float
 ) -> dict[str, Any]:
     """One contender's figures, with as many rows at a time as fit; ours makes activations again where not even one does, as
     a run would."""
-    recompute = False
+    rows, recompute = first_try(name, size, context, memory)
     while True:
         if device.type == "cuda":
             # Out of the handler: there the traceback still holds the model that did not fit.
@@ -322,9 +356,12 @@ def main() -> None:
     options = parser.parse_args()
     device, clock = torch.device(options.device), Clock(options.limit_s)
     if options.measure:
-        size = options.sizes[0]
-        rows = ROWS.get(size, 1)
-        print(json.dumps(measure(options.measure, size, options.context, rows, options.steps, device)))
+        memory = memory_bytes(device)
+        print(
+            json.dumps(
+                measure(options.measure, options.sizes[0], options.context, options.steps, device, memory)
+            )
+        )
         return
     ceilings = measure_ceilings(device)
     if device.type == "cuda":  # a CPU's are for `doctor --bench` to take, on a quiet machine

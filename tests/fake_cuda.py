@@ -49,14 +49,16 @@ def fake_cuda(capability: tuple[int, int] = (9, 0)) -> Iterator[FakeTensorMode]:
     # The mode first: it asks whether there is a GPU, and where there is none does without a driver.
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, ExitStack() as stack:
         # What is found on the host is real until it is about to move.
-        pinned = patch.object(Tensor, "pin_memory", lambda self, *_: _faked(mode, self))
+        pinned = patch.object(Tensor, "pin_memory", lambda self, *_: _pinned(mode, self))
         for stub in (*stubs, pinned):
             stack.enter_context(stub)
         yield mode
 
 
-def _faked(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
-    return tensor if isinstance(tensor, FakeTensor) else mode.from_tensor(tensor)
+def _pinned(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
+    faked = tensor if isinstance(tensor, FakeTensor) else mode.from_tensor(tensor)
+    faked.lies_in_pinned_memory = True  # type: ignore[attr-defined]
+    return faked
 
 
 def _on_the_host(work: Callable[..., Any]) -> Callable[..., Any]:
@@ -70,7 +72,8 @@ def _on_the_host(work: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Crossings(TorchDispatchMode):
-    """Notes every copy between host and device, and whether the host waits for it."""
+    """Notes every copy between host and device, and whether the host waits for it: a copy that does not wait by its words
+    does so all the same where its source is memory that the system may move."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,6 +87,9 @@ class Crossings(TorchDispatchMode):
         if len({t.device.type for t in tensors}) > 1:
             told = f"{func} of {[tuple(t.shape) for t in tensors]}"
             self.copies.append(told)
-            if not (kwargs or {}).get("non_blocking") and not (len(args) > 2 and args[2] is True):
+            asks = not (kwargs or {}).get("non_blocking") and not (len(args) > 2 and args[2] is True)
+            source = args[1] if func is torch.ops.aten.copy_.default else args[0]
+            pageable = source.device.type == "cpu" and not hasattr(source, "lies_in_pinned_memory")
+            if asks or pageable:
                 self.waiting.append(told)
         return out

@@ -68,7 +68,7 @@ def test_a_card_has_the_data_sheet_of_no_other(name, listed):
     ],
 )
 def test_a_gpu_that_torch_cannot_use_is_not_passed_over_in_silence(
-    driver, built, hidden, said, tmp_path, monkeypatch
+    driver, built, hidden, said, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(hardware, "NVIDIA_PROC", tmp_path)
     monkeypatch.setattr(hardware, "NVIDIA_DEVICE", tmp_path / "nvidiactl")
@@ -82,3 +82,9 @@ def test_a_gpu_that_torch_cannot_use_is_not_passed_over_in_silence(
         (tmp_path / "version").write_text(line + "GCC version: gcc version 12.3.0\n")
     told = hardware.unused_gpu()
     assert (told is None) if said is None else (said in told and driver in told)
+    hardware._say_that_a_gpu_is_unused.cache_clear()
+    for _ in range(2):
+        assert hardware.device_named(None) == "cpu"
+    hardware._say_that_a_gpu_is_unused.cache_clear()
+    heard = " ".join("".join(capsys.readouterr()).split())
+    assert heard.count("Install") == (said is not None) and (told or "") in heard

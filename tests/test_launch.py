@@ -1,6 +1,7 @@
 """The launch templates, under stand-ins of what a cluster has."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def batch(cluster, *words: str) -> subprocess.Popen[str]:
 
 
 def test_a_job_that_fails_at_one_place_is_sent_again_twice(cluster, tmp_path):
-    script(tmp_path / "venv" / "bin" / "torchrun", 'echo "$@"; exit 1')
+    script(tmp_path / "venv" / "bin" / "torchrun", 'echo "$TORCH_ELASTIC_SHUTDOWN_TIMEOUT" "$@"; exit 1')
     ends = []
     for _ in range(3):
         job = batch(cluster, "--recipe", "demo", "--out", "runs/x")
@@ -69,7 +70,11 @@ def test_a_job_that_fails_at_one_place_is_sent_again_twice(cluster, tmp_path):
     assert ends == [0, 0, 1] and "not requeued: 3 failures" in said
     assert (tmp_path / "requeued").read_text().split() == ["7", "7"]
     assert "cpus 64" in said
-    found = get_args_parser().parse_args(said.splitlines()[1].split())
+    seconds, *words = said.splitlines()[1].split()
+    found = get_args_parser().parse_args(words)
+    # Time for a large checkpoint, and the signal comes before the limit by more.
+    warned = re.search(r"--signal=B:USR1@(\d+)", (LAUNCH / "train.slurm").read_text())
+    assert 30 < int(seconds) < int(warned[1])
     assert (found.nnodes, found.nproc_per_node, found.max_restarts) == ("1", "2", 0)
     assert found.training_script_args == ["train", "--recipe", "demo", "--out", "runs/x"]
 

@@ -1,5 +1,6 @@
 """A run says how many tests were skipped, and why; recordings that are not there have stand-ins or are named."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,11 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine without any recordings."""
     monkeypatch.setattr(places, "BESIDE", tmp_path / "nothing")
     monkeypatch.setattr(places, "stood_in", set())
+
+
+def test_tests_that_are_not_about_a_gpu_do_not_see_one(request: pytest.FixtureRequest) -> None:
+    """They train on the default device and compare bit for bit, which the order of a GPU's sums does not allow."""
+    assert wants_gpu(request.config.getoption("markexpr")) or os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_a_run_counts_its_skips_by_reason(tmp_path: Path) -> None:

@@ -3,30 +3,8 @@
 A mutation that no test can notice has a reason; `run.py` prints it in place of a verdict.
 """
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """One wrong change."""
-
-    kind: str
-    """What it breaks: windows, masks, weights, schedule, …"""
-    file: str
-    """Under `sodakit/`."""
-    before: str
-    """The exact text, which stands there once."""
-    after: str
-    """What stands there instead."""
-    tests: str
-    """Files under `tests/` that should notice, by blanks."""
-    reason: str = ""
-    """Why no test can notice; '' where one must."""
-
-
-def _of(kind: str, file: str, tests: str, *changes: tuple[str, ...]) -> list[Mutation]:
-    return [Mutation(kind, file, before, after, tests, *reason) for before, after, *reason in changes]
-
+from tests.mutants.mutation import Mutation
+from tests.mutants.mutation import changes_of as _of
 
 MUTATIONS: list[Mutation] = [
     *_of(

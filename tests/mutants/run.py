@@ -1,6 +1,7 @@
 """Mutants, run by hand: is there a test that notices each of these wrong changes?
 
-    python -m tests.mutants.run [WORD …] [--list]      only those whose kind or file holds one of the words
+    python -m tests.mutants.run [WORD …] [--list]      only those whose kind begins with one of the words, or whose file holds it
+    python -m tests.mutants.run gpu                    the mends of what a GPU would have met first, undone (gpu_mends.py)
 
 The package is changed in a copy, one mutation at a time, and only the tests that should notice run, up to the first
 that fails. First they run without any, for a test that fails anyway kills everything. Ends with 1 where a mutant
@@ -21,12 +22,16 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.mutants.mutations import MUTATIONS, Mutation
+from tests.mutants.gpu_mends import GPU_MENDS
+from tests.mutants.mutation import Mutation
+from tests.mutants.mutations import MUTATIONS as OTHERS
+
+MUTATIONS = [*OTHERS, *GPU_MENDS]
 
 ROOT = Path(__file__).parents[2]
 LONGEST_S = 300
 """A mutant whose tests take longer hangs, which is noticed, too."""
-COPIED = ("sodakit", "tests")
+COPIED = ("sodakit", "tests", "benchmarks", "launch")
 """Folders of the checkout that are copied; what else lies there is only read."""
 KILLED = 1
 """Status of pytest where a test failed; others say that no test was asked."""
@@ -34,7 +39,9 @@ KILLED = 1
 
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("words", nargs="*", help="only mutations whose kind or file holds one of these")
+    parser.add_argument(
+        "words", nargs="*", help="only mutations whose kind begins with, or whose file holds, one of these"
+    )
     parser.add_argument("--list", action="store_true", help="print them and run nothing")
     options = parser.parse_args(words)
     chosen = [m for m in MUTATIONS if _is_meant(m, options.words)]
@@ -53,7 +60,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _is_meant(mutation: Mutation, words: Sequence[str]) -> bool:
-    return not words or any(word in (mutation.kind, mutation.file) or word in mutation.file for word in words)
+    return not words or any(mutation.kind.startswith(word) or word in mutation.file for word in words)
 
 
 def _problem(mutation: Mutation) -> str:
@@ -62,7 +69,8 @@ def _problem(mutation: Mutation) -> str:
     count = path.read_text(encoding="utf-8").count(mutation.before) if path.exists() else 0
     if count != 1:
         return f"sodakit/{mutation.file} holds {mutation.before!r} {count} times; needed: once."
-    missing = [name for name in mutation.tests.split() if not (ROOT / "tests" / name).exists()]
+    files = [name.partition("::")[0] for name in mutation.tests.split()]
+    missing = [name for name in files if not (ROOT / "tests" / name).exists()]
     return f"{mutation.file}: no tests {', '.join(missing)}." if missing else ""
 
 
@@ -81,14 +89,14 @@ def _copy(folder: Path) -> Path:
 
 
 def _try_all(mutations: Sequence[Mutation], checkout: Path) -> list[tuple[Mutation, str]]:
-    sound = {tests: _status(checkout, tests) for tests in sorted({m.tests for m in mutations})}
-    for tests, status in sound.items():
+    sound = {asked: _status(checkout, *asked) for asked in sorted({(m.tests, m.marks) for m in mutations})}
+    for (tests, _), status in sound.items():
         if status:
             print(f"Without a mutation, {tests} ends with {status}: its mutants are not run.", flush=True)
     verdicts = []
     for mutation in mutations:
         begin_s = time.monotonic()
-        verdict = "not run" if sound[mutation.tests] else _verdict(mutation, checkout)
+        verdict = "not run" if sound[mutation.tests, mutation.marks] else _verdict(mutation, checkout)
         verdicts.append((mutation, verdict))
         spent_s = time.monotonic() - begin_s
         print(f"{verdict:9} {spent_s:5.1f} s  {mutation.file}: {_change(mutation)}", flush=True)
@@ -100,7 +108,7 @@ def _verdict(mutation: Mutation, checkout: Path) -> str:
     text = path.read_text(encoding="utf-8")
     try:
         path.write_text(text.replace(mutation.before, mutation.after), encoding="utf-8")
-        status = _status(checkout, mutation.tests)
+        status = _status(checkout, mutation.tests, mutation.marks)
     finally:
         path.write_text(text, encoding="utf-8")
     if status == KILLED:
@@ -110,10 +118,10 @@ def _verdict(mutation: Mutation, checkout: Path) -> str:
     return "not run"
 
 
-def _status(checkout: Path, tests: str) -> int:
+def _status(checkout: Path, tests: str, marks: str) -> int:
     """What pytest ends with; a run that never does counts as a failed test."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(checkout)}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", marks]
     try:
         done = subprocess.run(
             [*command, *(f"tests/{name}" for name in tests.split())],

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -192,6 +193,22 @@ def two_runs(store, *, shared):
     rule = GridRule(vocab_size=vocabulary.size, context=64, min_batch_rows=1, raise_to_min=True)
     points = isoflop_grid([2e9, 8e9], [64], rule=rule)
     return share_trunks(points) if shared else points
+
+
+@pytest.mark.parametrize(("more", "rows"), [([], "auto"), (["--micro-rows", "2"], 2)])
+def test_the_command_takes_as_many_rows_as_fit(points, tmp_path, monkeypatch, more, rows):
+    """The whole batch at once, as `isoflop` alone takes it, exceeds an H100 at a third of the published points."""
+    asked = []
+    monkeypatch.setattr(
+        "sodakit.recipes.isoflop.isoflop", lambda *_, **told: asked.append(told["micro_rows"])
+    )
+    monkeypatch.setattr(
+        "sodakit.scaling.run.run_design",
+        lambda points, out, make, teach: make(points[0]) or SimpleNamespace(states={}),
+    )
+    write_design(tmp_path / "design.jsonl", points)
+    main(["run", str(tmp_path / "design.jsonl"), "--data", str(tmp_path), *more])
+    assert asked == [rows]
 
 
 def test_the_command_killed_within_a_run_ends_as_one_left_alone(store, tmp_path):

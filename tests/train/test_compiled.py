@@ -1,6 +1,8 @@
 """What torch compiles in a run: blocks, under every wrapper; never a step of decoding."""
 
 import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,13 +11,17 @@ from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 
 from sodakit.compiler import COMPILERS
+from sodakit.errors import ConfigError
+from sodakit.generate.step_graphs import BatchSteps
 from sodakit.model.attention import Packing
 from sodakit.model.families import targets_of
 from sodakit.model.kv_cache import KVCache
+from sodakit.recipes.suite import suite
 from sodakit.train import update
 from sodakit.train.config import ParallelConfig
-from sodakit.train.parallel import lay_out, start_ranks
+from sodakit.train.parallel import Ranks, lay_out, start_ranks
 from sodakit.train.recompute import recompute_blocks
+from sodakit.train.run import Run
 from tests.generate.test_frames import V, network
 from tests.model.strategies import lively_model, small_config, some_ids
 from tests.train.ranks import together
@@ -96,6 +102,35 @@ def test_a_model_of_frames_stays_compiled_whatever_a_run_meets():
                 frames_of(model, 1, frames)
 
 
+@pytest.mark.parametrize(
+    ("lacking", "wanted", "times", "said"),
+    [
+        (None, None, 1, ""),
+        (None, False, 0, ""),
+        ("a C compiler", None, 0, "Nothing is compiled: needed is a C compiler."),
+        ("a C compiler", False, 0, "Nothing is compiled: needed is a C compiler."),
+    ],
+)
+def test_a_gpu_without_a_c_compiler_trains_uncompiled_and_says_so(
+    lacking, wanted, times, said, monkeypatch, capsys
+):
+    """Triton fails at its first kernel; who asked for compiling is told at once."""
+    compiled = []
+    monkeypatch.setattr("sodakit.train.run.lacks_for_gpu", lambda: lacking)
+    run = Run.__new__(Run)
+    run.device = torch.device("cuda")
+    run.ranks = Ranks(0, 1, run.device, "ddp")
+    run.model = SimpleNamespace(embedding=SimpleNamespace(), compile_blocks=lambda: compiled.append(1))
+    run.config = replace(suite("soda_135m"), compile_blocks=wanted)
+    run._prepare_model()
+    heard = " ".join("".join(capsys.readouterr()).split())
+    assert len(compiled) == times and heard.startswith(said) and bool(heard) == bool(said)
+    run.config = replace(run.config, compile_blocks=True)
+    if lacking:
+        with pytest.raises(ConfigError, match="without a C compiler"):
+            run._prepare_model()
+
+
 @torch.inference_mode()
 def test_a_compiled_model_decodes_without_compiling():
     """Layer and step are guards: samples made while a run trains would use up what torch compiles of a block."""
@@ -104,6 +139,16 @@ def test_a_compiled_model_decodes_without_compiling():
     model(some_ids(2, 9), cache=cache)
     for _ in range(3):
         model(some_ids(2, 1), cache=cache)
+    assert model.counter.frame_count == 0
+
+
+@torch.inference_mode()
+def test_steps_by_graph_compile_nothing():
+    """What is captured is the block as it stands: compiled, its layers and spans would be variants too."""
+    model = compiled_model(layers=2)
+    steps = BatchSteps(model, KVCache(model.config, 2, 32), 2, 1)
+    for _ in range(3):
+        steps(torch.ones(2, 1, 1, dtype=torch.int64))
     assert model.counter.frame_count == 0
 
 

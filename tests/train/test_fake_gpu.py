@@ -106,7 +106,7 @@ def steps_never_wait(store: Path, family: str, names: list[str]) -> None:
 @pytest.mark.parametrize(
     ("family", "names"),
     [
-        ("flat", ["as it is", "recomputed"]),
+        ("flat", ["as it is", "recomputed", "slot softmax"]),
         ("depth", ["as it is"]),
         pytest.param("flat", list(SETTINGS), marks=pytest.mark.slow),
         pytest.param("depth", ["slot softmax"], marks=pytest.mark.slow),

@@ -89,6 +89,13 @@ def test_points_of_the_published_sweep_fit_an_h100():
     assert whole > 0
 
 
+def test_every_large_recipe_takes_as_many_rows_as_fit():
+    """The whole batch at once is for minutes on a CPU, and for who asks for it."""
+    small = ("demo", "evening")
+    whole = [name for name in RECIPES if not name.startswith(small) and recipe(name, ()).micro_rows != "auto"]
+    assert not whole
+
+
 def test_a_gpus_share_of_the_head_is_counted():
     """Exponentials of a chunk and a block's logits in float32 live at once: the plan must leave them room."""
     positions = chunk_positions(SODA_VOCAB_SIZE, "cuda")
