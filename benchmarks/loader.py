@@ -2,6 +2,7 @@
 
     pip install grain datasets
     python benchmarks/loader.py --repeats 7
+    python benchmarks/loader.py --interleave        ours alone: whole utterances against words drawn as text or speech
 
 Three sources as in the paper's mixture (long recordings 52 %, short ones 43 %, text 5 %), both orders, windows of 4,096
 tokens. Ours renders them from codes as they are asked for; the others read rows that were rendered beforehand, which
@@ -16,16 +17,18 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
+from typing import get_args
 
 import numpy as np
 
 from sodakit.codec.contract import CodecSpec
-from sodakit.data.config import DataConfig, SourceConfig
+from sodakit.data.config import DataConfig, InterleaveConfig, SourceConfig, SpanKind, ViewConfig
 from sodakit.data.language import open_language
 from sodakit.data.loader import Loader
 from sodakit.store.schema import Utterance
 from sodakit.store.writer import StoreWriter
 from sodakit.tokens.text import train_bpe
+from sodakit.tokens.words import TimedWord
 
 CONTEXT, BATCH_ROWS = 4096, 8
 WEIGHTS = (0.52, 0.43, 0.05)
@@ -39,7 +42,14 @@ SPEC = CodecSpec(
 )
 
 
-def make_store(folder: Path, kind: str, tokens: int, seed: int) -> Path:
+def words_of(rng: np.random.Generator, seconds: float, ids: int) -> tuple[TimedWord, ...]:
+    """Words of 1 to 2 ids along an utterance, each with times."""
+    at = np.unique([0, *rng.choice(ids, 2 * ids // 3, replace=False)]).tolist()
+    each_s = seconds / len(at)
+    return tuple(TimedWord(n, i, n * each_s, (n + 0.9) * each_s, 1.0) for n, i in enumerate(at))
+
+
+def make_store(folder: Path, kind: str, tokens: int, seed: int, timed: bool = False) -> Path:
     """A store of random codes: `long` recordings of 40 utterances, `short` ones of 1 to 4, or `text` alone."""
     rng = np.random.default_rng(seed)
     tokenizer = train_bpe(["a few words to have a tokenizer"], 300)
@@ -62,6 +72,7 @@ def make_store(folder: Path, kind: str, tokens: int, seed: int) -> Path:
                     codes_KF=rng.integers(0, 2048, (8, frames)).astype(np.uint16),
                     text="",
                     text_ids_T=rng.integers(0, 250, ids).astype(np.int32),
+                    words=words_of(rng, seconds, ids) if timed and frames else (),
                 )
             )
             written += 8 * frames + ids
@@ -197,15 +208,52 @@ def resume_times(loader: Loader, rows: list[np.ndarray], step: int) -> dict[str,
     }
 
 
+def compare_interleaved(folder: Path, repeats: int, batches: int, tokens: int) -> None:
+    """Tokens per CPU-second of whole utterances and of each way to draw words, alternating."""
+    stores = [
+        make_store(folder / kind, kind, tokens // (10 if kind == "text" else 1), n, timed=True)
+        for n, kind in enumerate(("long", "short", "text"))
+    ]
+    vocabulary = open_language(stores[0])[1]
+    loaders: dict[str, Loader] = {}
+    for spans in get_args(SpanKind):
+        views = [ViewConfig(interleave=InterleaveConfig(spans=spans))] * 2 + [ViewConfig()]
+        parts = zip(stores, WEIGHTS, views, strict=True)
+        sources = tuple(SourceConfig(store=str(store), weight=w, view=view) for store, w, view in parts)
+        begun_s = time.process_time()
+        loaders[spans] = Loader(
+            DataConfig(sources=sources, context=CONTEXT, batch_rows=BATCH_ROWS), vocabulary
+        )
+        print(f"{spans}: opened in {time.process_time() - begun_s:.2f} s")
+    contenders = {spans: ours(loader) for spans, loader in loaders.items()}
+    for made in contenders.values():
+        speed(made, 50)
+    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(repeats):
+        for name, made in contenders.items():
+            speeds[name].append(speed(made, batches))
+    for name, found in speeds.items():
+        ratio = median(a / b for a, b in zip(found, speeds["none"], strict=True))
+        print(
+            f"{name:12} {median(found) / 1e6:7.1f}M tokens per CPU-s ({min(found) / 1e6:.1f} to {max(found) / 1e6:.1f}), "
+            f"{ratio:.2f} of whole utterances"
+        )
+    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores, {repeats} repeats")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--batches", type=int, default=300)
     parser.add_argument("--tokens", type=int, default=12_000_000, help="unique tokens in each speech source")
+    parser.add_argument("--interleave", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if options.interleave:
+            compare_interleaved(folder, options.repeats, options.batches, options.tokens)
+            return
         sources = tuple(
             SourceConfig(
                 store=str(

@@ -4,6 +4,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from sodakit.data.config import DataConfig
+from sodakit.data.interleaved import InterleavedStream, InterleavedView
 from sodakit.data.loader import Loader
 from sodakit.data.packing import PackedStream
 from sodakit.data.windows import TokenStream
@@ -38,11 +39,15 @@ def mixture_tree(loader: Loader, budget_tokens: float | None = None) -> Tree:
     return tree
 
 
-def source_lines(stream: TokenStream) -> list[str]:
-    """What one source holds, line by line."""
+def source_lines(stream: TokenStream | InterleavedStream) -> list[str]:
+    """What one source holds, line by line; of words by lot what the first epoch holds."""
     view = stream.view
     counted, unique = view.num_tokens, view.num_tokens // view.orders
-    orders = "both orders counted" if view.orders == 2 else f"{view.config.order} only"
+    if isinstance(view, InterleavedView):
+        lot = view.config.interleave
+        orders = f"words by lot, {lot.spans}, {view.law.share:.1%} of them speech; of the first epoch"
+    else:
+        orders = "both orders counted" if view.orders == 2 else f"{view.config.order} only"
     kinds = ", ".join(
         f"{kind} {format_count(count)} ({count / counted:.1%})"
         for kind, count in view.tokens_by_kind().items()

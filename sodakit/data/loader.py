@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sodakit.data.config import DataConfig, SourceConfig
+from sodakit.data.interleaved import InterleavedStream, InterleavedView
 from sodakit.data.mixture import Mixture
 from sodakit.data.order import derive_key, permute
 from sodakit.data.packing import PackedStream
@@ -41,12 +42,15 @@ class Batch:
 
 def open_stream(
     source: SourceConfig, vocabulary: Vocabulary, context: int, seed: int, pattern: Pattern = FLAT
-) -> TokenStream | PackedStream:
+) -> TokenStream | InterleavedStream | PackedStream:
     """The windows of a source: of whole pairs where its view has a task, else of the stream of its documents."""
     reader = StoreReader(Path(source.store), expect_tokenizer=vocabulary.tokenizer_fingerprint or None)
     if source.view.task:
         pairs = PairView(reader, source.split, source.view.task, vocabulary, pattern)
         return PackedStream(pairs, context, seed)
+    if source.view.interleave.spans != "none":
+        drawn = InterleavedView(reader, source.split, source.view, vocabulary, pattern)
+        return InterleavedStream(drawn, context, seed)
     view = DocumentView(reader, source.split, source.view, vocabulary, pattern)
     return TokenStream(view, context, seed)
 
@@ -108,20 +112,21 @@ class Loader:
         lengths: list[tuple[int, ...]] = [()] * len(source_B)
         for source in np.flatnonzero(np.bincount(source_B)).tolist():
             rows_B = np.flatnonzero(source_B == source)
-            lengths_of = self.streams[source].fill(self._windows(source, nth_B[rows_B]), ids_BPW, rows_B)
+            windows_B, epochs_B = self._windows(source, nth_B[rows_B])
+            lengths_of = self.streams[source].fill(windows_B, ids_BPW, rows_B, epochs_B)
             for row, row_lengths in zip(rows_B.tolist(), lengths_of, strict=True):
                 lengths[row] = row_lengths
         return ids_BPW, lengths
 
-    def _windows(self, source: int, nth_B: np.ndarray) -> np.ndarray:
-        """Which windows of a source are its rows of these numbers."""
+    def _windows(self, source: int, nth_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which windows of a source are its rows of these numbers, and of which epochs."""
         epoch_B, place_B = np.divmod(nth_B, self.streams[source].num_windows)
         piece_B = place_B // PERMUTED_TOGETHER
         windows_B = np.empty_like(nth_B)
         for epoch, piece in sorted(set(zip(epoch_B.tolist(), piece_B.tolist(), strict=True))):
             here_B = (epoch_B == epoch) & (piece_B == piece)
             windows_B[here_B] = self._order(source, epoch, piece)[place_B[here_B] % PERMUTED_TOGETHER]
-        return windows_B
+        return windows_B, epoch_B
 
     def _order(self, source: int, epoch: int, piece: int) -> np.ndarray:
         """The windows at a piece of the places of an epoch; the latest of each source is kept."""

@@ -1,9 +1,10 @@
 """`native.cpp`, compiled for this machine when first needed, and its structures as Python sees them."""
 
 import ctypes
-from ctypes import POINTER, Structure, c_int32, c_int64, c_void_p
+from ctypes import POINTER, Structure, c_double, c_int32, c_int64, c_uint64, c_void_p
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +19,29 @@ SHORTEST_DOCUMENT = 3
 
 
 class Shard(Structure):
-    """Codes and text ids of one shard, and how many there are."""
+    """Codes, text ids and words of one shard, and how many there are."""
 
     _fields_ = (
         *((name, c_void_p) for name in ("codes", "code_offsets", "text_ids", "text_offsets")),
         *((name, c_int64) for name in ("num_codes", "num_text_ids")),
+        *((name, c_void_p) for name in ("word_offsets", "word_ids", "word_starts", "word_ends")),
+        ("num_words", c_int64),
+    )
+
+
+class Draw(Structure):
+    """How the words of an epoch are drawn, and where the blocks of its index begin."""
+
+    _fields_ = (
+        ("key", c_uint64),
+        ("share", c_uint64),
+        ("tables", c_void_p * 4),
+        ("sizes", c_int64 * 4),
+        ("half_rate", c_double),
+        ("block", c_int64),
+        *((name, c_void_p) for name in ("entry_begins", "entry_orders", "entry_blocks")),
+        ("num_entries", c_int64),
+        ("drawn_order", c_int32),
     )
 
 
@@ -43,6 +62,7 @@ class Stream(Structure):
         *((name, c_int64) for name in ("size", "width", "beyond")),
         *((n, c_int32) for n in ("frame_positions", "stored", "used", "has_text", "text_first", "more_bos")),
         *((n, c_int32) for n in ("bos", "eos", "audio_start", "audio_end", "text_start", "text_end")),
+        ("draw", POINTER(Draw)),
     )
 
 
@@ -51,11 +71,14 @@ def compiled() -> ctypes.CDLL | None:
     """The compiled windows, or None where there is no C++ compiler that takes them."""
     library = compile_library(SOURCE, otherwise="Windows document by document, slower")
     if library is not None:
-        library.sodakit_windows.restype = c_int64
-        library.sodakit_windows.argtypes = (
-            *(POINTER(Stream), c_void_p, c_void_p, c_int64),
-            *(c_void_p, c_void_p, c_int64, c_void_p),
-        )
+        for made in (library.sodakit_windows, library.sodakit_drawn_windows):
+            made.restype = c_int64
+            made.argtypes = (
+                *(POINTER(Stream), c_void_p, c_void_p, c_int64),
+                *(c_void_p, c_void_p, c_int64, c_void_p),
+            )
+        library.sodakit_draw_lengths.restype = c_int64
+        library.sodakit_draw_lengths.argtypes = (POINTER(Stream), c_void_p, c_void_p)
     return library
 
 
@@ -67,7 +90,9 @@ class NativeWindows:
         shards: of the store.
         layout: how the documents lie along positions.
         columns: arrays of the fields of `Stream` that point to one.
-        numbers: the other fields.
+        tables: where words are drawn, the thresholds of `interleave.SpanLaw`.
+        drawn: likewise, the other fields of `Draw`.
+        numbers: the other fields of `Stream`.
     """
 
     def __init__(
@@ -76,9 +101,12 @@ class NativeWindows:
         shards: list[FlatShard],
         layout: Layout,
         columns: dict[str, np.ndarray | None],
+        tables: list[np.ndarray] | None = None,
+        drawn: dict[str, Any] | None = None,
         **numbers: int,
     ) -> None:
-        self._call = library.sodakit_windows
+        self._library = library
+        self._call = library.sodakit_windows if drawn is None else library.sodakit_drawn_windows
         self._size = numbers["size"]
         self._width = layout.width
         vocabulary, used = layout.vocabulary, layout.num_codebooks
@@ -90,7 +118,8 @@ class NativeWindows:
         }
         names = ("bos", "eos", "audio_start", "audio_end", "text_start", "text_end")
         # What the pointers point to must live as long as they do.
-        self._kept = (shards, columns)
+        self._kept = (shards, columns, tables, drawn)
+        self._draw = None if drawn is None or tables is None else _draw(tables, drawn)
         self._stream = Stream(
             shards=(Shard * len(shards))(*(_shard(s) for s in shards)),
             num_shards=len(shards),
@@ -100,6 +129,7 @@ class NativeWindows:
             frame_positions=layout.width > 1,
             **{name: getattr(vocabulary, name) for name in names},
             **{name: None if column is None else _address(column) for name, column in columns.items()},
+            draw=None if self._draw is None else ctypes.pointer(self._draw),
             **numbers,
         )
         self._reference = ctypes.byref(self._stream)
@@ -128,12 +158,44 @@ class NativeWindows:
         every = lengths[: ends[-1] if ends else 0].tolist()
         return [tuple(every[a:b]) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
 
+    def draw_lengths(self, num_blocks: int) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of each block of the documents in their order, int64; and text ids, frames and spans of all of them.
+
+        Raises:
+            StoreError: the shards are not what they were when the view was made.
+        """
+        positions, totals = np.empty(num_blocks, np.int64), np.zeros(3, np.int64)
+        made = self._library.sodakit_draw_lengths(self._reference, _address(positions), _address(totals))
+        if made != num_blocks:
+            raise StoreError(
+                "The codes, text ids or words of a shard lead outside of it: the file is damaged, or was replaced while open. "
+                "Copy it again, or delete it and run the same prepare again."
+            )
+        return positions, totals
+
+
+def _draw(tables: list[np.ndarray], drawn: dict[str, Any]) -> Draw:
+    fields = {n: _address(v) if isinstance(v, np.ndarray) else v for n, v in drawn.items()}
+    draw = Draw(num_entries=len(drawn["entry_orders"]), **fields)
+    for number, table in enumerate(tables):
+        assert table.dtype == np.uint64 and table.flags.c_contiguous
+        draw.tables[number], draw.sizes[number] = _address(table), len(table)
+    return draw
+
 
 def _shard(shard: FlatShard) -> Shard:
+    words = shard.words
     arrays = (shard.codes, shard.code_offsets, shard.text_ids, shard.text_offsets)
-    for array, kind in zip(arrays, (np.uint16, np.int64, np.int32, np.int64), strict=True):
+    timed = (words.offsets, words.id_at, words.start_s, words.end_s)
+    kinds = (np.uint16, np.int64, np.int32, np.int64, np.int64, np.int32, np.float32, np.float32)
+    for array, kind in zip((*arrays, *timed), kinds, strict=True):
         assert array.dtype == kind and array.flags.c_contiguous
-    return Shard(*(_address(array) for array in arrays), len(shard.codes), len(shard.text_ids))
+    return Shard(
+        *(_address(array) for array in arrays),
+        *(len(shard.codes), len(shard.text_ids)),
+        *(_address(array) if len(words.id_at) else None for array in timed),
+        len(words.id_at),
+    )
 
 
 def _address(array: np.ndarray) -> int:

@@ -84,8 +84,14 @@ class PackedStream:
             pieces[-1][:, 0] = self.view.template.vocabulary.eos
         return np.concatenate(pieces), np.array([len(p) for p in pieces], np.int64)
 
-    def fill(self, windows_B: np.ndarray, ids_BPW: np.ndarray, rows_B: np.ndarray) -> list[tuple[int, ...]]:
-        """Write some windows into rows of a batch; the lengths of each."""
+    def fill(
+        self,
+        windows_B: np.ndarray,
+        ids_BPW: np.ndarray,
+        rows_B: np.ndarray,
+        epochs_B: np.ndarray | None = None,
+    ) -> list[tuple[int, ...]]:
+        """Write some windows into rows of a batch, the same in each epoch; the lengths of each."""
         lengths = []
         for window, row in zip(windows_B.tolist(), rows_B.tolist(), strict=True):
             ids_BPW[row], lengths_of = self.window(window)

@@ -63,13 +63,20 @@ class TokenStream:
         lengths = self.fill(np.array([index]), ids_BPW, np.array([0]))
         return ids_BPW[0], np.array(lengths[0], np.int64)
 
-    def fill(self, windows_B: np.ndarray, ids_BPW: np.ndarray, rows_B: np.ndarray) -> list[tuple[int, ...]]:
+    def fill(
+        self,
+        windows_B: np.ndarray,
+        ids_BPW: np.ndarray,
+        rows_B: np.ndarray,
+        epochs_B: np.ndarray | None = None,
+    ) -> list[tuple[int, ...]]:
         """Write some windows into rows of a batch. Many at once cost less each.
 
         Args:
             windows_B: their numbers.
             ids_BPW: int32, written to.
             rows_B: which row is for which window.
+            epochs_B: taken and not used: a window is the same in each.
         Returns:
             For each window, the lengths of the document pieces in it: they sum to `window_positions`.
         """

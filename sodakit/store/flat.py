@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sodakit.store.shard import flat_values
+from sodakit.store.shard import FlatWords, flat_values, flat_words
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class FlatShard:
     """int32."""
     text_offsets: np.ndarray
     """int64 (N + 1) into `text_ids`."""
+    words: FlatWords
+    """When its words are said."""
     batch: pa.RecordBatch
     """The shard itself, for its names."""
 
@@ -43,7 +45,7 @@ class FlatShard:
 
 def flat_shard(batch: pa.RecordBatch) -> FlatShard:
     """The arrays of one shard."""
-    return FlatShard(*flat_values(batch, "codes"), *flat_values(batch, "text_ids"), batch)
+    return FlatShard(*flat_values(batch, "codes"), *flat_values(batch, "text_ids"), flat_words(batch), batch)
 
 
 def with_borders(shards: Iterable[FlatShard]) -> Iterator[tuple[FlatShard, np.ndarray]]:
