@@ -15,6 +15,7 @@ from sodakit.log import say
 VERBS = {
     "demo": "the whole way in minutes: speech, store, model, report",
     "prepare": "recordings to a store of codes",
+    "align": "when each word is said, of a store or of recordings",
     "describe": "what a store holds: hours, tokens, speakers, and a mixture of stores",
     "leaks": "what of evaluation sets is in a training split",
     "documents": "a store as the published parquet documents",

@@ -135,7 +135,7 @@ class CtcJudge:
         decode = (
             self._lexicon.search if self.decoding == "lexicon" else lambda x_FV: greedy(x_FV, self.alphabet)
         )
-        return [decode(log_probs_FV) for log_probs_FV in self._listen(waves)]
+        return [decode(log_probs_FV) for log_probs_FV in self.listen(waves)]
 
     def unknown_words(self, texts: Sequence[str]) -> list[str]:
         """Words of `texts` it was not taught, sorted: with `lexicon` decoding each is an error when said."""
@@ -186,7 +186,7 @@ class CtcJudge:
         return {"alphabet": self.alphabet, "words": list(self.words), "decoding": self.decoding}
 
     @torch.inference_mode()
-    def _listen(self, waves: Sequence[Wave]) -> Iterator[np.ndarray]:
+    def listen(self, waves: Sequence[Wave]) -> Iterator[np.ndarray]:
         """log-probabilities_FV of each sound, in order."""
         for start in range(0, len(waves), 16):
             mel_BFM, lengths_B = pad_mels(all_log_mels(waves[start : start + 16]))

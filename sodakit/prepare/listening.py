@@ -55,7 +55,7 @@ def cut_at_pauses(items: Iterable[Item], folder: Path, rule: PauseRule, fresh: b
     notebook.begin({"detector": detector_name(), **to_plain(rule)}, fresh)
     waiting = unheard(filter(is_uncut, items), notebook, ANY_LENGTH)
     hear = lambda batch: [row for item in batch for row in _find_utterances(item, rule)]  # noqa: E731
-    _hear(waiting, notebook, hear, "find pauses (s)", CUT_S)
+    hear_all(waiting, notebook, hear, "find pauses (s)", CUT_S)
     return list(_cut(items, notebook))
 
 
@@ -76,7 +76,7 @@ def transcribe(
     items, notebook = list(items), Notebook(folder / "transcripts")
     notebook.begin({"recogniser": transcriber.name, "fingerprint": transcriber.fingerprint}, fresh)
     waiting = unheard(filter(is_unwritten, items), notebook, limits)
-    _hear(waiting, notebook, partial(_write_down, transcriber, limits), "transcribe (s)", WRITTEN_S)
+    hear_all(waiting, notebook, partial(_write_down, transcriber, limits), "transcribe (s)", WRITTEN_S)
     return list(_written(items, notebook, transcriber.name))
 
 
@@ -129,7 +129,7 @@ def unheard(items: Iterable[Item], notebook: Notebook, limits: Limits) -> list[t
     return waiting
 
 
-def _hear(
+def hear_all(
     waiting: Sequence[tuple[Item, float]],
     notebook: Notebook,
     hear: Callable[[list[Item]], list[Row]],

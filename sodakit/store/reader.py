@@ -32,6 +32,7 @@ from sodakit.store.shard import (
     metadata_text,
     open_batch,
     quality_names,
+    rejected_rows,
 )
 from sodakit.store.writer import SCHEMA_VERSION
 from sodakit.tokens.text import TextTokenizer
@@ -136,6 +137,10 @@ class StoreReader:
             )
             for name in names
         }
+
+    def rejected(self, split: str, index: int) -> list[dict[str, Any]]:
+        """What of `quarantine.jsonl` a shard keeps: items that belonged into it and could not be read."""
+        return rejected_rows(self._batches(split)[index])
 
     def verify(self) -> None:
         """Read every byte and compare it with the digests in `store.json`.

@@ -76,7 +76,7 @@ def timed_words(
 
 def pieces_of(text: str, words: Sequence[TimedWord]) -> list[str]:
     """Each word as it is written, without the spaces around it."""
-    ends = [*(word.text_at for word in words[1:]), len(text)]
+    ends = [*(word.text_at for word in words[1:]), *([len(text)] if words else [])]
     return [text[word.text_at : end].strip() for word, end in zip(words, ends, strict=True)]
 
 

@@ -129,9 +129,9 @@ def test_silence_and_nothing_at_all_are_heard_as_silence(wave: Wave) -> None:
 def test_a_transcript_does_not_depend_on_its_neighbours() -> None:
     judge = _untrained()
     waves = [wave.cut(0, 0.2 + 0.1 * i) for i, wave in enumerate(_tones(5))]
-    together = list(judge._listen(waves))
+    together = list(judge.listen(waves))
     for wave, log_probs_FV in zip(waves, together, strict=True):
-        alone_FV = next(judge._listen([wave]))
+        alone_FV = next(judge.listen([wave]))
         assert alone_FV.shape == log_probs_FV.shape
         np.testing.assert_allclose(alone_FV, log_probs_FV, atol=1e-4)
 

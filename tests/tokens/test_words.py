@@ -96,6 +96,7 @@ def test_times_outside_the_utterance_or_out_of_order_are_none():
 
 
 def test_words_are_counted_and_moved():
+    assert pieces_of(TEXT, ()) == [] and spans_of(TEXT, ()) == ()
     assert count_words(TEXT) == 8 and count_words(" — ") == 0
     assert shifted(said("a b"), 1.0) == (WordSpan("a", 1.0, 1.4, 0.9), WordSpan("b", 1.5, 1.9, 0.9))
 
