@@ -1,5 +1,7 @@
 """What people read while a stage runs: lines and a progress bar with an ETA. Programs read `metrics.jsonl`."""
 
+import os
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -25,14 +27,27 @@ T = TypeVar("T")
 EVERY_S = 25.0
 """Between two lines about work that goes on, where there is no terminal for a bar."""
 
-console = Console(stderr=True, highlight=False)
+OUTPUT_CLOSED = 141
+"""Status of a program whose output nobody reads any more, as the shell gives it."""
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Nobody reads what we say: end as any program does whose output is closed."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        raise SystemExit(OUTPUT_CLOSED)
+
+
+console = _Console(stderr=True, highlight=False)
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def say(message: str) -> None:
     """One line for the person at the terminal."""
-    # A file's name may hold bytes that are no characters.
+    # A file's name may hold bytes that are no characters, or that a terminal takes as commands.
     printable = message.encode("utf-8", "backslashreplace").decode("utf-8")
-    console.print(printable, markup=False, soft_wrap=True)
+    console.print(_COMMANDS.sub(lambda found: ascii(found[0])[1:-1], printable), markup=False, soft_wrap=True)
 
 
 class Bar(Progress):

@@ -1,5 +1,7 @@
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -141,3 +143,39 @@ def test_a_design_without_a_run_says_why(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["scale", "design", "--min-batch-rows", str(10**18)])
     assert stopped.value.code == 2 and "No run is left" in capsys.readouterr().err
+
+
+ENDINGS = {
+    "help that nobody reads": ("{sodakit} --help | true; exit ${PIPESTATUS[0]}", 141, ""),
+    "errors that nobody reads": ("{sodakit} describe none 2>&1 >/dev/null | true; exit ${PIPESTATUS[0]}", 141, ""),
+    "a full disk": ("{sodakit} --help > /dev/full", 2, "the disk is full"),
+    "a full disk, buffered": ("{sodakit} --version > /dev/full", 2, "the disk is full"),
+    "nothing open": ("{sodakit} describe none <&- >&- 2>&-", 2, ""),
+    "a folder that is gone": ("mkdir x; cd x; rmdir ../x; {sodakit} describe none", 2, "is gone"),
+    "a variable not set": ('{sodakit} prepare in --out "$NONE"', 2, "after '--out' is empty"),
+    "another locale": ("PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 LC_ALL=C {sodakit} describe f\u00fc", 2, "Set LC_ALL=C.UTF-8"),
+    "commands to the terminal": (r"{sodakit} describe $'a\e[31m\u202eb'", 2, r"a\x1b[31m\u202eb"),
+    "no home": ("env -u HOME -u USER {sodakit} describe none", 2, "no store.json"),
+    "a terminal without width": ("COLUMNS=1 {sodakit} describe none", 2, "no store.json"),
+}  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="bash, /dev/full")
+@pytest.mark.parametrize("name", ENDINGS)
+def test_wherever_it_is_started_it_ends_in_a_line(name, tmp_path):
+    command, status, says = ENDINGS[name]
+    command = command.replace("{sodakit}", f"{sys.executable} -m sodakit")
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "LC_ALL": "C.UTF-8"}
+    found = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, env=env, check=False)
+    said = found.stderr.decode() + found.stdout.decode()
+    assert found.returncode == status and says in said and "Traceback" not in said, said
+
+
+def test_what_is_opened_where_nothing_is_open_is_not_taken_for_the_place_of_errors(tmp_path):
+    """The first file would get the number of standard error, and words of other programs."""
+    script = "import os, sodakit.cli as c; c.main(['--version']); f = open('x', 'wb'); os._exit(f.fileno())"
+    found = subprocess.run(
+        ["bash", "-c", f'{sys.executable} -c "{script}" <&- >&- 2>&-'],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, check=False,
+    )  # fmt: skip
+    assert found.returncode > 2
