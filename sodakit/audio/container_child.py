@@ -133,6 +133,11 @@ def _info(container: Any) -> dict[str, Any]:
     stream = next(iter(container.streams.audio), None)
     if stream is None:
         raise NoSound("holds no sound, only other streams. Leave it out.")
+    if len(container.streams.audio) > 1:
+        raise NoSound(
+            f"holds {len(container.streams.audio)} sounds side by side, of which only the first would be read. Keep one, "
+            "for example with `ffmpeg -map 0:a:0`."
+        )
     if stream.codec_context is None:
         raise NoSound("holds sound of a codec that is not known here. Convert it, for example with ffmpeg.")
     duration_s = _promised_s(container, stream)

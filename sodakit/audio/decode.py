@@ -5,6 +5,7 @@ about here: whether the length in the header is counted or guessed, whether anot
 all there.
 """
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -36,6 +37,10 @@ CONTAINER_SLACK_S = 0.25
 RUN_UP = 20 * 1152
 """Samples decoded before the first one that is wanted: frames of mp3 and Vorbis need those before them, of mp3 up to
 nine."""
+
+_BESIDE = ("._", ".AppleDouble/")
+"""Where libsndfile looks for the other half of a sound (Sound Designer II) that it does not know: in the folder in which
+the program was started, for an open file has no folder."""
 
 DECODER_ERRORS = (soundfile.SoundFileError, RuntimeError, OSError, TypeError, ValueError, ZeroDivisionError)
 """What soundfile raises at damaged files."""
@@ -82,7 +87,7 @@ def open_sound(handle: BinaryIO, name: str) -> Iterator[OpenSound]:
         container = container_of(handle)
         sound: OpenSound
         if container:
-            sound = _Container(stack.enter_context(open_container(handle, container, name)))
+            sound = _Container(stack.enter_context(open_container(handle, container, name)), name)
         else:
             check_promised_bytes(handle, name)
             sound = _open_plain(handle, name, stack)
@@ -97,8 +102,16 @@ def _open_plain(handle: BinaryIO, name: str, stack: ExitStack) -> OpenSound:
         parts = [_open_file(part, name, stack) for part in ogg.links(handle, name)]
         return parts[0] if len(parts) == 1 else _Chain(parts, name)
     if kind == "mp3":
-        return _open_file(mpeg.counted(handle, name), name, stack)
-    return _open_file(handle, name, stack, flac_check(handle))
+        return _open_file(mpeg.tagged(mpeg.counted(handle, name)), name, stack)
+    if kind is None and (beside := next((path for path in _BESIDE if os.path.lexists(path)), None)):
+        raise AudioError(
+            f"{name} is no kind of sound that is known, and what the folder in which this was started holds as "
+            f"{beside!r} would be taken for a part of it. Remove that, or start elsewhere."
+        )
+    check = flac_check(handle)
+    if check is not None:
+        check.check_size(handle, name)
+    return _open_file(handle, name, stack, check)
 
 
 def _open_file(handle: BinaryIO, name: str, stack: ExitStack, check: FlacCheck | None = None) -> "_File":
@@ -199,8 +212,8 @@ class _Chain(OpenSound):
 class _Container(OpenSound):
     """A container, which is decoded from its beginning."""
 
-    def __init__(self, container: ContainerSound) -> None:
-        self._container = container
+    def __init__(self, container: ContainerSound, name: str) -> None:
+        self._container, self._name = container, name
         self.info = AudioInfo(container.duration_s, container.sample_rate_hz, container.channels)
         self.num_samples = round(container.duration_s * container.sample_rate_hz)
         self.slack_samples = max(LENGTH_SLACK, round(CONTAINER_SLACK_S * container.sample_rate_hz))
@@ -212,6 +225,12 @@ class _Container(OpenSound):
             place += len(block_SC)
             if stop is not None and place >= stop:
                 return
+        if place > self.num_samples + self.slack_samples:
+            rate_hz = self.info.sample_rate_hz
+            raise AudioError(
+                f"{self._name} has a wrong length: its header promises {self.num_samples / rate_hz:.2f} s, "
+                f"{place / rate_hz:.2f} s are there. It is damaged: fetch it again, or leave it out."
+            )
 
 
 def _check_shape(info: AudioInfo, name: str) -> None:

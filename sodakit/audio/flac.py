@@ -14,6 +14,8 @@ _MARK = b"fLaC"
 _SECOND = b"fLaC\0\0\0\x22"
 _BLOCK_BYTES = 1 << 20
 _MORE_SAMPLES = 1 << 16
+_MOST_MORE_BYTES = 1 << 26
+"""For tags and pictures; a picture has at most 16 MiB."""
 
 
 @dataclass
@@ -55,6 +57,19 @@ class FlacCheck:
                 else plain_SC.astype(f"<i{size}").tobytes()
             )
         return block_SC.astype(np.float32) * np.float32(2.0**-31)
+
+    def check_size(self, handle: BinaryIO, name: str) -> None:
+        """Raise where the file is much larger than its samples would be as they are. Moves the handle.
+
+        Raises:
+            AudioError: it is.
+        """
+        channels, size = (self.head[20] >> 1 & 7) + 1, handle.seek(0, 2)
+        if self.total > 0 and size > _MOST_MORE_BYTES + 2 * self.total * channels * 4:
+            raise AudioError(
+                f"{name} has a wrong length: {size} bytes for {self.total} samples of {channels} channels. It is damaged: "
+                "fetch it again, or leave it out."
+            )
 
     def check(self, handle: BinaryIO, name: str) -> None:
         """Raise unless the samples were those, and as many as the header says. Moves the handle.

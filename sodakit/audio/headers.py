@@ -19,10 +19,11 @@ MAX_CHUNKS = 1000
 
 _LIKE = (
     (0, b"fLaC", "flac"), (0, b"OggS", "ogg"), (0, b".snd", "au"), (0, b"caff", "caf"), (0, b"riff\x2e\x91\xcf\x11", "w64"),
-    (8, b"WAVE", "wav"), (8, b"AIFF", "aiff"), (8, b"AIFC", "aiff"), (4, b"ftyp", "mp4"), (0, b"\x1a\x45\xdf\xa3", "webm"),
+    (0, b"BW64", "bw64"), (8, b"WAVE", "wav"), (8, b"AIFF", "aiff"), (8, b"AIFC", "aiff"), (4, b"ftyp", "mp4"), (0, b"\x1a\x45\xdf\xa3", "webm"),
     (0, b"\x0b\x77", "ac3"), (0, b"#!AMR", "amr"), (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "wma"), (0, b"MAC ", "ape"),
     (0, b"wvpk", "wavpack"), (0, b"TTA1", "tta"), (0, b"DSD ", "dsf"), (0, b"FRM8", "dff"), (0, b"NIST_1A", "sphere"),
     (0, b"\x7f\xfe\x80\x01", "dts"), (0, b"Creative Voice File", "voc"), (0, b"TRUEHD", "truehd"),
+    (0, b"MThd", "midi"), (0, b"FLV", "flv"), (8, b"AVI ", "avi"), (0, b"Extended Module", "a tracker module"),
 )  # fmt: skip
 """Place, bytes there and the kind of file they mean."""
 _DEMUXERS = {"aac": "aac", "mp4": "mov", "webm": "matroska"}
@@ -74,7 +75,7 @@ def check_promised_bytes(handle: BinaryIO, name: str) -> None:
     found = _promised(handle)
     if found is not None:
         promised, place = found
-        present = handle.seek(0, 2) - place
+        present = max(0, handle.seek(0, 2) - place)
         if promised < 0 or any(0 <= limit - promised <= STREAM_SLACK for limit in OPEN_ENDED):
             handle.seek(0)
             return

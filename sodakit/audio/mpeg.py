@@ -22,6 +22,8 @@ _KBITS = {
 }
 """Bit rates by (MPEG version, 2.5 counted as 2; layer) and index."""
 _RATES_HZ = (44_100, 48_000, 32_000)
+MOST_PASSED_BYTES = 1 << 24
+"""So much of a file that is no frame of sound and no tag is passed over, as decoders do."""
 _WINDOW_BYTES = 1 << 18
 _SEARCH_BYTES = 1 << 16
 """Between tags and the first frame there may be filling, at most this."""
@@ -124,6 +126,16 @@ def counted(handle: BinaryIO, name: str) -> BinaryIO:
     return open_part(handle, first_byte, end_byte - first_byte, info_frame(header, frames))
 
 
+def tagged(handle: BinaryIO) -> BinaryIO:
+    """The mp3 with a tag before it, if it has none: by that libsndfile knows it at once. Without one it first looks for
+    files of its own choice beside it."""
+    handle.seek(0)
+    has_tag = handle.read(3) == b"ID3"
+    size = handle.seek(0, 2)
+    handle.seek(0)
+    return handle if has_tag else open_part(handle, 0, size, b"ID3\4\0\0\0\0\0\n" + bytes(10))
+
+
 def info_frame(header: bytes, frames: int) -> bytes:
     """A frame that is silent and says how many follow, for a layer III stream whose frames have this header."""
     plain = bytes([header[0], header[1] | 1, 0, header[3]])  # without a checksum
@@ -168,8 +180,8 @@ def _after_tags(handle: BinaryIO, place: int) -> int:
 
 
 def _count(handle: BinaryIO, place: int, end_byte: int, like: Frame, name: str) -> int:
-    """Frames from `place`. What is no frame is passed over, as decoders do."""
-    frames, window, window_at = 0, b"", 0
+    """Frames from `place`. What is no frame is passed over, as decoders do, unless there is much of it."""
+    frames, window, window_at, passed_bytes = 0, b"", 0, 0
     while place + 4 <= end_byte:
         if not window_at <= place <= window_at + len(window) - 16:
             handle.seek(place)
@@ -177,7 +189,14 @@ def _count(handle: BinaryIO, place: int, end_byte: int, like: Frame, name: str) 
         at = place - window_at
         frame = frame_at(window, at)
         if frame is None:
-            place = _next_place(handle, window, at, place)
+            after = _next_place(handle, window, at, place)
+            passed_bytes += 0 if window[at : at + 3] == b"ID3" else after - place
+            if passed_bytes > MOST_PASSED_BYTES:
+                raise AudioError(
+                    f"{name} holds more than {MOST_PASSED_BYTES >> 20} MiB that are no sound. It is damaged: fetch it "
+                    "again, or leave it out."
+                )
+            place = after
             continue
         if not frame.alike(like):
             # Bytes that look like a frame are found in tags and damage: only one with another after it counts.

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from tests.audio.joined import encoded, speechlike, vbr_mp3
+from tests.hostile.odd_sounds import odd_sounds
 from tests.prepare.test_bad_input import BAD_SOUNDS, sound_bytes
 
 
 def bad_sounds() -> dict[str, tuple[bytes, str]]:
     """Content of each bad file, and what its quarantine says: a part of reason or detail."""
-    found = {name: (data, detail) for name, (data, _, detail) in BAD_SOUNDS.items()}
+    found = {name: (data, detail) for name, (data, _, detail) in BAD_SOUNDS.items()} | odd_sounds()
     random = np.random.default_rng(0)
     tone = speechlike(1.0)
     whole = {
