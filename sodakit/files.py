@@ -167,10 +167,12 @@ def parse_json(text: str | bytes) -> Any:
     """What JSON says.
 
     Raises:
-        ValueError: no JSON, no UTF-8, or nested too deeply to mean anything.
+        ValueError: no JSON, no UTF-8, nested too deeply to mean anything, or an object with a name twice.
     """
     try:
-        return json.loads(text if isinstance(text, str) else text.decode("utf-8"))
+        return json.loads(
+            text if isinstance(text, str) else text.decode("utf-8"), object_pairs_hook=_without_doubles
+        )
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8 (byte {error.start})") from error
     except json.JSONDecodeError as error:
@@ -178,6 +180,15 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError(f"not JSON ({error.msg}, {line}column {error.colno})") from error
     except RecursionError as error:
         raise ValueError("not JSON (nested too deeply)") from error
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise ValueError(f"not clear JSON ({shortened(twice)!r} comes twice in an object)")
+    return found
 
 
 def read_packed(path: Path | str) -> bytes:

@@ -343,6 +343,9 @@ def _table(file: Path) -> Iterator[dict[str, Any]]:
         raise ConfigError(f"{file}: {problem}. Save it as UTF-8.")
     rows = csv.DictReader(io.StringIO(text, newline=""))
     try:
+        names = list(rows.fieldnames or ())
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise csv.Error(f"two columns are called {twice[0]!r}")
         for row in rows:
             if None in row or None in row.values():
                 raise csv.Error(f"it has not the {len(rows.fieldnames or ())} cells of the header")

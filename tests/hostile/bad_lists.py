@@ -3,6 +3,8 @@
 Rows are lines of a manifest with a part of what their quarantine says; archives are whole files with what is said of them.
 """
 
+import datetime
+import decimal
 import gzip
 import io
 import json
@@ -54,6 +56,14 @@ def bad_rows() -> list[tuple[bytes, str]]:
         (b'{"speaker": "p"}', "no sound file"), (b'{"file": "pipe.txt"}', "is a pipe"),
         (b'{"file": "none.txt"}', ""), (b'{"audio": {"path": 7}, "text": "a"}', "needed: a string"),
         (b'{"audio": {"bytes": "UklGRg=="}, "text": "a"}', ""),
+        (b'{"audio": "good.wav", "text": "one", "text": "two"}', "'text' comes twice"),
+        (b'{"audio": "none.wav", "audio": "good.wav", "text": "one"}', "'audio' comes twice"),
+        (b'{"audio": "good.wav", "text": "a", "b": {"c": 1, "c": 2}}', "'c' comes twice"),
+        (b'{"audio": "good.wav", "text": "a", "speaker": ' + b"9" * 5000 + b"}", "4300 digits"),
+        row("finite", duration=10**400), row("does not exist", audio="http://127.0.0.1:9/a.wav"),
+        row("does not exist", audio="~/good.wav"), row("does not exist", audio="cat /etc/passwd |"),
+        row("0 bytes", audio="/proc/self/environ"), row("is a device", audio="/dev/tty"),
+        (b'{"audio": "good.wav", "text": "a", "start": 1e999}', "finite"), row("text too long for its sound", text="a" + "\u0301" * 5000),
     ]  # fmt: skip
 
 
@@ -81,9 +91,9 @@ def _tar(*members: tuple[str, bytes], **more: object) -> bytes:
     return buffer.getvalue()
 
 
-def _parquet(columns: dict[str, object]) -> bytes:
+def _parquet(columns: dict[str, object] | pa.Table) -> bytes:
     buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer)
+    pq.write_table(columns if isinstance(columns, pa.Table) else pa.table(columns), buffer)
     return buffer.getvalue()
 
 
@@ -94,7 +104,7 @@ def bad_archives() -> dict[str, tuple[bytes, str]]:
     tar, rows = _tar(*pair), b'{"text": "a line of words"}\n' * 2000
     table = _parquet({"audio": [{"bytes": sound, "path": "a.wav"}] * 9, "text": ["words"] * 9})
     packed = gzip.compress(np.random.default_rng(0).bytes(2000).hex().encode() + b"\n" + rows)
-    flipped = bytearray(table)
+    flipped, cells = bytearray(table), [{"bytes": sound, "path": "a.wav"}]
     flipped[len(table) // 3 : len(table) // 3 + 64] = bytes(64)
     return {
         "empty.tar": (b"", ""), "zeros.tar": (bytes(10240), ""), "noise.tar": (os.urandom(4096), "damaged"),
@@ -115,6 +125,17 @@ def bad_archives() -> dict[str, tuple[bytes, str]]:
         "samples.parquet": (_parquet({"audio": [[0.1, 0.2]], "text": ["a"]}), "no column of sound files"),
         "pathonly.parquet": (_parquet({"audio": [{"bytes": None, "path": "a.wav"}], "text": ["a"]}), ""),
         "columnless.parquet": (_parquet({"x": [1]}), ""), "rowless.parquet": (_parquet({"text": pa.array([], "string")}), ""),
+        "dictionary.parquet": (_parquet({"audio": pa.array([sound, sound]).dictionary_encode(), "text": ["a", "b"]}), "audio is dictionary"),
+        "nested.parquet": (_parquet({"audio": [{"file": {"bytes": sound, "path": "a.wav"}}], "text": ["a"]}), "audio is struct<file"),
+        "lists.parquet": (_parquet({"audio": [[{"bytes": sound, "path": "a.wav"}]], "text": ["a"]}), "audio is list"),
+        "nulls.parquet": (_parquet({"audio": pa.nulls(2), "text": pa.nulls(2)}), "audio is null"),
+        "decimals.parquet": (_parquet({"audio": cells, "text": [decimal.Decimal("1.5")]}), "needed: a string"),
+        "times.parquet": (_parquet({"audio": cells, "text": [datetime.datetime(2020, 1, 1)]}), "needed: a string"),
+        "binary.parquet": (_parquet({"audio": cells, "text": [b"words"]}), "needed: a string"),
+        "maps.parquet": (_parquet({"audio": cells, "text": pa.array([[("a", "b")]], pa.map_(pa.string(), pa.string()))}), "needed: a string"),
+        "twice.parquet": (_parquet(pa.Table.from_arrays([pa.array(cells)] * 2 + [pa.array(["a"])], ["audio", "audio", "text"])), "two columns 'audio'"),
+        "texts.parquet": (_parquet(pa.Table.from_arrays([pa.array(cells), pa.array(["a"]), pa.array(["b"])], ["audio", "text", "text"])), "two columns 'text'"),
+        "encrypted.parquet": (b"PARE" + bytes(100) + b"PARE", "no complete parquet"),
         "empty.jsonl.gz": (b"", ""), "noise.jsonl.gz": (os.urandom(999), "cannot be read"),
         "cut.jsonl.gz": (packed[: len(packed) // 2], "cannot be read to its end"),
         "bomb.jsonl.gz": (gzip.compress(b" " * (70 << 20), 1), "a line of more than"),
@@ -122,7 +143,8 @@ def bad_archives() -> dict[str, tuple[bytes, str]]:
         "empty.jsonl": (b"", ""), "zeros.jsonl": (bytes(999), ""), "deep.jsonl": (b"[" * 200_000, "nested too deep"),
         "object.json": (b'{"a": 1}', ""), "deep.json": (b"[" * 200_000, "nested too deep"), "utf16.json": ("[".encode("utf-16"), ""),
         "empty.csv": (b"", "empty"), "noise.csv": (os.urandom(999), ""), "quotes.csv": (b'audio,text\n"a.wav,b\n' * 9, ""),
-        "header.csv": (b"audio,text\n", ""), "columns.tsv": (b"x\ty\n1\t2\n", ""),
+        "header.csv": (b"audio,text\n", ""), "twice.csv": (b"audio,text,text\na.wav,a,b\n", ""), "utf32.csv": ("audio,text\na.wav,a\n".encode("utf-32"), ""),
+        "wide.csv": (b"audio,text" + b",x" * 30_000 + b"\na.wav,words" + b"," * 30_000 + b"\n", "30002 columns"), "columns.tsv": (b"x\ty\n1\t2\n", ""),
         "a.zip": (zipped({"a.wav": sound}), "no known kind of file"), "a.7z": (b"7z\xbc\xaf\x27\x1c" + bytes(99), "no known kind"),
     }  # fmt: skip
 

@@ -10,6 +10,7 @@ a Close the door.                              a name, a space or colon, the tex
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +19,10 @@ from typing import Any
 
 from sodakit.prepare.sources.columns import field_of, words_for
 from sodakit.prepare.sources.rows import MAX_LINE_BYTES, has_rows, read_lines
+from sodakit.units import shortened
+
+MOST_COLUMNS = 1000
+"""A list with more is none."""
 
 LIST_SUFFIXES = (".csv", ".tsv", ".psv", ".list", ".lst", ".txt")
 LANGUAGE_CODE = re.compile(r"(all_|auto_)?(zh|ja|jp|en|ko|yue|auto|[a-z]{2}(-[a-z]{2,4})?)", re.IGNORECASE)
@@ -151,13 +156,15 @@ def _delimiters(path: Path, first: str) -> list[str]:
 def _header(cells: list[list[str]], is_sound: Callable[[str], bool]) -> tuple[str, ...] | str | None:
     """The columns that the first line names; why they do not do; or None if it is a row like the others."""
     first = cells[0]
+    if len(first) > MOST_COLUMNS:
+        return f"{len(first)} columns; at most {MOST_COLUMNS} are read"
     fields = [field_of(cell) for cell in first]
     if not ({"audio", "id"} & set(fields) or "text" in fields) or any(map(is_sound, first)):
         return _unknown_header(cells, is_sound)
-    named = ", ".join(first)
-    twice = {cell for cell in first if cell and first.count(cell) > 1}
+    named = shortened(", ".join(first))
+    twice = [cell for cell, count in Counter(first).items() if cell and count > 1]
     if twice:
-        return f"columns {named}; {', '.join(sorted(twice))} is there twice"
+        return f"columns {named}; {shortened(', '.join(sorted(twice)))} is there twice"
     if "text" not in fields:
         return f"columns {named}; none is a transcript ({words_for('text')}, …)"
     if not {"audio", "id"} & set(fields):
@@ -173,7 +180,7 @@ def _unknown_header(cells: list[list[str]], is_sound: Callable[[str], bool]) -> 
         return None
     if any(all(len(row) > n and is_sound(row[n]) for row in rest) for n in range(len(first))):
         known = f"call them {words_for('audio')}, … and {words_for('text')}, …"
-        return f"columns {', '.join(first)}; {known}"
+        return f"columns {shortened(', '.join(first))}; {known}"
     return None
 
 

@@ -30,6 +30,7 @@ from sodakit.prepare.sources.columns import (
 )
 from sodakit.prepare.sources.names import recording_of, split_of
 from sodakit.prepare.sources.transcripts import words_of
+from sodakit.units import shortened
 
 MAX_GROUP_BYTES = 1 << 30
 """Cells are read a row group at a time, so one must fit in memory. The hub's hold about 100 rows."""
@@ -161,14 +162,18 @@ def table_schema(path: Path) -> pa.Schema:
     """The columns of a table.
 
     Raises:
-        ConfigError: it is no parquet file.
+        ConfigError: it is no parquet file, or two columns have one name.
     """
     try:
-        return pq.read_schema(path)
+        schema = pq.read_schema(path)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path} is no complete parquet file ({error}). Fetch it again, or move it away."
         ) from error
+    twice = [name for name in dict.fromkeys(schema.names) if schema.names.count(name) > 1]
+    if twice:
+        raise ConfigError(f"{path} has two columns {shortened(twice[0])!r}. Rename one, or leave it out.")
+    return schema
 
 
 def sound_column(schema: pa.Schema) -> str | None:
