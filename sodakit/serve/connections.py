@@ -26,6 +26,8 @@ STALLED_S = 5.0
 """An answer of which nothing has been taken for so long may make room for others."""
 GOODBYE_S = 5
 """A server that is told to stop gives answers in the making so long."""
+MOST_CRUMBS, CRUMB_BYTES = 1000, 64
+"""A body in more pieces than this, of fewer bytes each, is refused."""
 LIVE_BYTES = 1 << 16
 """Longest message of a WebSocket."""
 LINGER_S, LINGER_PAUSE_S = 10.0, 0.1
@@ -94,11 +96,34 @@ class Crowd:
 
 
 class _Wire(h11.Connection):
-    """HTTP/1.1 with trailers, which uvicorn does not send; it closes after a refusal before the body has come."""
+    """HTTP/1.1 with trailers, which uvicorn does not send; it closes after a refusal before the body has come.
+
+    It refuses what reads in two ways, and bodies in crumbs, of which each costs as much as a whole piece.
+    """
 
     def __init__(self) -> None:
         super().__init__(h11.SERVER, HEADER_BYTES)
         self.trailers: list[tuple[bytes, bytes]] = []
+        self._pieces = self._piece_bytes = 0
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """What has come.
+
+        Raises:
+            RemoteProtocolError: no HTTP, or none that is taken.
+        """
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._pieces = self._piece_bytes = 0
+            names = {name for name, _ in event.headers}
+            if {b"content-length", b"transfer-encoding"} <= names:
+                # A proxy before us may read the other one, and see another request in the body.
+                raise h11.RemoteProtocolError("Content-Length and Transfer-Encoding together")
+        elif isinstance(event, h11.Data):
+            self._pieces, self._piece_bytes = self._pieces + 1, self._piece_bytes + len(event.data)
+            if self._pieces > MOST_CRUMBS and self._piece_bytes < self._pieces * CRUMB_BYTES:
+                raise h11.RemoteProtocolError("a body in crumbs")
+        return event
 
     def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]
         """The event as bytes."""

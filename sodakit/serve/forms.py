@@ -1,8 +1,9 @@
 """What comes beside an upload: the fields of forms, each read, refused or named as unused."""
 
+import codecs
 import re
 import tempfile
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ from starlette.requests import ClientDisconnect
 
 from sodakit.disk import writing
 from sodakit.errors import DiskError
+from sodakit.files import parse_json
 from sodakit.generate.sampling import Sampling
 from sodakit.serve.problems import Problem, not_stored
 from sodakit.serve.schemas import SoundFormat, TextFormat, check_letters
@@ -23,6 +25,8 @@ UNUSED = "X-Sodakit-Unused"
 MAX_FIELDS, FIELD_BYTES = 64, 1 << 16
 CONSENT_CHARACTERS = 2000
 """Of a note of consent."""
+GATHERED_BYTES = 1 << 18
+"""Forms are read in pieces of at least so much: each is handed to a thread that writes it, which costs more than to write it."""
 _ABSENT = ("", "null")
 """What clients write into forms for what they do not set."""
 _LISTS = ("timestamp_granularities", "include", "known_speaker_")
@@ -35,12 +39,45 @@ _FIELD_NAME = re.compile(r"[A-Za-z0-9_.\[\]-]{1,64}")
 class FormRequest(Request):
     """A request whose form holds one file at most, and no field that says nothing."""
 
+    async def stream(self) -> AsyncGenerator[bytes]:
+        """The body in pieces of some size."""
+        gathered = bytearray()
+        async for data in super().stream():
+            gathered += data
+            if len(gathered) >= GATHERED_BYTES or not data:
+                yield bytes(gathered)
+                gathered.clear()
+
+    async def body(self) -> bytes:
+        """The whole body.
+
+        Raises:
+            Problem: 499, which nobody reads.
+        """
+        try:
+            return await super().body()
+        except ClientDisconnect:
+            raise Problem(499, "The client left.") from None
+
+    async def json(self) -> Any:
+        """The body as JSON.
+
+        Raises:
+            Problem: 400, it is none.
+        """
+        if not hasattr(self, "_json"):
+            try:
+                self._json = parse_json((await self.body()).removeprefix(codecs.BOM_UTF8))
+            except ValueError as error:
+                raise Problem(400, f"The body is {error}.", code="json_invalid") from None
+        return self._json
+
     async def form(self, **_: Any) -> FormData:  # type: ignore[override]
         """The form, read once.
 
         Raises:
             HTTPException: 400, it is none, or larger than forms are here.
-            Problem: 400, text that is no Unicode, or a field twice; 499, which nobody reads; 507, its file cannot be kept.
+            Problem: 400, text that is none, or a field twice; 499, which nobody reads; 507, its file cannot be kept.
         """
         try:
             # What the body says of its length is how much room was needed.
@@ -51,6 +88,8 @@ class FormRequest(Request):
             raise Problem(499, "The client left.") from None
         except DiskError as error:
             raise not_stored("The upload", error) from error
+        except (UnicodeError, LookupError) as error:  # of the charset that it names
+            raise Problem(400, f"The form cannot be read as text ({error}).", code="invalid_text") from None
         for name, value in form.multi_items():
             try:
                 check_letters(name + value if isinstance(value, str) else name)
@@ -73,8 +112,10 @@ class NamingRoute(APIRoute):
         async def naming(request: Request) -> Response:
             request = FormRequest(request.scope, request.receive)
             # Read here first: FastAPI would say of whatever is wrong in it that it cannot be parsed.
-            is_form = request.headers.get("content-type", "").lower().startswith("multipart/form-data")
-            unused = set(await request.form()) - known if is_form else set()
+            kind = request.headers.get("content-type", "").lower()
+            unused = set(await request.form()) - known if kind.startswith("multipart/form-data") else set()
+            if kind.startswith("application/json") and await request.body():
+                await request.json()
             response = await handle(request)
             unused |= set(getattr(request.state, "unused", ()))
             if named := sorted(name for name in unused if _FIELD_NAME.fullmatch(name)):

@@ -11,7 +11,6 @@ Anything that fails is told as {"type": "error", "error": {…}} and closes the 
 """
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -20,6 +19,7 @@ from typing import Any
 from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 from pydantic import ValidationError
 
+from sodakit.files import parse_json
 from sodakit.generate.sampling import Sampling
 from sodakit.generate.segmentation import SHORTEST_SENTENCE, cut_at_sentences
 from sodakit.serve.guard import Access, bearer
@@ -80,10 +80,10 @@ async def _start(socket: WebSocket, access: Access) -> Start:
 async def _message(socket: WebSocket, timeout_s: float) -> dict[str, Any]:
     try:
         text = await asyncio.wait_for(socket.receive_text(), timeout_s)
-        message = json.loads(text)
+        message = parse_json(text)
     except TimeoutError:
         raise Problem(408, f"No message for {timeout_s:g} s.", code="too_slow") from None
-    except (ValueError, KeyError, RecursionError):
+    except (ValueError, KeyError):
         raise Problem(400, 'A message that is not JSON text. Send {"type": …}.') from None
     if not isinstance(message, dict):
         raise Problem(400, 'A message that is no object. Send {"type": …}.')

@@ -21,13 +21,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.hostile import try_engines, try_given, try_made, try_runs
+from tests.hostile import try_engines, try_given, try_made, try_requests, try_runs
 from tests.hostile.trial import Trial
 
 HANG_S = 120
 """A trial that takes longer ends its process, like one that crashes."""
 MOST_BYTES = 1 << 30
-KINDS = (try_given, try_made, try_runs, try_engines)
+KINDS = (try_given, try_made, try_runs, try_engines, try_requests)
 
 
 def trials() -> dict[str, Trial]:
