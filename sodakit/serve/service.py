@@ -45,6 +45,8 @@ DECODERS = 2
 """Uploads decoded and encoded at the same time: bounds memory. One of them is kept for whom the other is not busy."""
 NICENESS = 5
 """Of threads for whom nobody waits at this moment."""
+READERS_SHARE = 0.3
+"""Of a core and of Python's lock, at most so much is for uploads that are read while speech is awaited."""
 AHEAD_S = 2.0
 """Speech so far ahead of its listener yields: the model and the codec work on what others wait for."""
 FASTEST_CHARACTERS_PER_S = 20.0
@@ -178,15 +180,15 @@ class Service:
                 raise
 
     def _giving_way(self) -> Callable[[], None]:
-        """For threads that read uploads, to be called now and then: while speech is awaited it rests as long as was
-        worked since. Half of a core and of Python's lock are enough for whom nobody listens to yet."""
+        """For threads that read uploads, to be called now and then: while speech is awaited it rests for so long that
+        the work done since was `READERS_SHARE` of the time."""
         worked_s = time.thread_time()
 
         def give_way() -> None:
             nonlocal worked_s
             now_s = time.monotonic()
             if any(job.rests_until_s <= now_s for job in tuple(self._spoken_jobs)):
-                time.sleep(time.thread_time() - worked_s)
+                time.sleep((time.thread_time() - worked_s) * (1 / READERS_SHARE - 1))
             worked_s = time.thread_time()
 
         return give_way
@@ -314,6 +316,7 @@ class Service:
         self, plan: Plan, timing: Timing, stream: SpeechStream, leave: Callable[[], None]
     ) -> AsyncGenerator[Chunk]:
         job = self.worker.submit(plan, leave)
+        job.is_listened_to = True
         self._spoken_jobs.add(job)
         try:
             async with aclosing(job.events(self.limits.request_s)) as events:

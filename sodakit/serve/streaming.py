@@ -41,17 +41,23 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
     Raises:
         Problem: 499, which nobody reads.
     """
-    task = asyncio.ensure_future(work)
+    task, left = asyncio.ensure_future(work), asyncio.ensure_future(_has_left(request))
     try:
-        while not task.done():
-            await asyncio.wait([task], timeout=0.25)
-            if not task.done() and await request.is_disconnected():
-                raise Problem(499, "The client left.")
+        await asyncio.wait([task, left], return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Problem(499, "The client left.")
         return task.result()
     finally:
         task.cancel()
+        left.cancel()
         # What it holds, such as the upload, is given back only when it has ended.
-        await asyncio.wait([task])
+        await asyncio.wait([task, left])
+
+
+async def _has_left(request: Request) -> None:
+    """Wait for it: its connection says so by itself."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 @dataclass(frozen=True)

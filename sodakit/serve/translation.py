@@ -150,6 +150,7 @@ async def interpret(
     }
     piece_s = _piece_s(service, translator, wanted)
     async with service.heard(recording, piece_s, plan) as (job, events):
+        job.is_listened_to = wanted.spoken
         async for event in events:
             if isinstance(event, Ids | PieceEnded):
                 span = interpreter.asked[event.piece]

@@ -14,6 +14,9 @@ from sodakit.generate.plans import Plan
 from sodakit.serve.problems import Problem, busy
 
 logger = logging.getLogger("sodakit.serve")
+PROMPTS_SHARE = 0.2
+"""Of the time while somebody listens, at most so much is for the further prompts of what nobody listens to: a recording
+of minutes is many, and each of them holds up everybody's next step."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,12 @@ class Job:
         self.rests_until_s = 0.0
         """Until then, by `time.monotonic`, nobody waits for what it makes: it yields to jobs whose is awaited. Set by who
         takes its events."""
+        self.is_listened_to = False
+        """Whether somebody hears what it makes while it is made."""
         self.skipped = -1
         self.row: Row | None = None
+        self.last: Completion | None = None
+        """The piece that has ended, until the next one begins."""
         self.unsent: list[int] = []
         self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
@@ -118,6 +125,7 @@ class Worker:
         self._batch = Batch(engine, concurrent)
         self._waiting: deque[Job] = deque()
         self._active: list[Job] = []
+        self._next_prompt_s = 0.0
         self._wake = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="sodakit-model", daemon=True)
@@ -172,6 +180,7 @@ class Worker:
                     self._active.append(job_or_none)
                     self._advance(job_or_none, None)
                 self._drop_stopped()
+                self._begin_pieces()
                 self._step()
             except Exception as error:
                 # A step serves everybody: if it fails, nobody's state can be trusted.
@@ -220,6 +229,24 @@ class Worker:
                 self._batch.retire(job.row)
                 self._end_piece(job)
 
+    def _begin_pieces(self) -> None:
+        """The next pieces of those whose last one has ended."""
+        for job in [job for job in self._active if job.last is not None]:
+            begun_s = time.monotonic()
+            if begun_s < self._next_prompt_s and self._is_awaited_before(job, begun_s):
+                continue
+            completion, job.last = job.last, None
+            self._advance(job, completion)
+            ended_s = time.monotonic()
+            self._next_prompt_s = ended_s + (ended_s - begun_s) * (1 / PROMPTS_SHARE - 1)
+
+    def _is_awaited_before(self, job: Job, now_s: float) -> bool:
+        """Whether somebody listens to another job, and nobody to this one."""
+        return not job.is_listened_to and any(
+            other.is_listened_to and other.row is not None and other.rests_until_s <= now_s
+            for other in self._active
+        )
+
     def _step(self) -> None:
         now_s = time.monotonic()
         awaited = [job for job in self._active if job.rests_until_s <= now_s]
@@ -241,9 +268,8 @@ class Worker:
     def _end_piece(self, job: Job) -> None:
         assert job.row is not None
         completion = job.row.completion()
-        job.row, job.unsent = None, []
+        job.row, job.unsent, job.last = None, [], completion
         job.post(PieceEnded(job.piece, completion))
-        self._advance(job, completion)
 
     def _leave(self, job: Job, last: Event) -> None:
         self._active.remove(job)
