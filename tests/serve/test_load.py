@@ -142,6 +142,48 @@ def test_speech_that_was_ahead_goes_on_when_its_listener_catches_up_though_other
     assert asyncio.run(ask()) == 2
 
 
+def test_prompts_of_a_long_recording_take_a_share_of_the_time_while_somebody_listens(model, monkeypatch):
+    """Each prompt holds up everybody's next step. When the listener has all, the recording goes on at full speed."""
+    admit, prompts = Batch.admit, []
+
+    def slowly(self, request):
+        begun_s = time.monotonic()
+        time.sleep(0.03)
+        row = admit(self, request)
+        prompts.append((begun_s, time.monotonic()))
+        return row
+
+    monkeypatch.setattr(Batch, "admit", slowly)
+
+    def pieces(request):
+        for _ in range(40):
+            yield replace(request, max_new_tokens=1)
+
+    async def ask() -> tuple[float, float, int]:
+        worker = Worker(model.engine, concurrent=3, queue=3)
+        plan = speech(Speaker(model, (), sampling=Sampling(), seed=1, max_s=6.0), "Open the door. " * 10)
+        request = next(plan)
+        plan.close()
+        slow_steps(monkeypatch, 0.002)
+        recording = worker.submit(pieces(request))
+        while not prompts:
+            await asyncio.sleep(0.01)
+        listened = worker.submit(x for x in [request])
+        listened.is_listened_to = True
+        begun_s = time.monotonic()
+        async for _ in listened.events(30):
+            pass
+        ended_s = time.monotonic()
+        rest = [event async for event in recording.events(30)]
+        await asyncio.to_thread(worker.close)
+        return begun_s, ended_s, len(rest)
+
+    begun_s, ended_s, rest = asyncio.run(ask())
+    among = [stop - start for start, stop in prompts[2:] if begun_s < start and stop < ended_s]
+    assert ended_s - begun_s > 0.5 and 1 <= len(among) and rest >= 40
+    assert sum(among) < 0.4 * (ended_s - begun_s), (sum(among), ended_s - begun_s)
+
+
 def test_late_comers_are_served_while_a_long_answer_is_made(address, service, slow):
     """First come, first served, but side by side: a short request does not wait for a long one to end."""
     ended = {}
