@@ -61,7 +61,7 @@ def bad_rows() -> list[tuple[bytes, str]]:
         (b'{"audio": "good.wav", "text": "a", "b": {"c": 1, "c": 2}}', "'c' comes twice"),
         (b'{"audio": "good.wav", "text": "a", "speaker": ' + b"9" * 5000 + b"}", "4300 digits"),
         row("finite", duration=10**400), row("does not exist", audio="http://127.0.0.1:9/a.wav"),
-        row("does not exist", audio="~/good.wav"), row("does not exist", audio="cat /etc/passwd |"),
+        row("does not exist", audio="~/none.wav"), row("does not exist", audio="cat /etc/passwd |"),
         row("0 bytes", audio="/proc/self/environ"), row("is a device", audio="/dev/tty"),
         (b'{"audio": "good.wav", "text": "a", "start": 1e999}', "finite"), row("text too long for its sound", text="a" + "\u0301" * 5000),
     ]  # fmt: skip
