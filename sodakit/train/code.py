@@ -13,7 +13,6 @@ NUMERIC_PACKAGES = ("tokens", "store", "data", "model", "train")
 TELLING = (
     "data/describe.py", "store/summary.py", "store/written.py",
     "train/cost.py", "train/identity.py", "train/metrics.py", "train/page.py",
-    "train/signals.py",
 )  # fmt: skip
 """Files of those packages that only say something of a run."""
 

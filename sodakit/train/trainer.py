@@ -16,12 +16,12 @@ from sodakit.hardware import device_named, out_of_memory
 from sodakit.holding import hold
 from sodakit.log import progress_bar, say
 from sodakit.model.transformer import Transformer
+from sodakit.signals import StopSignals
 from sodakit.train.config import TrainConfig
 from sodakit.train.identity import check_is_run_folder, write_environment
 from sodakit.train.metrics import Meter, Metrics
 from sodakit.train.page import RunPage
 from sodakit.train.run import Run
-from sodakit.train.signals import StopSignals
 from sodakit.units import format_bytes, format_count, format_passes
 
 Listen = Callable[[Transformer, int, Path], dict[str, Any]]

@@ -14,7 +14,7 @@ import torch
 from sodakit.checkpoint.load import latest_checkpoint, load_checkpoint
 from sodakit.errors import Stopped
 from sodakit.files import read_json_lines
-from sodakit.train.signals import STOPS, StopSignals
+from sodakit.signals import STOPS, StopSignals
 from sodakit.train.trainer import train
 from tests.train.ranks import rank_config, together
 from tests.train.test_trainer import config_for
