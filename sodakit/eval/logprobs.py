@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sodakit.errors import ConfigError
 from sodakit.eval.beginnings import Row, rows_of
-from sodakit.eval.outputs import claim
+from sodakit.eval.outputs import claim, hold_unless_whole
 from sodakit.eval.partition import is_likeliest, partition
 from sodakit.eval.token_table import AUDIO, CLOSE, EDGE, OPEN, TEXT, TokenTable, read_tables
 from sodakit.log import track
@@ -91,18 +91,20 @@ def score_folder(
         folder: where the parts go, `part-00000.parquet` and on, and `logprobs.json`.
         settings: everything the numbers depend on; a folder made with others is refused.
     Raises:
-        ConfigError: the folder holds log-probabilities of other settings.
+        ConfigError: the folder holds log-probabilities of other settings, or another process fills it.
     """
     folder = Path(folder)
     settings = settings | {"num_items": num_items, "part_items": part_items, "row_tokens": row_tokens}
-    claim(folder / SETTINGS, settings, "log-probabilities")
     ranges = [range(first, min(first + part_items, num_items)) for first in range(0, num_items, part_items)]
     paths = [folder / f"part-{number:05d}.parquet" for number in range(len(ranges))]
-    missing = [(path, part) for path, part in zip(paths, ranges, strict=True) if not path.exists()]
-    for path, part in track(missing, "scoring", total=len(missing)):
-        items = make(part)
-        table = score_items(model, vocabulary, items, row_tokens=row_tokens) if len(items) else _empty_table()
-        table.write(path)
+    with hold_unless_whole(folder, [folder / SETTINGS, *paths]):
+        claim(folder / SETTINGS, settings, "log-probabilities")
+        missing = [(path, part) for path, part in zip(paths, ranges, strict=True) if not path.exists()]
+        for path, part in track(missing, "scoring", total=len(missing)):
+            items = make(part)
+            empty = not len(items)
+            table = _empty_table() if empty else score_items(model, vocabulary, items, row_tokens=row_tokens)
+            table.write(path)
     return read_tables(paths)
 
 

@@ -10,7 +10,8 @@ and started again makes the same outputs, bit for bit, as one that was not: how 
 digit of a score, and with it a sampled token.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from sodakit.audio.files import read_wave, write_wave
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError
 from sodakit.files import digest, read_json, read_json_lines, write_json, write_json_lines
+from sodakit.holding import hold
 from sodakit.log import track
 
 SETTINGS = "outputs.json"
@@ -68,17 +70,18 @@ def generate_folder(
         settings: everything the outputs depend on.
         part_items: how many are generated together.
     Raises:
-        ConfigError: the folder holds outputs of other settings.
+        ConfigError: the folder holds outputs of other settings, or another process fills it.
     """
     folder = Path(folder)
-    claim(folder / SETTINGS, settings | {"num_items": num_items, "part_items": part_items}, "outputs")
     ranges = [range(first, min(first + part_items, num_items)) for first in range(0, num_items, part_items)]
     parts = [(folder / f"part-{number:05d}.jsonl", part) for number, part in enumerate(ranges)]
-    missing = [(path, part) for path, part in parts if not path.exists()]
-    for path, part in track(missing, "generating", total=len(missing)):
-        outputs = make(part)
-        rows = [_write(folder, number, output) for number, output in zip(part, outputs, strict=True)]
-        write_json_lines(path, rows)
+    with hold_unless_whole(folder, [folder / SETTINGS, *(path for path, _ in parts)]):
+        claim(folder / SETTINGS, settings | {"num_items": num_items, "part_items": part_items}, "outputs")
+        missing = [(path, part) for path, part in parts if not path.exists()]
+        for path, part in track(missing, "generating", total=len(missing)):
+            outputs = make(part)
+            rows = [_write(folder, number, output) for number, output in zip(part, outputs, strict=True)]
+            write_json_lines(path, rows)
     return read_outputs(folder)
 
 
@@ -102,6 +105,11 @@ def outputs_digest(folder: Path | str) -> str:
     folder = Path(folder)
     paths = [*sorted(folder.glob("part-*.jsonl")), *sorted((folder / "audio").glob("*.flac"))]
     return digest(*(part for path in paths for part in (path.name, path.read_bytes())))
+
+
+def hold_unless_whole(folder: Path, paths: Iterable[Path]) -> AbstractContextManager[None]:
+    """The folder for this process alone, unless all its files are there: then it is only read, perhaps by many."""
+    return nullcontext() if all(path.exists() for path in paths) else hold(folder, "filled")
 
 
 def claim(path: Path, settings: dict[str, Any], what: str) -> None:

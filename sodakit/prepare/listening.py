@@ -12,6 +12,7 @@ from pathlib import Path
 from sodakit.audio.wave import Wave
 from sodakit.config import to_plain
 from sodakit.errors import AudioError, ConfigError
+from sodakit.holding import hold
 from sodakit.log import progress_bar, say
 from sodakit.prepare.checks import Limits, check_item, check_wave
 from sodakit.prepare.detector import detector_name, listen
@@ -52,10 +53,11 @@ def cut_at_pauses(items: Iterable[Item], folder: Path, rule: PauseRule, fresh: b
         MissingExtra: the detector is not installed.
     """
     items, notebook = list(items), Notebook(folder / "segments")
-    notebook.begin({"detector": detector_name(), **to_plain(rule)}, fresh)
-    waiting = unheard(filter(is_uncut, items), notebook, ANY_LENGTH)
-    hear = lambda batch: [row for item in batch for row in _find_utterances(item, rule)]  # noqa: E731
-    hear_all(waiting, notebook, hear, "find pauses (s)", CUT_S)
+    with hold(folder, "filled"):
+        notebook.begin({"detector": detector_name(), **to_plain(rule)}, fresh)
+        waiting = unheard(filter(is_uncut, items), notebook, ANY_LENGTH)
+        hear = lambda batch: [row for item in batch for row in _find_utterances(item, rule)]  # noqa: E731
+        hear_all(waiting, notebook, hear, "find pauses (s)", CUT_S)
     return list(_cut(items, notebook))
 
 
@@ -74,9 +76,10 @@ def transcribe(
         ConfigError: the notes are another recogniser's, or cannot be read.
     """
     items, notebook = list(items), Notebook(folder / "transcripts")
-    notebook.begin({"recogniser": transcriber.name, "fingerprint": transcriber.fingerprint}, fresh)
-    waiting = unheard(filter(is_unwritten, items), notebook, limits)
-    hear_all(waiting, notebook, partial(_write_down, transcriber, limits), "transcribe (s)", WRITTEN_S)
+    with hold(folder, "filled"):
+        notebook.begin({"recogniser": transcriber.name, "fingerprint": transcriber.fingerprint}, fresh)
+        waiting = unheard(filter(is_unwritten, items), notebook, limits)
+        hear_all(waiting, notebook, partial(_write_down, transcriber, limits), "transcribe (s)", WRITTEN_S)
     return list(_written(items, notebook, transcriber.name))
 
 

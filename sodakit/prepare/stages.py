@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from sodakit.codec.contract import Codec
 from sodakit.errors import AudioError, ConfigError, StoreError, VocabularyError
 from sodakit.files import atomic_folder, read_json_lines, write_json, write_json_lines
+from sodakit.holding import hold
 from sodakit.log import console, progress_bar, say
 from sodakit.prepare.checks import check_failures, most_frequent, reasons_table
 from sodakit.prepare.cleaning import split_long
@@ -92,11 +94,28 @@ def prepare(
     Returns:
         PrepareReport: counts, hours and what was left out.
     Raises:
-        ConfigError: the folder was begun with another codec, tokenizer, items or options; it says which.
+        ConfigError: the folder was begun with another codec, tokenizer, items or options, it says which; or another
+            process fills it.
         AudioError: more than `options.max_failed_fraction` of the items cannot be used.
     """
+    out = Path(out)
+    sealed = (out / "store.json").exists() and not options.fresh
+    with nullcontext() if sealed else hold(out, "filled"):
+        return _prepare(
+            list(split_long(items, options.limits)), out, codec, options, tokenizer, mos, speakers
+        )
+
+
+def _prepare(
+    items: list[Item],
+    out: Path,
+    codec: Codec,
+    options: PrepareOptions,
+    tokenizer: TextTokenizer | None,
+    mos: RatesSound | None,
+    speakers: TellsVoices | None,
+) -> PrepareReport:
     begun_s = time.monotonic()
-    items, out = list(split_long(items, options.limits)), Path(out)
     plan = plan_or_continue(items, out, codec, options, tokenizer)
     tokenizer = open_tokenizer(items, out, plan, options, tokenizer)
     writer = StoreWriter(out, codec.spec, tokenizer.fingerprint)

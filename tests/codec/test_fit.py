@@ -3,6 +3,7 @@
 import gzip
 import importlib.util
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,10 +26,10 @@ from sodakit.codec.fit.sounds import (
     synthetic,
 )
 from sodakit.codec.fit.speakers import speakers
-from sodakit.codec.fit.trainer import Fit
+from sodakit.codec.fit.trainer import Fit, train
 from sodakit.codec.quality import stoi
 from sodakit.codec.quantizer import SplitQuantizer
-from sodakit.errors import CheckpointError, ConfigError
+from sodakit.errors import CheckpointError, ConfigError, Stopped
 from sodakit.voices.catalogue import SEEN_VOICES, UNSEEN_VOICES
 from tests.codec.conftest import TINY
 from tests.codec.test_quality import speechlike
@@ -193,3 +194,36 @@ def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
     config = FitConfig(out=tmp_path, network=TINY)
     with pytest.raises(ConfigError, match="Lower segment_frames"):
         Batches(config, [hum(100.0, 1, seconds=1)], [])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_step_and_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Whatever was learnt since the last save, up to five minutes, was lost, and the message said it was kept."""
+    write_wave(tmp_path / "data/a.wav", Wave(hum(100.0, 1).samples_S.astype(np.float32) / 2**15, 24_000))
+    config = FitConfig(
+        out=tmp_path / "out",
+        data=(tmp_path / "data",),
+        voices_hours=0.0,
+        network=TINY,
+        batch_rows=4,
+        segment_frames=8,
+        steps=4,
+    )
+    step = Fit.train_step
+
+    def interrupted(fit: Fit) -> dict[str, float]:
+        if fit.step == 1:
+            signal.raise_signal(number)
+        return step(fit)
+
+    monkeypatch.setattr(Fit, "train_step", interrupted)
+    with pytest.raises(Stopped) as stopped:
+        train(config)
+    assert stopped.value.step == 2 and stopped.value.code == 0
+    monkeypatch.setattr(Fit, "train_step", step)
+    resumed = train(config)
+    straight = train(replace(config, out=tmp_path / "straight"))
+    for name, tensor in straight.network.state_dict().items():
+        assert torch.equal(tensor, resumed.network.state_dict()[name]), name

@@ -21,10 +21,12 @@ from sodakit.codec.fit.teacher import Teacher
 from sodakit.codec.mini import MiniCodec, load_mini
 from sodakit.codec.network import MiniConfig, MiniNetwork
 from sodakit.config import config_digest, to_plain
-from sodakit.errors import CheckpointError, ConfigError
+from sodakit.errors import CheckpointError, ConfigError, Stopped
 from sodakit.files import atomic_path, write_json
 from sodakit.hardware import torch_threads
+from sodakit.holding import hold
 from sodakit.log import say
+from sodakit.signals import StopSignals
 from sodakit.units import format_count, format_duration
 
 _LOG_EVERY_STEPS = 25  # odd, so that logged steps alternate between resolutions
@@ -239,9 +241,13 @@ class Fit:
 
 
 def train(config: FitConfig) -> MiniCodec:
-    """Train a codec for `config.minutes` and save it in `config.out`; a run that was killed is continued."""
-    with torch_threads(config.threads):
-        config.out.mkdir(parents=True, exist_ok=True)
+    """Train a codec for `config.minutes` and save it in `config.out`; a run that was stopped or killed is continued.
+
+    Raises:
+        Stopped: a signal came, and its checkpoint is written.
+        ConfigError: another process trains in the folder, or nothing can be trained on.
+    """
+    with torch_threads(config.threads), hold(config.out, "trained"):
         config, batches, teacher = _prepare(config)
         fit = Fit(config, batches, teacher.width if teacher else 0)
         resumed = fit.resume()
@@ -249,8 +255,11 @@ def train(config: FitConfig) -> MiniCodec:
             fit.start_from(config.start)
         say(f"{'Resuming at' if resumed else 'Starting at'} step {fit.step}: {_describe(fit)}")
         write_json(config.out / "config.json", to_plain(config))
-        _run(fit)
+        stopped = _run(fit)
         fit.save()
+        if stopped:
+            say(f"Stopped at step {fit.step}; the same command resumes from there.")
+            raise Stopped(fit.step)
         return fit.codec()
 
 
@@ -273,10 +282,13 @@ def _prepare(config: FitConfig) -> tuple[FitConfig, Batches, Teacher | None]:
     return config, Batches(config, spoken, recorded, teacher), teacher
 
 
-def _run(fit: Fit) -> None:
+def _run(fit: Fit) -> bool:
+    """The steps that are left; whether a signal ended them."""
     last_s = saved_s = time.monotonic()
-    with open(fit.config.out / "metrics.jsonl", "a", encoding="utf-8") as metrics:
+    with open(fit.config.out / "metrics.jsonl", "a", encoding="utf-8") as metrics, StopSignals() as stop:
         while fit.progress < 1:
+            if stop:
+                return True
             losses = fit.train_step()
             now_s = time.monotonic()
             fit.elapsed_s += now_s - last_s
@@ -286,6 +298,7 @@ def _run(fit: Fit) -> None:
             if now_s - saved_s > fit.config.save_every_s:
                 fit.save()
                 saved_s = now_s
+    return False
 
 
 def _report(fit: Fit, losses: dict[str, float], metrics: Any) -> None:
