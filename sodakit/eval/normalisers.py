@@ -1,6 +1,6 @@
 """How a text is reduced to the words that are compared. Each protocol has its own, and word error rates depend on it.
 
-sodakit       lower case, letters composed (NFC); punctuation of every script, quotes, dashes and brackets deleted
+sodakit       lower case, one form of each letter and figure (NFKC); punctuation of every script, quotes, hyphens, brackets deleted
 soda          the published scripts': deletes . , ! ? ; : quotes - and brackets; "don't" is "dont", "well-known" "wellknown"
 seed_tts_en   seed-tts-eval: deletes ASCII and Chinese marks but the straight apostrophe; double blanks are replaced once
 seed_tts_zh   the same, then one character is one word
@@ -16,13 +16,17 @@ from collections.abc import Callable
 from functools import cache, partial
 
 from sodakit.errors import ConfigError, nearest
-from sodakit.eval.spoken_forms import spoken
+from sodakit.eval.spoken_forms import plain_figure, spoken
 
 _QUOTES = "\"'`´‘’‚‛“”„‟«»‹›"
 _OURS = re.compile("[" + re.escape(".,!?;:" + _QUOTES + "-‐‑‒–—―()[]{}<>…¿¡") + "]")
 _SODA = re.compile("[" + re.escape(".,!?;:\"'-()[]{}‘’“”") + "]")
-_UNSEEN = "\u00ad\u200b\u200e\u200f\u2060\ufeff"
-"""Soft hyphen, zero-width space, marks of direction, joiner, byte-order mark. (Non-joiners tell words apart.)"""
+_UNSEEN = "\u00ad\u0640\u200b\u200d\u200e\u200f\u2060\ufeff"
+"""Soft hyphen, Arabic stretching, zero-width space and joiners, marks of direction, byte-order mark."""
+_NON_JOINER = re.compile("(?<![\u0600-\u06ff])\u200c|\u200c(?![\u0600-\u06ff])")
+"""Between Arabic letters it tells words apart, and stays; elsewhere it shapes a letter."""
+_BREAKS = re.compile("[—―…]")
+"""Marks that stand between words, often without a blank."""
 _SPACES = re.compile(r"\s+")
 
 # The marks of `zhon.hanzi.punctuation`, which seed-tts-eval deletes: full-width ASCII, CJK, dashes, curly quotes.
@@ -37,16 +41,20 @@ def normalise(text: str) -> str:
     """The words of `text` as they are compared: lower case, without `.,!?;:`, quotes, dashes, brackets, and the
     punctuation of other scripts.
 
-    Marks are removed, not replaced by spaces: "don't" is "dont", "well-known" is "wellknown", on both sides. Letters are
-    composed, so that two ways to write é are one. Other marks of ASCII (% & / and so on) are read aloud, and stay.
+    Marks are removed, not replaced by spaces: "don't" is "dont", "well-known" is "wellknown", on both sides; but a long
+    dash or an ellipsis is a space. Two ways to write é, ﬁ, Ａ, ３ or ß are one. Other marks of ASCII (% & / and so on) are
+    read aloud, and stay.
     """
-    bare = _OURS.sub("", unicodedata.normalize("NFC", text))
+    bare = _OURS.sub("", _BREAKS.sub(" ", text))
     return _SPACES.sub(" ", bare if bare.isascii() else _of_words(bare)).strip().lower()
 
 
 def _of_words(text: str) -> str:
-    """Without the punctuation outside ASCII, and without characters that nobody sees."""
-    return "".join(c for c in text if c.isascii() or not (unicodedata.category(c)[0] == "P" or c in _UNSEEN))
+    """In one form of each letter and figure, without the punctuation outside ASCII and what nobody sees."""
+    text = _OURS.sub("", unicodedata.normalize("NFKC", _NON_JOINER.sub("", text)))
+    kept = (c for c in text if c.isascii() or not (unicodedata.category(c)[0] == "P" or c in _UNSEEN))
+    # The dot of a capital İ is no letter of its own.
+    return "".join(plain_figure(c) for c in kept).casefold().replace("i\u0307", "i")
 
 
 def _soda(text: str) -> str:

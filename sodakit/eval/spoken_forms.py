@@ -2,7 +2,7 @@
 
     en es fr de it pt ru    numbers, ordinals, dates, percent and currencies; words without marks
     zh ja th                the same for numbers and dates; one character is one word
-    any other               case and marks only; numbers stay as they are written
+    any other               case and marks only, in Arabic and Hebrew without signs of vowels; numbers stay figures
 
 Both texts of a comparison go through it. Numbers in words come from num2words; those of Chinese are built here.
 """
@@ -21,6 +21,11 @@ BY_CHARACTER = ("zh", "yue", "ja", "th", "lo", "my", "km")
 """Languages written without blanks between words."""
 
 _SPACES = re.compile(r"\s+")
+_AND = {"en": "and", "es": "y", "fr": "et", "de": "und", "it": "e", "pt": "e", "ru": "и"}
+"""What & is read as."""
+_VOWELS = {"ar": "[\u064b-\u065f\u0670\u06d6-\u06ed\u0640]", "he": "[\u0591-\u05bd\u05bf-\u05c7]"}
+_VOWELS |= dict.fromkeys(("fa", "ur"), _VOWELS["ar"])
+"""Signs of vowels and stretching that most texts of a language leave out."""
 _QUOTES = re.compile("['’‘`´ʼ]")
 
 
@@ -91,13 +96,14 @@ _RULES = {
         _split("janvier février mars avril mai juin juillet août septembre octobre novembre décembre"),
         "{day} {month} {year}",
         signs=_signs("pour_cent", "dollar dollars", "euro euros", "livre livres"),
-        ordinal=r"(\d{1,6})(?:er|re|ère|e|ème|eme|è)\b", apostrophe=" ", alike=((r"\bpourcent\b", "pour cent"),),
+        ordinal=r"(\d{1,6})(?:er|re|ère|e|ème|eme|è)\b", apostrophe=" ",
+        alike=((r"\bpourcent\b", "pour cent"), ("œ", "oe"), ("æ", "ae")),
     ),
     "de": _Rules(
         _split("januar februar märz april mai juni juli august september oktober november dezember"),
         "{day} {month} {year}",
         signs=_signs("prozent", "dollar", "euro", "pfund"),
-        alike=((rf"\b({_DE_TH})[nrsm]\b", r"\1"), (r"\bein ?(hundert|tausend)", r"\1"), (r"\bzwo\b", "zwei")),
+        alike=((rf"\b({_DE_TH})[nrsm]\b", r"\1"), (r"\bein ?(hundert|tausend)", r"\1"), (r"\bzwo\b", "zwei"), ("ß", "ss")),
     ),
     "it": _Rules(
         _split("gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre dicembre"),
@@ -117,7 +123,7 @@ _RULES = {
         signs=_signs("процент процента процентов", "доллар доллара долларов", "евро", "фунт фунта фунтов"),
         ordinal=r"(\d{1,6})-(?:й|ый|ой|я|ая|е|ое|го)\b", alike=(("ё", "е"), (r"\bодна тысяча\b", "тысяча")),
     ),
-    "zh": _Rules(tuple(f"{n}月" for n in range(1, 13)), "{year}年{month}{day}日", "ymd", ".", alike=(("[两兩]", "二"),)),
+    "zh": _Rules(tuple(f"{n}月" for n in range(1, 13)), "{year}年{month}{day}日", "ymd", ".", alike=(("[两兩]", "二"), ("〇", "零"))),
     "ja": _Rules(tuple(f"{n}月" for n in range(1, 13)), "{year}年{month}{day}日", "ymd", ".", _signs("パーセント")),
     "th": _Rules(
         _split("มกราคม กุมภาพันธ์ มีนาคม เมษายน พฤษภาคม มิถุนายน กรกฎาคม สิงหาคม กันยายน ตุลาคม พฤศจิกายน ธันวาคม"),
@@ -129,8 +135,13 @@ _RULES = {
 def spoken(text: str, language: str) -> str:
     """The words of `text` in that language, lower case and without marks; characters where it has no blanks."""
     rules = _RULES.get(language)
+    if language in ("tr", "az"):
+        text = text.replace("I", "ı").replace("İ", "i")
     # Composed before the signs of ordinals would become letters.
-    text = unicodedata.normalize("NFC", text).lower()
+    text = unicodedata.normalize("NFC", text).lower().replace("i\u0307", "i")
+    text = re.sub(_VOWELS.get(language, "(?!)"), "", text)
+    text = "".join("%" if c == "％" else plain_figure(c) for c in text)
+    text = text.replace("&", f" {_AND.get(language, '')} ")
     if rules is not None:
         text = _numbers_as_words(text, language, rules)
     text = _bare(unicodedata.normalize("NFKC", text), rules.apostrophe if rules else "")
@@ -139,6 +150,11 @@ def spoken(text: str, language: str) -> str:
     if language in BY_CHARACTER:
         return "".join(_after_blank(c) for c in text if c != " ").strip()
     return _SPACES.sub(" ", text).strip()
+
+
+def plain_figure(character: str) -> str:
+    """0 to 9 for the figures of any script."""
+    return str(unicodedata.digit(character)) if character.isdecimal() else character
 
 
 def _after_blank(character: str) -> str:
@@ -154,7 +170,6 @@ def _bare(text: str, apostrophe: str) -> str:
 
 
 def _numbers_as_words(text: str, language: str, rules: _Rules) -> str:
-    text = "".join(str(unicodedata.digit(c)) if c.isdecimal() else "%" if c == "％" else c for c in text)
     if not re.search(r"\d", text):
         return text
     say = partial(_say, language)

@@ -45,10 +45,31 @@ def test_an_unknown_name_is_answered_with_the_nearest() -> None:
         ("Κύριε·", "κύριε"),
         ("\ufeffszép\u00ad nap\u200b", "szép nap"),
         ("Անուն՞", "անուն"),
+        ("hello—world…again", "hello world again"),
+        ("नमस्\u200dते", "नमस्ते"),
+        ("کتـــاب", "کتاب"),
     ],
 )
 def test_marks_of_every_script_are_no_words(one: str, other: str) -> None:
     assert NORMALISERS["sodakit"](one) == NORMALISERS["sodakit"](other) == other
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ＡＢＣ１２３", "abc123"),
+        ("ﬁn", "fin"),
+        ("ｶﾀｶﾅ", "カタカナ"),
+        ("١٢ كتاب", "12 كتاب"),
+        ("१२", "12"),
+        ("İSTANBUL", "istanbul"),
+        ("STRASSE", "Straße"),
+        ("ΟΔΥΣΣΕΎΣ", "οδυσσεύς"),
+        (unicodedata.normalize("NFD", "안녕하세요"), "안녕하세요"),
+    ],
+)
+def test_two_forms_of_a_letter_or_figure_are_one(one: str, other: str) -> None:
+    assert NORMALISERS["sodakit"](one) == NORMALISERS["sodakit"](other) != ""
 
 
 @pytest.mark.parametrize("text", ["50% of R&D", "a/b", "#1 @home", "x_y*z", "d'accord 5°", "می\u200cروم"])

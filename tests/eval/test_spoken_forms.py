@@ -36,6 +36,13 @@ ALIKE = [
     ("th", "มี 25 คน 10%", "มียี่สิบห้าคนสิบเปอร์เซ็นต์"),
     ("pl", "Mam 25 lat.", "mam 25 lat"),
     ("hi", "नमस्ते।", "नमस्ते"),
+    ("en", "R&D", "R and D"),
+    ("fr", "un cœur & une œuvre", "un coeur et une oeuvre"),
+    ("de", "STRASSE dreißig", "Straße 30"),
+    ("zh", "2020年", "二〇二〇年"),
+    ("ar", "السَّلامُ عليكم كتـاب", "السلام عليكم كتاب"),
+    ("he", "שָׁלוֹם", "שלום"),
+    ("tr", "DIŞARI İYİ", "dışarı iyi"),
 ]  # fmt: skip
 
 
@@ -52,6 +59,8 @@ def test_other_numbers_stay_other_words() -> None:
         ("en", "3rd", "3"),
         ("zh", "100", "10"),
         ("fr", "l'ami", "lami"),
+        ("tr", "ılık", "ilik"),
+        ("ar", "إلى", "علي"),
     ):
         normalise = normaliser(f"spoken_{language}")
         assert normalise(one) != normalise(other), language  # fmt: skip
