@@ -37,6 +37,8 @@ class Design(RuleOptions):
     """Model widths: multiples of 128, or even numbers from 64 to 254."""
     seeds: tuple[int, ...] = (0,)
     """Repeat every run with these seeds."""
+    lr_multiples: tuple[Positive, ...] = (1.0,)
+    """Train every run of a grid at these multiples of the rule's learning rate; `scale tune` finds the best."""
     question: Literal["a", "size", "both"] | None = None
     """Design for the exponent a, for N* at --target, or for both."""
     target: Positive = 3e22
@@ -76,6 +78,8 @@ class Design(RuleOptions):
                 f"{self.prior} holds a law of one's own; designs are made for Chinchilla's. Fit that for the prior."
             )
         rule = self.rule(law.rule)
+        if self.lr_multiples != (1.0,) and not (self.budgets and self.widths and self.question is None):
+            raise ConfigError("--lr-multiples are of a grid. Give --budgets and --widths, and no --question.")
         if rule.family != (known := law.rule.get("family", "flat")):
             say(
                 f"The law {self.prior} is of models of family {known}; what it expects of family {rule.family} is a guess."
@@ -84,7 +88,9 @@ class Design(RuleOptions):
             points, promises = self._optimal(law, rule)
         else:
             points = (
-                isoflop_grid(self.budgets, self.widths, rule=rule, seeds=self.seeds)
+                isoflop_grid(
+                    self.budgets, self.widths, rule=rule, seeds=self.seeds, lr_multiples=self.lr_multiples
+                )
                 if self.budgets or self.widths
                 else soda_design(rule=rule)
             )

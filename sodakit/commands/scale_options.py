@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sodakit.scaling.design import GridRule
     from sodakit.scaling.intervals import Quantity
     from sodakit.scaling.laws import Law
+    from sodakit.scaling.transfer import LrRule
 
 Size = Literal["total", "non_embedding", "one_embedding", "two_embeddings", "matmul"]
 Resample = Literal["residuals", "runs"]
@@ -51,6 +52,13 @@ class RuleOptions:
     """Runs with smaller batches are left out; the paper has 8."""
     count: Literal["soda", "exact", "palm", "6nd"] | None = None
     """How FLOPs are counted; soda is the paper's training FLOPs."""
+    conditioning: Literal["exact", "shifted"] | None = None
+    """Of depth: whether a code sees the one before it in its frame; the published models are shifted."""
+    lr_rule: str | None = None
+    """Of learning rates: soda (the paper's, lr ~ 1/width for all parameters), mup (per kind of parameter, so that width does not
+    decide), or a file of `scale tune --law`."""
+    lr_base_width: Count | None = None
+    """Of mup: the width at which it is the paper's; 128."""
 
     def rule(self, known: Mapping[str, Any] | None = None) -> "GridRule":
         """What was asked for; what was not is as `known` has it (`RunTable.rule`), else as in the paper."""
@@ -66,8 +74,17 @@ class RuleOptions:
             "reference_steps": self.reference_steps,
             "min_batch_rows": self.min_batch_rows,
             "flops": self.count,
+            "conditioning": self.conditioning,
+            "lr": self._lr(),
         }
         return GridRule(**{**(known or {}), **{k: v for k, v in asked.items() if v is not None}})
+
+    def _lr(self) -> "LrRule | None":
+        from sodakit.scaling.transfer import read_lr_rule
+
+        if self.lr_rule is None and self.lr_base_width is None:
+            return None
+        return read_lr_rule(self.lr_rule or "soda", self.lr_base_width)
 
 
 @dataclass(frozen=True, kw_only=True)

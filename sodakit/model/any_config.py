@@ -1,5 +1,6 @@
 """The config of a model of any family, and one made around a backbone's shape. Nothing here needs torch."""
 
+from dataclasses import replace
 from typing import Any, Literal
 
 from sodakit.errors import ConfigError
@@ -22,6 +23,29 @@ def family_of(config: AnyConfig) -> Family:
 def codes_at_a_position(config: AnyConfig) -> int:
     """How many codes a position holds where it is sound: one, or a whole frame's."""
     return config.num_codebooks if isinstance(config, FrameConfig) else 1
+
+
+def is_shifted(config: AnyConfig) -> bool:
+    """Whether each code inside a frame is told without the one before it, as the published models do."""
+    depth = config.depth if isinstance(config, FrameConfig) else None
+    return depth is not None and depth.conditioning == "shifted"
+
+
+def read_widths(config: AnyConfig) -> dict[str, int]:
+    """How many numbers the matrices of a model read, by patterns of their names; embeddings read one id each and are not among
+    them. What is proportional to it serves, so a feed-forward's second matrix is counted as its first."""
+    width = config.backbone.width
+    found = {"blocks.*": width, "head.*": width}
+    if isinstance(config, FrameConfig) and config.depth:
+        inner = config.depth.width
+        found |= {"depth.project.*": width, "depth.blocks.*": inner, "depth.head.*": inner}
+    return found
+
+
+def with_init_stds(config: AnyConfig, stds: tuple[tuple[str, float], ...]) -> AnyConfig:
+    """The same model with other first deviations, by patterns of names (`ModelConfig.init_stds`)."""
+    shape = replace(config.backbone, init_stds=stds)
+    return replace(config, backbone=shape) if isinstance(config, FrameConfig) else shape
 
 
 def check_vocabulary(config: AnyConfig, vocabulary: Vocabulary, where: str) -> None:

@@ -64,6 +64,8 @@ class ModelConfig(Bounded):
     """Longest row, in tokens."""
     init_std: Positive = 0.02
     """Standard deviation of every matrix at the start."""
+    init_stds: tuple[tuple[str, float], ...] = ()
+    """Those of some, by patterns of their names: `(("blocks.*", 0.01), ("head.*", 0.005))`. The first that fits counts."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -84,6 +86,8 @@ class ModelConfig(Bounded):
                 f"model.heads={self.heads} is not a multiple of model.kv_heads={self.kv_heads}, so key heads cannot "
                 f"be shared evenly. Use kv_heads={math.gcd(self.heads, self.kv_heads)} or change heads."
             )
+        if any(not 0 < std < math.inf for _, std in self.init_stds):
+            raise ConfigError(f"model.init_stds={self.init_stds}; needed: positive numbers.")
         if self.head_width % 2:
             raise ConfigError(f"model.head_width={self.head_width}; RoPE turns pairs, so it must be even.")
         super().__post_init__()

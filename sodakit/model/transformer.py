@@ -55,7 +55,7 @@ class Transformer(nn.Module):
         self._rotary: tuple[Tensor, Tensor] | None = None
         self._attend = attend_packed
         if seed is not None:
-            initialise(self, std=config.init_std, seed=seed)
+            initialise(self, std=config.init_std, seed=seed, stds=config.init_stds)
 
     @property
     def head_VD(self) -> Tensor:

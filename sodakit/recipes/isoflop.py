@@ -24,7 +24,7 @@ def isoflop(
     micro_rows: int | Literal["auto"] | None = None,
 ) -> TrainConfig:
     """One run of a design: Warmup-Stable-Decay over 10 / 70 / 20 % of the steps, beta1 0.95, weight decay 0.1, eps 1e-15,
-    no z-loss, and the point's own learning rate (0.33·√batch / width, at most 0.01) and beta2 (0.98^(batch / 128)).
+    no z-loss, and the point's own learning rate, its factors by parameter, and beta2 (0.98^(batch / 128)).
 
     Validation is on the first store's validation split, the same rows in every run with the same context.
 
@@ -52,7 +52,14 @@ def isoflop(
             sources=parts.sources, context=point.context, batch_rows=point.batch_rows, seed=point.seed
         ),
         steps=point.steps,
-        optim=OptimConfig(beta1=0.95, beta2=point.beta2, eps=1e-15, weight_decay=0.1, clip_norm=1.0),
+        optim=OptimConfig(
+            beta1=0.95,
+            beta2=point.beta2,
+            eps=1e-15,
+            weight_decay=0.1,
+            clip_norm=1.0,
+            lr_factors=dict(point.lr_factors),
+        ),
         schedule=ScheduleConfig(peak_lr=point.peak_lr, warmup_fraction=0.1, decay_fraction=0.2),
         loss=LossConfig(z_loss=0.0),
         micro_rows=micro_rows,

@@ -117,7 +117,7 @@ def soda_hier(stores: Sequence[Path] = (), *, seed: int = 0) -> TrainConfig:
             clip_norm=1.0,
         ),
         schedule=ScheduleConfig(
-            peak_lr=SODA_RULE.lr_scale * sqrt(rows) / width,
+            peak_lr=SODA_RULE.lr.scale * sqrt(rows) / width,
             warmup_fraction=0.1 * HIER_EPOCH_STEPS / HIER_STEPS,
             decay_fraction=10_000 / HIER_STEPS,
         ),

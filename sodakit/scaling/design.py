@@ -19,8 +19,16 @@ from sodakit.model.accounting import (
     palm_flops_per_token,
     training_flops_per_token,
 )
-from sodakit.model.any_config import AnyConfig, Family, codes_at_a_position, family_config, family_of
+from sodakit.model.any_config import (
+    AnyConfig,
+    Family,
+    codes_at_a_position,
+    family_config,
+    family_of,
+    is_shifted,
+)
 from sodakit.model.config import SODA_VOCAB_SIZE, soda_grid_shape
+from sodakit.scaling.transfer import LrRule, lr_factors, with_first_deviations
 from sodakit.tokens.vocabulary import Vocabulary
 
 SODA_FORWARD_BUDGETS = (1e18, 3e18, 6e18, 1e19, 3e19, 6e19, 1e20)
@@ -51,10 +59,10 @@ class GridRule(Bounded):
     """Raise them, so that they take fewer steps."""
     max_steps: Count = 400_000
     """Points that would take as many steps or more are left out."""
-    lr_scale: Positive = 0.33
-    """Peak learning rate = lr_scale · √batch_rows / width."""
+    lr: LrRule = LrRule()
+    """How the learning rate follows."""
     max_lr: Positive = 0.01
-    """The batch is halved until the learning rate is no larger."""
+    """By the rule `soda` the batch is halved until the learning rate is no larger."""
     beta2_reference_rows: Count = 128
     """beta2 = 0.98^(batch_rows / beta2_reference_rows)."""
     tolerance: Positive = 0.01
@@ -63,17 +71,28 @@ class GridRule(Bounded):
     """How a budget is counted: the paper's training FLOPs, exact ones, PaLM's, or 6ND with N of matrix products."""
     family: Family = "flat"
     """Of models."""
+    conditioning: Literal["exact", "shifted"] = "exact"
+    """Of `depth`: which codes of its frame a code sees."""
     num_codebooks: Count = 8
     """K, the last ids of the vocabulary with the next: what a model of frames has at a position."""
     codebook_size: Count = 2048
     """Codes of each."""
 
     def shape(self, width: int) -> AnyConfig:
-        """The model of a width.
+        """The model of a width, with first weights as the rule of learning rates asks.
 
         Raises:
             ConfigError: a family of frames, and a vocabulary that holds no such codebooks.
         """
+        model = self._shape(width)
+        return with_first_deviations(model, self.base) if self.lr.name == "mup" else model
+
+    @property
+    def base(self) -> AnyConfig:
+        """The model of the base width of `mup`."""
+        return self._shape(self.lr.base_width)
+
+    def _shape(self, width: int) -> AnyConfig:
         backbone = soda_grid_shape(
             width, self.vocab_size, context=self.context, tied_embeddings=self.tied_embeddings
         )
@@ -85,6 +104,7 @@ class GridRule(Bounded):
                 f"A vocabulary of {self.vocab_size} ids has no room for text and {self.num_codebooks} codebooks of "
                 f"{self.codebook_size}. Name those of the store: --num-codebooks and --codebook-size."
             )
+        depth = {} if self.family == "delay" else {"conditioning": self.conditioning}
         vocabulary = Vocabulary.layout(
             text_size=text,
             bos=0,
@@ -92,7 +112,7 @@ class GridRule(Bounded):
             num_codebooks=self.num_codebooks,
             codebook_size=self.codebook_size,
         )
-        return family_config(self.family, backbone, vocabulary)
+        return family_config(self.family, backbone, vocabulary, **depth)
 
     def flops_per_position(self, model: AnyConfig) -> float:
         """Training FLOPs of one position by this rule's convention."""
@@ -147,6 +167,12 @@ class DesignPoint:
     """`sweep`, `target`, `grid` or `optimal`."""
     seed: int = 0
     """Seed of weights and order."""
+    lr_rule: str = "soda"
+    """By which the learning rate was set (`transfer.py`)."""
+    lr_multiple: float = 1.0
+    """Of what the rule says: others than 1 are tried to see whether it is right."""
+    lr_factors: tuple[tuple[str, float], ...] = ()
+    """Of some parameters, as `OptimConfig.lr_factors` has them."""
     trunk_warmup_steps: int | None = None
     """Warm-up of the trunk that it shares with other runs (`trunks.py`); None for a run of its own."""
     size: ParameterCount = field(init=False, repr=False)
@@ -157,9 +183,13 @@ class DesignPoint:
 
     @property
     def name(self) -> str:
-        """Unique in a design: `1.8e19_d1408_s0`, `1.8e19_d1408_s0_depth`."""
-        family = "" if self.family == "flat" else f"_{self.family}"
-        return f"{self.budget_flops:.4g}_d{self.width}_s{self.seed}{family}".replace("+", "")
+        """Unique in a design: `1.8e19_d1408_s0`, `1.8e19_d1408_s0_depth_mup_lr0.5`."""
+        parts = [f"{self.budget_flops:.4g}_d{self.width}_s{self.seed}".replace("+", "")]
+        parts += [] if self.family == "flat" else [self.family]
+        parts += ["shifted"] if is_shifted(self.model) else []
+        parts += [] if self.lr_rule == "soda" else [self.lr_rule]
+        parts += [] if self.lr_multiple == 1 else [f"lr{self.lr_multiple:g}"]
+        return "_".join(parts)
 
     @property
     def family(self) -> Family:
@@ -208,6 +238,8 @@ class DesignPoint:
             "batch": self.batch_rows,
             "steps": self.steps,
             "peak_lr": self.peak_lr,
+            "lr_rule": self.lr_rule,
+            "lr_multiple": self.lr_multiple,
             "beta2": self.beta2,
             "n_two_embeddings": self.size.two_embeddings,
             "n_non_embedding": self.size.non_embedding,
@@ -221,17 +253,26 @@ class DesignPoint:
 
 
 def point_at(
-    budget_flops: float, width: int, rule: GridRule = SODA_RULE, *, source: str = "grid", seed: int = 0
+    budget_flops: float,
+    width: int,
+    rule: GridRule = SODA_RULE,
+    *,
+    source: str = "grid",
+    seed: int = 0,
+    lr_multiple: float = 1.0,
 ) -> DesignPoint | None:
     """The run of a width at a training budget by the rule, or None where the rule leaves it out.
 
-    Batch: the power of two at or above budget / (FLOPs per position · reference_steps · context), then halved until the
-    learning rate is allowed.
+    Batch: the power of two at or above budget / (FLOPs per position · reference_steps · context), then by the rule `soda` halved
+    until the learning rate is allowed.
+
+    Args:
+        lr_multiple: of the learning rate that the rule sets.
     """
     model = rule.shape(width)
     positions = budget_flops / rule.flops_per_position(model)
     batch = 2 ** math.ceil(math.log2(positions / (rule.reference_steps * rule.context)))
-    while rule.lr_scale * math.sqrt(batch) / width > rule.max_lr:
+    while rule.lr.name == "soda" and rule.lr.peak_lr(model, batch, 0) > rule.max_lr:
         batch /= 2
     if rule.raise_to_min:
         batch = max(batch, rule.min_batch_rows)
@@ -240,7 +281,7 @@ def point_at(
     steps = round(positions / (batch * rule.context))
     if not 1 <= steps < rule.max_steps or abs(steps * batch * rule.context / positions - 1) > rule.tolerance:
         return None
-    return _point(budget_flops, model, int(batch), steps, rule, source, seed)
+    return _point(budget_flops, model, int(batch), steps, rule, source, seed, lr_multiple)
 
 
 def point_of_tokens(
@@ -252,19 +293,30 @@ def point_of_tokens(
 
 
 def _point(
-    budget: float, model: AnyConfig, batch: int, steps: int, rule: GridRule, source: str, seed: int
+    budget: float,
+    model: AnyConfig,
+    batch: int,
+    steps: int,
+    rule: GridRule,
+    source: str,
+    seed: int,
+    lr_multiple: float,
 ) -> DesignPoint:
+    tokens = batch * steps * rule.context * tokens_per_position(model)
     return DesignPoint(
         budget_flops=budget,
         model=model,
         batch_rows=batch,
         steps=steps,
-        peak_lr=rule.lr_scale * math.sqrt(batch) / model.backbone.width,
+        peak_lr=lr_multiple * rule.lr.peak_lr(model, batch, tokens),
         beta2=0.98 ** (batch / rule.beta2_reference_rows),
         context=rule.context,
         flops=rule.flops,
         source=source,
         seed=seed,
+        lr_rule=rule.lr.name,
+        lr_multiple=lr_multiple,
+        lr_factors=tuple(lr_factors(model, rule.base).items()) if rule.lr.name == "mup" else (),
     )
 
 
@@ -290,8 +342,9 @@ def isoflop_grid(
     *,
     rule: GridRule = SODA_RULE,
     seeds: Sequence[int] = (0,),
+    lr_multiples: Sequence[float] = (1.0,),
 ) -> list[DesignPoint]:
-    """Every width at every training budget that the rule allows, for each seed.
+    """Every width at every training budget that the rule allows, for each seed and multiple of its learning rate.
 
     Raises:
         ConfigError: nothing is left.
@@ -301,7 +354,8 @@ def isoflop_grid(
         for budget in budgets_flops
         for width in widths
         for seed in seeds
-        if (point := point_at(budget, width, rule, seed=seed)) is not None
+        for multiple in lr_multiples
+        if (point := point_at(budget, width, rule, seed=seed, lr_multiple=multiple)) is not None
     ]
     if not points:
         raise ConfigError(

@@ -76,6 +76,9 @@ class _Stored(Bounded):
     flops: FlopsConvention
     source: str
     seed: int
+    lr_rule: str = "soda"
+    lr_multiple: Positive = 1.0
+    lr_factors: tuple[tuple[str, float], ...] = ()
     trunk_warmup_steps: int | None = None
 
     def point(self) -> DesignPoint:

@@ -87,6 +87,22 @@ def by(table: RunTable, column: str) -> Iterator[tuple[str, RunTable]]:
         yield name, table.select(words_R == name)
 
 
+def split_by(table: RunTable, columns: Sequence[str]) -> dict[str, RunTable]:
+    """The runs of every combination of values of some columns, by `family=flat, lr_rule=mup`; all of them by "" without columns.
+
+    Raises:
+        ConfigError: as `by`.
+    """
+    groups = {"": table}
+    for column in columns:
+        groups = {
+            f"{name}, {column}={value}" if name else f"{column}={value}": part
+            for name, members in groups.items()
+            for value, part in by(members, column)
+        }
+    return groups
+
+
 def clusters(table: RunTable, column: str | None = None) -> tuple[list[str] | None, str]:
     """Which runs go together in a bootstrap, one name for each row, and that in words; None where each stands for itself.
 

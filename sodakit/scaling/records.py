@@ -235,7 +235,12 @@ def _own_run(run: Path) -> dict[str, Any] | None:
             if name.startswith("validation/") and name != "validation/loss/all_weighted":
                 row[name.removeprefix("validation/")] = value
     point = run / "design.json"
-    return row | ({"budget": read_json(point)["budget_flops"]} if point.exists() else {})
+    if not point.exists():
+        return row
+    told = read_json(point)
+    # Designs of before had one rule of learning rates.
+    rule = {name: told[name] for name in ("lr_rule", "lr_multiple") if name in told}
+    return row | {"budget": told["budget_flops"]} | rule
 
 
 def _of_model(model: AnyConfig, context: int) -> dict[str, Any]:

@@ -145,6 +145,41 @@ def best_law(found: Sequence[Response], setting: str) -> BestLaw:
     )
 
 
+def regrets(table: RunTable, *, loss: str = "all", size: str = "total") -> list[dict[str, float | str]]:
+    """What a rule of learning rates costs at every (N, D) that was run at several multiples of what it says: a row each, empty where
+    the runs tell no multiples.
+
+    `cost` is the loss at the rule's own rate less that at the best one, by the response; `best` the multiple that is best.
+    """
+    if "lr_multiple" not in table.others:
+        return []
+    multiples = np.array([np.nan if m is None else float(m) for m in table.others["lr_multiple"]])
+    told = table.select(np.isfinite(multiples))
+    told = RunTable(
+        {**told.columns, "lr": multiples[np.isfinite(multiples)]}, told.origin, told.notes, told.others
+    )
+    try:
+        found, _ = responses(told, ("lr",), loss=loss, size=size)
+    except ConfigError:
+        return []
+    keys = [(f"{n:.3g}", f"{d:.3g}") for n, d in zip(told.sizes(size), told.tokens(), strict=True)]
+    rows: list[dict[str, float | str]] = []
+    for r in found:
+        here = [i for i, k in enumerate(keys) if k == (f"{r.size:.3g}", f"{r.tokens:.3g}")]
+        at_rule = told.loss(loss)[[i for i in here if told.columns["lr"][i] == 1.0]]
+        cost = float(at_rule.mean() - r.loss) if len(at_rule) else float("nan")
+        rows.append(
+            {
+                "N": r.size,
+                "D": r.tokens,
+                "best": r.best["lr"],
+                "cost": cost,
+                "at_edge": "edge" if r.edge else "",
+            }
+        )
+    return rows
+
+
 def reduced(table: RunTable, found: Sequence[Response]) -> list[dict[str, float | str]]:
     """One row for each (N, D) with its best settings and their loss, as `scale fit` reads it."""
     return [

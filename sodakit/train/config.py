@@ -1,6 +1,7 @@
 """Everything a training run is made of. A recipe is a function that returns a `TrainConfig`."""
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
 from sodakit.bounds import Bounded, Count, Positive, Share, ShareBelowOne
@@ -30,6 +31,15 @@ class OptimConfig(Bounded):
     """Global gradient norm limit."""
     muon_momentum: ShareBelowOne = 0.95
     """Of `muon`'s matrices."""
+    lr_factors: dict[str, float] = field(default_factory=dict)
+    """Learning rate of some parameters, times the schedule's, by patterns of their names: `{"*norm*": 1, "blocks.*": 0.5}`. The first
+    pattern that fits counts; 1 where none does."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        wrong = {name: factor for name, factor in self.lr_factors.items() if not 0 < factor < inf}
+        if wrong:
+            raise ConfigError(f"optim.lr_factors={wrong}; needed: positive numbers.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,18 +3,20 @@
     g ← g · min(1, clip / ‖g‖)
     m ← β₁m + (1-β₁)g,  v ← β₂v + (1-β₂)g²,  u = m̂ / (√v̂ + ε)
     mask = (u·g > 0),  u ← u · mask / (mean(mask) + ε)       mean over all layers of one kind of parameter
-    p ← p - lr·(u + wd·(lr/peak_lr)·p)                        no decay on norms and the input embedding
+    p ← p - f·lr·(u + wd·(lr/peak_lr)·p)                      f its factor, 1 by default; no decay on norms and the input embedding
 
 Source: arXiv 2602.16687 and the public Levanter optimizer it names.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
 
+from sodakit.errors import ConfigError
 from sodakit.train.config import OptimConfig
 from sodakit.train.muon import is_muon_matrix, muon_direction
 from sodakit.train.parallel import is_shared, like
@@ -32,6 +34,22 @@ def parameter_kind(name: str) -> str:
 def is_decayed(name: str, parameter: Tensor) -> bool:
     """Whether weight decay applies: linear weights and the output head, not norms and the input embedding."""
     return parameter.ndim >= 2 and "embedding" not in name
+
+
+def lr_factors(names: Sequence[str], patterns: Mapping[str, float]) -> dict[str, float]:
+    """By parameter, what its learning rate is times the schedule's: of the first pattern that its name fits, else 1.
+
+    Raises:
+        ConfigError: a pattern that no name fits.
+    """
+    idle = [p for p in patterns if not any(fnmatchcase(name, p) for name in names)]
+    if idle:
+        raise ConfigError(
+            f"optim.lr_factors: no parameter is called {', '.join(idle)}. Needed: patterns of names such as {', '.join(names[:3])}."
+        )
+    return {
+        name: next((factor for p, factor in patterns.items() if fnmatchcase(name, p)), 1.0) for name in names
+    }
 
 
 @dataclass(frozen=True)
@@ -72,6 +90,7 @@ class Optimizer:
         self._groups = list(kinds.values())
         adam = [pair for group in self._groups for pair in group]
         self._all = adam + self._muon
+        self._lr_factors = lr_factors([n for n, _ in self._all], config.lr_factors)
         self._first = {n: _zeros(p) for n, p in self._all}
         self._second = {n: _zeros(p) for n, p in adam}
         device = self._all[0][1].device
@@ -169,6 +188,8 @@ class Optimizer:
         sparse: dict[str, _Rows],
     ) -> None:
         shrink = torch.full_like(step, self._shrink(name, parameter, lr))
+        if (factor := self._lr_factors[name]) != 1.0:
+            step = step * factor
         if name not in sparse:
             g, m, v = _local(parameter.grad), _local(self._first[name]), _local(self._second[name])
             here = _here(parameter)
@@ -211,7 +232,7 @@ class Optimizer:
         if not is_decayed(name, parameter):
             return 1.0
         ratio = lr / self.peak_lr if self.config.decay_follows_lr else 1.0
-        return 1 - lr * self.config.weight_decay * ratio
+        return 1 - lr * self._lr_factors[name] * self.config.weight_decay * ratio
 
     def _muon_update(self, name: str, parameter: nn.Parameter, lr: float) -> None:
         if parameter.grad is None:
@@ -219,7 +240,7 @@ class Optimizer:
         momentum = self._first[name]
         before = momentum.clone() if self._ok.device.type != "cpu" else momentum
         direction = muon_direction(momentum, parameter.grad * self._factor, self.config.muon_momentum)
-        new = parameter * self._shrink(name, parameter, lr) - direction * lr
+        new = parameter * self._shrink(name, parameter, lr) - direction * (lr * self._lr_factors[name])
         if self._ok.device.type != "cpu":
             momentum.copy_(torch.where(self._ok, momentum, before))
             new = torch.where(self._ok, new, parameter)

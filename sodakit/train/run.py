@@ -148,7 +148,8 @@ class Run:
     def _first_weights(self) -> Iterable[tuple[str, Tensor]]:
         if self.config.init_from:
             return self._starting_weights(self.config.init_from).items()
-        return first_values(self.model, std=self.config.model.backbone.init_std, seed=self.config.seed)
+        shape = self.config.model.backbone
+        return first_values(self.model, std=shape.init_std, seed=self.config.seed, stds=shape.init_stds)
 
     def _starting_weights(self, origin: str) -> dict[str, Tensor]:
         return starting_weights(origin, self.config, self.vocabulary, self.codec_spec)

@@ -19,10 +19,11 @@ from sodakit.model.any_config import AnyConfig
 from sodakit.model.config import ModelConfig
 from sodakit.model.families import build_model
 from sodakit.model.frame.config import FrameConfig
+from sodakit.model.init import std_of
 from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.train.config import TrainConfig
 
-_MAY_DIFFER = ("vocab_size", "context", "tied_embeddings", "init_std")
+_MAY_DIFFER = ("vocab_size", "context", "tied_embeddings", "init_std", "init_stds")
 
 
 def starting_weights(
@@ -39,13 +40,13 @@ def starting_weights(
     if ours is not None:
         checkpoint = load_checkpoint(ours)
         check_language(checkpoint, vocabulary, codec, config.data.sources[0].store)
-        _check_shape(checkpoint.model_config, config.model, str(ours), ("context", "init_std"))
+        _check_shape(checkpoint.model_config, config.model, str(ours), ("context", "init_std", "init_stds"))
         _check_step(checkpoint, config.first_step)
         return checkpoint.merged_weights()
     given, weights = import_hf(origin)
     wanted = config.model
     if isinstance(given, FrameConfig):
-        _check_shape(given, wanted, origin, ("context", "init_std", "share"))
+        _check_shape(given, wanted, origin, ("context", "init_std", "init_stds", "share"))
         return weights
     _check_shape(given, wanted.backbone, origin)
     whole = isinstance(wanted, ModelConfig) and (given.vocab_size, given.tied_embeddings) == (
@@ -86,7 +87,9 @@ def with_new_rows(weights: dict[str, Tensor], model: AnyConfig, kept: int, seed:
 
 def _grown(old_VD: Tensor, name: str, rows: int, shape: ModelConfig, kept: int, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(int(digest("new rows", str(seed), name), 16) >> 1)
-    new_VD = torch.randn(rows, shape.width, generator=generator) * shape.init_std
+    new_VD = torch.randn(rows, shape.width, generator=generator) * std_of(
+        name, shape.init_std, shape.init_stds
+    )
     new_VD[:kept] = old_VD[:kept].float()
     return new_VD
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from sodakit.errors import ConfigError
 from sodakit.train.config import OptimConfig, ScheduleConfig
 from sodakit.train.optim import Optimizer, is_decayed, parameter_kind
 from sodakit.train.schedule import learning_rate
@@ -165,6 +166,38 @@ def test_plain_adamw_is_torchs():
         optimizer.step(0.01)
         reference.step()
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_factors_of_the_learning_rate_are_torchs_groups():
+    """Weight decay goes with the rate of the group, as in torch; what no pattern names learns at the schedule's."""
+    g = torch.Generator().manual_seed(0)
+    names = ("blocks.0.up.weight", "blocks.1.up.weight", "head.weight")
+    ours = {n: nn.Parameter(torch.randn(6, 5, generator=g)) for n in names}
+    theirs = {n: nn.Parameter(p.detach().clone()) for n, p in ours.items()}
+    factors = {"blocks.1.*": 0.25, "blocks.*": 0.5}
+    config = OptimConfig(
+        kind="adamw", decay_follows_lr=False, weight_decay=0.1, eps=1e-8, clip_norm=1e9, lr_factors=factors
+    )
+    optimizer = Optimizer(ours.items(), config, peak_lr=1.0)
+    groups = [{"params": [theirs[n]], "lr": 0.01 * f} for n, f in zip(names, (0.5, 0.25, 1.0), strict=True)]
+    reference = torch.optim.AdamW(groups, betas=(config.beta1, config.beta2), eps=1e-8, weight_decay=0.1)
+    for _ in range(10):
+        for name in names:
+            ours[name].grad = torch.randn(6, 5, generator=g)
+            theirs[name].grad = ours[name].grad.clone()
+        optimizer.clip()
+        optimizer.step(0.01)
+        reference.step()
+    for name in names:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-5, atol=1e-6)
+
+
+def test_a_factor_of_what_is_not_there_is_an_error():
+    parameters = [("head.weight", nn.Parameter(torch.zeros(2, 2)))]
+    with pytest.raises(ConfigError, match=r"no parameter is called heads\.\*"):
+        Optimizer(parameters, OptimConfig(lr_factors={"heads.*": 0.5}), 1e-2)
+    with pytest.raises(ConfigError, match="positive"):
+        OptimConfig(lr_factors={"head.*": 0.0})
 
 
 def test_muon_is_torchs_on_matrices_and_cautious_adamw_elsewhere():

@@ -29,7 +29,7 @@ class FrameTransformer(Transformer):
         if not config.backbone.tied_embeddings:
             self.head = Linear(config.backbone.width, config.head_ids)
         self.depth = DepthDecoder(config) if config.depth else None
-        initialise(self, std=config.backbone.init_std, seed=seed)
+        initialise(self, std=config.backbone.init_std, seed=seed, stds=config.backbone.init_stds)
 
     @property
     def head_VD(self) -> Tensor:
