@@ -5,6 +5,7 @@ from typing import Any
 
 from sodakit.commands.options import run_word
 from sodakit.commands.scale_design import Design
+from sodakit.commands.scale_families import Families
 from sodakit.commands.scale_fit import Fit, Report
 from sodakit.commands.scale_next import Next
 from sodakit.commands.scale_plan import Plan
@@ -25,6 +26,7 @@ WORDS: dict[str, Callable[..., Any]] = {
     "score": Score,
     "tune": Tune,
     "study": Study,
+    "families": Families,
 }
 
 

@@ -1,0 +1,238 @@
+"""The stages of the comparison, each resumed where it stopped: tuning; claims, sweep, second seeds; a prediction, then its run.
+
+claims.json      what is expected of the sweep, written before its first run and never again
+sweep/ARM/       a queue for each arm
+sweep.csv        all runs, with their arm
+prediction.json  the loss vector of one run at three times the largest budget, written before that run and never again
+beyond/          that run
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sodakit.errors import ConfigError
+from sodakit.files import read_json, write_json
+from sodakit.log import say
+from sodakit.recipes.families import BEYOND, CLAIMS, Arm, beyond, family_run, sweep
+from sodakit.recipes.families_data import SHARES, FamilyStores
+from sodakit.scaling.design import DesignPoint
+from sodakit.scaling.design_file import read_design
+from sodakit.scaling.onset_vector import Onsets, fit_onsets
+from sodakit.scaling.records import read_runs, table_from_rows
+from sodakit.scaling.run import Train, progress, run_design
+from sodakit.scaling.table import RunTable
+from sodakit.scaling.transfer import LrRule
+
+SIZE, FLOPS = "two_embeddings", "exact"
+"""How the comparison counts."""
+DRAWS = 300
+"""Refits for the interval of each onset."""
+
+
+@dataclass(frozen=True)
+class Language:
+    """Ids of the stores: what shapes depend on."""
+
+    vocab_size: int
+    codebook_size: int
+
+
+def cost_rows(
+    designs: Mapping[str, Sequence[DesignPoint]], flops_per_s: float
+) -> list[dict[str, float | int | str]]:
+    """By design its runs, training FLOPs, hours of one core, and hours of speech the longest run hears."""
+    rows: list[dict[str, float | int | str]] = []
+    for name, points in designs.items():
+        flops = sum(p.training_flops for p in points)
+        rows.append(
+            {
+                "stage": name,
+                "runs": len(points),
+                "FLOPs": flops,
+                "core_hours": flops / flops_per_s / 3600,
+                "most_heard_h": max((heard_hours(p) for p in points), default=0.0),
+            }
+        )
+    return [*rows, {
+        "stage": "all",
+        "runs": sum(int(r["runs"]) for r in rows),
+        "FLOPs": sum(float(r["FLOPs"]) for r in rows),
+        "core_hours": sum(float(r["core_hours"]) for r in rows),
+        "most_heard_h": max(float(r["most_heard_h"]) for r in rows),
+    }]  # fmt: skip
+
+
+def heard_hours(point: DesignPoint) -> float:
+    """Hours of speech that a run hears, by the published density of text; the run itself counts them exactly."""
+    from sodakit.model.accounting import FRAME_SHARE, FRAMES_PER_S
+
+    frames = point.positions * FRAME_SHARE
+    if point.family == "flat":
+        frames = point.tokens / (8 + (1 - FRAME_SHARE) / FRAME_SHARE)
+    return frames / FRAMES_PER_S / 3600
+
+
+def claim(path: Path) -> None:
+    """Write what is expected of the sweep; what stands is left alone."""
+    if not path.exists():
+        write_json(path, {"made": datetime.now(UTC).isoformat(timespec="seconds"), "claims": list(CLAIMS)})
+
+
+def train_sweep(
+    folder: Path,
+    arms: Sequence[Arm],
+    language: Language,
+    lr: LrRule,
+    budgets: Sequence[float],
+    stores: FamilyStores,
+    train: Train,
+) -> RunTable:
+    """Every arm's runs of the first seed, then once more the lowest of each budget; all runs so far."""
+    claim(folder / "claims.json")
+    made = (language.vocab_size, language.codebook_size, lr)
+    for arm in arms:
+        points, root = sweep(arm, *made, budgets=budgets), folder / "sweep" / arm.name
+        make = partial(family_run, stores=stores, loss=arm.loss)
+        if not has_second_seeds(root):
+            run_design(points, root, make, train)
+            seconds = lowest_widths(read_runs(root))
+        else:  # which runs are made again is decided once
+            seconds = {p.budget_flops: p.width for p in read_design(root / "design.jsonl") if p.seed == 1}
+        run_design(sweep(arm, *made, budgets=budgets, second_seeds=seconds), root, make, train)
+    return collect(folder)
+
+
+def has_second_seeds(root: Path) -> bool:
+    """Whether a queue knows already which of its runs are made once more."""
+    path = root / "design.jsonl"
+    return path.exists() and any(p.seed == 1 for p in read_design(path))
+
+
+def lowest_widths(table: RunTable) -> dict[float, int]:
+    """By budget the width with the lowest mean loss of the first seed."""
+    seeds, losses = table.columns["seed"].astype(float), table.loss("all")
+    widths = [int(run.split("_d")[1].split("_")[0]) for run in table.runs]
+    found = {}
+    for budget in np.unique(table.columns["budget"].astype(float)):
+        here = np.flatnonzero((table.columns["budget"].astype(float) == budget) & (seeds == 0))
+        found[float(budget)] = widths[int(here[np.argmin(losses[here])])]
+    return found
+
+
+def collect(folder: Path) -> RunTable:
+    """All finished runs of the sweep with the arm of each, also in `sweep.csv`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    rows = []
+    for root in sorted(p for p in (folder / "sweep").glob("*") if p.is_dir()):
+        table = read_runs(root)
+        for row, rest in zip(table.rows(), table.other_rows(), strict=True):
+            rows.append({**row, **rest, "run": f"{root.name}/{row['run']}", "arm": root.name})
+    if not rows:
+        raise ConfigError(f"{folder / 'sweep'} holds no run.")
+    table = table_from_rows(rows, str(folder / "sweep"))
+    table.write(folder / "sweep.csv")
+    return table
+
+
+def arm_onsets(table: RunTable, arm: str) -> tuple[RunTable, Onsets]:
+    """The runs of an arm, and every loss of theirs by the law that held-out budgets keep."""
+    runs = table.select(np.array([a == arm for a in table.others["arm"]])).usable(size=SIZE, flops=FLOPS)
+    values = {"N": runs.sizes(SIZE), "D": runs.tokens(), "C": runs.flops(FLOPS, SIZE)}
+    losses = {k: runs.loss(k) for k in runs.losses}
+    return runs, fit_onsets(values, losses, runs.budgets(FLOPS, SIZE), draws=DRAWS)
+
+
+def predict(table: RunTable, arm: Arm, point: DesignPoint, path: Path) -> None:
+    """Write what the sweep says of a run that nobody has trained; a prediction that stands is left alone.
+
+    Each loss has the law that held-out budgets keep for it. Its interval holds the law's error, a run's scatter, what the law missed
+    of the held-out budget, and what laws say that did no worse there. `mean of the streams` is the loss over all tokens by its parts.
+    """
+    if path.exists():
+        return
+    runs, onsets = arm_onsets(table, arm.name)
+    at = {"N": float(getattr(point.size, SIZE)), "D": float(point.tokens), "C": point.training_flops}
+    losses = {}
+    for name, (loss, run_95) in onsets.predict(**at).items():
+        stream = onsets.streams.get(name)
+        told = stream.to_json() if stream else {}
+        kept = (
+            "way",
+            "law",
+            "parameters",
+            "noise",
+            "holds",
+            "has_onset",
+            "onset_flops",
+            "onset_95",
+            "rollout",
+        )
+        losses[name] = {"loss": loss, "run_95": run_95, **{k: told[k] for k in kept if k in told}}
+    write_json(
+        path,
+        {
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "arm": arm.name,
+            "table_fingerprint": table.fingerprint,
+            "runs": len(runs),
+            "run": point.row(),
+            "shares": SHARES,
+            "losses": losses,
+        },
+    )
+    say(f"The prediction is in {path}, before its run.")
+
+
+def train_beyond(
+    folder: Path, arm: Arm, language: Language, lr: LrRule, width: int, stores: FamilyStores, train: Train
+) -> list[dict[str, Any]]:
+    """Predict the run at `BEYOND` times the largest budget, make it, and set the two beside each other."""
+    table = collect(folder)
+    budget = BEYOND * float(np.max(table.columns["budget"].astype(float)))
+    point = beyond(arm, language.vocab_size, language.codebook_size, lr, budget=budget, width=width)
+    predict(table, arm, point, folder / "prediction.json")
+    said = read_json(folder / "prediction.json")
+    if (said["arm"], said["run"]["run"]) != (arm.name, point.name):
+        raise ConfigError(
+            f"prediction.json is of {said['arm']}, {said['run']['run']}; asked for: {arm.name}, {point.name}. A prediction is made once: "
+            "go on with its arm and width."
+        )
+    run_design([point], folder / "beyond", partial(family_run, stores=stores, loss=arm.loss), train)
+    return outcome(folder)
+
+
+def outcome(folder: Path) -> list[dict[str, Any]]:
+    """Every loss as predicted and as measured."""
+    said = read_json(folder / "prediction.json")["losses"]
+    table = read_runs(folder / "beyond").usable(size=SIZE, flops=FLOPS)
+    rows = []
+    for name, one in said.items():
+        measured = float(table.loss(name if name in table.losses else "all")[0])
+        low, high = one["run_95"]
+        rows.append(
+            {
+                "loss": name,
+                "predicted": one["loss"],
+                "low": low,
+                "high": high,
+                "measured": measured,
+                "error": one["loss"] / measured - 1,
+                "inside": "yes" if low <= measured <= high else "NO",
+                "law": one.get("way", "sum"),
+            }
+        )
+    return rows
+
+
+def state(root: Path, points: Sequence[DesignPoint]) -> str:
+    """How far a queue is, in words."""
+    return str(progress(root, points))
