@@ -18,8 +18,9 @@ from sodakit.log import say
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sodakit.scaling.design import DesignPoint, GridRule
+    from sodakit.scaling.design import GridRule
     from sodakit.scaling.information import Runs
+    from sodakit.scaling.point import DesignPoint
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from sodakit.commands.options import ResumeOptions, refuse_unused
 from sodakit.log import say
 
 if TYPE_CHECKING:
-    from sodakit.scaling.design import DesignPoint
+    from sodakit.scaling.point import DesignPoint
     from sodakit.train.config import TrainConfig
 
 

@@ -22,7 +22,8 @@ from sodakit.recipes.demo import demo
 from sodakit.recipes.evening import evening
 from sodakit.recipes.isoflop import isoflop
 from sodakit.recipes.suite import TEXT_MODELS, prelim, soda_hier, suite, suite_by_family, warm_start
-from sodakit.scaling.design import DesignPoint, soda_design
+from sodakit.scaling.design import soda_design
+from sodakit.scaling.point import DesignPoint
 from sodakit.train.config import TrainConfig
 
 Recipe = Callable[[Sequence[Path]], TrainConfig]

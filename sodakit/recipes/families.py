@@ -16,7 +16,8 @@ from sodakit.errors import ConfigError
 from sodakit.model.any_config import Family
 from sodakit.recipes.families_data import FamilyStores
 from sodakit.recipes.isoflop import isoflop
-from sodakit.scaling.design import DesignPoint, GridRule, isoflop_grid, point_at
+from sodakit.scaling.design import GridRule, isoflop_grid, point_at
+from sodakit.scaling.point import DesignPoint
 from sodakit.scaling.transfer import LrRule, RuleName
 from sodakit.train.config import LossConfig, TrainConfig
 

@@ -21,9 +21,9 @@ from sodakit.files import read_json, write_json
 from sodakit.log import say
 from sodakit.recipes.families import BEYOND, CLAIMS, Arm, beyond, family_run, sweep
 from sodakit.recipes.families_data import SHARES, FamilyStores
-from sodakit.scaling.design import DesignPoint
 from sodakit.scaling.design_file import read_design
 from sodakit.scaling.onset_vector import Onsets, fit_onsets
+from sodakit.scaling.point import DesignPoint
 from sodakit.scaling.records import read_runs, table_from_rows
 from sodakit.scaling.run import Train, progress, run_design
 from sodakit.scaling.table import RunTable

@@ -10,7 +10,7 @@ from sodakit.errors import ConfigError
 from sodakit.hardware import has_fast_bfloat16
 from sodakit.model.any_config import AnyConfig
 from sodakit.recipes.ingredients import MIXTURE, ingredients
-from sodakit.scaling.design import DesignPoint
+from sodakit.scaling.point import DesignPoint
 from sodakit.train.config import LossConfig, OptimConfig, ScheduleConfig, TrainConfig
 
 

@@ -24,7 +24,8 @@ from sodakit.prepare.sources.voices import Reading, speak_readings
 from sodakit.prepare.splits import SplitRule
 from sodakit.prepare.stages import prepare
 from sodakit.recipes.isoflop import isoflop
-from sodakit.scaling.design import DesignPoint, GridRule, isoflop_grid, point_at
+from sodakit.scaling.design import GridRule, isoflop_grid, point_at
+from sodakit.scaling.point import DesignPoint
 from sodakit.tokens.text import TextTokenizer, train_bpe
 from sodakit.train.config import TrainConfig
 from sodakit.voices.catalogue import SEEN_VOICES

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from sodakit.data.config import Order, ViewConfig
 from sodakit.recipes.study import StudyStores, study_rule, study_run
-from sodakit.scaling.design import DesignPoint, point_at
+from sodakit.scaling.design import point_at
+from sodakit.scaling.point import DesignPoint
 from sodakit.train.config import TrainConfig
 
 BUDGET, WIDTH = 3e13, 128

@@ -18,11 +18,11 @@ from sodakit.files import read_json, write_json
 from sodakit.log import say
 from sodakit.recipes.study import StudyStores, predicted_point, study_design, study_run
 from sodakit.recipes.study_ablations import ablations
-from sodakit.scaling.design import DesignPoint
 from sodakit.scaling.fit import fit_law
 from sodakit.scaling.intervals import bootstrap
 from sodakit.scaling.laws import LAWS
 from sodakit.scaling.plot import isoflop_figure, save, streams_figure
+from sodakit.scaling.point import DesignPoint
 from sodakit.scaling.records import read_runs, read_tables
 from sodakit.scaling.report import write_report
 from sodakit.scaling.run import Train, run_design

@@ -10,7 +10,7 @@ from sodakit.config import from_plain
 from sodakit.errors import ConfigError
 from sodakit.files import read_json_lines, write_json_lines
 from sodakit.model.any_config import AnyConfig
-from sodakit.scaling.design import DesignPoint, FlopsConvention
+from sodakit.scaling.point import DesignPoint, FlopsConvention
 
 
 def write_design(path: Path | str, points: Sequence[DesignPoint]) -> None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from sodakit.errors import ConfigError
-from sodakit.scaling.design import DesignPoint, GridRule, point_at
+from sodakit.scaling.design import GridRule, point_at
 from sodakit.scaling.intervals import Quantity, log_optimal_size
 from sodakit.scaling.laws import LAWS, Law
+from sodakit.scaling.point import DesignPoint
 from sodakit.scaling.residuals import Misfit
 from sodakit.scaling.solve import Problem
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sodakit.errors import MissingExtra
 from sodakit.log import say
-from sodakit.scaling.design import DesignPoint
+from sodakit.scaling.point import DesignPoint
 from sodakit.scaling.run import MakeConfig, Progress, Train, claim_design, progress, train_group
 from sodakit.scaling.trunks import computed_flops, trunk_groups
 

@@ -16,9 +16,9 @@ import numpy as np
 from sodakit.errors import ConfigError, Diverged
 from sodakit.files import write_json
 from sodakit.log import say
-from sodakit.scaling.design import DesignPoint
 from sodakit.scaling.design_file import differences, read_design, write_design
 from sodakit.scaling.lock import holder, lock
+from sodakit.scaling.point import DesignPoint
 from sodakit.scaling.trunks import (
     adopt,
     computed_flops,

@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 
 from sodakit.errors import ConfigError
-from sodakit.scaling.design import DesignPoint
 from sodakit.scaling.information import NOISE, Runs, Surface
 from sodakit.scaling.intervals import Quantity
+from sodakit.scaling.point import DesignPoint
 
 Aim = Quantity | Literal["law", "losses"]
 

@@ -17,7 +17,7 @@ from sodakit.errors import ConfigError
 from sodakit.files import atomic_folder
 from sodakit.log import say
 from sodakit.model.any_config import AnyConfig
-from sodakit.scaling.design import DesignPoint
+from sodakit.scaling.point import DesignPoint
 from sodakit.train.config import TrainConfig
 
 DECAY_FRACTION = 0.2
