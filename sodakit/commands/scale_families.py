@@ -1,6 +1,7 @@
 """`sodakit scale families`: flat, depth and delay at equal compute, in stages that are resumed."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -83,7 +84,8 @@ class Families(ResumeOptions):
 
         if self.stage == "tuning":
             points = families.tuning(language.vocab_size, language.codebook_size)
-            run_design(points, self.out / "tuning", lambda p: families.family_run(p, stores), teach)
+            make = partial(families.family_run, stores=stores, rows=families.TUNING_ROWS)
+            run_design(points, self.out / "tuning", make, teach)
             say(f"Look at it with: sodakit scale tune {self.out}/tuning --by family lr_rule --plot lr.png")
         elif self.stage == "sweep":
             families_walk.train_sweep(

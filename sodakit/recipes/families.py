@@ -54,6 +54,8 @@ BEYOND = 3.0
 TUNING_BUDGETS, TUNING_WIDTHS = (2e12, 8e12), (64, 128, 256)
 TUNING_MULTIPLES = (0.125, 0.25, 0.5, 1.0, 2.0)
 """Of the rule's learning rate. The first study found its rate too high for wide models, so more lie below."""
+TUNING_ROWS = 48
+"""Held-out rows that tell learning rates of one family apart: all of them would take longer than some of these runs."""
 TUNING_FAMILIES: tuple[Family, ...] = ("flat", "depth")
 BASE_WIDTH = 128
 """Of `mup`: its runs there are those of `soda`, and are not made twice."""
@@ -181,8 +183,10 @@ def beyond(
     return point
 
 
-def family_run(point: DesignPoint, stores: FamilyStores, *, loss: LossName = "uniform") -> TrainConfig:
-    """A run on the mixture of the comparison, measured on all of its held-out rows."""
+def family_run(
+    point: DesignPoint, stores: FamilyStores, *, loss: LossName = "uniform", rows: int = EVERY_ROW
+) -> TrainConfig:
+    """A run on the mixture of the comparison, measured on so many of its held-out rows."""
     view = ViewConfig()
     config = isoflop(point, [stores.held_out], micro_rows=None)
     return replace(
@@ -190,7 +194,7 @@ def family_run(point: DesignPoint, stores: FamilyStores, *, loss: LossName = "un
         data=replace(config.data, sources=stores.sources(view)),
         loss=LossConfig(z_loss=0.0, recipe=loss),
         validation=(SourceConfig(store=str(stores.held_out), view=view, split="validation"),),
-        validation_rows=EVERY_ROW,
+        validation_rows=rows,
     )
 
 
