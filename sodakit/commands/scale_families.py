@@ -16,6 +16,7 @@ from sodakit.log import say
 if TYPE_CHECKING:
     from sodakit.recipes.families_data import FamilyStores
     from sodakit.recipes.families_walk import Language
+    from sodakit.scaling.table import RunTable
     from sodakit.scaling.transfer import LrRule
     from sodakit.train.config import TrainConfig
 
@@ -56,6 +57,8 @@ class Families(ResumeOptions):
     """Of the sweep: soda, mup, or a file of `scale tune --law`. Choose by what the tuning says."""
     width: Count | None = None
     """Of the run beyond."""
+    known: Path | None = None
+    """A table of runs made elsewhere on the same stores (sweep.csv, or `scale families` of another folder): they are not made again."""
     device: str | None = None
     """cpu, cuda, …"""
     flops_per_s: Positive = 1.5e11
@@ -65,7 +68,6 @@ class Families(ResumeOptions):
 
     def run(self) -> None:
         from sodakit.recipes import families, families_walk
-        from sodakit.scaling.run import run_design
         from sodakit.train.trainer import train
 
         if self.stage in ("data", "tuning"):
@@ -85,11 +87,19 @@ class Families(ResumeOptions):
         if self.stage == "tuning":
             points = families.tuning(language.vocab_size, language.codebook_size)
             make = partial(families.family_run, stores=stores, rows=families.TUNING_ROWS)
-            run_design(points, self.out / "tuning", make, teach)
+            known = [] if (table := self._known()) is None else table.rows()
+            families_walk.train_left(points, self.out / "tuning", make, teach, known)
             say(f"Look at it with: sodakit scale tune {self.out}/tuning --by family lr_rule --plot lr.png")
         elif self.stage == "sweep":
             families_walk.train_sweep(
-                self.out, self._arms(), language, self._lr(), self.budgets or families.BUDGETS, stores, teach
+                self.out,
+                self._arms(),
+                language,
+                self._lr(),
+                self.budgets or families.BUDGETS,
+                stores,
+                teach,
+                self._known(),
             )
             say(
                 f"Fit them with: sodakit scale fit {self.out}/sweep.csv --by arm, or --where arm=NAME --onsets"
@@ -99,9 +109,14 @@ class Families(ResumeOptions):
                 raise ConfigError("beyond is one run: name its --arms and its --width.")
             print_table(
                 families_walk.train_beyond(
-                    self.out, self._arms()[0], language, self._lr(), self.width, stores, teach
+                    self.out, self._arms()[0], language, self._lr(), self.width, stores, teach, self._known()
                 )
             )
+
+    def _known(self) -> "RunTable | None":
+        from sodakit.scaling.records import read_table
+
+        return None if self.known is None else read_table(self.known)
 
     def _arms(self) -> list:
         from sodakit.recipes.families import ARMS, find_arms

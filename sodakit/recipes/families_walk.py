@@ -25,7 +25,7 @@ from sodakit.scaling.design_file import read_design
 from sodakit.scaling.onset_vector import Onsets, fit_onsets
 from sodakit.scaling.point import DesignPoint
 from sodakit.scaling.records import read_runs, table_from_rows
-from sodakit.scaling.run import Train, progress, run_design
+from sodakit.scaling.run import MakeConfig, Train, progress, run_design
 from sodakit.scaling.table import RunTable
 from sodakit.scaling.transfer import LrRule
 
@@ -92,20 +92,56 @@ def train_sweep(
     budgets: Sequence[float],
     stores: FamilyStores,
     train: Train,
+    known: RunTable | None = None,
 ) -> RunTable:
-    """Every arm's runs of the first seed, then once more the lowest of each budget; all runs so far."""
+    """Every arm's runs of the first seed, then once more the lowest of each budget; all runs so far.
+
+    Args:
+        known: runs that were made elsewhere on the same stores, as `collect` wrote them: they are not made again.
+    """
     claim(folder / "claims.json")
     made = (language.vocab_size, language.codebook_size, lr)
     for arm in arms:
         points, root = sweep(arm, *made, budgets=budgets), folder / "sweep" / arm.name
         make = partial(family_run, stores=stores, loss=arm.loss)
+        there = of_arm(known, arm.name)
         if not has_second_seeds(root):
-            run_design(points, root, make, train)
-            seconds = lowest_widths(read_runs(root))
+            train_left(points, root, make, train, there)
+            seconds = lowest_widths([*_rows_in(root), *there])
         else:  # which runs are made again is decided once
             seconds = {p.budget_flops: p.width for p in read_design(root / "design.jsonl") if p.seed == 1}
-        run_design(sweep(arm, *made, budgets=budgets, second_seeds=seconds), root, make, train)
-    return collect(folder)
+            seconds |= {b: w for b, w in lowest_widths(there).items() if b not in seconds}
+        train_left(sweep(arm, *made, budgets=budgets, second_seeds=seconds), root, make, train, there)
+    return collect(folder, known)
+
+
+def train_left(
+    points: Sequence[DesignPoint],
+    root: Path,
+    make: MakeConfig,
+    train: Train,
+    known: Sequence[Mapping[str, Any]],
+) -> None:
+    """Train the points of a queue that no known run is of."""
+    names = {str(row["run"]).rsplit("/", 1)[-1] for row in known}
+    left = [p for p in points if p.name not in names]
+    if len(left) < len(points):
+        say(f"{len(points) - len(left)} of {len(points)} runs are known already.")
+    if left:
+        run_design(left, root, make, train)
+
+
+def of_arm(known: RunTable | None, arm: str) -> list[dict[str, Any]]:
+    """The rows of a table of the sweep that are of an arm."""
+    return [row for row in _rows(known) if row.get("arm") == arm] if known is not None else []
+
+
+def _rows(table: RunTable) -> list[dict[str, Any]]:
+    return [{**row, **rest} for row, rest in zip(table.rows(), table.other_rows(), strict=True)]
+
+
+def _rows_in(root: Path) -> list[dict[str, Any]]:
+    return _rows(read_runs(root)) if (root / "design.jsonl").exists() else []
 
 
 def has_second_seeds(root: Path) -> bool:
@@ -114,28 +150,26 @@ def has_second_seeds(root: Path) -> bool:
     return path.exists() and any(p.seed == 1 for p in read_design(path))
 
 
-def lowest_widths(table: RunTable) -> dict[float, int]:
+def lowest_widths(rows: Sequence[Mapping[str, Any]]) -> dict[float, int]:
     """By budget the width with the lowest mean loss of the first seed."""
-    seeds, losses = table.columns["seed"].astype(float), table.loss("all")
-    widths = [int(run.split("_d")[1].split("_")[0]) for run in table.runs]
-    found = {}
-    for budget in np.unique(table.columns["budget"].astype(float)):
-        here = np.flatnonzero((table.columns["budget"].astype(float) == budget) & (seeds == 0))
-        found[float(budget)] = widths[int(here[np.argmin(losses[here])])]
-    return found
+    best: dict[float, tuple[float, int]] = {}
+    for row in rows:
+        if row["seed"] == 0:
+            width = int(str(row["run"]).split("_d")[1].split("_")[0])
+            here = (float(row["loss/all"]), width)
+            best[row["budget"]] = min(best.get(row["budget"], here), here)
+    return {budget: width for budget, (_, width) in best.items()}
 
 
-def collect(folder: Path) -> RunTable:
-    """All finished runs of the sweep with the arm of each, also in `sweep.csv`.
+def collect(folder: Path, known: RunTable | None = None) -> RunTable:
+    """All finished runs of the sweep with the arm of each, also in `sweep.csv`; known ones among them.
 
     Raises:
         ConfigError: there is none.
     """
-    rows = []
+    rows = [] if known is None else _rows(known)
     for root in sorted(p for p in (folder / "sweep").glob("*") if p.is_dir()):
-        table = read_runs(root)
-        for row, rest in zip(table.rows(), table.other_rows(), strict=True):
-            rows.append({**row, **rest, "run": f"{root.name}/{row['run']}", "arm": root.name})
+        rows += [{**row, "run": f"{root.name}/{row['run']}", "arm": root.name} for row in _rows_in(root)]
     if not rows:
         raise ConfigError(f"{folder / 'sweep'} holds no run.")
     table = table_from_rows(rows, str(folder / "sweep"))
@@ -193,10 +227,17 @@ def predict(table: RunTable, arm: Arm, point: DesignPoint, path: Path) -> None:
 
 
 def train_beyond(
-    folder: Path, arm: Arm, language: Language, lr: LrRule, width: int, stores: FamilyStores, train: Train
+    folder: Path,
+    arm: Arm,
+    language: Language,
+    lr: LrRule,
+    width: int,
+    stores: FamilyStores,
+    train: Train,
+    known: RunTable | None = None,
 ) -> list[dict[str, Any]]:
     """Predict the run at `BEYOND` times the largest budget, make it, and set the two beside each other."""
-    table = collect(folder)
+    table = collect(folder, known)
     budget = BEYOND * float(np.max(table.columns["budget"].astype(float)))
     point = beyond(arm, language.vocab_size, language.codebook_size, lr, budget=budget, width=width)
     predict(table, arm, point, folder / "prediction.json")

@@ -176,6 +176,12 @@ def test_a_comparison_killed_anywhere_ends_as_one_left_alone_with_claims_and_pre
     assert read_json(killed / "prediction.json")["losses"]["acoustic_7"]["way"]
     table = families_walk.collect(killed)
     assert sorted(table.columns["seed"].tolist()) == [0.0] * 10 + [1.0] * 3
+    # Elsewhere, with what was known of half of them: only the others are made.
+    begun = len(trained)
+    half = table.select([i for i in range(len(table)) if "1e13" in table.runs[i] or "3e13" in table.runs[i]])
+    args = (arms, language, lr, budgets, stores, dies(99))
+    whole_table = families_walk.train_sweep(tmp_path / "elsewhere", *args, known=half)
+    assert sorted(whole_table.runs) == sorted(table.runs) and len(trained) - begun == 5
     with pytest.raises(ConfigError, match="A prediction is made once"):
         families_walk.train_beyond(killed, arms[0], language, lr, 96, stores, lawful)
 
