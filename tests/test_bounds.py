@@ -53,7 +53,9 @@ def needed_words(kind: type) -> list[str]:
         if option.default is not dataclasses.MISSING or option.default_factory is not dataclasses.MISSING:
             continue
         positional = "Positional" in str(option.type)
-        value = "7" if option.name in numbers_of(kind) else "x"
+        hint = typing.get_type_hints(kind)[option.name]
+        word = typing.get_args(hint)[0] if typing.get_origin(hint) is typing.Literal else "x"
+        value = "7" if option.name in numbers_of(kind) else word
         words += [value] if positional else [f"--{option.name.replace('_', '-')}", value]
     return words
 
