@@ -1,7 +1,6 @@
 """`sodakit scale families`: flat, depth and delay at equal compute, in stages that are resumed."""
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -85,11 +84,10 @@ class Families(ResumeOptions):
             return train(config, folder, device=self.device, other_code=self.other_code)
 
         if self.stage == "tuning":
-            points = families.tuning(language.vocab_size, language.codebook_size)
-            make = partial(families.family_run, stores=stores, rows=families.TUNING_ROWS)
-            known = [] if (table := self._known()) is None else table.rows()
-            families_walk.train_left(points, self.out / "tuning", make, teach, known)
-            say(f"Look at it with: sodakit scale tune {self.out}/tuning --by family lr_rule --plot lr.png")
+            families_walk.train_tuning(self.out, language, stores, teach, self._known())
+            say(
+                f"Look at it with: sodakit scale tune {self.out}/tuning.csv --by family lr_rule --plot lr.png"
+            )
         elif self.stage == "sweep":
             families_walk.train_sweep(
                 self.out,

@@ -50,7 +50,13 @@ class Tune(TableOptions):
         best: dict[str, tuple[RunTable, list[Response]]] = {}
         rows: list[dict] = []
         for name, members in groups.items():
-            found, left_out = responses(members, self.over, loss=self.loss, size=self.size)
+            try:
+                found, left_out = responses(members, self.over, loss=self.loss, size=self.size)
+            except ConfigError as error:
+                if len(groups) == 1:
+                    raise
+                say(f"{name}: {error}")
+                continue
             best[name] = (members, found)
             for line in left_out:
                 say(f"{name}: {line}" if name else line)
@@ -61,6 +67,10 @@ class Tune(TableOptions):
             print_table([{"N": r["n/total"], "D": r["tokens"], "loss": r["loss/all"], **{s: r.get(s, "") for s in self.over}, "at_edge": r["at_edge"]} for r in told])  # fmt: skip
             self._print_laws(found)
             self._print_regret(members)
+        if not best:
+            raise ConfigError(
+                f"None of the {len(groups)} groups has runs enough. Take fewer columns for --by."
+            )
         if self.out is not None:
             table_from_rows(rows, str(self.out)).write(self.out)
         if self.plot is not None:

@@ -8,6 +8,7 @@ beyond/          that run
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -19,7 +20,7 @@ import numpy as np
 from sodakit.errors import ConfigError
 from sodakit.files import read_json, write_json
 from sodakit.log import say
-from sodakit.recipes.families import BEYOND, CLAIMS, Arm, beyond, family_run, sweep
+from sodakit.recipes.families import BEYOND, CLAIMS, TUNING_ROWS, Arm, beyond, family_run, sweep, tuning
 from sodakit.recipes.families_data import SHARES, FamilyStores
 from sodakit.scaling.design_file import read_design
 from sodakit.scaling.onset_vector import Onsets, fit_onsets
@@ -82,6 +83,34 @@ def claim(path: Path) -> None:
     """Write what is expected of the sweep; what stands is left alone."""
     if not path.exists():
         write_json(path, {"made": datetime.now(UTC).isoformat(timespec="seconds"), "claims": list(CLAIMS)})
+
+
+def train_tuning(
+    folder: Path, language: Language, stores: FamilyStores, train: Train, known: RunTable | None = None
+) -> RunTable:
+    """The runs at several learning rates that no known one is of; all finished ones, also in `tuning.csv`, which is written before, too,
+    so that a stopped tuning has what it had when it was taken up.
+
+    Raises:
+        ConfigError: it was stopped before any run was finished.
+    """
+    points = tuning(language.vocab_size, language.codebook_size)
+    make = partial(family_run, stores=stores, rows=TUNING_ROWS)
+    rows = [] if known is None else _rows(known)
+    with suppress(ConfigError):
+        _finished(folder / "tuning", rows, folder / "tuning.csv")
+    train_left(points, folder / "tuning", make, train, rows)
+    return _finished(folder / "tuning", rows, folder / "tuning.csv")
+
+
+def _finished(root: Path, known: Sequence[Mapping[str, Any]], path: Path) -> RunTable:
+    """Known runs and the finished ones of a queue as a table, also written to a file."""
+    rows = [*known, *(row for row in _rows_in(root) if row["status"] == "finished")]
+    if not rows:
+        raise ConfigError(f"{root} holds no finished run.")
+    table = table_from_rows(rows, str(root))
+    table.write(path)
+    return table
 
 
 def train_sweep(

@@ -186,6 +186,37 @@ def test_a_comparison_killed_anywhere_ends_as_one_left_alone_with_claims_and_pre
         families_walk.train_beyond(killed, arms[0], language, lr, 96, stores, lawful)
 
 
+def test_a_tuning_is_taken_up_from_its_table_on_another_machine(tmp_path, monkeypatch):
+    monkeypatch.setattr(families_walk, "family_run", lambda point, **_: isoflop(point))
+    monkeypatch.setattr(families, "TUNING_FAMILIES", ("flat",))
+    monkeypatch.setattr(families, "TUNING_BUDGETS", (1e13,))
+    monkeypatch.setattr(families, "CONTEXTS", {"flat": 256})
+    language, stores = families_walk.Language(144_644, 2_048), FamilyStores((), (), tmp_path, tmp_path)
+    made: list[str] = []
+
+    def teach(config: TrainConfig, folder: Path) -> Path:
+        if len(made) == 7:
+            made.append("")
+            raise Killed
+        made.append(folder.name)
+        return lawful(config, folder)
+
+    with pytest.raises(Killed):
+        families_walk.train_tuning(tmp_path / "one", language, stores, teach)
+    with pytest.raises(ConfigError, match="no finished run"):
+        families_walk._finished(tmp_path / "none", [], tmp_path / "none.csv")
+    known = families_walk._finished(tmp_path / "one" / "tuning", [], tmp_path / "known.csv")
+    whole = families_walk.train_tuning(tmp_path / "two", language, stores, teach, known)
+    assert len(known) == 7 and len(whole) == len({*whole.runs}) == len([m for m in made if m])
+    assert set(whole.others["lr_rule"]) == {"soda", "mup"} and set(whole.others["lr_multiple"]) == {
+        0.125,
+        0.25,
+        0.5,
+        1,
+        2,
+    }
+
+
 def test_what_it_takes_is_said_without_data(tmp_path, capsys):
     main(["families", "sweep", "--data", str(tmp_path), "--out", str(tmp_path), "--dry-run"])
     said = capsys.readouterr().out

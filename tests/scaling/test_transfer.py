@@ -154,6 +154,20 @@ def test_from_runs_at_several_rates_to_a_law_and_a_design(tmp_path, capsys):
     main([*words, "--law", str(tmp_path / "lr.json")])
     said = capsys.readouterr().out
     assert "N^-0.500 D^0.050" in said and "cost" in said and (tmp_path / "lr.png").stat().st_size > 5000
+    few = [(*r[:5], "mup", r[6]) for r in rows[:2]]
+    with open(tmp_path / "both.csv", "w", newline="") as file:
+        csv.writer(file).writerows(
+            [
+                ("run", "N", "D", "lr", "lr_multiple", "lr_rule", "loss"),
+                *rows,
+                *((f"m{i}", *r[1:]) for i, r in enumerate(few)),
+            ]
+        )
+    main(
+        ["tune", str(tmp_path / "both.csv"), "--by", "lr_rule"]
+    )  # a group with too few runs is said, not the end
+    told = capsys.readouterr()
+    assert "lr_rule=mup: No size" in told.err and "N^-0.500" in told.out
     assert read_json(tmp_path / "lr.json")["n"] == pytest.approx(-0.5, abs=1e-6)
     design = str(tmp_path / "design.jsonl")
     shape = [
