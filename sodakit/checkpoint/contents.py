@@ -8,9 +8,12 @@
       config.json              {"model": ModelConfig, "run": the resolved config}
       vocabulary/              written and read by `tokens`                           (optional)
       codec.json               the CodecSpec of the codes it was trained on           (optional)
+      about.json               what the model says of itself: `about.py`              (optional)
 
 Where weights were spread over ranks (FSDP), `shards/` stands for the two safetensors files: pieces of all tensors, named
 `model.…` and `optimizer.…` (`shards.py`).
+
+Weights that are shipped are stored in fewer bits (`compact.py`), and come back in float32.
 
 A checkpoint is complete or absent: it is written under another name and renamed.
 """
@@ -23,6 +26,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sodakit.checkpoint.about import About, read_about
+from sodakit.checkpoint.compact import widened
 from sodakit.errors import CheckpointError, DamagedCheckpoint
 from sodakit.files import file_sha256, write_json
 from sodakit.model.any_config import AnyConfig
@@ -77,6 +82,20 @@ class Checkpoint:
         return folder if folder.is_dir() else None
 
     @property
+    def about(self) -> About | None:
+        """What the model says of itself; None where it says nothing.
+
+        Raises:
+            CheckpointError: `about.json` is damaged.
+        """
+        return read_about(self.folder)
+
+    @property
+    def name(self) -> str:
+        """What the model is called: by itself, else `run_name`."""
+        return self.about.name if self.about else self.run_name
+
+    @property
     def run_name(self) -> str:
         """What the model is called where nobody named it: its run, whose checkpoints are called by their step or `best`;
         the model of the demo in `runs/demo/model` is `demo`."""
@@ -93,7 +112,7 @@ class Checkpoint:
         return (self.folder / SHARDS).is_dir()
 
     def weights(self, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-        """Every weight by name, as stored.
+        """Every weight by name, as stored; what was stored in few bits (`compact.py`) in float32.
 
         Raises:
             DamagedCheckpoint: a weight is not finite, or a matrix is zero throughout.
@@ -101,7 +120,7 @@ class Checkpoint:
         if self.is_sharded:
             weights = self._pieces("model.", device)
         else:
-            weights = load_file(self.folder / WEIGHTS, device=str(device))
+            weights = widened(load_file(self.folder / WEIGHTS, device=str(device)))
         broken = broken_weight(weights)
         if broken is not None:
             raise DamagedCheckpoint(

@@ -18,6 +18,7 @@ from sodakit.checkpoint.contents import (
     WEIGHTS,
     Checkpoint,
 )
+from sodakit.checkpoint.shipped import NAMES, absent, named_folder
 from sodakit.config import from_plain
 from sodakit.distributed import rank
 from sodakit.errors import CheckpointError, ConfigError, DamagedCheckpoint
@@ -33,9 +34,10 @@ def find_checkpoint(path: Path | str, which: Which = "best") -> Path | None:
     """The one checkpoint that a folder means; None if there is none. What is chosen is said.
 
     A checkpoint is itself. A run means the `best/` it kept, as `sodakit finetune` does, unless `which` is "last"; a run
-    without one means its newest. So does a folder of checkpoints, as `RUN/checkpoints` is, whatever lies beside it.
+    without one means its newest. So does a folder of checkpoints, as `RUN/checkpoints` is, whatever lies beside it. The
+    name of a model that is shipped means that one (`shipped.py`).
     """
-    folder = Path(path)
+    folder = named_folder(path)
     if (folder / CONTENTS).exists():
         return folder
     has_best = which == "best" and (folder / BEST / CONTENTS).exists()
@@ -52,6 +54,8 @@ def load_checkpoint(path: Path | str, which: Which = "best") -> Checkpoint:
         CheckpointError: none there, made by a later version, or a part missing or damaged; the message names it.
     """
     folder = find_checkpoint(path, which)
+    if folder is None and str(path) in NAMES:
+        raise CheckpointError(absent(str(path)))
     if folder is None:
         what = "is no checkpoint, and holds none named step_..." if Path(path).is_dir() else "does not exist"
         raise CheckpointError(

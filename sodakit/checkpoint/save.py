@@ -8,6 +8,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sodakit.checkpoint.about import About, write_about
 from sodakit.checkpoint.contents import (
     CODEC,
     CONFIG,
@@ -38,6 +39,7 @@ def save_checkpoint(
     vocabulary_folder: Path | None = None,
     codec: dict[str, Any] | None = None,
     weights: Mapping[str, Tensor] | None = None,
+    about: About | None = None,
 ) -> Path:
     """Write a checkpoint to `folder` (layout: `contents.py`), replacing one of that name; returns the folder.
 
@@ -47,7 +49,8 @@ def save_checkpoint(
         optimizer_state: tensors by any names the optimiser reads again.
         vocabulary_folder: copied as it is.
         codec: the plain CodecSpec.
-        weights: default those of `model`; given where they were gathered from several processes.
+        weights: default those of `model`; given where they were gathered from several processes, or take few bits.
+        about: what the model says of itself.
     """
     folder = Path(folder)
     with atomic_folder(folder) as temporary:
@@ -62,6 +65,8 @@ def save_checkpoint(
             vocabulary_folder=vocabulary_folder,
             codec=codec,
         )
+        if about is not None:
+            write_about(temporary, about)
         write_contents(temporary)
     return folder
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from sodakit.bounds import Bounds, Count, Positive
+from sodakit.checkpoint.shipped import STARTER
 from sodakit.commands.options import run_word
 from sodakit.errors import ConfigError
 from sodakit.log import say
@@ -26,7 +27,7 @@ class Pairs:
     """Which benchmark."""
     data: str | None = None
     """Folder or hub id with the pairs; default: where the task is released."""
-    model: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("runs/demo/model")
+    model: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = STARTER
     """Checkpoint, or run folder: its best checkpoint where it kept one, else its newest."""
     policy: tuple[str, ...] = ()
     """Scoring rules; default: all that are defined for the task."""
@@ -94,7 +95,7 @@ class Nll:
 
     store: Path
     """A store made by `sodakit prepare` with the model's codec and tokenizer."""
-    model: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("runs/demo/model")
+    model: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = STARTER
     """Checkpoint, or run folder: its best checkpoint where it kept one, else its newest."""
     split: str = "validation"
     """Which split."""

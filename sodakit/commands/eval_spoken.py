@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from sodakit.bounds import Count, Positive, PositiveShare
+from sodakit.checkpoint.shipped import STARTER
 from sodakit.commands.options import LanguageOptions
 from sodakit.log import say
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 class ModelOptions:
     """Which model, and where its results go."""
 
-    model: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("runs/demo/model")
+    model: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = STARTER
     """Checkpoint, or run folder: its best checkpoint where it kept one, else its newest."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("runs/eval")
     """Folder for outputs and results; the same command goes on where it stopped."""

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from sodakit.bounds import Count, Positive, ShareBelowOne
+from sodakit.checkpoint.shipped import STARTER
 from sodakit.commands.options import JudgeOptions, ResumeOptions, read_options, refuse_unused
 from sodakit.config import override, parse_overrides, to_plain
 
@@ -25,7 +26,7 @@ class Options(JudgeOptions, ResumeOptions):
     """Store of pairs, prepared with the tokenizer and codec of the model."""
     settings: tyro.conf.Positional[tuple[str, ...]] = ()
     """Overrides of the run, name=value."""
-    model: Annotated[str, tyro.conf.arg(aliases=["-m"])] = "runs/demo/model"
+    model: Annotated[str, tyro.conf.arg(aliases=["-m"])] = str(STARTER)
     """Checkpoint to start from, or run folder: its best checkpoint where it kept one, else its newest; `scratch` for none."""
     task: str = "s2st"
     """s2st, s2st_no_source_text, s2st_direct, s2tt or s2tt_direct."""

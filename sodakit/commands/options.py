@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import tyro
 
 from sodakit.bounds import PositiveShare, check_bounds
+from sodakit.checkpoint.shipped import STARTER
 from sodakit.errors import ConfigError
 from sodakit.generate.defaults import SPEECH
 from sodakit.generate.sampling import Sampling
@@ -120,18 +121,20 @@ class ResumeOptions:
 class ModelOptions:
     """The model that is used, and where: shared by every command that uses one."""
 
-    model: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = Path("runs/demo/model")
-    """Checkpoint, or run folder: its best checkpoint where it kept one, else its newest."""
+    model: Annotated[Path, tyro.conf.arg(aliases=["-m"])] = STARTER
+    """Checkpoint, or run folder: its best checkpoint where it kept one, else its newest. `starter` comes with sodakit."""
     codec: str | None = None
     """Codec by name, hub id or folder; default: the one the model was trained with."""
     device: str | None = None
     """cpu, cuda, …; default: the GPU where there is one."""
 
-    def speech_model(self) -> "SpeechModel":
-        """The model, loaded."""
+    def speech_model(self, **more: Any) -> "SpeechModel":
+        """The model, loaded; which one answers is said where none was named."""
         from sodakit.generate.speech_model import SpeechModel
 
-        return SpeechModel.load(self.model, codec=self.codec, device=self.device)
+        model = SpeechModel.load(self.model, codec=self.codec, device=self.device, **more)
+        introduce(model, self.model)
+        return model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,16 +152,20 @@ class SpeechOptions(ModelOptions):
     watermark: str | None = None
     """Put a watermark into the sound: name of an installed one, or package.module:function."""
 
-    def speech_model(self) -> "SpeechModel":
-        """The model, loaded."""
-        from sodakit.generate.speech_model import SpeechModel
-
-        return SpeechModel.load(self.model, codec=self.codec, device=self.device, watermark=self.watermark)
+    def speech_model(self, **more: Any) -> "SpeechModel":
+        """The model, loaded, with the watermark."""
+        return super().speech_model(watermark=self.watermark, **more)
 
     @property
     def sampling(self) -> Sampling:
         """How codes are drawn."""
         return Sampling(temperature=self.temperature, top_p=self.top_p)
+
+
+def introduce(model: "SpeechModel", path: Path) -> None:
+    """Say which model answers, and what it can and cannot do, where nobody named one."""
+    if path == STARTER and model.about is not None:
+        say(f"{model.about.introduction()} Name another with --model.")
 
 
 def ask_for_consent(consent: str | None) -> None:

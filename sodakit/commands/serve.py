@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from sodakit.bounds import Bounds, Count, Positive
-from sodakit.commands.options import read_options
+from sodakit.checkpoint.shipped import STARTER
+from sodakit.commands.options import introduce, read_options
 from sodakit.errors import ConfigError, MissingExtra
 from sodakit.hardware import device_named
 from sodakit.log import say
@@ -32,8 +33,8 @@ class Options:
     Example: sodakit serve runs/demo/model --port 8000
     """
 
-    model: tyro.conf.Positional[Path] = Path("runs/demo/model")
-    """Checkpoint, or run folder: its best checkpoint where it kept one, else its newest."""
+    model: tyro.conf.Positional[Path] = STARTER
+    """Checkpoint, or run folder: its best checkpoint where it kept one, else its newest. `starter` comes with sodakit."""
     host: str = "127.0.0.1"
     """Address to listen at. Any other than a loopback address needs a key."""
     port: Annotated[int, Bounds(least=0, most=65_535)] = 8000
@@ -126,6 +127,7 @@ def main(argv: list[str]) -> None:
         precision=options.precision,
         watermark=options.watermark,
     )
+    introduce(model, options.model)
     app = build_app(
         model,
         name=options.name or model.name,

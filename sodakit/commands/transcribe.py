@@ -17,7 +17,7 @@ class Options(ModelOptions):
 
     A file that cannot be read is named, the others are transcribed, and the status is 2.
 
-    Example: sodakit transcribe hello.wav --model runs/demo/model
+    Example: sodakit transcribe hello.wav
     """
 
     files: tyro.conf.Positional[tuple[Path, ...]]

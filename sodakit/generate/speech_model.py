@@ -16,6 +16,7 @@ from sodakit.audio.files import resample
 from sodakit.audio.origin import synthetic
 from sodakit.audio.watermark import Watermark, load_watermark
 from sodakit.audio.wave import Wave
+from sodakit.checkpoint.about import About
 from sodakit.checkpoint.load import load_checkpoint
 from sodakit.codec.contract import Codec, CodecSpec
 from sodakit.codec.load import load_codec_of
@@ -80,9 +81,10 @@ class SpeechModel:
         precision: Precision | None = None,
         *,
         name: str = "",
+        about: About | None = None,
         watermark: Watermark | None = None,
     ) -> None:
-        self.name, self.watermark = name, watermark
+        self.name, self.about, self.watermark = name, about, watermark
         self.model, self.vocabulary, self.tokenizer, self.codec = model, vocabulary, tokenizer, codec
         num_codebooks = codec.spec.num_codebooks
         if (num_codebooks, codec.spec.codebook_size) != (vocabulary.num_codebooks, vocabulary.codebook_size):
@@ -146,7 +148,8 @@ class SpeechModel:
             TextTokenizer.load(folder),
             codec,
             precision,
-            name=checkpoint.run_name,
+            name=checkpoint.name,
+            about=checkpoint.about,
             watermark=mark,
         )
 
@@ -157,7 +160,12 @@ class SpeechModel:
             cloned: in the voice of a recording, rather than in one that the model picks.
             consent: the note of who agreed to that. The mark says that there is one, not what it says.
         """
-        voice = f"of a recording, {consent_state(consent)}" if cloned else "of the model's choice"
+        if cloned:
+            voice = f"of a recording, {consent_state(consent)}"
+        elif self.about and self.about.adapted_from:
+            voice = f"the model was adapted to, {consent_state(self.about.consent)}"
+        else:
+            voice = "of the model's choice"
         return synthetic(
             model=self.name, voice=voice, watermark=self.watermark.name if self.watermark else ""
         )

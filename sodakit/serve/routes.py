@@ -80,6 +80,7 @@ def _model(service: Service) -> dict[str, Any]:
         "context_s": round(service.model.context_s, 2),
         "longest_piece_s": round(min(longest_piece_s(service.model), service.piece_s or math.inf), 2),
         "translation": abilities(service),
+        "about": _about(service),
         "limits": {
             "recording_s": limits.recording_s,
             "voice_s": round(service.voice_s, 2),
@@ -89,6 +90,13 @@ def _model(service: Service) -> dict[str, Any]:
         },
         "needs_consent": service.needs_consent,
     }
+
+
+def _about(service: Service) -> dict[str, Any] | None:
+    """What the model says of itself; None where it says nothing. A note of consent is told to nobody."""
+    about = service.model.about
+    names = ("summary", "can", "cannot", "languages", "licence", "attribution", "adapted_from")
+    return None if about is None else {name: getattr(about, name) for name in names}
 
 
 @router.post("/audio/speech")
