@@ -69,7 +69,8 @@ def main(argv: list[str]) -> None:
     options = read_options(Options, "finetune", argv)
     from sodakit.codec.load import load_codec_of
     from sodakit.eval.default_judge import default_judge
-    from sodakit.recipes.finetune import finetune, held_out_split, pair_cases
+    from sodakit.recipes.epochs import held_out_split
+    from sodakit.recipes.finetune import finetune, pair_cases
     from sodakit.recipes.finetune_config import FinetuneSettings, finetune_config
     from sodakit.store.reader import StoreReader
     from sodakit.train.config import LoraConfig

@@ -1,47 +1,28 @@
-"""Fine-tuning on a task of pairs: the published settings, a safety report after each epoch, and the best epoch kept.
+"""Fine-tuning on a task of pairs: the published settings, and what is asked of the model after each epoch (`epochs.py`)."""
 
-A run folder of `sodakit train` with three things more: `epochs.jsonl` (a row of the safety report for each epoch),
-`best/` (the checkpoint of the best epoch, plain weights) and `report.html`.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from sodakit.audio.wave import Wave
-from sodakit.checkpoint.load import latest_checkpoint, load_checkpoint
-from sodakit.checkpoint.save import save_checkpoint
 from sodakit.codec.contract import Codec
-from sodakit.config import to_plain
-from sodakit.data.config import SourceConfig, ViewConfig
 from sodakit.data.language import open_language
 from sodakit.data.pairs import PairView
-from sodakit.errors import ConfigError
 from sodakit.eval.hub import named
 from sodakit.eval.judges import Judge
 from sodakit.eval.translated import Heard, PairCase, listen_to, scores_of, write_outputs
 from sodakit.eval.voiceprints import SpeakerJudge
-from sodakit.files import read_json_lines, write_json_lines
 from sodakit.generate.speech_model import SpeechModel
 from sodakit.generate.translate import Translator
 from sodakit.log import say
-from sodakit.model.families import pattern_of
-from sodakit.model.lora import merge_adapters
-from sodakit.model.transformer import Transformer
+from sodakit.recipes.epochs import EpochReport, Row, held_out_split
 from sodakit.recipes.finetune_config import FinetuneSettings
 from sodakit.recipes.finetune_report import write_epochs_report
-from sodakit.store.reader import StoreReader
 from sodakit.tokens.tasks import task
-from sodakit.tokens.text import TextTokenizer
-from sodakit.tokens.vocabulary import Vocabulary
 from sodakit.train.config import TrainConfig
-from sodakit.train.objective import LossVector, Objective
-from sodakit.train.trainer import train
-from sodakit.train.validate import Validation
 from sodakit.units import spread
 
 
@@ -97,110 +78,67 @@ def translate_cases(
 
 
 @dataclass
-class SafetyReport:
-    """After each epoch: translate, measure, keep the best. What `train` calls to listen."""
+class PairExam:
+    """Held-out pairs are translated, and listened to."""
 
-    config: TrainConfig
     settings: FinetuneSettings
-    folder: Path
-    codec: Codec
+    pairs: Path
     cases: list[PairCase]
     judge: Judge
     speakers: SpeakerJudge | None
-
-    def __call__(self, model: Transformer, step: int, samples: Path) -> dict[str, Any]:
-        """Numbers of this epoch for the metrics; writes sounds, the row, and the checkpoint if it is the best yet."""
-        results = translate_cases(
-            self._translator(model), self.cases, self.judge, self.speakers,
-            max_s=self.settings.max_s, seed=self.settings.seed,
-        )  # fmt: skip
-        write_outputs(results, samples)
-        scores = scores_of(results)
-        row = {"step": step, "epoch": step / (self.config.listen_every_steps or step), "scores": scores}
-        row["score"] = scores["all"].get("asr_bleu", scores["all"]["text_bleu"])["value"]
-        row["chrf"] = scores["all"].get("asr_chrf", scores["all"]["text_chrf"])["value"]
-        row["base"] = self.base_losses(model)
-        row["chosen_on"] = held_out_split(Path(self.config.data.sources[0].store))
-        row |= self.listeners
-        before = [r for r in self.rows() if r["step"] < step]
-        if all(_rank(row) > _rank(r) for r in before):
-            self._keep(model, step)
-        row["stopped"] = _stale([*before, row]) >= self.settings.patience
-        write_json_lines(self.folder / "epochs.jsonl", [*before, row])
-        write_epochs_report(
-            self.folder / "report.html", f"Fine-tuning: {self.settings.task}", [*before, row], results
-        )
-        say(_line(row))
-        flat = {name: value for name, value in scores["all"].items() if isinstance(value, int)}
-        return {f"task/{name}": value for name, value in flat.items()} | {"task/score": row["score"]}
-
-    def is_stale(self) -> bool:
-        """Whether the best epoch lies `patience` epochs back: the run ends there."""
-        return bool((rows := self.rows()) and rows[-1]["stopped"])
+    _latest: list[Heard] = field(default_factory=list)
 
     @property
-    def listeners(self) -> dict[str, Any]:
-        """Who listens, by name and fingerprint: scores of other judges are not comparable."""
-        return {"judge": named(self.judge), "speaker_judge": self.speakers and named(self.speakers)}
+    def listeners(self) -> Mapping[str, dict[str, str] | None]:
+        """Who listens."""
+        return {
+            "judge": named(self.judge),
+            "speaker_judge": None if self.speakers is None else named(self.speakers),
+        }
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The epochs reported so far.
+    def ask(self, model: SpeechModel, samples: Path) -> Row:
+        """Scores by pair of languages; BLEU and chrF of all."""
+        self._latest = translate_cases(
+            Translator(model, task(self.settings.task)), self.cases, self.judge, self.speakers,
+            max_s=self.settings.max_s, seed=self.settings.seed,
+        )  # fmt: skip
+        write_outputs(self._latest, samples)
+        scores = scores_of(self._latest)
+        whole = scores["all"]
+        return {
+            "scores": scores,
+            "score": whole.get("asr_bleu", whole["text_bleu"])["value"],
+            "chrf": whole.get("asr_chrf", whole["text_chrf"])["value"],
+        }
 
-        Raises:
-            ConfigError: other judges listened to them.
-        """
-        path = self.folder / "epochs.jsonl"
-        rows = read_json_lines(path) if path.exists() else []
-        for role, judge in self.listeners.items():
-            if other := [row[role] for row in rows if row.get(role, judge) != judge]:
-                raise ConfigError(
-                    f"{path} holds scores by {_name(other[0])}, and now {_name(judge)} would listen: epochs could not "
-                    "be compared. Name the same judge, or another folder."
-                )
-        return rows
+    def rank(self, row: Row) -> tuple[float, ...]:
+        """BLEU is 0 until four words in a row are right; chrF tells such epochs apart."""
+        return row["score"], row["chrf"]
 
-    def base_losses(self, model: Transformer) -> dict[str, float]:
-        """Losses on held-out recordings of the pretraining store: what the model forgets shows here."""
-        if not self.settings.base or "validation" not in StoreReader(self.settings.base).splits:
-            return {}
-        store, vocabulary = open_language(self.settings.base)
-        device = next(model.parameters()).device
-        dtype = getattr(torch, self.config.precision)
-        objective = Objective(
-            vocabulary, replace(self.config.loss, given_spans=0), self.config.model, device, dtype
-        )
-        found = {}
-        for name, order in (("asr", "audio_first"), ("tts", "text_first")):
-            view = ViewConfig(order=order, utterances_per_document=1)  # type: ignore[arg-type]
-            source = SourceConfig(store=self.settings.base, split="validation", view=view)
-            validation = Validation(
-                (source,), self.config.data, 16, vocabulary, pattern_of(self.config.model)
-            )
-            values = validation(
-                model, objective, LossVector(vocabulary, store.codec_spec.frame_rate_hz, device)
-            )
-            wanted = "text" if name == "asr" else "semantic"
-            found[f"{name}_{wanted}_nats"] = values[f"validation/loss/{wanted}"]
-        return found
+    def line(self, row: Row) -> str:
+        """The epoch in a line."""
+        scores = row["scores"]["all"]
+        parts = [f"epoch {row['epoch']:.0f}: BLEU {row['score']:.1f}, chrF {row['chrf']:.1f}"]
+        if "wer" in scores:
+            parts.append(f"WER {scores['wer']['value']:.0%}")
+        if scores.get("similarity"):
+            parts.append(f"voice {scores['similarity']['value']:.2f}")
+        parts += [f"{name} {value:.3f}" for name, value in row["base"].items()]
+        return ", ".join([*parts, f"{scores['num_failed']} failed, {scores['num_unended']} unended"])
 
-    def _translator(self, model: Transformer) -> Translator:
-        folder = self.folder / "vocabulary"
-        speech_model = SpeechModel(model, Vocabulary.load(folder), TextTokenizer.load(folder), self.codec)
-        return Translator(speech_model, task(self.settings.task))
+    def metrics(self, row: Row) -> dict[str, float]:
+        """Counts, and the score."""
+        scores = row["scores"]["all"]
+        counts = {f"task/{name}": value for name, value in scores.items() if isinstance(value, int)}
+        return {**counts, "task/score": row["score"]}
 
-    def _keep(self, model: Transformer, step: int) -> None:
-        save_checkpoint(
-            self.folder / "best",
-            model=model,
-            weights=merge_adapters(model.state_dict()),
-            state={
-                "step": step,
-                "directions": directions(Path(self.config.data.sources[0].store), self.settings.task),
-            },
-            config=to_plain(self.config),
-            vocabulary_folder=self.folder / "vocabulary",
-            codec=to_plain(self.codec.spec),
-        )
+    def write_page(self, path: Path, rows: Sequence[Row]) -> None:
+        """The page of all epochs."""
+        write_epochs_report(path, f"Fine-tuning: {self.settings.task}", rows, self._latest)
+
+    def kept(self) -> tuple[dict[str, Any], None]:
+        """The languages that it was trained to translate."""
+        return {"directions": directions(self.pairs, self.settings.task)}, None
 
 
 def finetune(
@@ -227,58 +165,6 @@ def finetune(
             "too good. Prepare it with --validation to have one."
         )
     cases = pair_cases(pairs, split, settings.task, codec, settings.report_cases)
-    report = SafetyReport(config, settings, folder, codec, cases, judge, speakers)
-    if not _ended_early(folder, report):
-        train(config, folder, device=device, listen=report, enough=report.is_stale, other_code=other_code)
-        if report.is_stale():
-            say(f"No better epoch in {settings.patience}; the best is kept in {folder / 'best'}.")
-    return folder / "best"
-
-
-def held_out_split(pairs: Path) -> str:
-    """The split that the best epoch is chosen on: validation, or test where there is none.
-
-    Raises:
-        ConfigError: there is neither.
-    """
-    splits = StoreReader(pairs).splits
-    for split in ("validation", "test"):
-        if split in splits:
-            return split
-    raise ConfigError(f"{pairs} has no held-out pairs to choose the best epoch by. Prepare it with some.")
-
-
-def _ended_early(folder: Path, report: SafetyReport) -> bool:
-    """Whether the last epoch that was reported ended the run, and its checkpoint was written."""
-    latest = latest_checkpoint(folder / "checkpoints")
-    return (
-        report.is_stale()
-        and latest is not None
-        and load_checkpoint(latest).state["step"] >= report.rows()[-1]["step"]
-    )
-
-
-def _rank(row: dict[str, Any]) -> tuple[float, float]:
-    # BLEU is 0 until four words in a row are right; chrF tells such epochs apart.
-    return row["score"], row["chrf"]
-
-
-def _name(judge: dict[str, str] | None) -> str:
-    return "nobody" if judge is None else judge["name"]
-
-
-def _stale(rows: list[dict[str, Any]]) -> int:
-    """Epochs since the best one."""
-    ranks = [_rank(row) for row in rows]
-    return len(ranks) - 1 - ranks.index(max(ranks))
-
-
-def _line(row: dict[str, Any]) -> str:
-    scores = row["scores"]["all"]
-    parts = [f"epoch {row['epoch']:.0f}: BLEU {row['score']:.1f}, chrF {row['chrf']:.1f}"]
-    if "wer" in scores:
-        parts.append(f"WER {scores['wer']['value']:.0%}")
-    if scores.get("similarity"):
-        parts.append(f"voice {scores['similarity']['value']:.2f}")
-    parts += [f"{name} {value:.3f}" for name, value in row["base"].items()]
-    return ", ".join([*parts, f"{scores['num_failed']} failed, {scores['num_unended']} unended"])
+    exam = PairExam(settings, pairs, cases, judge, speakers)
+    report = EpochReport(config, folder, codec, exam, settings.patience, settings.base)
+    return report.run(device=device, other_code=other_code)
