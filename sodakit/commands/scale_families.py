@@ -60,7 +60,7 @@ class Families(ResumeOptions):
     """A table of runs made elsewhere on the same stores (sweep.csv, or `scale families` of another folder): they are not made again."""
     device: str | None = None
     """cpu, cuda, …"""
-    flops_per_s: Positive = 1.5e11
+    flops_per_s: Positive = 1.0e11
     """Sustained speed of one core, to estimate hours."""
     dry_run: bool = False
     """Say what every stage takes and how far it is, and stop. Needs no data where the stores are missing."""
