@@ -16,7 +16,7 @@ import re
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from sodakit.files import atomic_folder, read_json_lines, write_json, write_json
 from sodakit.generate.speech_model import Spoken
 from sodakit.generate.translate import Translation, Translator
 from sodakit.log import say
-from sodakit.model.any_config import Family
+from sodakit.model.any_config import AnyConfig, Family
 from sodakit.prepare.options import PrepareOptions
 from sodakit.prepare.sources.detect import open_folder
 from sodakit.prepare.splits import SplitRule
@@ -41,7 +41,7 @@ from sodakit.recipes.demo import demo
 from sodakit.recipes.finetune import finetune, pair_cases
 from sodakit.recipes.finetune_config import FinetuneSettings, finetune_config
 from sodakit.tokens.text import TextTokenizer
-from sodakit.train.config import LossConfig
+from sodakit.train.config import LossConfig, TrainConfig
 from sodakit.train.trainer import train
 from sodakit.voices.contract import Voice
 from sodakit.voices.engines import Synthesizer
@@ -210,12 +210,10 @@ def make_stores(out: Path, codec: Codec) -> None:
     """A store of each corpus, with the tokenizer of the base."""
     options = PrepareOptions(split=SplitRule(by_field="split"), workers=2)
     tokenizer = None
-    for name in ("base", "pairs_people", "pairs_voices", "pairs_both"):
+    for name in ("base", "pairs_people", "pairs_voices"):
         store = out / "stores" / name
-        corpora = ("pairs_people", "pairs_voices") if name == "pairs_both" else (name,)
         if not (store / "store.json").exists():
-            items = [item for corpus in corpora for item in open_folder(out / "corpora" / corpus)]
-            prepare(items, store, codec, options, tokenizer)
+            prepare(open_folder(out / "corpora" / name), store, codec, options, tokenizer)
         tokenizer = tokenizer or TextTokenizer.load(store / "tokenizer")
 
 
@@ -223,8 +221,7 @@ def fine_tuned(
     name: str, out: Path, base: Path, codec: Codec, judge: Judge, family: Family, epochs: int
 ) -> Path:
     """The run of one system."""
-    kind = SYSTEMS[name]
-    store = out / "stores" / (kind[0] if len(kind) == 1 else "pairs_both")
+    stores = [out / "stores" / kind for kind in SYSTEMS[name]]
     settings = FinetuneSettings(
         epochs=epochs,
         patience=epochs,
@@ -237,8 +234,26 @@ def fine_tuned(
     init = None if "nothing" in name else base
     shape = demo(out / "stores" / "base", family=family).model
     folder = out / ("tuned_" + re.sub(r"\W+", "_", name))
-    finetune(finetune_config(settings, store, init, shape), settings, folder, codec, judge, None)
+    finetune(_config(settings, stores, init, shape), settings, folder, codec, judge, None)
     return folder
+
+
+def _config(
+    settings: FinetuneSettings, stores: Sequence[Path], init: Path | None, shape: AnyConfig
+) -> TrainConfig:
+    """The run on all the stores, each seen once an epoch."""
+    alone = [finetune_config(settings, store, init, shape) for store in stores]
+    steps = sum(config.steps for config in alone)
+    sources = tuple(replace(config.data.sources[0], weight=config.steps / steps) for config in alone)
+    every = steps // settings.epochs
+    return replace(
+        alone[0],
+        steps=every * settings.epochs,
+        data=replace(alone[0].data, sources=sources),
+        validate_every_steps=every,
+        listen_every_steps=every,
+        save_every_steps=every // 2,
+    )
 
 
 def measured(
