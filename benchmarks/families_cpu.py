@@ -16,6 +16,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import numpy as np
 from checkouts import CLOCKS
@@ -27,7 +28,7 @@ from sodakit.data.loader import Batch
 from sodakit.generate.engine import Batch as Answers
 from sodakit.generate.engine import Engine, Request
 from sodakit.generate.sampling import Sampling
-from sodakit.hardware import has_fast_bfloat16
+from sodakit.hardware import freed_memory_is_kept, has_fast_bfloat16
 from sodakit.model import compiled
 from sodakit.model.accounting import count_parameters, training_flops_per_token
 from sodakit.model.any_config import Family, family_config
@@ -64,7 +65,7 @@ def documents(vocabulary: Vocabulary, count: int, seed: int) -> list[np.ndarray]
 
 
 def trainer(family: Family, size: str, vocabulary: Vocabulary, in_step: int) -> Callable[[int], float]:
-    """A step of training; it returns the seconds of sound in it."""
+    """A step of training; it returns the seconds of sound in it. Its caller keeps freed memory, as a run does."""
     config = family_config(family, model_size(size, vocabulary.size, context=8192), vocabulary)
     dtype = torch.bfloat16 if has_fast_bfloat16() else torch.float32
     model = build_model(config)
@@ -282,25 +283,8 @@ def report(
         )
 
 
-def main() -> None:
-    """Race and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("train", "decode", "growth", "profile"))
-    parser.add_argument("--sizes", nargs="+", default=["demo"], choices=list(MODEL_SIZES))
-    parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--documents", type=int, default=4, help="in a step of training")
-    parser.add_argument("--precision", nargs="+", default=["float32", "int8"], help="of decoding")
-    parser.add_argument("--plot", help="where the figure of growth goes")
-    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
-    options = parser.parse_args()
-    now = CLOCKS[options.clock]
-    if options.clock == "cpu":
-        torch.set_num_threads(1)
-    vocabulary = soda_vocabulary()
-    if options.what == "growth":
-        growth(options.sizes, options.families, options.precision, options.plot)
-        return
+def measure(options: argparse.Namespace, vocabulary: Vocabulary, now: Callable[[], float]) -> None:
+    """Profile, or race and print."""
     if options.what == "profile":
         for size in options.sizes:
             for family in options.families:
@@ -324,6 +308,29 @@ def main() -> None:
         for precision in options.precision:
             made = {f: decoder(f, size, vocabulary, precision) for f in options.families}
             report(f"decode {precision}", size, race(made, options.rounds, now))
+
+
+def main() -> None:
+    """Race and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("train", "decode", "growth", "profile"))
+    parser.add_argument("--sizes", nargs="+", default=["demo"], choices=list(MODEL_SIZES))
+    parser.add_argument("--families", nargs="+", default=FAMILIES, choices=FAMILIES)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--documents", type=int, default=4, help="in a step of training")
+    parser.add_argument("--precision", nargs="+", default=["float32", "int8"], help="of decoding")
+    parser.add_argument("--plot", help="where the figure of growth goes")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall")
+    options = parser.parse_args()
+    now = CLOCKS[options.clock]
+    if options.clock == "cpu":
+        torch.set_num_threads(1)
+    vocabulary = soda_vocabulary()
+    if options.what == "growth":
+        growth(options.sizes, options.families, options.precision, options.plot)
+        return
+    with freed_memory_is_kept() if options.what in ("train", "profile") else nullcontext():
+        measure(options, vocabulary, now)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from sodakit.model.contract import Slot
 
-CHUNK_ELEMENTS = {"cpu": 2**25, "cuda": 2**30}
-"""Exponentials kept at a time, by device type: 64 MiB in bfloat16 on a CPU, 2 GiB on a GPU, where every chunk reads and
-writes the gradient of the whole head, which 7,400 positions of the published vocabulary make a twentieth of its products."""
+CHUNK_ELEMENTS = {"cpu": 2**26, "cuda": 2**30}
+"""Exponentials kept at a time, by device type: 128 MiB in bfloat16 on a CPU, 2 GiB on a GPU. Every chunk reads and writes the
+gradient of the whole head, which 7,400 positions of the published vocabulary make a twentieth of a GPU's products."""
 
 BLOCK_ELEMENTS = {"cpu": 2**20, "cuda": 2**28}
 """Logits in float32 at a time: 4 MiB stay in a CPU's cache; a GPU wants large products."""

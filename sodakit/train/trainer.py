@@ -12,7 +12,7 @@ import torch
 from sodakit.checkpoint.load import latest_checkpoint
 from sodakit.distributed import rank
 from sodakit.errors import Stopped
-from sodakit.hardware import device_named, out_of_memory
+from sodakit.hardware import device_named, freed_memory_is_kept, out_of_memory
 from sodakit.holding import hold
 from sodakit.log import progress_bar, say
 from sodakit.model.transformer import Transformer
@@ -61,7 +61,7 @@ def train(
         Stopped: a signal came; the same call resumes.
     """
     folder = Path(folder)
-    with _hold(folder) if rank() == 0 else nullcontext():
+    with _hold(folder) if rank() == 0 else nullcontext(), freed_memory_is_kept():
         where = None if device is None else torch.device(device_named(device))
         run = Run(config, folder, where, other_code=other_code)
         _write_identity(run)
