@@ -8,6 +8,7 @@ import torch
 
 from sodakit import hardware
 from sodakit.hardware import _is_slow_with_mkl, _multiplies_bfloat16_fast, gpu_named
+from tests.memory import resident_bytes
 
 
 @pytest.mark.parametrize(
@@ -108,13 +109,8 @@ def test_freed_memory_serves_the_next_tensor_and_goes_back_at_the_end():
     with hardware.freed_memory_is_kept():
         kept = new_pages()
         held = torch.zeros(2**24)
-        before = resident_pages()
+        before = resident_bytes()
         del held
-        assert resident_pages() == pytest.approx(before, rel=0.01)
+        assert resident_bytes() == pytest.approx(before, rel=0.01)
     assert kept < plain / 4
-    assert resident_pages() < before - 10_000
-
-
-def resident_pages() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1])
+    assert resident_bytes() < before - 2**25
