@@ -33,7 +33,8 @@ class OptimConfig(Bounded):
     """Of `muon`'s matrices."""
     lr_factors: dict[str, float] = field(default_factory=dict)
     """Learning rate of some parameters, times the schedule's, by patterns of their names: `{"*norm*": 1, "blocks.*": 0.5}`. The first
-    pattern that fits counts; 1 where none does."""
+    pattern that fits counts; 1 where none does. `@text` after a name means its rows for text: where training starts from a
+    text model, `{"blocks.*": 0.1, "*@text": 0.1}` leaves the whole rate to the rows for markers and audio, which are new."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -189,6 +190,10 @@ class TrainConfig(Bounded):
                 f"micro_rows={self.micro_rows} does not divide batch_rows={self.data.batch_rows}."
             )
 
+        if self.parallel.kind != "ddp" and any("@" in name for name in self.optim.lr_factors):
+            raise ConfigError(
+                f"optim.lr_factors of rows with parallel.kind={self.parallel.kind}; needed: ddp, where every rank holds whole rows."
+            )
         if self.fp8_from_width is not None and self.lora is not None:
             raise ConfigError(
                 "fp8_from_width and lora together; adapters train beside matrices in full precision. Set one to null."

@@ -36,20 +36,28 @@ def is_decayed(name: str, parameter: Tensor) -> bool:
     return parameter.ndim >= 2 and "embedding" not in name
 
 
+TEXT_ROWS = "@text"
+"""Behind the name of such a parameter: its rows for text."""
+ROWS_BY_ID = ("embedding.weight", "head.weight")
+"""Parameters with a row for each id, those of text first."""
+
+
 def lr_factors(names: Sequence[str], patterns: Mapping[str, float]) -> dict[str, float]:
     """By parameter, what its learning rate is times the schedule's: of the first pattern that its name fits, else 1.
 
     Raises:
         ConfigError: a pattern that no name fits.
     """
-    idle = [p for p in patterns if not any(fnmatchcase(name, p) for name in names)]
+    idle = [p for p in patterns if not any(_fits(name, p) for name in names)]
     if idle:
         raise ConfigError(
             f"optim.lr_factors: no parameter is called {', '.join(idle)}. Needed: patterns of names such as {', '.join(names[:3])}."
         )
-    return {
-        name: next((factor for p, factor in patterns.items() if fnmatchcase(name, p)), 1.0) for name in names
-    }
+    return {name: next((factor for p, factor in patterns.items() if _fits(name, p)), 1.0) for name in names}
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return fnmatchcase(name, pattern) or fnmatchcase(name.removesuffix(TEXT_ROWS), pattern)
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,17 @@ class Optimizer:
         config: OptimConfig,
         peak_lr: float,
         sum_shards: SumShards | None = None,
+        text_rows: int = 0,
     ) -> None:
+        """
+        Args:
+            parameters: by name.
+            config: how they learn.
+            peak_lr: what a decay that follows the learning rate is measured by.
+            sum_shards: of ranks that share the parameters.
+            text_rows: how many rows of embedding and head are for text, those before all others.
+        """
+        self._text_rows = text_rows
         self.config, self.peak_lr, self._sum_shards = config, peak_lr, sum_shards
         kinds: dict[str, list[tuple[str, nn.Parameter]]] = {}
         self._muon: list[tuple[str, nn.Parameter]] = []
@@ -90,7 +108,9 @@ class Optimizer:
         self._groups = list(kinds.values())
         adam = [pair for group in self._groups for pair in group]
         self._all = adam + self._muon
-        self._lr_factors = lr_factors([n for n, _ in self._all], config.lr_factors)
+        names = [n for n, _ in self._all]
+        names += [n + TEXT_ROWS for n in names if n in ROWS_BY_ID]
+        self._lr_factors = lr_factors(names, config.lr_factors)
         self._first = {n: _zeros(p) for n, p in self._all}
         self._second = {n: _zeros(p) for n, p in adam}
         device = self._all[0][1].device
@@ -187,25 +207,48 @@ class Optimizer:
         lr: float,
         sparse: dict[str, _Rows],
     ) -> None:
-        shrink = torch.full_like(step, self._shrink(name, parameter, lr))
-        if (factor := self._lr_factors[name]) != 1.0:
-            step = step * factor
         if name not in sparse:
             g, m, v = _local(parameter.grad), _local(self._first[name]), _local(self._second[name])
             here = _here(parameter)
             p = here.contiguous()
-            weights_pass(p, g, m, v, step, shrink, eps, self._ok, self._cautious)
+            self._move(name, parameter, (p, g, m, v), step, eps, lr, self._text_rows)
             if p is not here:  # the update of a copy must not be lost
                 here.copy_(p)
             return
         r = sparse[name]
         p_RD = parameter[r.rows_R]
-        weights_pass(
-            p_RD, r.gradient_RD, r.first_RD, r.second_RD, step, shrink, eps, self._ok, self._cautious
-        )
+        # The rows are in ascending order.
+        text_rows = int((r.rows_R < self._text_rows).sum()) if self._has_text_rates(name) else 0
+        self._move(name, parameter, (p_RD, r.gradient_RD, r.first_RD, r.second_RD), step, eps, lr, text_rows)
         parameter[r.rows_R] = p_RD
         self._first[name][r.rows_R], self._second[name][r.rows_R] = r.first_RD, r.second_RD
         self._seen[name][r.rows_R] = self._updates.to(self._seen[name].dtype)
+
+    def _move(
+        self,
+        name: str,
+        parameter: nn.Parameter,
+        tensors: tuple[Tensor, Tensor, Tensor, Tensor],
+        step: Tensor,
+        eps: Tensor,
+        lr: float,
+        text_rows: int,
+    ) -> None:
+        """Change the weights, the rows for text at a rate of their own where they have one."""
+        parts: list[tuple[slice, str]] = [(slice(None), name)]
+        if self._has_text_rates(name):
+            parts = [(slice(0, text_rows), name + TEXT_ROWS), (slice(text_rows, None), name)]
+        for rows, called in parts:
+            p, g, m, v = tensors if len(parts) == 1 else (x[rows] for x in tensors)
+            factor = self._lr_factors[called]
+            shrink = torch.full_like(step, self._shrink(name, parameter, lr, factor))
+            if p.numel():
+                own = step * factor if factor != 1.0 else step
+                weights_pass(p, g, m, v, own, shrink, eps, self._ok, self._cautious)
+
+    def _has_text_rates(self, name: str) -> bool:
+        """Whether the rows for text learn at another rate than the others."""
+        return name in ROWS_BY_ID and self._lr_factors[name + TEXT_ROWS] != self._lr_factors[name]
 
     def _rows(self, name: str, parameter: nn.Parameter) -> _Rows:
         """The rows that have a gradient, with their moments as they stood after the last update."""
@@ -228,11 +271,11 @@ class Optimizer:
             self._first[name].mul_((self.config.beta1**gap_R1).float())
             self._second[name].mul_((self.config.beta2**gap_R1).float())
 
-    def _shrink(self, name: str, parameter: Tensor, lr: float) -> float:
+    def _shrink(self, name: str, parameter: Tensor, lr: float, factor: float) -> float:
         if not is_decayed(name, parameter):
             return 1.0
         ratio = lr / self.peak_lr if self.config.decay_follows_lr else 1.0
-        return 1 - lr * self._lr_factors[name] * self.config.weight_decay * ratio
+        return 1 - lr * factor * self.config.weight_decay * ratio
 
     def _muon_update(self, name: str, parameter: nn.Parameter, lr: float) -> None:
         if parameter.grad is None:
@@ -240,7 +283,8 @@ class Optimizer:
         momentum = self._first[name]
         before = momentum.clone() if self._ok.device.type != "cpu" else momentum
         direction = muon_direction(momentum, parameter.grad * self._factor, self.config.muon_momentum)
-        new = parameter * self._shrink(name, parameter, lr) - direction * (lr * self._lr_factors[name])
+        factor = self._lr_factors[name]
+        new = parameter * self._shrink(name, parameter, lr, factor) - direction * (lr * factor)
         if self._ok.device.type != "cpu":
             momentum.copy_(torch.where(self._ok, momentum, before))
             new = torch.where(self._ok, new, parameter)

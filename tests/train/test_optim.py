@@ -333,3 +333,38 @@ def test_what_a_cpu_remembers_of_rows_goes_where_the_moments_are():
     moments = {f"{kind}.embedding.weight": torch.zeros(5, 3) for kind in ("first", "second")}
     optimizer.load_state_dict(moments | {"seen.embedding.weight": torch.zeros(5, dtype=torch.int32)}, 1)
     assert optimizer.state_dict()["seen.embedding.weight"].device.type == "meta"
+
+
+@pytest.mark.parametrize("kind", ["cautious_adamw", "adamw", "muon"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_what_a_text_model_knows_learns_at_a_rate_of_its_own(kind, sparse):
+    """Every change of its blocks and text rows is a tenth, decay included; new rows and parts change as ever."""
+    shapes = {
+        "embedding.weight": (9, 4), "head.weight": (9, 4), "blocks.0.attention.query.weight": (4, 4),
+        "blocks.0.norm.weight": (4,), "depth.blocks.0.attention.query.weight": (4, 4),
+    }  # fmt: skip
+    changes = []
+    for text_lr in (1.0, 0.1):
+        g = torch.Generator().manual_seed(0)
+        parameters = {n: nn.Parameter(torch.randn(s, generator=g)) for n, s in shapes.items()}
+        before = {n: p.detach().clone() for n, p in parameters.items()}
+        config = OptimConfig(kind=kind, weight_decay=0.5, lr_factors={"blocks.*": text_lr, "*@text": text_lr})
+        optimizer = Optimizer(parameters.items(), config, 0.01, text_rows=5)
+        for p in parameters.values():
+            p.grad = torch.randn(p.shape, generator=g)
+        if sparse:
+            rows = torch.tensor([1, 4, 5, 8])
+            dense = parameters["embedding.weight"].grad
+            parameters["embedding.weight"].grad = torch.sparse_coo_tensor(rows[None], dense[rows], (9, 4))
+        optimizer.clip()
+        optimizer.step(0.01)
+        changes.append({n: p.detach() - before[n] for n, p in parameters.items()})
+    whole, slow = changes
+    for name in shapes:
+        text = slice(0, 5) if name in ("embedding.weight", "head.weight") else slice(None)
+        if name.startswith("depth."):
+            text = slice(0, 0)
+        new = slice(text.stop, None) if text.stop is not None else slice(0, 0)
+        assert whole[name].abs().max() > 0
+        torch.testing.assert_close(slow[name][text], whole[name][text] * 0.1, rtol=1e-3, atol=1e-7)
+        torch.testing.assert_close(slow[name][new], whole[name][new], rtol=1e-6, atol=1e-8)

@@ -14,6 +14,7 @@ from sodakit.model.config import RopeScaling
 from sodakit.model.transformer import Transformer
 from sodakit.tokens.text import extended_tokenizer, train_bpe
 from sodakit.tokens.vocabulary import Vocabulary
+from sodakit.train.config import ParallelConfig
 from sodakit.train.start import kept_rows, starting_weights
 from sodakit.train.trainer import train
 from tests.train.ranks import rank_config
@@ -51,6 +52,26 @@ def test_a_run_starts_from_a_text_model(store, tmp_path):
     name = "blocks.0.feed_forward.up.weight"
     moved = (load_checkpoint(path).weights()[name] - theirs.state_dict()[name]).abs().max()
     assert 0 < moved < 0.02
+
+
+def test_text_and_new_rows_learn_at_rates_apart_in_a_run(store, tmp_path):
+    """With a rate of nearly nothing the text model stays what it was; its new rows learn."""
+    config = rank_config(store, steps=3)
+    _, folder = text_model(config, tmp_path / "text")
+    optim = replace(config.optim, lr_factors={"blocks.*": 1e-6, "*norm*": 1e-6, "*@text": 1e-6})
+    path = train(replace(config, init_from=folder, optim=optim), tmp_path / "run", device="cpu")
+    from sodakit.checkpoint.load import load_checkpoint
+
+    vocabulary = open_language(store)[1]
+    first = starting_weights(
+        folder, replace(config, init_from=folder), vocabulary, open_language(store)[0].codec_spec
+    )
+    moved = {name: (w - first[name]).abs() for name, w in load_checkpoint(path).weights().items()}
+    kept = kept_rows(vocabulary)
+    assert moved["head.weight"][kept:].max() > 1e-4
+    assert max(moved["head.weight"][:kept].max(), moved["blocks.0.feed_forward.up.weight"].max()) < 1e-6
+    with pytest.raises(ConfigError, match="lr_factors of rows"):
+        replace(config, optim=optim, parallel=ParallelConfig(kind="fsdp"))
 
 
 @pytest.mark.parametrize("family", ["depth", "delay"])
