@@ -59,6 +59,9 @@ class Options:
     that were trained on short ones."""
     translates: tuple[str, ...] = ()
     """Languages that a fine-tuned model translates, as es:en; default: those written down when it was fine-tuned."""
+    aligner: str | None = None
+    """Who says when words are said, for subtitles: a CTC model of transformers by hub id or folder, a Whisper in CTranslate2
+    form, or a .safetensors of `sodakit align`. Default: words are spread over what is loud, a guess."""
     voices: Path | None = None
     """Folder in which uploaded voices are kept; default: in memory."""
     require_consent: bool = False
@@ -95,6 +98,7 @@ def main(argv: list[str]) -> None:
         if (error.name or "sodakit").startswith("sodakit"):
             raise
         raise MissingExtra(str(error.name), "serve", "Serving") from error
+    from sodakit.align.named import named_aligner
     from sodakit.checkpoint.load import load_checkpoint
     from sodakit.generate.speech_model import SpeechModel
 
@@ -135,6 +139,7 @@ def main(argv: list[str]) -> None:
         access=Access(key, hosts, tuple(origin.lower().rstrip("/") for origin in options.allow_origin)),
         voices_folder=options.voices,
         piece_s=options.piece_s,
+        aligner=None if options.aligner is None else named_aligner(options.aligner),
         translator=translator_for(model, path, options.translates),
         root_path=options.root_path.rstrip("/"),
         needs_consent=options.require_consent,

@@ -10,6 +10,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.middleware.cors import CORSMiddleware
 
 from sodakit import __version__
+from sodakit.align.contract import Aligner
 from sodakit.generate.speech_model import SpeechModel
 from sodakit.generate.translate import Translator
 from sodakit.serve.address import Address
@@ -37,6 +38,7 @@ def build_app(
     voices_folder: Path | None = None,
     piece_s: float | None = None,
     translator: Translator | None = None,
+    aligner: Aligner | None = None,
     root_path: str = "",
     needs_consent: bool = False,
 ) -> FastAPI:
@@ -50,6 +52,7 @@ def build_app(
         voices_folder: where uploaded voices outlive the server; default: nowhere.
         piece_s: longest piece in which recordings are transcribed and translated; default: what the context holds.
         translator: the same model as one that translates, if it does.
+        aligner: who says when words are said; default: they are spread over what is loud, a guess.
         root_path: the path below which a proxy serves it, as /soda.
         needs_consent: whether voices of recordings are refused without a note of consent.
     """
@@ -62,6 +65,7 @@ def build_app(
         piece_s=piece_s,
         translator=translator,
         needs_consent=needs_consent,
+        aligner=aligner,
     )
 
     @asynccontextmanager

@@ -18,7 +18,7 @@ from sodakit.errors import DiskError
 from sodakit.files import parse_json
 from sodakit.generate.sampling import Sampling
 from sodakit.serve.problems import Problem, not_stored
-from sodakit.serve.schemas import SoundFormat, TextFormat, check_letters
+from sodakit.serve.schemas import SoundFormat, TextFormat, Times, check_letters
 
 UNUSED = "X-Sodakit-Unused"
 """The header that names the fields that were sent and changed nothing."""
@@ -150,17 +150,26 @@ class WrittenForm:
                 code="not_supported",
                 param="include[]",
             )
-        if self.times:
-            self._check_times(self.times)
+        self._check_times(self.times or [])
+
+    @property
+    def timed(self) -> Times:
+        """What is to be given with its times: the finest that was asked for."""
+        asked = set(self.times or ())
+        return "word" if "word" in asked else "line" if "line" in asked else "segment"
 
     def _check_times(self, times: list[str]) -> None:
         problem = None
-        if not set(times) <= {"word", "segment"}:
-            problem = f"{', '.join(times)[:80]!r}; needed: segment"
-        elif "word" in times:
-            problem = "this model gives no times of words, only of segments. Ask for segment, or leave it out"
-        elif self.response_format != "verbose_json":
-            problem = "times come with response_format=verbose_json only. Ask for it, or leave the times out"
+        if not times:
+            return
+        if not set(times) <= {"word", "segment", "line"}:
+            problem = f"{', '.join(times)[:80]!r}; needed: word, segment or, for subtitles, line"
+        elif self.response_format not in ("verbose_json", "srt", "vtt"):
+            problem = "times come with response_format=verbose_json, srt or vtt only. Ask for one, or leave the times out"
+        elif "line" in times and self.response_format == "verbose_json":
+            problem = "lines are those of subtitles. Ask for response_format=srt or vtt, or for word"
+        elif self.stream and self.timed != "segment":
+            problem = "times of words come when all is heard. Leave stream out"
         if problem:
             raise Problem(
                 400,

@@ -2,18 +2,21 @@
 
 import asyncio
 import math
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
+from sodakit.align.subtitles import Line, lines_of
 from sodakit.generate.defaults import CONTINUATION, CONTINUATION_S, SPEECH
 from sodakit.generate.long_form import Segment, longest_piece_s
 from sodakit.generate.sampling import Sampling
 from sodakit.generate.translate import Wanted
 from sodakit.serve.forms import CONSENT_CHARACTERS, NamingRoute, SoundForm, WrittenForm
+from sodakit.serve.problems import Problem
 from sodakit.serve.recording import Recording
-from sodakit.serve.schemas import SpeechRequest, TextFormat, joined, subtitles, verbose
+from sodakit.serve.schemas import Cue, SpeechRequest, joined, subtitles, verbose
 from sodakit.serve.service import Service, Timing
 from sodakit.serve.streaming import ENDING, SoundAnswer, text_events, translation_events, unless_gone
 from sodakit.serve.translation import (
@@ -25,6 +28,7 @@ from sodakit.serve.translation import (
     segments,
     translator_of,
 )
+from sodakit.voices.contract import WordSpan
 
 Upload = Annotated[UploadFile, File()]
 Model = Annotated[str, Form()]
@@ -145,9 +149,10 @@ async def transcribe(
     form: Written,
     language: Annotated[str | None, Form(description="Taken and not used.")] = None,
 ) -> Response:
-    """Speech to text. `language` and `prompt` are taken and not used: the model was not taught them."""
+    """Speech to text. `prompt` is taken and not used, and `language` by the aligner of words alone: the model was not
+    taught them."""
     service.check_model(form.model)
-    if language:
+    if language and form.timed == "segment":
         request.state.unused = {*getattr(request.state, "unused", ()), "language"}
     recording, timing = Recording(file.file, service.limits.recording_s), Timing()
     sampling = Sampling(temperature=form.temperature)
@@ -155,7 +160,10 @@ async def transcribe(
         found = service.transcribe(recording, timing, sampling)
         return await text_events(request, service, found, timing)
     segments = await unless_gone(request, service.transcript(recording, timing, sampling))
-    return _written(segments, recording, form.response_format, timing)
+    words = None
+    if form.timed != "segment":
+        words = await unless_gone(request, service.words(recording, segments, language or ""))
+    return _written(segments, recording, form, timing, words=words)
 
 
 @router.post("/audio/translations")
@@ -172,6 +180,13 @@ async def translate(
     service.check_model(form.model)
     translator = translator_of(service, "target_text")
     to, source = languages(translator, to, source)
+    if form.timed != "segment":
+        raise Problem(
+            400,
+            "timestamp_granularities: a translation has no times of words, only of segments. Ask for segment.",
+            code="not_supported",
+            param="timestamp_granularities",
+        )
     sampling = Sampling(temperature=form.temperature)
     wanted = Wanted(to=to, source=source, text=sampling, seed=seed, spoken=False)
     recording, timing = Recording(file.file, service.limits.recording_s), Timing()
@@ -180,7 +195,7 @@ async def translate(
         return await translation_events(request, service, parts, timing)
     found = await unless_gone(request, passages(service, translator, recording, wanted, timing))
     heard = segments(service, found)
-    return _written(heard, recording, form.response_format, timing, described(found))
+    return _written(heard, recording, form, timing, described(found))
 
 
 @router.post("/audio/speech_translations")
@@ -249,16 +264,22 @@ async def remove_voice(name: str, service: ServiceHere) -> dict[str, Any]:
 def _written(
     found: list[Segment],
     recording: Recording,
-    kind: TextFormat,
+    form: WrittenForm,
     timing: Timing,
     beside: dict[str, Any] | None = None,
+    words: list[WordSpan] | None = None,
 ) -> Response:
+    kind = form.response_format
     headers, beside = {ENDING: timing.ending}, {"ending": timing.ending, **(beside or {})}
     if kind == "text":
         return PlainTextResponse(joined(found) + "\n", headers=headers)
     if kind in ("srt", "vtt"):
-        return PlainTextResponse(subtitles(found, kind), headers=headers)
+        cues: Sequence[Cue] = found
+        if words is not None:
+            each = [Line(w.start_s, w.end_s, w.word) for w in words]
+            cues = lines_of(words) if form.timed == "line" else each
+        return PlainTextResponse(subtitles(cues, kind), headers=headers)
     if kind == "verbose_json":
-        return JSONResponse(verbose(found, recording.duration_s) | beside, headers=headers)
+        return JSONResponse(verbose(found, recording.duration_s, words) | beside, headers=headers)
     usage = {"type": "duration", "seconds": round(recording.duration_s)}
     return JSONResponse({"text": joined(found)} | beside | {"usage": usage}, headers=headers)

@@ -1,12 +1,14 @@
 """What clients send and get, in the shapes of OpenAI's API with a few fields of our own."""
 
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sodakit.generate.defaults import SPEECH
 from sodakit.generate.long_form import Segment
 from sodakit.generate.sampling import Sampling
+from sodakit.voices.contract import WordSpan
 
 SoundFormat = Literal["mp3", "opus", "aac", "flac", "wav", "pcm"]
 TextFormat = Literal["json", "text", "srt", "verbose_json", "vtt"]
@@ -97,8 +99,15 @@ class SpeechRequest(Wanted):
         return Sampling(temperature=self.temperature, top_p=self.top_p)
 
 
-def verbose(segments: list[Segment], duration_s: float) -> dict[str, Any]:
-    """A transcript with its times. The times are those of the pieces the recording was cut into."""
+Times = Literal["segment", "word", "line"]
+"""What is given with its times: pieces of the recording, words, or words in lines of subtitles."""
+
+
+def verbose(
+    segments: list[Segment], duration_s: float, words: Sequence[WordSpan] | None = None
+) -> dict[str, Any]:
+    """A transcript with its times. Those of segments are those of the pieces the recording was cut into."""
+    timed = {} if words is None else {"words": [_word(word) for word in words]}
     return {
         "task": "transcribe",
         "language": "unknown",
@@ -116,7 +125,27 @@ def verbose(segments: list[Segment], duration_s: float) -> dict[str, Any]:
             for number, s in enumerate(segments)
         ],
         "usage": {"type": "duration", "seconds": round(duration_s)},
-    }
+    } | timed
+
+
+def _word(word: WordSpan) -> dict[str, Any]:
+    return {"word": word.word, "start": round(word.start_s, 3), "end": round(word.end_s, 3)}
+
+
+class Cue(Protocol):
+    """What a subtitle shows, and when."""
+
+    @property
+    def start_s(self) -> float:
+        """When it appears."""
+
+    @property
+    def end_s(self) -> float:
+        """When it goes."""
+
+    @property
+    def text(self) -> str:
+        """What it says."""
 
 
 def joined(segments: list[Segment]) -> str:
@@ -124,7 +153,7 @@ def joined(segments: list[Segment]) -> str:
     return " ".join(s.text for s in segments if s.text)
 
 
-def subtitles(segments: list[Segment], kind: Literal["srt", "vtt"]) -> str:
+def subtitles(segments: Sequence[Cue], kind: Literal["srt", "vtt"]) -> str:
     """The transcript as SubRip or WebVTT."""
     comma = "," if kind == "srt" else "."
     blocks = [

@@ -14,6 +14,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from sodakit.align.contract import Aligner
+from sodakit.align.spread import SpreadAligner
+from sodakit.align.subtitles import words_of
 from sodakit.audio.wave import Wave
 from sodakit.generate.long_form import (
     Piece,
@@ -37,6 +40,7 @@ from sodakit.serve.recording import Recording
 from sodakit.serve.turns import Turns
 from sodakit.serve.voices import Voice, Voices, check_sample
 from sodakit.serve.worker import Event, Finished, Ids, Job, PieceEnded, Worker
+from sodakit.voices.contract import WordSpan
 
 T = TypeVar("T")
 ALIASES = frozenset({"tts-1", "tts-1-hd", "gpt-4o-mini-tts", "whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"})  # fmt: skip
@@ -49,6 +53,8 @@ READERS_SHARE = 0.3
 """Of a core and of Python's lock, at most so much is for uploads that are read while speech is awaited."""
 AHEAD_S = 2.0
 """Speech so far ahead of its listener yields: the model and the codec work on what others wait for."""
+WORDS_RATE_HZ = 16_000
+"""What aligners hear."""
 FASTEST_CHARACTERS_PER_S = 20.0
 """No text is spoken faster; one that would have to be is refused, not cut."""
 
@@ -106,9 +112,11 @@ class Service:
         piece_s: float | None = None,
         translator: Translator | None = None,
         needs_consent: bool = False,
+        aligner: Aligner | None = None,
     ) -> None:
         self.needs_consent = needs_consent
         self.model, self.name, self.limits, self.piece_s = model, name, limits, piece_s
+        self.aligner: Aligner = aligner or SpreadAligner()
         self.translator = translator
         self.created = int(time.time())
         self.voices = Voices(model, limits.voices, voices_folder)
@@ -412,6 +420,19 @@ class Service:
             async for _, found in parts:
                 segments = found if found is not None else segments
         return segments
+
+    async def words(self, recording: Recording, segments: list[Segment], language: str) -> list[WordSpan]:
+        """When each word of a transcript is said. The recording is read once more: its sound was let go.
+
+        Raises:
+            Problem: it cannot be read.
+        """
+
+        def find() -> list[WordSpan]:
+            wave = recording.read(WORDS_RATE_HZ, self._giving_way())
+            return words_of(segments, wave, self.aligner, language)
+
+        return await self._read(recording, find)
 
     async def add_voice(
         self, name: str, recording: Recording, text: str | None, consent: str | None = None

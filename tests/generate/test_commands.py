@@ -10,7 +10,7 @@ from sodakit.audio.files import read_wave, write_wave
 from sodakit.audio.wave import Wave
 from sodakit.cli import main
 from sodakit.commands.continue_ import _end
-from sodakit.generate.long_form import transcribe_long
+from sodakit.generate.long_form import Segment, Transcript, transcribe_long
 from sodakit.generate.speech_model import SpeechModel
 from tests.eval.small_model import noise, small_checkpoint
 
@@ -153,3 +153,20 @@ def test_a_name_with_a_new_line_in_it_stays_on_one_line(tmp_path, folder, capsys
     run(folder, "transcribe", tmp_path / "a\nb.wav", tmp_path / "c.wav")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and all("\t" in line for line in lines)
+
+
+def test_words_are_printed_with_their_times(tmp_path, folder, capsys, monkeypatch):
+    """Of a transcript in two pieces, in the time of the whole recording."""
+    none_T = np.zeros(0, np.int32)
+    heard = Transcript((Segment(0.0, 1.0, "two tones,", none_T), Segment(1.0, 2.0, "then noise", none_T)))
+    monkeypatch.setattr("sodakit.generate.long_form.transcribe", lambda model, blocks: heard)
+    sound = two_halves(tmp_path / "a.wav")
+    run(folder, "transcribe", sound, "--words")
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [word for _, _, word in rows] == ["two", "tones,", "then", "noise"]
+    times = [float(t) for start, end, _ in rows for t in (start, end)]
+    assert times == sorted(times) and times[0] >= 0 and times[-1] <= 2.0 and times[4] >= 1.0
+    assert "without --words" in refused(capsys, folder, "transcribe", sound, "--aligner", "x").err
+    assert (
+        "does not load" in refused(capsys, folder, "transcribe", sound, "--words", "--aligner", "a/b/c").err
+    )

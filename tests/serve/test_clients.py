@@ -51,12 +51,46 @@ def test_what_changes_nothing_is_named(client):
 @pytest.mark.parametrize(
     "name", ["timestamp_granularities[]", "timestamp_granularities", "timestamp_granularities[0]"]
 )
-def test_times_of_words_are_refused_and_those_of_segments_given(client, name):
-    error = error_of(transcribe(client, response_format="verbose_json", **{name: ["word", "segment"]}), 400)
-    assert error["param"] == "timestamp_granularities" and "no times of words" in error["message"]
+def test_times_of_segments_and_of_words_are_given(client, name):
     given = transcribe(client, response_format="verbose_json", **{name: "segment"})
-    assert given.json()["segments"][0]["start"] == 0
+    assert given.json()["segments"][0]["start"] == 0 and "words" not in given.json()
+    timed = transcribe(client, response_format="verbose_json", **{name: ["word", "segment"]}).json()
+    assert " ".join(word["word"] for word in timed["words"]).split() == timed["text"].split() != []
+    times = [t for word in timed["words"] for t in (word["start"], word["end"])]
+    assert times == sorted(times) and all(0 <= t <= timed["duration"] + 1e-3 for t in times)
     assert "verbose_json" in error_of(transcribe(client, **{name: "segment"}), 400)["message"]
+
+
+def test_subtitles_come_by_segment_line_or_word(client):
+    words = transcribe(
+        client, response_format="verbose_json", **{"timestamp_granularities[]": "word"}
+    ).json()["words"]
+    by_word = transcribe(client, response_format="srt", **{"timestamp_granularities[]": "word"}).text
+    assert by_word.count(" --> ") == len(words)
+    by_line = transcribe(client, response_format="vtt", **{"timestamp_granularities[]": "line"}).text
+    shown = [line for line in by_line.splitlines()[1:] if line and "-->" not in line and not line.isdecimal()]
+    assert by_line.startswith("WEBVTT") and " ".join(shown).split() == [w["word"] for w in words]
+    assert transcribe(client, response_format="srt").text.count(" --> ") == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"response_format": "verbose_json", "timestamp_granularities[]": "letter"}, "needed: word, segment"),
+        (
+            {"response_format": "verbose_json", "timestamp_granularities[]": "line"},
+            "lines are those of subtitles",
+        ),
+        ({"response_format": "text", "timestamp_granularities[]": "word"}, "srt or vtt"),
+        (
+            {"response_format": "verbose_json", "timestamp_granularities[]": "word", "stream": "true"},
+            "Leave stream out",
+        ),
+    ],
+)
+def test_times_that_cannot_be_given_are_refused(client, fields, problem):
+    error = error_of(transcribe(client, **fields), 400)
+    assert error["param"] == "timestamp_granularities" and problem in error["message"]
 
 
 def test_probabilities_and_second_files_are_refused(client):

@@ -87,6 +87,28 @@ def test_a_recording_is_written_down_and_goes_on(page, recording):
     shoot(page, "heard")
 
 
+def test_the_word_that_sounds_is_lit(page, recording):
+    """At any moment of the recording the lit word is the one whose time it is; a click on a word goes there."""
+    page.choose_file("#file", recording)
+    page.wait("!document.getElementById('given').hidden && !document.getElementById('timed').disabled")
+    page.run("document.getElementById('timed').click()")
+    page.wait("!document.getElementById('words').hidden && !document.getElementById('timed').disabled")
+    times = page.run(
+        "[...document.querySelectorAll('#words button')].map(b => [+b.dataset.start, +b.dataset.end])"
+    )
+    assert times and all(start <= end for start, end in times)
+    lit = "[...document.querySelectorAll('#words button')].findIndex(b => b.ariaCurrent === 'true')"
+    for number, (start_s, end_s) in enumerate(times):
+        if end_s - start_s > 0.05:
+            page.run(
+                f"document.querySelector('#given audio').currentTime = {(start_s + end_s) / 2}; undefined"
+            )
+            page.wait(f"{lit} === {number}")
+    page.run("document.querySelector('#words button').click()")
+    page.wait(f"{lit} >= 0 && !document.querySelector('#given audio').paused")
+    shoot(page, "words")
+
+
 def value(page, name):
     return page.run(f"document.getElementById('{name}').value")
 

@@ -48,6 +48,15 @@ export async function* transcribe(model, wav, signal) {
   yield* events(await call("v1/audio/transcriptions", { method: "POST", body: form, signal }));
 }
 
+export async function words(model, wav, signal) {
+  const form = new FormData();
+  form.append("model", model);
+  form.append("response_format", "verbose_json");
+  form.append("timestamp_granularities[]", "word");
+  form.append("file", wav, "recording.wav");
+  return (await call("v1/audio/transcriptions", { method: "POST", body: form, signal })).json();
+}
+
 export async function* speak(wanted, signal) {
   const body = JSON.stringify({ ...wanted, response_format: "pcm", stream_format: "sse", codes: true });
   yield* events(await call("v1/audio/speech", { method: "POST", body, signal, headers: { "Content-Type": "application/json" } }));

@@ -20,7 +20,7 @@ function showProblem(error) {
 
 function setWorking(controller) {
   state.working = controller;
-  for (const id of ["say", "transcribe", "continue", "clone", "record"]) $(id).disabled = controller !== null;
+  for (const id of ["say", "transcribe", "timed", "continue", "clone", "record"]) $(id).disabled = controller !== null;
   $("translate-it").disabled = controller !== null || !state.given;
   $("stop").disabled = $("translate-stop").disabled = controller === null;
 }
@@ -41,7 +41,7 @@ function showGiven(given, name) {
   state.given = given;
   const figure = $("given");
   figure.hidden = $("given-actions").hidden = false;
-  $("transcript-part").hidden = $("translated").hidden = true;
+  $("transcript-part").hidden = $("translated").hidden = $("words").hidden = true;
   $("translated-caption").textContent = "";
   showTranslates();
   $("translate-it").disabled = state.working !== null;
@@ -90,6 +90,36 @@ async function transcribe(signal) {
   const took = (performance.now() - started) / 1000, given = state.given.samples.length / state.given.rate;
   const heard = $("transcript").value ? "" : "The model heard no words. ";
   $("transcript-caption").textContent = `${heard}${seconds(took)} for ${seconds(given)} of sound: ${(given / took).toFixed(1)} times real time.`;
+}
+
+// Every word is lit while it sounds, and a click on it goes there.
+async function timed(signal) {
+  $("transcript-part").hidden = false;
+  $("transcript-caption").textContent = "Listening …";
+  let found;
+  try { found = await api.words(state.model.id, sound.toWav(state.given), signal); }
+  catch (error) { $("transcript-caption").textContent = ""; throw error; }
+  $("transcript").value = found.text;
+  $("transcript-caption").textContent = found.words.length ? "" : "The model heard no words.";
+  const player = $("given").querySelector("audio");
+  $("words").replaceChildren(...found.words.flatMap((word) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = word.word;
+    Object.assign(button.dataset, { start: word.start, end: word.end });
+    button.onclick = () => { player.currentTime = word.start; player.play(); };
+    return [button, " "];
+  }));
+  $("words").hidden = !found.words.length;
+}
+
+function lightWord() {
+  const player = $("given").querySelector("audio"), now = player.currentTime;
+  for (const button of $("words").querySelectorAll("button")) {
+    const lit = now >= Number(button.dataset.start) && now < Number(button.dataset.end);
+    if (lit !== (button.getAttribute("aria-current") === "true")) button.setAttribute("aria-current", String(lit));
+  }
+  if (!player.paused) requestAnimationFrame(lightWord);
 }
 
 // ---- what the model makes ----
@@ -320,6 +350,8 @@ async function start() {
 $("record").onclick = toggleRecording;
 $("file").onchange = (event) => { take(event.target.files[0]); event.target.value = ""; };
 $("transcribe").onclick = () => work(transcribe);
+$("timed").onclick = () => work(timed);
+for (const happened of ["play", "seeked"]) $("given").querySelector("audio").addEventListener(happened, lightWord);
 $("continue").onclick = () => work(goOn);
 $("clone").onclick = openVoiceDialog;
 $("translate-it").onclick = () => work(translate);
