@@ -49,7 +49,8 @@ def _every_word(text: str, spoken: Sequence[WordSpan], duration_s: float) -> lis
     timed = timed_words(text, spoken, duration_s)
     if not timed:
         return _between(text.split(), 0.0, duration_s)
-    pieces, found = pieces_of(text, timed), []
+    pieces = pieces_of(text, timed)
+    found: list[WordSpan] = []
     at = 0
     while at < len(timed):
         stop = at
@@ -69,10 +70,11 @@ def _every_word(text: str, spoken: Sequence[WordSpan], duration_s: float) -> lis
 def _between(words: Sequence[str], start_s: float, end_s: float) -> list[WordSpan]:
     """Words one after the other in a stretch, by their letters."""
     letters = [len(word) for word in words]
-    total, at, found = sum(letters), 0, []
+    total, at = sum(letters), 0
+    found: list[WordSpan] = []
     for word, count in zip(words, letters, strict=True):
-        edges_s = (start_s + (end_s - start_s) * n / total for n in (at, at + count))
-        found.append(WordSpan(word, *edges_s))
+        begin_s, stop_s = (start_s + (end_s - start_s) * n / total for n in (at, at + count))
+        found.append(WordSpan(word, begin_s, stop_s))
         at += count
     return found
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sodakit.codec.contract import CodecSpec
+from sodakit.config import override
 from sodakit.data import native
 from sodakit.data.config import DataConfig, InterleaveConfig, SourceConfig, ViewConfig
 from sodakit.data.describe import mixture_tree
@@ -316,6 +317,15 @@ def test_what_cannot_be_is_refused(store, plain):
         ViewConfig(interleave=KINDS["poisson"], composition="semantic")
     with pytest.raises(ConfigError, match="task"):
         ViewConfig(interleave=KINDS["poisson"], task="s2st")
+
+
+def test_sources_of_a_recipe_are_interleaved_by_a_word_on_the_command_line(store):
+    config = DataConfig(sources=(SourceConfig(store=str(store)),))
+    sources = (
+        f'[{{"store": "{store}", "view": {{"interleave": {{"spans": "alternate", "text_words": [2, 5]}}}}}}]'
+    )
+    found = override(config, {"sources": sources}).sources[0].view.interleave
+    assert (found.spans, found.text_words, found.speech_words) == ("alternate", (2, 5), (5, 15))
 
 
 @compiled
