@@ -19,10 +19,10 @@ from sodakit.codec.causal import CausalLayers
 from sodakit.codec.chunks import Windows, chunks
 from sodakit.codec.contract import Codec, CodecSpec, StreamingDecoder
 from sodakit.codec.kinds import KINDS, Kind, frame_of
-from sodakit.codec.pretrained import pretrained, weights_digests
 from sodakit.codec.reach import mirrored_frames, on_codes, on_sound, reach
 from sodakit.errors import CodecError, SodakitError, first_line
 from sodakit.files import digest
+from sodakit.pretrained import pretrained, weights_digests
 
 WINDOW_S = 20.0
 """Piece of a sound that is encoded in one pass."""

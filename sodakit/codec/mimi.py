@@ -16,9 +16,9 @@ from torch import Tensor
 from sodakit.codec.causal import CausalLayers
 from sodakit.codec.chunks import chunks
 from sodakit.codec.contract import Codec, CodecSpec, StreamingDecoder
-from sodakit.codec.pretrained import pretrained, weights_digests
 from sodakit.errors import CodecError
 from sodakit.files import digest
+from sodakit.pretrained import pretrained, weights_digests
 
 _CPU_CHUNK_FRAMES = 25
 """Frames per pass on a CPU. Two seconds at a time is faster than whole clips (cache) and bounds memory."""

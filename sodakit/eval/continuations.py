@@ -24,8 +24,8 @@ from sodakit.audio.wave import Wave
 from sodakit.errors import ConfigError, nearest
 from sodakit.eval.cases import Recording, original_of
 from sodakit.eval.generation import ContinueConfig
-from sodakit.eval.hub import named
 from sodakit.eval.judges import Judge, heard_texts, is_audible
+from sodakit.eval.named import named
 from sodakit.eval.normalisers import normalise
 from sodakit.eval.opinion import WORST, OpinionJudge
 from sodakit.eval.outputs import Output

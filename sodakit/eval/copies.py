@@ -11,8 +11,8 @@ from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
 from sodakit.codec.quality import SoundDistance, compare, pesq
 from sodakit.errors import AudioError, ConfigError
-from sodakit.eval.hub import named
 from sodakit.eval.judges import CtcJudge, Judge, train_judge
+from sodakit.eval.named import named
 from sodakit.eval.opinion import WORST, OpinionJudge
 from sodakit.eval.results import Estimate, estimate
 from sodakit.eval.spoken_scores import opinion_items, opinion_scores, opinions, spoken_errors

@@ -17,9 +17,9 @@ from sodakit.audio.files import resample
 from sodakit.audio.levels import rms
 from sodakit.audio.wave import Wave
 from sodakit.errors import CheckpointError, first_line
-from sodakit.eval.hub import shown_name
 from sodakit.eval.mels import RATE_HZ, power_mels
 from sodakit.files import digest, file_sha256, refuse_odd
+from sodakit.pretrained import shown_name
 from sodakit.tensors import broken_weight
 
 FILE = "pretrained.pt"

@@ -23,7 +23,6 @@ from sodakit.audio.faster_whisper import is_faster_whisper
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
 from sodakit.errors import CheckpointError, ConfigError, first_line
-from sodakit.eval.hub import revision_of, shown_name
 from sodakit.eval.recogniser import (
     RATE_HZ,
     SUBSAMPLING,
@@ -38,6 +37,7 @@ from sodakit.eval.whisper import FasterWhisperJudge
 from sodakit.eval.words import normalise
 from sodakit.files import atomic_path, digest, refuse_odd
 from sodakit.hardware import has_fast_bfloat16
+from sodakit.pretrained import revision_of, shown_name
 from sodakit.tensors import broken_weight
 from sodakit.units import format_count
 

@@ -17,9 +17,9 @@ import numpy as np
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
 from sodakit.errors import ConfigError
-from sodakit.eval.hub import shown_name
 from sodakit.eval.mels import power_mels
 from sodakit.files import digest, file_sha256
+from sodakit.pretrained import shown_name
 from sodakit.voices.onnx_session import Network, open_network
 
 WORST = 1.0

@@ -10,8 +10,8 @@ from sodakit.audio.files import read_wave
 from sodakit.audio.wave import Wave
 from sodakit.errors import AudioError, ConfigError
 from sodakit.eval.cases import Recording, VoiceCase, original_of
-from sodakit.eval.hub import named
 from sodakit.eval.judges import Judge, heard_texts, is_audible
+from sodakit.eval.named import named
 from sodakit.eval.opinion import WORST, OpinionJudge
 from sodakit.eval.outputs import Output
 from sodakit.eval.results import estimate, plain_estimate, provenance

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from sodakit.errors import ConfigError, first_line
-from sodakit.eval.hub import revision_of, shown_name
 from sodakit.files import digest
+from sodakit.pretrained import revision_of, shown_name
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ import torch
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
 from sodakit.errors import ConfigError, first_line
-from sodakit.eval.hub import revision_of, shown_name
 from sodakit.eval.recogniser import RATE_HZ, SILENCE_FRAMES, log_mels
 from sodakit.files import digest
+from sodakit.pretrained import revision_of, shown_name
 
 SHORTEST_S = 0.5
 """An x-vector head looks at a third of a second at once and then at how that varies: shorter sounds are repeated."""

@@ -8,10 +8,10 @@ from typing import Any
 from sodakit.audio.faster_whisper import load_faster_whisper
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
-from sodakit.eval.hub import shown_name
 from sodakit.eval.normalisers import normalise
 from sodakit.eval.recogniser import RATE_HZ
 from sodakit.files import digest, file_sha256
+from sodakit.pretrained import shown_name
 
 
 @dataclass(frozen=True, eq=False)

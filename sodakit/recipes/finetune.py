@@ -11,8 +11,8 @@ from sodakit.audio.wave import Wave
 from sodakit.codec.contract import Codec
 from sodakit.data.language import open_language
 from sodakit.data.pairs import PairView
-from sodakit.eval.hub import named
 from sodakit.eval.judges import Judge
+from sodakit.eval.named import named
 from sodakit.eval.translated import Heard, PairCase, listen_to, scores_of, write_outputs
 from sodakit.eval.voiceprints import SpeakerJudge
 from sodakit.generate.speech_model import SpeechModel

@@ -1,5 +1,6 @@
 """Checkpoints of Hugging Face transformers, for codecs: loaded whole or not at all, and known by their content."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,3 +43,16 @@ def weights_digests(model: Any) -> list[str]:
     """Digests of a model's tensors, sorted: by content and not by name, since transformers renamed the weights between
     versions, and codes did not change."""
     return sorted(digest(t.detach().cpu().float().numpy().tobytes()) for t in model.state_dict().values())
+
+
+def revision_of(model: torch.nn.Module, config: Any) -> str:
+    """The commit on the hub, or a digest of the weights where they come from a folder."""
+    commit: str | None = getattr(config, "_commit_hash", None)
+    return commit or digest(*(v.float().numpy().tobytes() for v in model.state_dict().values()))
+
+
+def shown_name(model_id: str, revision: str) -> str:
+    """For example `openai/whisper-large-v3@06f233fe06e7`."""
+    # A folder is named, not located: a report holds nothing of the machine it was made on.
+    shown = Path(model_id).name if Path(model_id).exists() else model_id
+    return f"{shown}@{revision[:12]}"
