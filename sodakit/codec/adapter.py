@@ -22,7 +22,7 @@ from sodakit.codec.kinds import KINDS, Kind, frame_of
 from sodakit.codec.reach import mirrored_frames, on_codes, on_sound, reach
 from sodakit.errors import CodecError, SodakitError, first_line
 from sodakit.files import digest
-from sodakit.pretrained import pretrained, weights_digests
+from sodakit.pretrained import Pretrained, weights_digests
 
 WINDOW_S = 20.0
 """Piece of a sound that is encoded in one pass."""
@@ -249,7 +249,8 @@ def load_hub_codec(
         CodecError: it cannot be loaded, needs a package that is not here, or cannot be told by codes.
     """
     kind = KINDS[model_type]
-    model = pretrained(_model_class(kind, name), source)
+    model_class = _model_class(kind, name)
+    model = Pretrained(source, f"a {model_class.__name__}", error=CodecError).model(model_class)
     causal = model_type == "encodec" and model.config.use_causal_conv
     try:
         codec = (CausalEncodec if causal else HubCodec)(model, kind, name, num_codebooks)

@@ -18,7 +18,7 @@ from sodakit.codec.chunks import chunks
 from sodakit.codec.contract import Codec, CodecSpec, StreamingDecoder
 from sodakit.errors import CodecError
 from sodakit.files import digest
-from sodakit.pretrained import pretrained, weights_digests
+from sodakit.pretrained import Pretrained, weights_digests
 
 _CPU_CHUNK_FRAMES = 25
 """Frames per pass on a CPU. Two seconds at a time is faster than whole clips (cache) and bounds memory."""
@@ -254,7 +254,7 @@ def load_mimi(source: str, name: str, num_codebooks: int | None = None, device: 
     """
     from transformers import MimiModel
 
-    model = pretrained(MimiModel, source)
+    model = Pretrained(source, "a MimiModel", error=CodecError).model(MimiModel)
     kept = min(8, model.config.num_quantizers) if num_codebooks is None else num_codebooks
     model.to(device)
     return MimiCodec(model, name, kept)

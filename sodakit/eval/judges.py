@@ -37,7 +37,7 @@ from sodakit.eval.whisper import FasterWhisperJudge
 from sodakit.eval.words import normalise
 from sodakit.files import atomic_path, digest, refuse_odd
 from sodakit.hardware import has_fast_bfloat16
-from sodakit.pretrained import revision_of, shown_name
+from sodakit.pretrained import Pretrained, revision_of, shown_name
 from sodakit.tensors import broken_weight
 from sodakit.units import format_count
 
@@ -320,20 +320,16 @@ class HubJudge:
         # Half a second of import that nobody pays who brings no hub model.
         from transformers import AutoConfig, AutoModelForCTC, AutoModelForSpeechSeq2Seq, AutoProcessor
 
-        try:
-            config = AutoConfig.from_pretrained(model_id, revision=revision)
-            writes = bool(config.is_encoder_decoder)
-            kind = AutoModelForSpeechSeq2Seq if writes else AutoModelForCTC
-            model = kind.from_pretrained(model_id, revision=revision)
-            processor = AutoProcessor.from_pretrained(model_id, revision=revision)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"{model_id!r} does not load as a speech recogniser ({first_line(error)}). "
-                "Needed: the hub id or folder of a Whisper- or Wav2Vec2-like model with its processor; or, with the extra `asr`, "
-                "of a Whisper in CTranslate2 form (model.bin), as Systran/faster-whisper-base."
-            ) from error
-        commit = revision_of(model, config)
-        return cls(model_id, commit, language, model.eval().to(device), processor, writes)
+        found = Pretrained(
+            model_id,
+            "a speech recogniser",
+            "the hub id or folder of a Whisper- or Wav2Vec2-like model with its processor; or, with the extra `asr`, "
+            "of a Whisper in CTranslate2 form (model.bin), as Systran/faster-whisper-base",
+            revision,
+        )
+        writes = bool(found.part(AutoConfig).is_encoder_decoder)
+        model = found.model(AutoModelForSpeechSeq2Seq if writes else AutoModelForCTC, device)
+        return cls(model_id, revision_of(model), language, model, found.part(AutoProcessor), writes)
 
     @property
     def name(self) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from sodakit.errors import ConfigError, first_line
+from sodakit.errors import ConfigError
 from sodakit.files import digest
-from sodakit.pretrained import revision_of, shown_name
+from sodakit.pretrained import Pretrained, revision_of, shown_name
 
 
 @dataclass(frozen=True)
@@ -44,20 +44,18 @@ class TextModel:
         """
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        try:
-            model = AutoModelForCausalLM.from_pretrained(model_id, revision=revision, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(model_id, revision=revision)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"{model_id!r} does not load as a language model of text ({first_line(error)}). "
-                "Needed: the hub id or folder of a causal language model with its tokenizer."
-            ) from error
+        found = Pretrained(
+            model_id,
+            "a language model of text",
+            "the hub id or folder of a causal language model with its tokenizer",
+            revision,
+        )
+        model, tokenizer = found.model(AutoModelForCausalLM, device), found.part(AutoTokenizer)
         if not tokenizer.is_fast:
             raise ConfigError(
                 f"The tokenizer of {model_id!r} gives no offsets. Needed: one with tokenizer.json."
             )
-        commit = revision_of(model, model.config)
-        return cls(model_id, commit, model.eval().to(device), tokenizer)
+        return cls(model_id, revision_of(model), model, tokenizer)
 
     @property
     def name(self) -> str:

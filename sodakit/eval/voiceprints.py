@@ -15,10 +15,9 @@ import torch
 
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
-from sodakit.errors import ConfigError, first_line
 from sodakit.eval.recogniser import RATE_HZ, SILENCE_FRAMES, log_mels
 from sodakit.files import digest
-from sodakit.pretrained import revision_of, shown_name
+from sodakit.pretrained import Pretrained, revision_of, shown_name
 
 SHORTEST_S = 0.5
 """An x-vector head looks at a third of a second at once and then at how that varies: shorter sounds are repeated."""
@@ -117,17 +116,15 @@ class HubSpeaker:
         """
         from transformers import AutoFeatureExtractor, AutoModelForAudioXVector
 
-        try:
-            model = AutoModelForAudioXVector.from_pretrained(model_id, revision=revision)
-            extractor = AutoFeatureExtractor.from_pretrained(model_id, revision=revision)
-        except (OSError, ValueError) as error:
-            raise ConfigError(
-                f"{model_id!r} does not load as a speaker model ({first_line(error)}). "
-                "Needed: the hub id or folder of a WavLM-like model with an x-vector head, as microsoft/wavlm-base-plus-sv, or "
-                "pretrained.pt as the package Resemblyzer brings it."
-            ) from error
-        commit = revision_of(model, model.config)
-        return cls(model_id, commit, model.eval().to(device), extractor)
+        found = Pretrained(
+            model_id,
+            "a speaker model",
+            "the hub id or folder of a WavLM-like model with an x-vector head, as microsoft/wavlm-base-plus-sv, or "
+            "pretrained.pt as the package Resemblyzer brings it",
+            revision,
+        )
+        model = found.model(AutoModelForAudioXVector, device)
+        return cls(model_id, revision_of(model), model, found.part(AutoFeatureExtractor))
 
     @property
     def name(self) -> str:

@@ -1,11 +1,13 @@
 """A teacher from a folder: what it hears, where in time, and that codebook 0 learns from it."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 
 from sodakit.audio.wave import Wave
@@ -144,8 +146,33 @@ def test_a_whisper_teaches_too_and_its_features_stand_where_the_sound_is(
     features_ND = whisper.features(Wave(wave_S, 16_000))
     assert features_ND.shape == (100, 4)
     assert features_ND[50:55].min() > 0.4 and np.delete(features_ND, slice(50, 55), 0).max() == 0
+    (tmp_path / "model.bin").write_bytes(b"other weights")
+    assert Teacher.load(str(tmp_path)).name != whisper.name
     with pytest.raises(ConfigError, match="only the last"):
         Teacher.load(str(tmp_path), layer=3)
+
+
+def test_another_model_in_the_same_folder_is_another_teacher(folder: Path, tmp_path: Path) -> None:
+    """What a teacher heard is kept by its name: a run must not go on with features of other weights."""
+    shutil.copytree(folder, tmp_path / "wavlm")
+    same = Teacher.load(str(tmp_path / "wavlm"))
+    assert same.name == Teacher.load(str(folder)).name, "it was moved, and is the same"
+    assert same.name != Teacher.load(str(folder), layer=1).name
+    changed = WavLMModel.from_pretrained(folder)
+    changed.feature_projection.projection.bias.data += 1
+    changed.save_pretrained(tmp_path / "wavlm")
+    assert Teacher.load(str(tmp_path / "wavlm")).name != same.name
+
+
+def test_a_teacher_that_lacks_weights_is_refused(folder: Path, tmp_path: Path) -> None:
+    """transformers would draw them at random, with a warning only."""
+    shutil.copytree(folder, tmp_path / "wavlm")
+    weights = tmp_path / "wavlm" / "model.safetensors"
+    tensors = load_file(weights)
+    del tensors["encoder.layers.1.final_layer_norm.weight"]
+    save_file(tensors, weights, {"format": "pt"})
+    with pytest.raises(ConfigError, match="lacks 1 weights of a speech encoder"):
+        Teacher.load(str(tmp_path / "wavlm"))
 
 
 def test_what_is_no_speech_encoder_is_refused(folder: Path, tmp_path: Path) -> None:

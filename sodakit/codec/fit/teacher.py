@@ -15,7 +15,9 @@ import torch
 from sodakit.audio.faster_whisper import is_faster_whisper, load_faster_whisper
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
-from sodakit.errors import ConfigError, first_line
+from sodakit.errors import ConfigError
+from sodakit.files import file_sha256
+from sodakit.pretrained import Pretrained, revision_of, shown_name
 
 RATE_HZ = 16_000
 _PIECE_S = 30.0
@@ -31,7 +33,7 @@ class Teacher:
     """
 
     name: str
-    """Whose features they are: model, revision and layer."""
+    """Whose features they are: the model, its commit or a digest of its weights, and the layer. What it heard is kept by it."""
     width: int
     """Of a feature."""
     step_s: float
@@ -64,8 +66,8 @@ class Teacher:
         if is_faster_whisper(model_id):
             if layer != -1:
                 raise ConfigError(f"teacher_layer={layer}; of {model_id!r} only the last, -1, can be had.")
-            model, _ = load_faster_whisper(model_id, revision=revision, device=device, threads=threads)
-            return _whisper(model, f"{model_id}@{revision}")
+            model, folder = load_faster_whisper(model_id, revision=revision, device=device, threads=threads)
+            return _whisper(model, shown_name(model_id, file_sha256(folder / "model.bin")))
         return _convolutional(model_id, layer, revision, device)
 
     def features(self, wave: Wave) -> np.ndarray:
@@ -107,15 +109,13 @@ def _convolutional(model_id: str, layer: int, revision: str | None, device: str)
     """An encoder of transformers' that hears 16 kHz through convolutions."""
     from transformers import AutoFeatureExtractor, AutoModel
 
-    try:
-        model = AutoModel.from_pretrained(model_id, revision=revision)
-        extractor = AutoFeatureExtractor.from_pretrained(model_id, revision=revision)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{model_id!r} does not load as a speech encoder ({first_line(error)}). "
-            "Needed: the hub id or folder of a WavLM-, HuBERT- or Wav2Vec2-like model, "
-            "or of a Whisper in CTranslate2 form."
-        ) from error
+    found = Pretrained(
+        model_id,
+        "a speech encoder",
+        "the hub id or folder of a WavLM-, HuBERT- or Wav2Vec2-like model, or of a Whisper in CTranslate2 form",
+        revision,
+    )
+    model, extractor = found.model(AutoModel, device), found.part(AutoFeatureExtractor)
     if not hasattr(model.config, "conv_stride") or extractor.sampling_rate != RATE_HZ:
         raise ConfigError(
             f"{model_id!r} is a {model.config.model_type}; a teacher hears 16 kHz through convolutions, "
@@ -125,7 +125,6 @@ def _convolutional(model_id: str, layer: int, revision: str | None, device: str)
         raise ConfigError(
             f"teacher_layer={layer}; {model_id!r} has hidden states 0 to {model.config.num_hidden_layers}."
         )
-    model.eval().requires_grad_(False).to(device)
     field, step = 1, 1
     for kernel, stride in zip(model.config.conv_kernel, model.config.conv_stride, strict=True):
         field, step = field + (kernel - 1) * step, step * stride
@@ -136,7 +135,7 @@ def _convolutional(model_id: str, layer: int, revision: str | None, device: str)
         states = model(**inputs, output_hidden_states=True).hidden_states
         return states[layer][0].half().cpu().numpy()
 
-    name = f"{model_id}@{revision}/{layer}"
+    name = f"{shown_name(model_id, revision_of(model))}/{layer}"
     return Teacher(name, model.config.hidden_size, step / RATE_HZ, field / 2 / RATE_HZ, hear)
 
 
