@@ -73,10 +73,10 @@ class PlainNetwork(MiniNetwork):
         return self.melody.resting(len(wave_BS), frames)
 
     def encode(self, wave_BS: Tensor, memory: Memory | None = None) -> Tensor:
-        return self.quantizer.encode(self.latents(wave_BS, memory))
+        return torch.stack(self.quantizer.encode(self.latents(wave_BS, memory)), dim=1)
 
     def decode(self, codes_BKF: Tensor, memory: Memory | None = None) -> Tensor:
-        semantic, acoustic = self.quantizer.entries(codes_BKF)
+        semantic, acoustic = self.quantizer.entries(codes_BKF.unbind(1))
         latent = self.quantizer.merge(semantic, acoustic, torch.ones(len(codes_BKF), dtype=torch.bool))
         resting_BF = self.melody.resting(len(codes_BKF), codes_BKF.shape[2])
         return self.decode_latents(latent, acoustic, self.melody.log_pitch(resting_BF), memory)

@@ -28,8 +28,8 @@ def chains(network: MiniNetwork, latent_BFD: Tensor) -> dict[str, tuple[Tensor, 
         network.quantizer.search_paths = paths
         found[f"{paths} paths"] = network.quantizer.entries(network.quantizer.encode(latent_BFD))
     network.quantizer.search_paths = 8
-    codes_BKF = network.quantizer.encode(latent_BFD)
-    found["8 paths, last level left out"] = network.quantizer.entries(codes_BKF[:, :-1])
+    codes = network.quantizer.encode(latent_BFD)
+    found["8 paths, last level left out"] = network.quantizer.entries(codes[:-1])
     found["unquantised"] = (found["8 paths"][0], network.quantizer.acoustic_in(latent_BFD))
     return found
 

@@ -16,15 +16,35 @@ from sodakit.files import digest, parse_json
 
 T = TypeVar("T")
 
+_LATER = "left out where it has its default"
 
-def to_plain(value: Any) -> Any:
-    """The config as JSON-ready dicts, lists and scalars."""
+
+def later(default: T) -> T:
+    """A field that came after configs were written: they and their fingerprints stay what they were until it is used.
+
+    acoustic_strides: tuple[int, ...] = later(())
+    """
+    made: T = dataclasses.field(default=default, metadata={_LATER: True})
+    return made
+
+
+def to_plain(value: Any, *, whole: bool = False) -> Any:
+    """The config as JSON-ready dicts, lists and scalars.
+
+    Args:
+        whole: with the fields of `later` that have their defaults, too.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = [
+            f
+            for f in dataclasses.fields(value)
+            if whole or _LATER not in f.metadata or getattr(value, f.name) != f.default
+        ]
+        return {f.name: to_plain(getattr(value, f.name), whole=whole) for f in fields}
     if isinstance(value, dict):
-        return {str(k): to_plain(v) for k, v in value.items()}
+        return {str(k): to_plain(v, whole=whole) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [to_plain(v) for v in value]
+        return [to_plain(v, whole=whole) for v in value]
     if isinstance(value, Path):
         return str(value)
     return value
@@ -121,7 +141,7 @@ def override(config: T, settings: dict[str, str]) -> T:
     Raises:
         ConfigError: an unknown name (with the nearest known one) or a value of the wrong type.
     """
-    plain = to_plain(config)
+    plain = to_plain(config, whole=True)
     for dotted, text in settings.items():
         node = plain
         *parents, leaf = dotted.split(".")

@@ -1,16 +1,22 @@
 """What every codec promises: sound to codes and back.
 
-A codec is a frame clock, K codebooks of equal size, and two functions. The token layout, the store and the
-model follow from `CodecSpec` alone; nothing above this floor asks which codec it is.
+A codec is a frame clock, K codes a frame from codebooks of equal size, and two functions. The token layout, the store
+and the model follow from `CodecSpec` alone; nothing above this floor asks which codec it is.
+
+Codebooks may differ in rate, coarse ones slower. A frame is then the period of the slowest, and its codes are K rows as
+ever: all of codebook 0 in the order of time, then all of codebook 1, and so on. Above this floor every row is a
+codebook of its own, with its own ids; only who asks for a codebook's codes in time asks `CodecSpec.rows`.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
 
 from sodakit.bounds import Bounded, Count
+from sodakit.config import later
 from sodakit.errors import CodecError
 
 
@@ -25,14 +31,40 @@ class CodecSpec(Bounded):
     frame_samples: Count
     """Samples per frame."""
     num_codebooks: Count
-    """K: codes per frame."""
+    """K: codes per frame, each a row of the codes."""
     codebook_size: Count
     """Entries in each codebook."""
     semantic_codebooks: tuple[int, ...] = (0,)
-    """Codebooks that carry what is said rather than how it sounds. Where nobody taught one that, the first stands in: it
+    """Rows that carry what is said rather than how it sounds. Where nobody taught one that, the first stands in: it
     tells most."""
     fingerprint: str
     """Digest of weights, config and revision. Codes of different fingerprints are not comparable."""
+    codes_per_frame: tuple[Count, ...] = later(())
+    """Where codebooks differ in rate, the codes of each in a frame: (1, 2, 4) are K = 7 rows. Empty: one each."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.codes_per_frame and sum(self.codes_per_frame) != self.num_codebooks:
+            raise CodecError(
+                f"codes_per_frame={self.codes_per_frame} are {sum(self.codes_per_frame)} codes; "
+                f"{self.name} has {self.num_codebooks} a frame."
+            )
+
+    @property
+    def rows(self) -> tuple[range, ...]:
+        """The rows of each codebook, in the order of time."""
+        ends = list(accumulate(self.codes_per_frame or (1,) * self.num_codebooks))
+        return tuple(range(start, end) for start, end in pairwise([0, *ends]))
+
+    def in_time(self, codes_KF: np.ndarray) -> list[np.ndarray]:
+        """The codes of each codebook one after the other, as many of each as its rate gives."""
+        return [codes_KF[rows.start : rows.stop].T.ravel() for rows in self.rows]
+
+    def semantic_in_time(self, codes_KF: np.ndarray) -> np.ndarray:
+        """Of the first semantic codebook, (F,) or more: what tells best what is said."""
+        row = self.semantic_codebooks[0]
+        number = next(number for number, rows in enumerate(self.rows) if row in rows)
+        return self.in_time(codes_KF)[number]
 
     @property
     def frame_rate_hz(self) -> float:

@@ -6,6 +6,7 @@ Trained by `sodakit codec train`; what it was trained on and how well it does is
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +26,7 @@ from sodakit.tensors import broken_weight
 SHIPPED = Path(__file__).parent / "weights"
 """The folder of the weights that come with the package."""
 
-_CHUNK_FRAMES = 100
-"""Frames per pass: 8 s, which stays in a CPU's cache. Bounds memory on long sounds; the layers' memory makes pieces equal to the whole."""
+_CHUNK_LATENTS = 100
 
 
 class MiniCodec(Codec):
@@ -34,20 +34,30 @@ class MiniCodec(Codec):
 
     def __init__(self, network: MiniNetwork, name: str = "mini", num_codebooks: int | None = None) -> None:
         config = network.config
-        kept = config.num_codebooks if num_codebooks is None else num_codebooks
-        if not 1 <= kept <= config.num_codebooks:
-            raise CodecError(
-                f"num_codebooks={kept}; {name} has {config.num_codebooks}. Use 1 to {config.num_codebooks}."
-            )
+        counts = config.codes_per_frame
+        whole = list(accumulate(counts))
+        kept = whole[-1] if num_codebooks is None else num_codebooks
+        if kept not in whole:
+            fits = f"1 to {whole[-1]}" if max(counts) == 1 else ", ".join(map(str, whole))
+            raise CodecError(f"num_codebooks={kept}; {name} has {whole[-1]}. Use {fits}.")
+        counts = counts[: whole.index(kept) + 1]
         self.network = network.eval().requires_grad_(False)
         self.spec = CodecSpec(
             name=name,
             sample_rate_hz=config.sample_rate_hz,
-            frame_samples=config.frame_samples,
+            frame_samples=config.frame_samples * config.latents_per_frame,
             num_codebooks=kept,
             codebook_size=config.codebook_size,
+            semantic_codebooks=tuple(range(counts[0])),
             fingerprint=_fingerprint(network, kept),
+            codes_per_frame=counts if max(config.codes_per_frame) > 1 else (),
         )
+
+    @property
+    def chunk_frames(self) -> int:
+        """Frames per pass: 8 s, which stays in a CPU's cache. Bounds memory on long sounds; the layers' memory makes
+        pieces equal to the whole."""
+        return max(1, _CHUNK_LATENTS // self.network.config.latents_per_frame)
 
     @property
     def device(self) -> torch.device:
@@ -68,7 +78,7 @@ class MiniCodec(Codec):
     def encode_blocks(self, blocks_S: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         frame, lookahead = self.spec.frame_samples, self.network.config.lookahead_samples
         memory: Memory = {}
-        for part_S in chunks(blocks_S, _CHUNK_FRAMES * frame, frame, lookahead):
+        for part_S in chunks(blocks_S, self.chunk_frames * frame, frame, lookahead):
             # Not around the loop: the mode would be that of whoever takes the parts, too.
             with torch.inference_mode():
                 codes_BKF = self.network.encode(torch.from_numpy(part_S)[None].to(self.device), memory)
@@ -100,8 +110,8 @@ class MiniStream(StreamingDecoder):
     def push(self, codes_KF: np.ndarray) -> np.ndarray:
         self._codec.spec.check_codes(codes_KF)
         pieces = [np.zeros(0, np.float32)]
-        for start in range(0, codes_KF.shape[1], _CHUNK_FRAMES):
-            piece_KF = codes_KF[:, start : start + _CHUNK_FRAMES].astype(np.int64)
+        for start in range(0, codes_KF.shape[1], self._codec.chunk_frames):
+            piece_KF = codes_KF[:, start : start + self._codec.chunk_frames].astype(np.int64)
             codes_BKF = torch.from_numpy(piece_KF)[None].to(self._codec.device)
             pieces.append(self._codec.network.decode(codes_BKF, self._memory)[0].cpu().numpy())
         return np.concatenate(pieces)

@@ -3,13 +3,16 @@
     wave_BS → autocorrelation, 100 Hz →      12.5 Hz → codes_BKF → pitch, 100 Hz →                   → wave_BS
             → log-mel, 100 Hz → 50 Hz → 12.5 Hz →              → 12.5 Hz → 50 Hz → 100 Hz → envelopes →
 
+With `acoustic_strides` the coarse levels of the acoustic chain are slower than its latents: the frames that its codes
+come in are as long as the slowest one's.
+
 Causal but for one STFT window: a frame's codes look 40 ms past its end, and the decoder releases its sound 20 ms after
 the middle of that last window. The two cancel, so what comes out is aligned with what went in.
 """
 
 import math
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Annotated
 
 import torch
@@ -21,6 +24,7 @@ from sodakit.codec.blocks import ConvNextBlock, Downsample, Memory, Upsample
 from sodakit.codec.melody import Melody
 from sodakit.codec.quantizer import SplitQuantizer
 from sodakit.codec.source import SourceFilter
+from sodakit.config import later
 from sodakit.errors import ConfigError
 
 Size = Annotated[int, Bounds(least=1, most=1 << 16)]
@@ -71,6 +75,9 @@ class MiniConfig(Bounded):
     """Chains of acoustic codes kept while encoding: more give a better copy, and codes a model predicts less well."""
     phones: tuple[str, ...] = ()
     """Phones that codebook 0 was taught, in the order of the phone head's outputs. Empty: no phone head."""
+    acoustic_strides: tuple[Size, ...] = later(())
+    """Latents that a code of each level of the acoustic chain stands for, coarsest first: (2, 2, 1, 1) has two levels at
+    half the rate of the others. Empty: 1 each. Codebook 0 and the melody have a code for each latent."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,6 +101,17 @@ class MiniConfig(Bounded):
             raise ConfigError(
                 f"num_codebooks={self.num_codebooks}; the melody is codebook 1. Use at least 2."
             )
+        strides = self.acoustic_strides
+        if strides and (len(strides) != self.chain_levels or any(max(strides) % s for s in strides)):
+            raise ConfigError(
+                f"acoustic_strides={strides}; needed: {self.chain_levels} numbers, one for each codebook after the melody, "
+                "each of which divides the largest."
+            )
+        if self.latents_per_frame > 1 and self.search_paths > 1:
+            raise ConfigError(
+                f"search_paths={self.search_paths} looks for the codes of each latent alone, so all must have one rate. Use "
+                "search_paths=1, or leave acoustic_strides out."
+            )
         if self.window_samples < self.hop_samples:
             raise ConfigError(
                 f"window_samples={self.window_samples} is shorter than hop_samples={self.hop_samples}: "
@@ -102,7 +120,7 @@ class MiniConfig(Bounded):
 
     @property
     def hops_per_frame(self) -> int:
-        """STFT hops in a codec frame."""
+        """STFT hops in a latent."""
         product = 1
         for factor in self.factors:
             product *= factor
@@ -110,8 +128,19 @@ class MiniConfig(Bounded):
 
     @property
     def frame_samples(self) -> int:
-        """Samples per codec frame."""
+        """Samples per latent, which is a codec frame where all codebooks have one rate."""
         return self.hop_samples * self.hops_per_frame
+
+    @property
+    def latents_per_frame(self) -> int:
+        """Latents in a codec frame."""
+        return max(self.acoustic_strides, default=1)
+
+    @property
+    def codes_per_frame(self) -> tuple[int, ...]:
+        """Codes of each codebook in a codec frame."""
+        strides = (1, 1, *self.acoustic_strides) if self.acoustic_strides else (1,) * self.num_codebooks
+        return tuple(self.latents_per_frame // stride for stride in strides)
 
     @property
     def chain_levels(self) -> int:
@@ -140,6 +169,7 @@ class MiniNetwork(nn.Module):
             1 + config.chain_levels,
             config.codebook_size,
             config.search_paths,
+            config.acoustic_strides,
         )
         self.outline = nn.Linear(config.code_width, config.hops_per_frame * config.num_bands, bias=False)
         start_as_cepstrum(self.quantizer.acoustic_in, self.outline, config)
@@ -185,9 +215,14 @@ class MiniNetwork(nn.Module):
 
     def encode(self, wave_BS: Tensor, memory: Memory | None = None) -> Tensor:
         """The codes_BKF (int64) of whole frames plus the lookahead."""
-        codes_BKF = self.quantizer.encode(self.latents(wave_BS, memory))
-        melody_BF = self.listen(wave_BS, memory)
-        return torch.cat([codes_BKF[:, :1], melody_BF[:, None], codes_BKF[:, 1:]], dim=1)
+        semantic_BF, *chain = self.quantizer.encode(self.latents(wave_BS, memory))
+        in_time = semantic_BF, self.listen(wave_BS, memory), *chain
+        # Every codebook's codes of a frame become rows, one after the other.
+        rows = [
+            codes_BN.unflatten(1, (-1, count)).transpose(1, 2)
+            for codes_BN, count in zip(in_time, self.config.codes_per_frame, strict=True)
+        ]
+        return torch.cat(rows, dim=1)
 
     def listen(self, wave_BS: Tensor, memory: Memory | None = None) -> Tensor:
         """The melody's codes_BF."""
@@ -211,13 +246,16 @@ class MiniNetwork(nn.Module):
 
     def decode(self, codes_BKF: Tensor, memory: Memory | None = None) -> Tensor:
         """The wave_BS of codes, `S = F * frame_samples`. Fewer than K codebooks (the first ones) give coarser sound."""
-        chain_BKF = torch.cat([codes_BKF[:, :1], codes_BKF[:, 2:]], dim=1)
-        semantic, acoustic = self.quantizer.entries(chain_BKF)
-        deep_B = torch.full(codes_BKF.shape[:1], chain_BKF.shape[1] > 1, device=codes_BKF.device)
+        counts = self.config.codes_per_frame
+        given = list(accumulate(counts)).index(codes_BKF.shape[1]) + 1
+        rows = codes_BKF.split(counts[:given], dim=1)
+        semantic_BF, *others = [part_BKF.transpose(1, 2).flatten(1) for part_BKF in rows]
+        semantic, acoustic = self.quantizer.entries([semantic_BF, *others[1:]])
+        deep_B = torch.full(codes_BKF.shape[:1], given > 2, device=codes_BKF.device)
         latent = self.quantizer.merge(semantic, acoustic, deep_B)
-        resting_BF = self.melody.resting(len(codes_BKF), codes_BKF.shape[2])
+        melody_BF = others[0] if others else self.melody.resting(*semantic_BF.shape)
         # In float64: phase adds up pitch for minutes, and pieces must give what the whole gives.
-        log_pitch_BT = self.melody.log_pitch(codes_BKF[:, 1] if codes_BKF.shape[1] > 1 else resting_BF)
+        log_pitch_BT = self.melody.log_pitch(melody_BF)
         return self.decode_latents(latent, acoustic, log_pitch_BT, memory)
 
     def phone_logits(self, semantic_BFD: Tensor) -> Tensor:

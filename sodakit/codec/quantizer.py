@@ -4,7 +4,7 @@ The split is Mimi's (arXiv:2410.00037): were the semantic codebook the first lev
 would spend themselves on what it leaves out; side by side, it can carry phones and nothing else.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class Quantized:
 
     def __init__(self) -> None:
         self.codes: list[Tensor] = []
-        """codes_BF of each codebook."""
+        """codes_BF of each codebook, fewer of one that is slower."""
         self.commitment = torch.zeros(())
         """Mean squared distance of latents to their entries, summed over codebooks."""
         self.semantic_BFD = torch.zeros(())
@@ -50,7 +50,12 @@ class Quantized:
 
 
 class SplitQuantizer(nn.Module):
-    """Codebook 0 on one projection of the latent, the others a residual chain on another."""
+    """Codebook 0 on one projection of the latent, the others a residual chain on another.
+
+    A level of stride n has one code for n latents: the entry nearest to the mean of what is left of them, which is the
+    one of least squared error over them all.
+    Source of codebooks of several rates: SNAC, arXiv:2410.14411.
+    """
 
     def __init__(
         self,
@@ -60,9 +65,11 @@ class SplitQuantizer(nn.Module):
         num_codebooks: int,
         codebook_size: int,
         search_paths: int = 1,
+        acoustic_strides: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.search_paths = search_paths
+        self.strides = (1, *(acoustic_strides or (1,) * (num_codebooks - 1)))
         self.semantic_in = nn.Linear(width_in, code_width)
         self.semantic_out = nn.Linear(code_width, width_out)
         self.acoustic_in = nn.Linear(width_in, code_width)
@@ -75,14 +82,16 @@ class SplitQuantizer(nn.Module):
         assert isinstance(codebook, Codebook)
         return codebook
 
-    def encode(self, latent_BFD: Tensor) -> Tensor:
-        """The codes_BKF.
+    def encode(self, latent_BFD: Tensor) -> list[Tensor]:
+        """The codes_BF of each codebook, fewer of one that is slower.
 
         The nearest entry at one level can leave a residual that the next levels say badly. With `search_paths` above 1
         the chain's codes are searched for together: 8 chains kept at each level leave a quarter less squared error
         than one, and cost the decoder nothing, but such codes are harder to predict (LOG.md, 2026-11-25).
         """
         semantic_BF = self.book(0).nearest(self.semantic_in(latent_BFD))
+        if max(self.strides) > 1:
+            return [semantic_BF, *self._slow_chain(self.acoustic_in(latent_BFD))]
         residual_BFPD = self.acoustic_in(latent_BFD)[:, :, None]
         chains_BFPK = semantic_BF[:, :, None, None]
         for k in range(1, len(self.codebooks)):
@@ -93,17 +102,25 @@ class SplitQuantizer(nn.Module):
             path_BFP, code_BFP = best_BFP // len(entries_ND), best_BFP % len(entries_ND)
             residual_BFPD = _take(residual_BFPD, path_BFP) - self.book(k)(code_BFP)
             chains_BFPK = torch.cat([_take(chains_BFPK, path_BFP), code_BFP[..., None]], dim=-1)
-        return chains_BFPK[:, :, 0].transpose(1, 2)
+        return list(chains_BFPK[:, :, 0].unbind(-1))
 
-    def entries(self, codes_BKF: Tensor) -> tuple[Tensor, Tensor]:
-        """The semantic entries and the sums of the acoustic ones, each (B, F, code_width).
+    def _slow_chain(self, residual_BFD: Tensor) -> list[Tensor]:
+        codes = []
+        for k in range(1, len(self.codebooks)):
+            codes.append(self.book(k).nearest(_slowed(residual_BFD, self.strides[k])))
+            residual_BFD = residual_BFD - _held(self.book(k)(codes[-1]), self.strides[k])
+        return codes
 
-        Fewer than K codebooks (the first ones) are allowed, and are coarser.
+    def entries(self, codes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The semantic entries and the sums of the acoustic ones, each (B, F, code_width) at the rate of latents.
+
+        Args:
+            codes: codes_BF of each codebook; fewer than K (the first ones) are allowed, and are coarser.
         """
-        semantic = self.book(0)(codes_BKF[:, 0])
+        semantic = self.book(0)(codes[0])
         acoustic = torch.zeros_like(semantic)
-        for k in range(1, codes_BKF.shape[1]):
-            acoustic = acoustic + self.book(k)(codes_BKF[:, k])
+        for k in range(1, len(codes)):
+            acoustic = acoustic + _held(self.book(k)(codes[k]), self.strides[k])
         return semantic, acoustic
 
     def merge(self, semantic_BFD: Tensor, acoustic_BFD: Tensor, deep_B: Tensor) -> Tensor:
@@ -135,7 +152,8 @@ class SplitQuantizer(nn.Module):
         acoustic = residual = self.acoustic_in(latent_BFD).float()
         total = torch.zeros_like(acoustic)
         for k in range(1, len(self.codebooks)):
-            entries = self._level(k, residual, result, observe)
+            stride = self.strides[k]
+            entries = _held(self._level(k, _slowed(residual, stride), result, observe), stride)
             residual = residual - entries
             total = total + _mask(depth_B >= k) * entries
         through = _straight_through(acoustic, torch.where(bypass_B[:, None, None], acoustic, total))
@@ -153,6 +171,16 @@ class SplitQuantizer(nn.Module):
         result.codes.append(codes.view(x_BFD.shape[:2]))
         result.commitment = result.commitment + functional.mse_loss(x_BFD, entries)
         return entries
+
+
+def _slowed(x_BFD: Tensor, stride: int) -> Tensor:
+    """The mean of every `stride` latents."""
+    return x_BFD if stride == 1 else x_BFD.unflatten(1, (-1, stride)).mean(2)
+
+
+def _held(x_BFD: Tensor, stride: int) -> Tensor:
+    """Each latent `stride` times."""
+    return x_BFD if stride == 1 else x_BFD.repeat_interleave(stride, dim=1)
 
 
 def _take(x_BFPD: Tensor, path_BFP: Tensor) -> Tensor:

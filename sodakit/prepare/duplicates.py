@@ -19,14 +19,13 @@ def leave_out_duplicates(writer: StoreWriter, items: Mapping[str, Item], share: 
     Shards that lose something are written anew, one after the other. What is kept never depends on what was left out,
     so a job killed here and run again ends with the same shards. Keeps about 2 MB an hour of speech in memory.
     """
-    codebook = writer.codec.semantic_codebooks[0]
     index = RunIndex()
     found = 0
     for split in SPLITS_KEPT_FIRST:
         for number, path in enumerate(track(writer.shard_paths(split), f"compare {split}")):
             kept, rejected = [], []
             for utterance in open_utterances([path], writer.codec.num_codebooks):
-                runs = thinned(code_runs(utterance.codes_KF[codebook]))
+                runs = thinned(code_runs(writer.codec.semantic_in_time(utterance.codes_KF)))
                 name, common = index.most_like(runs)
                 if common >= share:
                     detail = f"{common:.0%} of its runs of codes are in {name}"

@@ -105,13 +105,12 @@ def find_leaks(
     # A transcript shorter than a run is looked for among whole transcripts, so training gives its short ones, too.
     text_found: dict[Any, str] = {}
     sound_found: dict[Any, str] = {}
-    codebook = store.codec_spec.semantic_codebooks[0]
     for utterance in track(store.utterances("train"), "search"):
         for run in word_runs(utterance.text or "", words):
             if run in text_runs:
                 text_found.setdefault(run, utterance.id)
         if sound_runs:
-            for run in code_runs(utterance.codes_KF[codebook]).tolist():
+            for run in code_runs(store.codec_spec.semantic_in_time(utterance.codes_KF)).tolist():
                 if run in sound_runs:
                     sound_found.setdefault(run, utterance.id)
     overlaps = []
@@ -139,9 +138,8 @@ def leaks_table(overlaps: Iterable[Overlap], examples: int = 3) -> Table:
 
 
 def _stored(reader: StoreReader, split: str) -> Iterator[EvalItem]:
-    codebook = reader.codec_spec.semantic_codebooks[0]
     for utterance in reader.utterances(split):
-        runs: np.ndarray = code_runs(utterance.codes_KF[codebook])
+        runs: np.ndarray = code_runs(reader.codec_spec.semantic_in_time(utterance.codes_KF))
         yield EvalItem(utterance.id, utterance.text or "", frozenset(runs.tolist()))
 
 

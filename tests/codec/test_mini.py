@@ -68,7 +68,7 @@ def test_long_sounds_encode_in_pieces_to_the_codes_of_the_whole(
     tiny_mini: MiniCodec, sounds: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole_KF = tiny_mini.encode(sounds[-1])
-    monkeypatch.setattr(mini, "_CHUNK_FRAMES", 3)
+    monkeypatch.setattr(mini, "_CHUNK_LATENTS", 3)
     np.testing.assert_array_equal(tiny_mini.encode(sounds[-1]), whole_KF)
 
 

@@ -41,7 +41,7 @@ class FitConfig(Bounded):
     batch_rows: Count = 8
     """Sounds in a batch."""
     segment_frames: Annotated[int, Bounds(least=2)] = 20
-    """Codec frames cut from each sound."""
+    """Latents of the codec cut from each sound: frames, where all codebooks have one rate."""
     peak_lr: Positive = 1.2e-3
     """Learning rate after warm-up."""
     warmup_steps: int = 200
@@ -84,3 +84,8 @@ class FitConfig(Bounded):
         super().__post_init__()
         if self.voices_hours <= 0 and not self.data:
             raise ConfigError("Nothing to train on: voices_hours=0 and no data folder. Give one of them.")
+        if self.segment_frames % self.network.latents_per_frame:
+            raise ConfigError(
+                f"segment_frames={self.segment_frames} is cut through a frame of network.acoustic_strides="
+                f"{self.network.acoustic_strides}. Use a multiple of {self.network.latents_per_frame}."
+            )
