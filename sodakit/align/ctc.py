@@ -145,16 +145,15 @@ def taught_aligner(judge: CtcJudge) -> CtcAligner:
     )
 
 
-def hub_aligner(model_id: str, *, revision: str | None = None, device: str = "cpu") -> CtcAligner:
-    """The aligner in a CTC model of transformers (wav2vec 2, HuBERT, MMS, …) by hub id or folder.
+def hub_aligner(judge: HubJudge) -> CtcAligner:
+    """The aligner in a CTC model of transformers: wav2vec 2, HuBERT, MMS, …
 
     Raises:
-        ConfigError: no such model, or none that labels frames with letters.
+        ConfigError: it labels no frames with letters.
     """
-    judge = HubJudge.load(model_id, revision=revision, device=device)
     if judge.writes:
         raise ConfigError(
-            f"{model_id!r} writes token by token and labels no frames. Needed: a CTC model (wav2vec 2, HuBERT, MMS), or a "
+            f"{judge.model_id!r} writes token by token and labels no frames. Needed: a CTC model (wav2vec 2, HuBERT, MMS), or a "
             "Whisper in CTranslate2 form (model.bin), as Systran/faster-whisper-base."
         )
     vocabulary: Mapping[str, int] = judge.processor.tokenizer.get_vocab()

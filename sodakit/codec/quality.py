@@ -123,14 +123,22 @@ class CodebookUse:
     """Mutual information of code and phone over the phone's entropy, 0 to 1."""
 
 
-def codebook_use(codes_KF: np.ndarray, phones_F: Sequence[str], codebook_size: int) -> list[CodebookUse]:
-    """What each codebook carries of the phone in the middle of each frame.
+def codebook_use(
+    codes: Sequence[np.ndarray], phones: Sequence[Sequence[str]], codebook_size: int
+) -> list[CodebookUse]:
+    """What each codebook carries of the phone in the middle of each of its codes.
 
-    Purity and information grow when frames are few against entries: compare codebooks with each other on the same
-    frames, not with other numbers.
+    Purity and information grow when codes are few against entries: compare codebooks with each other on the same
+    sounds, not with other numbers.
+
+    Args:
+        codes: of each codebook, in time.
+        phones: of each codebook, one for each code.
     """
-    _, phone_F = np.unique(np.asarray(phones_F), return_inverse=True)
-    return [_use(codes_F.astype(np.int64), phone_F, codebook_size) for codes_F in codes_KF]
+    return [
+        _use(codes_N.astype(np.int64), np.unique(np.asarray(own), return_inverse=True)[1], codebook_size)
+        for codes_N, own in zip(codes, phones, strict=True)
+    ]
 
 
 def _use(codes_F: np.ndarray, phone_F: np.ndarray, codebook_size: int) -> CodebookUse:

@@ -71,6 +71,8 @@ class Train:
 class Eval(MosOptions):
     """Measure a codec: on recordings in DATA, and on synthetic voices that no codec has heard.
 
+    With a judge that can tell when words are said, also what codes tell of the phones of recordings.
+
     Example: sodakit codec eval --data recordings/ --out runs/codec
     """
 
@@ -89,6 +91,7 @@ class Eval(MosOptions):
     """Folder for codec.json and codec.html."""
 
     def run(self) -> None:
+        from sodakit.align.phones import label_sets
         from sodakit.codec.load import load_codec
         from sodakit.eval.codecs import as_text, measure_codec, page
         from sodakit.eval.copies import folder_set, voices_set
@@ -100,8 +103,16 @@ class Eval(MosOptions):
         teach = judge is None and self.judge != "none"
         sets = [voices_set(self.clips, judge, teach, find_voices(self.voices))]
         sets += [folder_set(folder, self.clips, judge, teach) for folder in self.data]
+        # The first set is of synthetic voices, whose phones are known without an aligner.
+        recorded, words_by = label_sets(sets[1:], self.judge_language)
         report, copies = measure_codec(
-            codec, sets, self.speakers(), phone_sentences=10 * self.clips, mos=self.mos()
+            codec,
+            sets,
+            self.speakers(),
+            phone_sentences=10 * self.clips,
+            mos=self.mos(),
+            recorded=recorded,
+            words_by=words_by,
         )
         print(as_text(report))
         if self.out is not None:

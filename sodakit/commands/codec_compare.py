@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sodakit.codec.contract import Codec
     from sodakit.eval.codec_compare import Compared
     from sodakit.eval.copies import SoundSet
+    from sodakit.eval.phones import Labelled
     from sodakit.recipes.codec_model import ModelBudget
 
 
@@ -54,6 +55,7 @@ class Compare(ResumeOptions, MosOptions):
     """Print what would be measured and what it costs, and stop."""
 
     def run(self) -> None:
+        from sodakit.align.phones import label_sets
         from sodakit.eval.codec_compare import (
             as_text,
             compare_page,
@@ -78,14 +80,16 @@ class Compare(ResumeOptions, MosOptions):
             if kept is not None:
                 say(f"{folder}: measured before.")
         sets = self._sets() if missing else []
+        recorded: tuple[list[Labelled], str] = [], ""
         if missing:
             keep_originals(self.out, sets)
+            recorded = label_sets(sets[1:], self.judge_language)
         begun_s = time.monotonic()
         for number, (folder, codec) in enumerate(missing):
             left = (time.monotonic() - begun_s) / number * (len(missing) - number) if number else None
             eta = "" if left is None else f", about {format_duration(left)} left"
             say(f"— {codec.spec.name}@{codec.spec.num_codebooks}: codec {number + 1} of {len(missing)}{eta}")
-            found[folder] = compared = self._measured(folder, codec, sets)
+            found[folder] = compared = self._measured(folder, codec, sets, *recorded)
             save_compared(compared, asked)
             done = [compared for compared in found.values() if compared]
             compare_page(done, self.out).write(self.out / "codecs.html")
@@ -125,7 +129,14 @@ class Compare(ResumeOptions, MosOptions):
         sets = [voices_set(self.clips, judge, teach, find_voices(self.voices))]
         return sets + [folder_set(folder, self.clips, judge, teach) for folder in self.data]
 
-    def _measured(self, folder: Path, codec: "Codec", sets: Sequence["SoundSet"]) -> "Compared":
+    def _measured(
+        self,
+        folder: Path,
+        codec: "Codec",
+        sets: Sequence["SoundSet"],
+        recorded: Sequence["Labelled"],
+        words_by: str,
+    ) -> "Compared":
         from sodakit.eval.codec_compare import Compared, keep_heard
         from sodakit.eval.codecs import measure_codec
         from sodakit.recipes.codec_model import model_sees
@@ -135,7 +146,13 @@ class Compare(ResumeOptions, MosOptions):
         if budget := self._budget():
             model = model_sees(codec, self._items(), folder / "model", budget, other_code=self.other_code)
         report, copies = measure_codec(
-            codec, sets, self.speakers(), phone_sentences=10 * self.clips, mos=self.mos()
+            codec,
+            sets,
+            self.speakers(),
+            phone_sentences=10 * self.clips,
+            mos=self.mos(),
+            recorded=recorded,
+            words_by=words_by,
         )
         keep_heard(folder, copies)
         return Compared(folder, report.plain(), model)

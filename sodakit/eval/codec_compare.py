@@ -32,6 +32,10 @@ BOOK_COLUMNS = (
     "Used",
     "Phone purity of the first, × the best other",
 )
+PHONE_COLUMNS = (
+    "Codec", "Phone purity of codebook 0", "× the best other", "Phone information", "Linear probe", "95 % interval",
+    "Commonest phone", "Codes",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def glance_row(compared: Compared) -> tuple[str, ...]:
         compared.name,
         f"{spec['sample_rate_hz'] / 1000:g}",
         f"{rate_hz:.4g}",
-        f"{spec['num_codebooks']} × {spec['codebook_size']}",
+        _books(spec),
         f"{rate_hz * spec['num_codebooks']:.4g}",
         f"{report['bitrate_bps']:.0f}",
         f"{report['entropy_bps']:.0f}",
@@ -108,6 +112,12 @@ def glance_row(compared: Compared) -> tuple[str, ...]:
         f"{speed['decode_x_real_time']:.1f}",
         f"{compared.model['bits_per_audio_s']:.0f}" if compared.model else "–",
     )
+
+
+def _books(spec: Mapping[str, Any]) -> str:
+    counts = spec["codes_per_frame"]
+    count = "+".join(map(str, counts)) if counts else str(spec["num_codebooks"])
+    return f"{count} × {spec['codebook_size']}"
 
 
 def model_row(compared: Compared) -> tuple[str, ...]:
@@ -141,11 +151,39 @@ def book_row(compared: Compared) -> tuple[str, ...]:
     )
 
 
+def phone_row(compared: Compared) -> tuple[str, ...]:
+    """The cells of a codec under `PHONE_COLUMNS`."""
+    recorded = compared.report["recorded_phones"]
+    first, ratio, probe = recorded["codebooks"][0], recorded["purity_ratio"], recorded["probe"]
+    told = ("–", "–", "–")
+    if probe:
+        accuracy = probe["accuracy"]
+        told = (
+            f"{accuracy['value']:.1%}",
+            f"{accuracy['low']:.1%} – {accuracy['high']:.1%}",
+            f"{probe['most_frequent']:.1%}",
+        )
+    return (
+        compared.name,
+        f"{first['phone_purity']:.3f}",
+        "–" if ratio is None else f"{ratio:.2f}",
+        f"{first['phone_information']:.3f}",
+        *told,
+        str(recorded["num_codes"]),
+    )
+
+
+def _with_phones(all_compared: Sequence[Compared]) -> list[Compared]:
+    return [c for c in all_compared if c.report.get("recorded_phones")]
+
+
 def as_text(all_compared: Sequence[Compared]) -> str:
     """The tables for a terminal, in Markdown."""
     parts = [markdown(GLANCE_COLUMNS, [glance_row(c) for c in all_compared])]
     parts += [f"{name}\n\n{markdown(columns, rows)}" for name, columns, rows in _set_tables(all_compared)]
     parts.append(markdown(BOOK_COLUMNS, [book_row(c) for c in all_compared]))
+    if phones := [phone_row(c) for c in _with_phones(all_compared)]:
+        parts.append(markdown(PHONE_COLUMNS, phones))
     if models := [model_row(c) for c in all_compared if c.model]:
         parts.append(markdown(MODEL_COLUMNS, models))
     return "\n\n".join(parts)
@@ -194,6 +232,13 @@ def compare_page(all_compared: Sequence[Compared], originals: Path) -> Report:
         f"Phone purity: of the first codebook, times that of the best other. Frames: {frames}. A codebook with more entries "
         "than frames shows less entropy than it has."
     )
+    if known := _with_phones(all_compared):
+        made.table(PHONE_COLUMNS, [phone_row(c) for c in known], "On the recordings above")
+        made.text(
+            f"Words in time by {known[0].report['recorded_phones']['words_by']}, their phones by espeak-ng. The probe is a linear "
+            "classifier of the phone from a code of codebook 0 and its two neighbours, tested on speakers it was not taught; "
+            "the commonest phone is what knowing no code gives."
+        )
     _model_section(made, all_compared)
     _listen_sections(made, all_compared, originals)
     facts = {c.name: c.report["codec"]["fingerprint"] for c in all_compared}

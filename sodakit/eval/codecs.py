@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,18 +11,14 @@ import numpy as np
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
 from sodakit.codec.contract import Codec, CodecSpec
-from sodakit.codec.fit.sounds import plain_phone
-from sodakit.codec.quality import CodebookUse, codebook_use
-from sodakit.eval.copies import HELD_OUT_SEED, CopyScores, SoundSet, score_copies, without_nan
+from sodakit.codec.quality import CodebookUse
+from sodakit.eval.copies import CopyScores, SoundSet, score_copies, without_nan
 from sodakit.eval.opinion import OpinionJudge
+from sodakit.eval.phones import Labelled, RecordedPhones, labelled_codes, on_recordings, spoken_phones
 from sodakit.eval.report import Clip, Report
 from sodakit.eval.results import provenance
 from sodakit.eval.spoken_scores import spoken_errors
 from sodakit.eval.voiceprints import SpeakerJudge
-from sodakit.voices.catalogue import UNSEEN_VOICES
-from sodakit.voices.contract import Speech
-from sodakit.voices.engines import Synthesizer
-from sodakit.voices.household import sentences
 
 _ROUNDS = 15
 _SPEED_CLIP_S = 10.0
@@ -56,11 +52,14 @@ class CodecReport:
     num_frames: int
     """Frames behind `codebooks`."""
     speed: Speed
+    recorded: RecordedPhones | None = None
+    """What codes tell of phones on recordings; None where nobody told when their words are said."""
 
     @property
     def entropy_bps(self) -> float:
         """Bits per second of an ideal coder that knows how often each code occurs, codebooks apart."""
-        return self.spec.frame_rate_hz * sum(use.entropy_bits for use in self.codebooks)
+        rates = zip(self.codebooks, self.spec.rows, strict=True)
+        return self.spec.frame_rate_hz * sum(use.entropy_bits * len(rows) for use, rows in rates)
 
     @property
     def purity_ratio(self) -> float:
@@ -78,6 +77,7 @@ class CodecReport:
             "codebooks": [asdict(use) for use in self.codebooks],
             "frames_of_codebooks": self.num_frames,
             "phone_purity_ratio": self.purity_ratio,
+            "recorded_phones": self.recorded and self.recorded.plain(),
             "speed": asdict(self.speed),
             "versions": provenance(),
         }
@@ -98,46 +98,31 @@ def measure_codec(
     speaker_judge: SpeakerJudge,
     phone_sentences: int = 200,
     mos: OpinionJudge | None = None,
+    recorded: Sequence[Labelled] = (),
+    words_by: str = "",
 ) -> tuple[CodecReport, list[list[Wave]]]:
     """The report, and the copies of each set.
 
     Args:
         phone_sentences: sentences of the unseen voices behind what the codebooks carry.
+        recorded: recordings whose phones are known.
+        words_by: who told when their words are said.
     Raises:
         MissingExtra: the package that brings espeak-ng, whose phones label the frames, is not installed.
     """
     copies = [copy_all(codec, sounds) for sounds in sets]
-    codes_KF, phones_F = _labelled_codes(codec, _speak(phone_sentences))
+    spoken = labelled_codes(codec, spoken_phones(phone_sentences))
     report = CodecReport(
         spec=codec.spec,
         sets=tuple(
             score_copies(sounds, made, speaker_judge, mos) for sounds, made in zip(sets, copies, strict=True)
         ),
-        codebooks=tuple(codebook_use(codes_KF, phones_F, codec.spec.codebook_size)),
-        num_frames=codes_KF.shape[1],
+        codebooks=tuple(spoken.uses(codec.spec.codebook_size)),
+        num_frames=sum(map(len, spoken.codes[0])) // len(codec.spec.rows[0]),
         speed=measure_speed(codec, sets[0].recordings[0].wave),
+        recorded=on_recordings(codec, recorded, words_by) if recorded else None,
     )
     return report, copies
-
-
-def _speak(count: int) -> Iterator[Speech]:
-    texts = sentences(count, HELD_OUT_SEED)
-    with Synthesizer() as synthesizer:
-        yield from synthesizer.speak_many(
-            (text, UNSEEN_VOICES[i % len(UNSEEN_VOICES)]) for i, text in enumerate(texts)
-        )
-
-
-def _labelled_codes(codec: Codec, spoken: Iterator[Speech]) -> tuple[np.ndarray, list[str]]:
-    """The codes_KF of all sentences in a row, and the phone in the middle of each frame."""
-    codes, phones = [], []
-    for speech in spoken:
-        codes.append(codec.encode(resample(speech.wave, codec.spec.sample_rate_hz).samples_S))
-        ends_s = np.array([span.end_s for span in speech.phones])
-        middles_s = (np.arange(codes[-1].shape[1]) + 0.5) / codec.spec.frame_rate_hz
-        which = np.searchsorted(ends_s, middles_s, side="right").clip(max=len(ends_s) - 1)
-        phones += [plain_phone(speech.phones[i].phone) for i in which]
-    return np.concatenate(codes, axis=1), phones
 
 
 def measure_speed(codec: Codec, wave: Wave, rounds: int = _ROUNDS) -> Speed:
@@ -213,18 +198,23 @@ def _overall(mos: Mapping[str, Mapping[str, Any]] | None) -> str:
     return "–" if value is None else f"{value['value']:.2f} ({value['low']:.2f} – {value['high']:.2f})"
 
 
-def codebook_rows(report: CodecReport) -> list[tuple[str, ...]]:
+def codebook_rows(spec: CodecSpec, uses: Sequence[CodebookUse]) -> list[tuple[str, ...]]:
     """The cells of every codebook under `CODEBOOK_COLUMNS`."""
     return [
         (
-            f"{k} (semantic)" if k in report.spec.semantic_codebooks else str(k),
+            _codebook_name(k, spec),
             f"{use.used_fraction:.0%}",
             f"{use.entropy_bits:.2f}",
             f"{use.phone_purity:.3f}",
             f"{use.phone_information:.3f}",
         )
-        for k, use in enumerate(report.codebooks)
+        for k, use in enumerate(uses)
     ]
+
+
+def _codebook_name(k: int, spec: CodecSpec) -> str:
+    name = f"{k} (semantic)" if spec.rows[k][0] in spec.semantic_codebooks else str(k)
+    return f"{name}, {spec.frame_rate_hz * len(spec.rows[k]):.4g} Hz" if spec.codes_per_frame else name
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -241,9 +231,31 @@ def as_text(report: CodecReport) -> str:
             markdown(SET_COLUMNS, [set_row(scores.plain()) for scores in report.sets]),
             *(f"Judge of {s.name}: {s.judge}" for s in report.sets),
             *(f"MOS of {s.name}: {s.mos_judge['name']}" for s in report.sets if s.mos_judge),
-            markdown(CODEBOOK_COLUMNS, codebook_rows(report)),
+            markdown(CODEBOOK_COLUMNS, codebook_rows(report.spec, report.codebooks)),
+            *_recorded_text(report),
             _speed_line(report.speed),
         )
+    )
+
+
+def _recorded_text(report: CodecReport) -> list[str]:
+    if report.recorded is None:
+        return []
+    table = markdown(CODEBOOK_COLUMNS, codebook_rows(report.spec, report.recorded.codebooks))
+    return [f"On recordings:\n\n{table}", probe_line(report.recorded)]
+
+
+def probe_line(recorded: RecordedPhones) -> str:
+    """What is told of phones on recordings, in a sentence or two."""
+    ratio = f"Phone purity of codebook 0 on recordings {recorded.purity_ratio:.2f} times the best other's. "
+    probe = recorded.probe
+    told = "" if probe is None else (
+        f"A linear probe of its codes tells {probe.accuracy.value:.1%} of the phones of speakers it has not heard "
+        f"({probe.accuracy.low:.1%} – {probe.accuracy.high:.1%}; {probe.most_frequent:.1%} are the commonest one). "
+    )  # fmt: skip
+    return (
+        f"{'' if np.isnan(recorded.purity_ratio) else ratio}{told}{recorded.num_codes} codes; words in time by "
+        f"{recorded.words_by}, their phones by espeak-ng."
     )
 
 
@@ -286,7 +298,11 @@ def page(
         made.text(f"{scores.name}, judge: {scores.judge}. {_speaker_line(scores)}{quality}")
     made.section("What the codebooks carry")
     caption = f"{report.num_frames} frames of unseen voices, phones by espeak-ng"
-    made.table(CODEBOOK_COLUMNS, codebook_rows(report), caption)
+    made.table(CODEBOOK_COLUMNS, codebook_rows(report.spec, report.codebooks), caption)
+    if report.recorded:
+        rows_recorded = codebook_rows(report.spec, report.recorded.codebooks)
+        made.table(CODEBOOK_COLUMNS, rows_recorded, "On recordings")
+        made.text(probe_line(report.recorded))
     made.section("Speed", _speed_line(report.speed))
     for sounds, heard in zip(sets, copies, strict=True):
         made.section(f"Listen: {sounds.name}")

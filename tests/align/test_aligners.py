@@ -13,7 +13,7 @@ from sodakit.align.viterbi import forced_path
 from sodakit.audio.files import resample
 from sodakit.audio.wave import Wave
 from sodakit.errors import ConfigError
-from sodakit.eval.judges import CtcJudge
+from sodakit.eval.judges import CtcJudge, HubJudge
 from sodakit.hardware import torch_threads
 from sodakit.prepare.recording import Item
 from sodakit.voices.contract import Speech
@@ -112,7 +112,7 @@ def test_a_hub_model_is_held_to_its_text_by_its_own_log_probabilities(tmp_path):
 def test_a_long_sound_is_heard_in_pieces_that_fit_together(tmp_path, monkeypatch):
     """Frame n of the whole is frame n of some piece: no frame is lost or doubled at a border."""
     small_wav2vec2(tmp_path / "small")
-    aligner = hub_aligner(str(tmp_path / "small"))
+    aligner = hub_aligner(HubJudge.load(str(tmp_path / "small")))
     for samples in (16_000, 16_037, 32_000, 24_019):
         wave = noise(samples / 16_000)
         (whole,) = aligner.listen([wave])

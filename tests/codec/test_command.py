@@ -118,7 +118,7 @@ def test_codecs_are_compared_on_one_page_and_measured_once(
     assert (
         html.count("<audio") == 6
         and "toy@2" in html
-        and "PESQ" not in html
+        and ("PESQ" in html) == (importlib.util.find_spec("pesq") is not None)
         and "What a language model sees" in html
     )
     assert "| toy@4 | 8 | 12.5 | 4 × 32 | 50 |" in capsys.readouterr().out

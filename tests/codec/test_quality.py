@@ -68,7 +68,7 @@ def test_a_codebook_that_is_the_phone_tells_all_of_it_and_a_random_one_little() 
     random = np.random.default_rng(0)
     phones = random.integers(0, 8, 20_000)
     codes_KF = np.stack([phones * 2 + random.integers(0, 2, 20_000), random.integers(0, 16, 20_000)])
-    told, untold = codebook_use(codes_KF, [str(phone) for phone in phones], 16)
+    told, untold = codebook_use(list(codes_KF), 2 * [[str(phone) for phone in phones]], 16)
     assert told.phone_purity == 1 and told.phone_information == pytest.approx(1)
     assert untold.phone_purity < 0.2 and untold.phone_information < 0.01
     assert told.entropy_bits == pytest.approx(4, abs=0.01) and told.used_fraction == 1
