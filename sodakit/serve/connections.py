@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sodakit.serve.limits import Limits
+from sodakit.serve.live_wire import LiveWire
 from sodakit.serve.problems import Problem
 
 HEADER_BYTES = 1 << 15
@@ -44,6 +45,7 @@ def uvicorn_config(app: ASGIApp, limits: Limits, **settings: Any) -> uvicorn.Con
     return uvicorn.Config(
         app,
         http=kind,
+        ws=LiveWire,
         h11_max_incomplete_event_size=HEADER_BYTES,
         timeout_keep_alive=limits.idle_s,  # type: ignore[arg-type] # uvicorn's timer takes fractions too
         ws_max_size=LIVE_BYTES,

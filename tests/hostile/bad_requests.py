@@ -5,6 +5,9 @@ none where it is half a request, which is given up in time.
 """
 
 import gzip
+import os
+import struct
+import zlib
 
 from tests.prepare.test_bad_input import sound_bytes
 
@@ -94,3 +97,56 @@ def bad_requests() -> dict[str, tuple[bytes, set[int]]]:
         for group, requests in (("request:", lengths), ("body:", bodies), ("form:", forms))
         for name, request in requests.items()
     }
+
+
+# --- WebSockets
+
+START = b'{"type": "start"}'
+
+
+def upgrade() -> bytes:
+    """The request that opens a WebSocket."""
+    fields = (b"Host: HOST", b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Version: 13")
+    more = (b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==", b"Sec-WebSocket-Extensions: permessage-deflate")
+    return get(b"/v1/audio/live", *fields, *more)
+
+
+def frame(kind: int, data: bytes, *, last: bool = True, marks: int = 0, masked: bool = True, length: int | None = None) -> bytes:  # fmt: skip
+    """A frame, masked with zeros."""
+    count, mask = len(data) if length is None else length, 0x80 if masked else 0
+    head = bytes([last << 7 | marks << 4 | kind])
+    if count < 126:
+        head += bytes([mask | count])
+    elif count < 1 << 16:
+        head += bytes([mask | 126]) + struct.pack(">H", count)
+    else:
+        head += bytes([mask | 127]) + struct.pack(">Q", count)
+    return head + (bytes(4) if masked else b"") + data
+
+
+def packed(data: bytes) -> bytes:
+    """As permessage-deflate packs it."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return (packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH))[:-4]
+
+
+def bad_messages() -> dict[str, tuple[bytes, bytes]]:
+    """Frames sent on an open WebSocket, and what its end says: code, and a part of the reason."""
+
+    def end(code: int, says: bytes) -> bytes:
+        return struct.pack(">H", code) + says
+
+    return {
+        "a kind that is none": (frame(3, b"x"), end(1002, b"invalid opcode")), "goes on with nothing": (frame(0, b"x"), end(1002, b"unexpected")),
+        "unmasked": (frame(1, START, masked=False), end(1002, b"incorrect masking")), "marks": (frame(1, START, marks=3), end(1002, b"reserved")),
+        "2^63 bytes": (frame(1, b"x", length=2**63), end(1009, b"")), "70,000 bytes": (frame(1, b" " * 70_000), end(1009, b"")),
+        "no UTF-8": (frame(1, b"\xff\xfe"), end(1007, b"no UTF-8")), "half a character": (frame(1, b"\xc3"), end(1007, b"no UTF-8")),
+        "binary": (frame(2, START), end(1008, b"")), "a name twice": (frame(1, b'{"type": "start", "type": "start"}'), end(1008, b"")),
+        "nested": (frame(1, b"[" * 60_000), end(1008, b"")), "no start": (frame(1, b'{"type": "text", "text": "a"}'), end(1008, b"")),
+        "crumbs": (frame(1, b"{", last=False) + frame(0, b" ", last=False) * 100_000, end(1008, b"crumbs")),
+        "crumbs of nothing": (frame(1, b"", last=False) + frame(0, b"", last=False) * 100_000, end(1008, b"crumbs")),
+        "a long ping": (frame(9, b"p" * 126), end(1002, b"control frame")), "an end of one byte": (frame(8, b"x"), end(1002, b"close frame")),
+        "an end of 9999": (frame(8, struct.pack(">H", 9999)), end(1002, b"invalid status")),
+        "a bomb": (frame(1, packed(b" " * (50 << 20)), marks=4), end(1009, b"")), "packed noise": (frame(1, os.urandom(500), marks=4), end(1002, b"decompression")),
+        "too much text": (frame(1, START) + frame(1, b'{"type": "text", "text": "%s"}' % (b"Go on. " * 200)) * 300, end(1008, b"")),
+    }  # fmt: skip
