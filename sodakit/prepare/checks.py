@@ -155,7 +155,7 @@ def reasons_table(rows: list[dict[str, Any]], total: int) -> Table:
     first = {row["reason"]: row for row in reversed(rows)}
     for reason, count in most_frequent(rows):
         # A Text, because rich reads a plain string with [brackets] as markup.
-        example = Text(f"{first[reason]['id']}: {first[reason]['detail']}")
+        example = Text(f"{first[reason]['id']}: {first[reason].get('detail', '')}")
         table.add_row(reason, str(count), f"{count / max(total, 1):.1%}", example)
     return table
 
@@ -169,7 +169,7 @@ def check_failures(rows: list[dict[str, Any]], total: int, max_failed_fraction: 
     if total and (len(rows) > max_failed_fraction * total or len(rows) >= total):
         reason, count = most_frequent(rows)[0]
         example = next(row for row in rows if row["reason"] == reason)
-        detail = example["detail"].rstrip(".")
+        detail = example.get("detail", "").rstrip(".")
         raise AudioError(
             f"{len(rows)} of {total} items cannot be used; allowed share: {max_failed_fraction:g}. "
             f"Most frequent reason: {reason} ({count}), for example {example['id']}: {detail}. "

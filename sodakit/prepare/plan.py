@@ -22,6 +22,7 @@ from sodakit.prepare.options import PrepareOptions
 from sodakit.prepare.recording import Item
 from sodakit.prepare.splits import assign_splits
 from sodakit.store.schema import SPLITS
+from sodakit.store.shard import are_rejected
 from sodakit.units import format_bytes, format_count, format_duration
 
 PLAN_VERSION = 2
@@ -98,7 +99,7 @@ class Plan:
         """
         if not isinstance(self.asked, dict) or type(self.num_items) is not int:
             raise ValueError("it does not say what was asked for")
-        if not isinstance(self.rejected, list) or not all(isinstance(row, dict) for row in self.rejected):
+        if not are_rejected(self.rejected):
             raise ValueError("rejected is no list of rows")
         planned: set[int] = set()
         for place, shard in enumerate(self.shards):

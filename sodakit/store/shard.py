@@ -170,7 +170,7 @@ def _check_metadata(batch: pa.RecordBatch) -> None:
     for key in (CODEC_KEY, TOKENIZER_KEY):
         metadata_text(batch, key)
     rejected = rejected_rows(batch)
-    if not isinstance(rejected, list) or not all(isinstance(row, dict) for row in rejected):
+    if not are_rejected(rejected):
         raise ValueError(f"its rejected rows are {rejected!r:.40}")
 
 
@@ -224,6 +224,14 @@ def check_fingerprint(what: str, found: str, expected: str | None, where: Path) 
 def metadata_text(batch: pa.RecordBatch, key: bytes) -> str:
     """One entry of a shard's metadata; empty where it is missing."""
     return (batch.schema.metadata or {}).get(key, b"").decode("utf-8")
+
+
+def are_rejected(rows: Any) -> bool:
+    """Whether these are rows for `quarantine.jsonl`: which item, and why."""
+    return isinstance(rows, list) and all(
+        isinstance(row, dict) and all(isinstance(row.get(name), str) for name in ("id", "reason"))
+        for row in rows
+    )
 
 
 def rejected_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:

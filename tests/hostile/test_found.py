@@ -146,6 +146,7 @@ MADE = {
     "a line of a corpus": ("corpus: rows.jsonl (say_again)", {"place": None}, "that shard is made anew"),
     "settings that are none": ("notebook: settings.json (open_notebook)", [1], "holds a list"),
     "a plan of other rows": ("prepared: plan.json (prepare_again)", {"num_items": 1}, "none of 1 items"),
+    "a plan whose rejected rows are nameless": ("prepared: plan.json (prepare_again)", {"rejected": [{"reason": "silent"}]}, "no list of rows"),
     "a plan that asks for 7": ("prepared: plan.json (prepare_again)", {"asked": 7}, "what was asked for"),
     "a note nested without end": ("notebook: 00000_a.wav.jsonl (open_notebook)", b'{"fingerprint": ' + b"[" * 100_000, "nested too deeply"),
     "a sum of rows that is none": ("store: store.json (open_store)", {"splits": {"train": {"shards": []}}}, "rows=None"),
