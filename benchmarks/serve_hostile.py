@@ -1,10 +1,11 @@
 """A server and clients that mean no good, or too many that mean well; and one ordinary client beside them.
 
-    python benchmarks/serve_hostile.py                              all of it, a small random model, about two minutes
+    python benchmarks/serve_hostile.py                              all of it, a small random model, about four minutes
     python benchmarks/serve_hostile.py --loads halves slow --seconds 10 --model runs/demo/model
 
 Loopback only. For each load a fresh server in another process, and beside it a client at an address of its own
-(127.0.0.2) that asks for a second of speech again and again, first alone and then beside the load:
+(127.0.0.2) that asks for a second of speech again and again, alone and beside the load in turn, --rounds times, so that
+what else the machine does falls on both:
 
     uploads   60 recordings of ten minutes (48 kHz FLAC) at once, again and again
     bomb      four uploads at once of a FLAC of 1 MB: 8 channels, 192 kHz, ten minutes of silence
@@ -35,6 +36,8 @@ import soundfile
 from serve_load import resident_mib, start
 
 NEIGHBOUR = "127.0.0.2"
+ALONE_S = 6.0
+"""How long the ordinary client is alone before and after each round."""
 HALF = (
     b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: HOST\r\nContent-Type: multipart/form-data; boundary=x\r\n"
     b"Content-Length: 500000\r\n\r\n--x\r\nContent-Disposition: form-data; name=model\r\n\r\nti",
@@ -187,32 +190,48 @@ async def peak(pid: int, end_s: float) -> float:
     return most
 
 
-async def measure(address: str, pid: int, load: str, seconds: float) -> Result:
-    """One load, and the ordinary client beside it."""
+async def settled(address: str) -> None:
+    """Wait until the server has let go of those who left."""
+    async with httpx.AsyncClient(base_url=address, timeout=60) as client:
+        while any((await client.get("/health")).json()[name] for name in ("active", "waiting")):
+            await asyncio.sleep(0.2)
+
+
+async def measure(address: str, pid: int, load: str, seconds: float, rounds: int) -> Result:
+    """One load, and the ordinary client beside it and without it, in turn."""
     answers: Counter[str] = Counter()
     data = {"uploads": lambda: flac(600, 48_000, 1, 0.3), "bomb": lambda: flac(600, 192_000, 8, 0.0)}
     recording = data[load]() if load in data else b""
     await latencies(address, 2)
-    before_s, _ = await latencies(address, 5)
-    idle_mib, end_s = resident_mib(pid), time.monotonic() + seconds
-    loads = {
-        "uploads": lambda: send_uploads(address, end_s, answers, 60, recording),
-        "bomb": lambda: send_uploads(address, end_s, answers, 4, recording),
-        "halves": lambda: hold_halves(address, end_s, answers, 330),
-        "slow": lambda: read_slowly(address, end_s, answers, 100),
-    }
-    _, most_mib, (beside_s, failed) = await asyncio.gather(
-        loads[load](), peak(pid, end_s), latencies(address, seconds - 1)
-    )
-    after_s, _ = await latencies(address, 5) if load in ("halves", "slow") else ([], None)
-    return Result(answers, most_mib - idle_mib, [*before_s, *after_s], beside_s, failed)
+    alone_s, failed = await latencies(address, ALONE_S)
+    result = Result(answers, 0.0, alone_s, [], failed)
+    idle_mib = resident_mib(pid)
+    for _ in range(rounds):
+        end_s = time.monotonic() + seconds
+        loads = {
+            "uploads": lambda end_s: send_uploads(address, end_s, answers, 60, recording),
+            "bomb": lambda end_s: send_uploads(address, end_s, answers, 4, recording),
+            "halves": lambda end_s: hold_halves(address, end_s, answers, 330),
+            "slow": lambda end_s: read_slowly(address, end_s, answers, 100),
+        }
+        _, most_mib, (beside_s, more) = await asyncio.gather(
+            loads[load](end_s), peak(pid, end_s), latencies(address, seconds - 1)
+        )
+        result.peak_mib = max(result.peak_mib, most_mib - idle_mib)
+        result.beside_s += beside_s
+        result.failed.update(more)
+        await settled(address)
+        alone_s, more = await latencies(address, ALONE_S)
+        result.alone_s += alone_s
+        result.failed.update(more)
+    return result
 
 
-def run(load: str, seconds: float, model: Path | None = None) -> Result:
+def run(load: str, seconds: float, rounds: int, model: Path | None = None) -> Result:
     """Start a server, put the load on it, stop it."""
     process, address = start(model)
     try:
-        return asyncio.run(measure(address, process.pid, load, seconds))
+        return asyncio.run(measure(address, process.pid, load, seconds, rounds))
     finally:
         process.kill()
         process.wait()
@@ -225,7 +244,8 @@ def main() -> None:
     )
     loads = ["uploads", "bomb", "halves", "slow"]
     parser.add_argument("--loads", nargs="+", choices=loads, default=loads)
-    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=15.0, help="of load in a round")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", type=Path, help="checkpoint or run folder; default: a small random model")
     parser.add_argument("--most-mib", type=float, default=500.0)
     parser.add_argument("--most-times", type=float, default=2.0)
@@ -236,7 +256,7 @@ def main() -> None:
     broken = False
     print("load      memory over idle   ordinary client: alone, beside (worst), times   else   answers")
     for load in options.loads:
-        r = run(load, options.seconds, options.model)
+        r = run(load, options.seconds, options.rounds, options.model)
         alone_ms, beside_ms = (1000 * statistics.median(s or [float("nan")]) for s in (r.alone_s, r.beside_s))
         worst_ms = 1000 * max(r.beside_s, default=float("nan"))
         print(
