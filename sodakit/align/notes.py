@@ -11,6 +11,7 @@ from sodakit.align.contract import Aligner
 from sodakit.audio.wave import Wave
 from sodakit.bounds import Bounded, Share
 from sodakit.errors import AudioError, CodecError, ConfigError
+from sodakit.holding import hold
 from sodakit.prepare.listening import ANY_LENGTH, hear_all, unheard
 from sodakit.prepare.notebook import Notebook, Row, note
 from sodakit.prepare.recording import Item
@@ -69,9 +70,10 @@ def align_items(
         ConfigError: the notes are another aligner's, or cannot be read.
     """
     notebook = Notebook(folder / NOTES)
-    notebook.begin({"aligner": aligner.name, "fingerprint": aligner.fingerprint}, fresh)
-    waiting = unheard((item for item in items if _reason(item, rule) is None), notebook, ANY_LENGTH)
-    hear_all(waiting, notebook, partial(_align, aligner), "align (s)", BATCH_S)
+    with hold(folder, "filled"):
+        notebook.begin({"aligner": aligner.name, "fingerprint": aligner.fingerprint}, fresh)
+        waiting = unheard((item for item in items if _reason(item, rule) is None), notebook, ANY_LENGTH)
+        hear_all(waiting, notebook, partial(_align, aligner), "align (s)", BATCH_S)
     noted = notebook.rows()
     found: list[Item] = []
     aligned = kept = words = timed = 0

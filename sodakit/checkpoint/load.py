@@ -59,7 +59,8 @@ def load_checkpoint(path: Path | str, which: Which = "best") -> Checkpoint:
     if folder is None:
         what = "is no checkpoint, and holds none named step_..." if Path(path).is_dir() else "does not exist"
         raise CheckpointError(
-            f"{path} {what}. Needed: a folder written by `sodakit train`, with {CONTENTS} and {WEIGHTS}."
+            f"{path} {what}. Needed: a folder written by `sodakit train`, with {CONTENTS} and {WEIGHTS}. "
+            "Commands take it by --model."
         )
     _check_files(folder)
     plain = _read_object(folder / CONFIG)

@@ -200,6 +200,7 @@ def make_plan(items: Sequence[Item], asked: dict[str, Any], options: PrepareOpti
         say(f"{empty} transcripts are empty; their sound goes in without text")
     kept = _by_recording(items, durations_s)
     splits = assign_splits([items[row] for row in kept], options.split)
+    _say_empty(splits, options)
     shard_duration_s = options.shard_duration_s or min(
         MAX_SHARD_S, max(MIN_SHARD_S, sum(durations_s.values()) / SHARDS_PER_JOB)
     )
@@ -209,6 +210,20 @@ def make_plan(items: Sequence[Item], asked: dict[str, Any], options: PrepareOpti
         for index, part in enumerate(_cut(items, rows, durations_s, shard_duration_s)):
             shards.append(PlannedShard(split, index, part, [round(durations_s[row], 6) for row in part]))
     return Plan(asked=asked, shards=shards, rejected=rejected, num_items=len(items))
+
+
+def _say_empty(splits: Sequence[str], options: PrepareOptions) -> None:
+    """Say which split was asked for and is empty: what is trained on it cannot be measured."""
+    rule = options.split
+    asked = {"validation": rule.validation_fraction, "test": rule.test_fraction}
+    drawn = not (rule.by_field or rule.rule)
+    empty = [name for name, share in asked.items() if drawn and share > 0 and name not in splits]
+    if splits and empty:
+        shares = ", ".join(f"{name} {asked[name]:.0%}" for name in empty)
+        say(
+            f"Nothing fell into {' and '.join(empty)} ({shares} of few recordings). --stratify holds out at least one of "
+            "each speaker; --validation and --test are larger shares."
+        )
 
 
 def _by_recording(items: Sequence[Item], rows: Iterable[int]) -> list[int]:

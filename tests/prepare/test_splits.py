@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sodakit.errors import ConfigError
+from sodakit.prepare.options import PrepareOptions
+from sodakit.prepare.plan import make_plan
 from sodakit.prepare.recording import Item
 from sodakit.prepare.sources.names import named_split
 from sodakit.prepare.splits import SplitRule, assign_splits
@@ -216,3 +218,17 @@ def test_two_people_who_say_one_sentence_may_be_apart_when_split_by_speaker():
     found = [Item(id=f"x/{c}/{n}", source="x", speaker=c * 3) for n in range(40) for c in ("en", "de", "fr")]
     rule = SplitRule(by="speaker", test_fraction=0.5)
     assert len(set(assign_splits(found, rule))) == 2
+
+
+def test_a_split_that_stays_empty_is_said(tmp_path, capsys):
+    """Of ten recordings 2 % are none: training had nothing to be measured on, and nobody said so."""
+    items = [Item(id=f"{n}", text="hi") for n in range(3)]
+
+    def said(**shares) -> str:
+        options = PrepareOptions(split=SplitRule(**shares))
+        make_plan(items, {}, options)
+        return capsys.readouterr().err
+
+    assert "Nothing fell into validation and test" in said(validation_fraction=1e-9, test_fraction=1e-9)
+    assert "Nothing fell" not in said(validation_fraction=0, test_fraction=0)
+    assert "Nothing fell" not in said(stratify=True, validation_fraction=0.1, test_fraction=0.1)
