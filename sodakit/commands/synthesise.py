@@ -30,6 +30,9 @@ class Options:
     """Folder for the corpus; needed unless --dry-run."""
     voices_per_text: Count = 1
     """How many voices say each text."""
+    lines_per_recording: Count = 1
+    """Lines that a voice says in one recording, and so in one document of a store: from several a model learns to keep to a
+    voice it is given."""
     language: str = "en"
     """ISO 639 code of the texts that name none."""
     sample_rate_hz: Count | None = None
@@ -55,6 +58,7 @@ def main(argv: list[str]) -> None:
 
     config = SynthesisConfig(
         voices_per_text=options.voices_per_text,
+        lines_per_recording=options.lines_per_recording,
         language=options.language,
         sample_rate_hz=options.sample_rate_hz,
         format=options.format,

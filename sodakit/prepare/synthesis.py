@@ -51,6 +51,9 @@ class SynthesisConfig(Bounded):
     """flac or wav, 16 bits."""
     shard_lines: Count = 64
     """Lines that one process says at a time; what is lost by a stop."""
+    lines_per_recording: Count = 1
+    """Lines that a voice says in one recording, which is one document of a store: from documents of several a model learns
+    to keep to a voice. The last recording of a shard may have fewer."""
     seed: int = 0
     """Decides who says what, and the noise that engines draw."""
     workers: Count = 2
@@ -270,16 +273,18 @@ def _say(shard: Shard, out: Path, config: SynthesisConfig) -> None:
     with atomic_folder(folder) as temporary, _synthesizer(shard, config) as synthesizer:
         rows = []
         spoken = _spoken(synthesizer, [line.text for _, line in shard.lines], shard.voice)
-        for (place, line), speech in zip(shard.lines, spoken, strict=True):
+        for number, ((place, line), speech) in enumerate(zip(shard.lines, spoken, strict=True)):
             row = {"place": place, "id": f"{line.id}-{shard.voice.name}", "text": line.text}
             row |= {"speaker": shard.voice.name, "language": line.language}
+            if config.lines_per_recording > 1:
+                row["recording"] = f"{folder.name}-{number // config.lines_per_recording:03d}"
             if isinstance(speech, str):
                 rows.append(row | {"problem": speech})
                 continue
             name = f"{place:07d}.{config.format}"
             wave = speech.wave
             if config.sample_rate_hz is not None:
-                wave = Wave(resample(wave, config.sample_rate_hz).samples_S, config.sample_rate_hz)
+                wave = resample(wave, config.sample_rate_hz)
             write_wave(temporary / name, wave)
             rows.append(row | _told(speech, wave, shard.voice) | {"audio": f"shards/{folder.name}/{name}"})
         write_json_lines(temporary / "rows.jsonl", rows)
@@ -311,6 +316,8 @@ def _spoken(synthesizer: Synthesizer, texts: Sequence[str], voice: Voice) -> Ite
 
 def _claim(out: Path, lines: Sequence[Line], voices: Sequence[Voice], config: SynthesisConfig) -> None:
     settings = {name: value for name, value in asdict(config).items() if name != "workers"}
+    if config.lines_per_recording == 1:  # folders of before it could be said are of the same job
+        del settings["lines_per_recording"]
     asked = {"format_version": FORMAT_VERSION, "settings": settings, "voices": [v.name for v in voices]}
     asked["texts_digest"] = digest(*(repr(line) for line in lines))
     asked["voices_digest"] = digest(*(voice.fingerprint for voice in voices))

@@ -5,13 +5,18 @@ import json
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sodakit.codec.toy import ToyCodec
 from sodakit.errors import ConfigError
+from sodakit.prepare.options import PrepareOptions
 from sodakit.prepare.sources.detect import open_folder
+from sodakit.prepare.splits import SplitRule
+from sodakit.prepare.stages import prepare
 from sodakit.prepare.synthesis import (
     SynthesisConfig,
     _work,
@@ -20,6 +25,7 @@ from sodakit.prepare.synthesis import (
     read_texts,
     synthesise,
 )
+from sodakit.store.reader import StoreReader
 from sodakit.voices.contract import Speech
 from sodakit.voices.engines import ENGINES, SLOWNESS
 from sodakit.voices.espeak import EspeakEngine
@@ -58,6 +64,29 @@ def test_prepare_reads_what_is_made(texts: Path, tmp_path: Path) -> None:
     assert all(item.read().duration_s == pytest.approx(item.told_duration_s, abs=1e-3) for item in items)
     unsaid = [json.loads(line) for line in (out / "unsaid.jsonl").read_text().splitlines()]
     assert unsaid[0]["text"] == "..." and "says nothing" in unsaid[0]["problem"]
+
+
+def test_lines_of_one_voice_become_recordings_that_prepare_keeps_together(
+    texts: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "corpus"
+    lines, voices = read_texts(texts, "en"), find_voices(VOICES[:2])
+    english = [line for line in lines if line.language == "en"]
+    synthesise(english, voices, out, replace(CONFIG, lines_per_recording=2))
+    prepare(
+        open_folder(out),
+        tmp_path / "store",
+        ToyCodec(),
+        PrepareOptions(split=SplitRule(rule=lambda item: "train")),
+    )
+    recordings: dict[str, set[str]] = {}
+    for utterance in StoreReader(tmp_path / "store").utterances("train"):
+        recordings.setdefault(utterance.recording, set()).add(utterance.speaker)
+    assert all(len(speakers) == 1 for speakers in recordings.values())
+    sizes = Counter(u.recording for u in StoreReader(tmp_path / "store").utterances("train")).values()
+    assert sum(sizes) == 10 and max(sizes) == 2 and len(sizes) < 8
+    with pytest.raises(ConfigError, match="begun with other settings"):
+        synthesise(english, voices, out, CONFIG)
 
 
 def test_two_processes_killed_and_resumed_give_the_same_bytes(texts: Path, tmp_path: Path) -> None:
