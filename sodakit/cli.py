@@ -23,6 +23,7 @@ VERBS = {
     "documents": "a store as the published parquet documents",
     "codec": "train, measure and use codecs",
     "train": "train a model by a recipe",
+    "adapt": "one's own voice, accent, words or language, from minutes of recordings",
     "finetune": "teach a model a task of pairs, such as translating speech",
     "eval": "score a model on pairs and likelihood, build benchmarks, compare",
     "transcribe": "speech to text",

@@ -1,6 +1,6 @@
 """`sodakit demo`: the whole way in minutes."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,6 +8,7 @@ import tyro
 
 from sodakit.bounds import Count
 from sodakit.commands.options import JudgeOptions, ResumeOptions, read_options, refuse_unused
+from sodakit.errors import ConfigError
 from sodakit.log import say
 
 
@@ -38,6 +39,9 @@ class Options(ResumeOptions, JudgeOptions):
     family: Literal["flat", "depth", "delay"] = "depth"
     """Of models: one position for every code; or one for every frame, its codes written by a depth decoder, or by heads
     side by side."""
+    start: Path | None = None
+    """With --data: adapt this model as `sodakit adapt` does, rather than train one from nothing; `starter` comes with
+    sodakit."""
     seed: int = 0
     """Another seed, another draw of sentences, splits and weights."""
     hourly_cost: float = 0.10
@@ -52,6 +56,9 @@ class Options(ResumeOptions, JudgeOptions):
 def main(argv: list[str]) -> None:
     """Run the demo."""
     options = read_options(Options, "demo", argv)
+    if options.start is not None:
+        _adapt(options, options.start)
+        return
     from sodakit.codec.load import load_codec
     from sodakit.recipes import demo, street
     from sodakit.recipes.street_report import write_report
@@ -79,3 +86,24 @@ def main(argv: list[str]) -> None:
         write_report(walk, source.title, source.describe(reader), demo.notes(config), options.hourly_cost)
     street.say_scores(walk)
     say(f'Try: sodakit speak "{source.example}" --model {walk.run}')
+
+
+def _adapt(options: Options, start: Path) -> None:
+    """The recordings learnt by a model that is there."""
+    from sodakit.commands import adapt
+
+    if options.data is None:
+        raise ConfigError("--start needs --data FOLDER: the recordings that the model is adapted to.")
+    unused = ("codec", "steps", "sentences", "voices", "unseen_voices", "family", "hourly_cost")
+    refuse_unused(options, unused, "with --start: the model is there")
+    shared = {f.name: getattr(options, f.name) for f in fields(JudgeOptions)}
+    adapt.run(
+        adapt.Options(
+            data=options.data,
+            model=start,
+            out=options.out,
+            seed=options.seed,
+            other_code=options.other_code,
+            **shared,
+        )
+    )

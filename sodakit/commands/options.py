@@ -169,10 +169,10 @@ def introduce(model: "SpeechModel", path: Path) -> None:
 
 
 def ask_for_consent(consent: str | None) -> None:
-    """Ask whoever imitates a voice without a note of consent for one: it works without, and is marked so."""
+    """Ask whoever uses the voice of recordings without a note of consent for one: it works without, and is marked so."""
     if not (consent and consent.strip()):
         say(
-            'Marked "consent unstated": a recording\'s voice was imitated, and nobody said who agreed to that. Say it with '
+            'Marked "consent unstated": this is the voice of recordings, and nobody said who agreed to its use. Say it with '
             '--consent "Anna B., by e-mail on 3 May".'
         )
 

@@ -170,21 +170,54 @@ def household(config: DemoConfig) -> DemoSource:
     )
 
 
-def recordings(folder: Path, seed: int = 0) -> DemoSource:
-    """Real recordings: a tenth of each speaker's is held out for the test; the rest, if little, is also heard in variants."""
+def recordings(
+    folder: Path,
+    seed: int = 0,
+    *,
+    validation_fraction: float = 0.03,
+    test_fraction: float = 0.1,
+    copies: int | None = None,
+    test: Path | None = None,
+) -> DemoSource:
+    """Real recordings: a tenth of each speaker's is held out for the test; the rest, if little, is also heard in variants.
+
+    Args:
+        folder: in any layout that `sodakit prepare` reads.
+        seed: of the splits and the variants.
+        validation_fraction: share of each speaker's recordings for validation.
+        test_fraction: share for the test, where it is no folder of its own.
+        copies: variants of each recording; default: as many as make enough.
+        test: recordings for the test.
+    """
     items = list(open_folder(folder))
-    rule = SplitRule(stratify=True, validation_fraction=0.03, test_fraction=0.1, seed=seed)
-    splits = assign_splits(items, rule)
+    rule = SplitRule(
+        stratify=True,
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction if test is None else 0.0,
+        seed=seed,
+    )
     placed = [
         replace(item, fields={**item.fields, "demo_split": split})
-        for item, split in zip(items, splits, strict=True)
+        for item, split in zip(items, assign_splits(items, rule), strict=True)
     ]
     train = [item for item in placed if item.fields["demo_split"] == "train"]
     held_out = [item for item in placed if item.fields["demo_split"] != "train"]
-    copies = num_copies(_hours_up_to(train, ENOUGH_HOURS))
+    if test is not None:
+        held_out += [_of_test(item) for item in open_folder(test)]
+    copies = num_copies(_hours_up_to(train, ENOUGH_HOURS)) if copies is None else copies
     everything = [*with_variants(train, copies, seed), *held_out]
     return DemoSource(
         f"A model of {folder.name}", everything, PrepareOptions(split=SplitRule(by_field="demo_split"))
+    )
+
+
+def _of_test(item: Item) -> Item:
+    """An item of a folder for the test: two folders may name their items alike."""
+    return replace(
+        item,
+        id=f"test/{item.id}",
+        recording=f"test/{item.recording}",
+        fields={**item.fields, "demo_split": "test"},
     )
 
 

@@ -81,7 +81,7 @@ class EpochReport:
 
     def __call__(self, model: Transformer, step: int, samples: Path) -> dict[str, Any]:
         """Numbers of this epoch for the metrics; writes sounds, the row, and the checkpoint if it is the best yet."""
-        row: Row = {"step": step, "epoch": step / (self.config.listen_every_steps or step)}
+        row: Row = {"step": step, "epoch": step / (self.config.listen_every_steps or step or 1)}
         row |= self.exam.ask(self.speech_model(model), samples)
         row["base"] = self.base_losses(model)
         row["chosen_on"] = held_out_split(Path(self.config.data.sources[0].store))
@@ -125,6 +125,18 @@ class EpochReport:
         """The model with the run's vocabulary and codec."""
         folder = self.folder / "vocabulary"
         return SpeechModel(model, Vocabulary.load(folder), TextTokenizer.load(folder), self.codec)
+
+    def begin(self, model: SpeechModel) -> None:
+        """The row of the model as it is before the first step, as epoch 0, where there is no row yet. Where no epoch is
+        better, it is the one that is kept."""
+        if self.rows():
+            return
+        vocabulary = self.folder / "vocabulary"
+        model.vocabulary.save(vocabulary)
+        model.tokenizer.save(vocabulary)
+        samples = self.folder / "samples" / "step_00000000"
+        samples.mkdir(parents=True, exist_ok=True)
+        self(model.model, 0, samples)
 
     def run(self, *, device: str | None = None, other_code: bool = False) -> Path:
         """Train, or resume, until the last epoch or an early stop; the folder of the best epoch."""
