@@ -1,7 +1,7 @@
 """Writing a checkpoint: complete or absent."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ def save_checkpoint(
     codec: dict[str, Any] | None = None,
     weights: Mapping[str, Tensor] | None = None,
     about: About | None = None,
+    beside: Sequence[Path] = (),
 ) -> Path:
     """Write a checkpoint to `folder` (layout: `contents.py`), replacing one of that name; returns the folder.
 
@@ -51,6 +52,7 @@ def save_checkpoint(
         codec: the plain CodecSpec.
         weights: default those of `model`; given where they were gathered from several processes, or take few bits.
         about: what the model says of itself.
+        beside: folders that are copied as they are, such as a store to replay.
     """
     folder = Path(folder)
     with atomic_folder(folder) as temporary:
@@ -67,6 +69,8 @@ def save_checkpoint(
         )
         if about is not None:
             write_about(temporary, about)
+        for other in beside:
+            shutil.copytree(other, temporary / other.name)
         write_contents(temporary)
     return folder
 

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from sodakit.commands.options import read_options
+from sodakit.commands.options import read_options, refuse_unused
+from sodakit.errors import ConfigError
 from sodakit.log import say
 
 
@@ -15,7 +16,7 @@ class Options:
     """Write a trained model as a Hugging Face folder: weights, tokenizer with markers and audio, model card.
 
     A flat model becomes a Qwen3ForCausalLM, one of family depth the published SodaHierForCausalLM. Logits are compared
-    with transformers' before the folder gets its name.
+    with transformers' before the folder gets its name. With --small it stays a model of sodakit, in few bits, to be shipped.
 
     Example: sodakit export runs/mine --out export/mine
     """
@@ -31,11 +32,23 @@ class Options:
     audio_text: Literal["private", "published"] = "private"
     """Strings of codes in the tokenizer. private: characters that no text holds. published: as the public data sets write
     them (U+E000 and on), where text such as full-width punctuation is read as audio."""
+    small: Literal["int8", "float16"] | None = None
+    """Write a checkpoint of sodakit instead, its weights in so many bits, at most 24 MB."""
+    about: Path | None = None
+    """With --small: JSON with what the model says of itself: name, summary, can, cannot, languages, licence, attribution."""
+    replay: tuple[Path, ...] = ()
+    """With --small: stores that it was trained on. Losses are measured on the first that holds something out, and 20 minutes
+    of them go along, for whoever adapts the model."""
 
 
 def main(argv: list[str]) -> None:
     """Export as argv says."""
     options = read_options(Options, "export", argv)
+    if options.small is not None:
+        refuse_unused(options, ("dtype", "check", "audio_text"), "with --small")
+        print(_small(options, options.small))
+        return
+    refuse_unused(options, ("about", "replay"), "without --small")
     import torch
 
     from sodakit.checkpoint.card import scaled_frequencies
@@ -64,3 +77,20 @@ def main(argv: list[str]) -> None:
             "for GGUF is trained with model.rope_scaling=null."
         )
     print(folder)
+
+
+def _small(options: Options, stored: Literal["int8", "float16"]) -> Path:
+    """Write the model in few bits; its folder."""
+    from sodakit.checkpoint.about import About
+    from sodakit.config import from_plain
+    from sodakit.files import read_json
+    from sodakit.recipes.ship import ship
+
+    if options.about is None:
+        raise ConfigError(
+            "--small needs --about FILE: what is shipped says what it can do and what it cannot."
+        )
+    about = from_plain(About, read_json(options.about), str(options.about))
+    made = ship(options.model, options.out, about, stored=stored, stores=options.replay)
+    say(str(made))
+    return made.folder

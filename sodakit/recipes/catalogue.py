@@ -21,6 +21,7 @@ from sodakit.recipes.ablations import (
 from sodakit.recipes.demo import demo
 from sodakit.recipes.evening import evening
 from sodakit.recipes.isoflop import isoflop
+from sodakit.recipes.starter import starter
 from sodakit.recipes.suite import TEXT_MODELS, prelim, soda_hier, suite, suite_by_family, warm_start
 from sodakit.scaling.design import soda_design
 from sodakit.scaling.point import DesignPoint
@@ -43,6 +44,10 @@ def _evening(stores: Sequence[Path]) -> TrainConfig:
     return evening(_given("evening", stores))
 
 
+def _starter(interleaved: bool, stores: Sequence[Path]) -> TrainConfig:
+    return starter(_given("starter", stores), interleaved=interleaved)
+
+
 def _given(name: str, stores: Sequence[Path]) -> Sequence[Path]:
     if not stores:
         raise ConfigError(f"The recipe {name} takes its settings from its stores: name one with --data.")
@@ -59,6 +64,8 @@ RECIPES: dict[str, Recipe] = {
     "demo": partial(_demo, "flat"),
     **{f"demo_{family}": partial(_demo, family) for family in FRAMES},
     "evening": _evening,
+    "starter": partial(_starter, False),
+    "starter_words": partial(_starter, True),
     **{name: partial(suite, name) for name in SUITE},
     **{f"{name}_{family}": partial(suite_by_family, family, name) for name in SUITE for family in FRAMES},
     "soda_hier_1b": soda_hier,

@@ -6,6 +6,7 @@ import pytest
 from sodakit.data.language import open_language
 from sodakit.errors import ConfigError
 from sodakit.model.accounting import count_parameters, soda_training_flops
+from sodakit.model.frame.config import FrameConfig
 from sodakit.recipes.ablations import TEXT_PERCENTS, composition, text_ratio
 from sodakit.recipes.catalogue import RECIPES, recipe
 from sodakit.recipes.demo import DemoConfig, household_readings
@@ -13,6 +14,7 @@ from sodakit.recipes.suite import suite
 from sodakit.train.cost import Machine, cost_of
 from sodakit.train.schedule import learning_rate
 from sodakit.voices.catalogue import SEEN_VOICES, UNSEEN_VOICES
+from tests.data.test_interleaved import timed_store
 from tests.stores import shaped_store, small_store
 
 
@@ -62,11 +64,13 @@ def test_every_recipe_fits_its_store_or_none(store):
         if name.startswith("isoflop"):  # made for one vocabulary
             assert recipe(name, []).model.vocab_size == 144_644
             continue
+        if name == "starter_words":  # which needs times of words
+            continue
         stores = [store, store] if name in {f"text_{p:g}" for p in TEXT_PERCENTS if 0 < p < 100} else [store]
         config = recipe(name, stores)
         assert config.model.vocab_size == open_language(store)[1].size
         assert config.data.context <= config.model.context
-        if not name.startswith(("demo", "evening")):
+        if not name.startswith(("demo", "evening", "starter")):
             published = 168_059 if name.endswith("_warm") else 144_644
             assert recipe(name, []).model.vocab_size == published
 
@@ -176,6 +180,27 @@ def test_the_evening_mixes_speech_by_the_root_of_its_hours_and_a_twentieth_of_te
         recipe("evening", [books])
     with pytest.raises(ConfigError, match="--data"):
         recipe("evening", [])
+
+
+def test_the_starter_mixes_as_the_evening_does_and_writes_words_where_their_times_are_known(tmp_path):
+    plain = shaped_store(tmp_path / "plain", [[(n, 30, 5) for n in range(100)]])
+    books = shaped_store(tmp_path / "books", [[(n, 0, 40) for n in range(50)]])
+    timed = timed_store(tmp_path / "timed", [[(n, 9, 2, 4) for n in range(100)]])
+    config = recipe("starter", [plain, books, timed])
+    assert isinstance(config.model, FrameConfig) and config.model.depth is not None
+    assert config.steps % config.save_every_steps == 0 and config.keep_steps
+    evening = recipe("evening", [plain, books, timed])
+    assert config.data.sources == evening.data.sources
+    words = recipe("starter_words", [plain, books, timed])
+    shares: dict[str, float] = {}
+    for source in words.data.sources:
+        if source.view.interleave.spans != "none":
+            assert Path(source.store).name == "timed"
+        shares[Path(source.store).name] = shares.get(Path(source.store).name, 0) + source.weight
+    inside = sum(s.weight for s in words.data.sources if s.view.interleave.spans != "none")
+    assert inside / shares["timed"] == pytest.approx(0.2) and sum(shares.values()) == pytest.approx(1)
+    with pytest.raises(ConfigError, match="times of words"):
+        recipe("starter_words", [plain, books])
 
 
 def test_the_shares_of_the_final_mixture_are_the_published_ones():
