@@ -16,8 +16,8 @@ from sodakit.checkpoint.contents import Checkpoint
 from sodakit.checkpoint.load import load_checkpoint
 from sodakit.checkpoint.shipped import replay_of
 from sodakit.errors import ConfigError
-from sodakit.eval.hub import named
 from sodakit.eval.judges import Judge
+from sodakit.eval.named import named
 from sodakit.eval.results import plain_estimate
 from sodakit.eval.speech import Case, score_transcription
 from sodakit.eval.spoken_scores import likeness, mean_estimate, spoken_errors
