@@ -49,6 +49,7 @@ def all_checks(device: torch.device, storage: Path) -> Iterator[Check]:
         ("8-bit products", lambda: _fp8(device)),
         ("storage", lambda: _storage(storage)),
         ("built-in codec", lambda: _codec(device)),
+        ("the model `starter`", _starter),
         ("Mimi", _mimi),
         ("wav, flac, mp3, ogg", _sound_files),
         ("aac, mp4, webm", _containers),
@@ -233,6 +234,17 @@ def _codec(device: torch.device) -> Check:
     took_s = time.perf_counter() - start_s
     heard = bool(np.isfinite(sound_S).all()) and len(sound_S) >= len(wave_S)
     return Check("built-in codec", heard, f"a second to codes and back in {took_s:.2f} s")
+
+
+def _starter() -> Check:
+    from sodakit.checkpoint.shipped import STARTER, shipped_folder
+    from sodakit.generate.speech_model import SpeechModel
+
+    name, folder = "the model `starter`", shipped_folder(str(STARTER))
+    if folder is None:
+        return Check(name, None, "not part of this installation; commands need --model")
+    about = SpeechModel.load(folder, device="cpu").about
+    return Check(name, True, f"answers where none is named; {about.summary if about else folder}")
 
 
 def _mimi() -> Check:

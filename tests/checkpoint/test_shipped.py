@@ -11,6 +11,7 @@ from sodakit.checkpoint.about import About, write_about
 from sodakit.checkpoint.load import load_checkpoint
 from sodakit.checkpoint.shipped import STARTER
 from sodakit.cli import main
+from sodakit.commands import doctor_checks
 from sodakit.errors import CheckpointError
 from sodakit.generate.speech_model import SpeechModel
 from tests.eval.small_model import noise, small_checkpoint
@@ -77,3 +78,12 @@ def test_where_it_is_absent_the_ways_out_are_named(nothing_here, capsys):
     (nothing_here / "runs" / "demo" / "model").mkdir(parents=True)
     with pytest.raises(CheckpointError, match="runs/demo/model is here: --model runs/demo/model"):
         load_checkpoint(STARTER)
+
+
+def test_the_doctor_tries_it_where_it_is(package, monkeypatch):
+    assert doctor_checks._starter().works is True and "5k parameters" in doctor_checks._starter().told
+    (package / "model.safetensors").unlink()
+    checked = doctor_checks._tried("starter", doctor_checks._starter)
+    assert checked.works is False and "has lost model.safetensors" in checked.told
+    monkeypatch.setattr(shipped, "shipped_folder", lambda name: None)
+    assert doctor_checks._starter().works is None
