@@ -69,8 +69,9 @@ def shares(codec: Codec, originals: list[Wave], copies: list[Wave]) -> tuple[flo
     others: list[np.ndarray] = []
     for original, copy in zip(originals, copies, strict=True):
         same_KF = codec.encode(original.samples_S) == codec.encode(copy.samples_S)
-        first.append(same_KF[0])
-        others.append(same_KF[1:].ravel())
+        whole, *rest = codec.spec.in_time(same_KF)
+        first.append(whole)
+        others.append(np.concatenate([np.zeros(0, bool), *rest]))
     return float(np.concatenate(first).mean()), float(np.concatenate(others).mean())
 
 
