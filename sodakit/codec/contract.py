@@ -56,6 +56,12 @@ class CodecSpec(Bounded):
         ends = list(accumulate(self.codes_per_frame or (1,) * self.num_codebooks))
         return tuple(range(start, end) for start, end in pairwise([0, *ends]))
 
+    @property
+    def codebooks_shown(self) -> str:
+        """How many and of what size, for people: `8 x 1024`, or `1+2+4 x 1024` by codes of a frame."""
+        counts = "+".join(map(str, self.codes_per_frame)) or str(self.num_codebooks)
+        return f"{counts} x {self.codebook_size}"
+
     def in_time(self, codes_KF: np.ndarray) -> list[np.ndarray]:
         """The codes of each codebook one after the other, as many of each as its rate gives."""
         return [codes_KF[rows.start : rows.stop].T.ravel() for rows in self.rows]

@@ -70,7 +70,7 @@ def load_codec_of(
     """
     told = (
         f"{what} {spec.name} ({spec.sample_rate_hz} Hz, {spec.frame_rate_hz:g} frames/s, "
-        f"{spec.num_codebooks} x {spec.codebook_size}, fingerprint {spec.fingerprint})"
+        f"{spec.codebooks_shown}, fingerprint {spec.fingerprint})"
     )
     on_hub = spec.name.count("/") == 1
     if option is None:

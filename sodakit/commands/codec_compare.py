@@ -188,8 +188,8 @@ class Compare(ResumeOptions, MosOptions):
             tokens = spec.frame_rate_hz * spec.num_codebooks
             state = "measured before" if open_compared(folder, asked) else "to be measured"
             lines.append(
-                f"{spec.name}: {spec.sample_rate_hz} Hz, {spec.frame_rate_hz:.4g} frames/s, {spec.num_codebooks} × "
-                f"{spec.codebook_size}, {tokens:.4g} tokens/s, {spec.bitrate_bps:.0f} bit/s, look-ahead "
+                f"{spec.name}: {spec.sample_rate_hz} Hz, {spec.frame_rate_hz:.4g} frames/s, "
+                f"{spec.codebooks_shown}, {tokens:.4g} tokens/s, {spec.bitrate_bps:.0f} bit/s, look-ahead "
                 f"{codec.lookahead_frames / spec.frame_rate_hz:.2f} s; {state}"
             )
         clips = self.clips * (1 + len(self.data))

@@ -7,6 +7,8 @@ from typing import Any
 
 from sodakit.audio.files import read_wave, write_wave
 from sodakit.audio.wave import Wave
+from sodakit.codec.contract import CodecSpec
+from sodakit.config import from_plain
 from sodakit.eval.codecs import SET_COLUMNS, markdown, set_row
 from sodakit.eval.copies import SoundSet
 from sodakit.eval.report import Clip, Report
@@ -102,7 +104,7 @@ def glance_row(compared: Compared) -> tuple[str, ...]:
         compared.name,
         f"{spec['sample_rate_hz'] / 1000:g}",
         f"{rate_hz:.4g}",
-        _books(spec),
+        from_plain(CodecSpec, spec, "codec").codebooks_shown,
         f"{rate_hz * spec['num_codebooks']:.4g}",
         f"{report['bitrate_bps']:.0f}",
         f"{report['entropy_bps']:.0f}",
@@ -112,12 +114,6 @@ def glance_row(compared: Compared) -> tuple[str, ...]:
         f"{speed['decode_x_real_time']:.1f}",
         f"{compared.model['bits_per_audio_s']:.0f}" if compared.model else "–",
     )
-
-
-def _books(spec: Mapping[str, Any]) -> str:
-    counts = spec["codes_per_frame"]
-    count = "+".join(map(str, counts)) if counts else str(spec["num_codebooks"])
-    return f"{count} × {spec['codebook_size']}"
 
 
 def model_row(compared: Compared) -> tuple[str, ...]:

@@ -262,8 +262,8 @@ def probe_line(recorded: RecordedPhones) -> str:
 def _summary(report: CodecReport) -> str:
     spec = report.spec
     return (
-        f"{spec.name}: {spec.sample_rate_hz} Hz, {spec.frame_rate_hz:g} frames/s, {spec.num_codebooks} x "
-        f"{spec.codebook_size}, {spec.bitrate_bps:.0f} bit/s ({report.entropy_bps:.0f} after entropy coding), "
+        f"{spec.name}: {spec.sample_rate_hz} Hz, {spec.frame_rate_hz:g} frames/s, "
+        f"{spec.codebooks_shown}, {spec.bitrate_bps:.0f} bit/s ({report.entropy_bps:.0f} after entropy coding), "
         f"phone purity of codebook 0 {report.purity_ratio:.2f} times the best other's. Fingerprint {spec.fingerprint}."
     )
 

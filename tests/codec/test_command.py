@@ -100,7 +100,7 @@ def test_codecs_are_compared_on_one_page_and_measured_once(
     options = ["--data", str(tmp_path / "data"), "--clips", "1", "--judge", "none", "--out", str(out)]
     options += ["--model-flops", "4e9", "--model-size", "nano", "--device", "cpu"]
     main(["compare", "toy", "--dry-run", *options])
-    assert "toy: 8000 Hz, 12.5 frames/s, 4 × 32, 50 tokens/s" in capsys.readouterr().out and not out.exists()
+    assert "toy: 8000 Hz, 12.5 frames/s, 4 x 32, 50 tokens/s" in capsys.readouterr().out and not out.exists()
     main(["compare", "toy", *options])
     monkeypatch.setattr(codecs, "measure_codec", counted := Counted(codecs.measure_codec))
     main(["compare", "toy", "toy@2", *options])
@@ -121,7 +121,7 @@ def test_codecs_are_compared_on_one_page_and_measured_once(
         and ("PESQ" in html) == (importlib.util.find_spec("pesq") is not None)
         and "What a language model sees" in html
     )
-    assert "| toy@4 | 8 | 12.5 | 4 × 32 | 50 |" in capsys.readouterr().out
+    assert "| toy@4 | 8 | 12.5 | 4 x 32 | 50 |" in capsys.readouterr().out
     assert open_compared(next(out.glob("toy@2-*")), {"clips": 2}) is None, "another question"
 
 

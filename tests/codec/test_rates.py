@@ -164,7 +164,7 @@ def test_rates_that_do_not_fit_are_refused(changes: dict, why: str) -> None:
 def test_the_spec_tells_frames_rows_and_rates(codec: MiniCodec) -> None:
     spec = codec.spec
     assert (spec.frame_samples, spec.num_codebooks, spec.codes_per_frame) == (4 * 1920, ROWS, COUNTS)
-    assert spec.semantic_codebooks == (0, 1, 2, 3)
+    assert spec.semantic_codebooks == (0, 1, 2, 3) and spec.codebooks_shown == "4+4+1+2+4 x 64"
     # By codebook: 12.5, 12.5, 3.125, 6.25 and 12.5 codes a second of 6 bits.
     assert spec.bitrate_bps == 6 * (12.5 + 12.5 + 3.125 + 6.25 + 12.5)
 
