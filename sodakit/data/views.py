@@ -142,6 +142,8 @@ class DocumentView(Sequence[np.ndarray]):
 
     def __getitem__(self, index: int) -> np.ndarray:  # type: ignore[override]
         """A whole document by the template: the definition. `native.cpp` is the fast way."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"document {index} of {len(self)}")
         text_first = self._text_first(index)
         utterances = [self.utterances[int(i)] for i in self.members(index)]
         if len(utterances) == 1 and utterances[0].codes_KF.shape[1] == 0:

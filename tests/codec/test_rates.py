@@ -266,8 +266,7 @@ def test_sounds_come_back_from_a_store_through_views_and_rows(
     pattern = {"flat": Pattern(), "depth": Pattern((0,) * ROWS), "delay": Pattern(tuple(range(ROWS)))}[family]
     view = DocumentView(reader, "train", ViewConfig(order="audio_first"), vocabulary, pattern)
     window_PW = TokenStream(view, view.num_positions, seed=0).window(0)[0].reshape(-1, view.layout.width)
-    documents = [view[number] for number in range(len(view))]
-    laid = [lay(view.layout, document_T).tolist() for document_T in documents]
+    laid = [lay(view.layout, document_T).tolist() for document_T in view]
     ends = np.flatnonzero(window_PW[:, 0] == vocabulary.eos) + 1
     parts = [part.tolist() for part in np.split(window_PW, ends) if len(part)]
     assert sorted(parts) == sorted(laid)

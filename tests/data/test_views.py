@@ -36,6 +36,13 @@ def test_every_document_has_the_promised_length_and_obeys_the_grammar(language, 
         assert grammar.first_error(ids_T) is None
 
 
+def test_going_through_the_documents_ends_with_the_last(language):
+    """A sequence without an end to its numbers would be gone through for ever."""
+    store, vocabulary = language
+    view = DocumentView(store, "train", ViewConfig(), vocabulary)
+    assert len([ids_T for ids_T, _ in zip(view, range(len(view) + 1), strict=False)]) == len(view)
+
+
 def test_both_orders_hold_the_same_tokens(language):
     store, vocabulary = language
     view = DocumentView(store, "train", ViewConfig(), vocabulary)
