@@ -193,7 +193,7 @@ async def peak(pid: int, end_s: float) -> float:
 async def settled(address: str) -> None:
     """Wait until the server has let go of those who left."""
     async with httpx.AsyncClient(base_url=address, timeout=60) as client:
-        while any((await client.get("/health")).json()[name] for name in ("active", "waiting")):
+        while (health := (await client.get("/health")).json())["active"] or health["waiting"]:
             await asyncio.sleep(0.2)
 
 
