@@ -6,6 +6,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from sodakit.hardware import out_of_memory
+from sodakit.log import say
+
 Tensors = dict[str, Tensor]
 
 
@@ -19,11 +22,23 @@ class WholeWriter:
     def start(self, tensors: Mapping[str, Tensor], write: Callable[[Tensors], None]) -> None:
         """Copy `tensors`, and begin to `write` the copies. Waits for the one before, whose copies are used again.
 
+        Where the host has no memory for copies, they are written as they lie, and it says so.
+
         Raises:
             Exception: whatever the writing of the one before raised.
         """
         self.finish()
-        self._copies = {name: self._copied(name, tensor) for name, tensor in tensors.items()}
+        try:
+            self._copies = {name: self._copied(name, tensor) for name, tensor in tensors.items()}
+        except (MemoryError, RuntimeError) as error:  # torch has no class of its own for the host's
+            if out_of_memory(error) is None:
+                raise
+            self._copies = {}
+            say(
+                "The host's memory does not hold a copy of the run: training waits while a checkpoint is written."
+            )
+            write({name: tensor.detach() for name, tensor in tensors.items()})
+            return
         if any(tensor.is_cuda for tensor in tensors.values()):
             torch.cuda.synchronize()
         thread = ThreadPoolExecutor(1, "sodakit-checkpoint")

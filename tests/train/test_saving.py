@@ -95,6 +95,24 @@ def test_the_hosts_copies_are_made_once(monkeypatch):
     assert seen[0][0] == seen[1][0] and [values for _, values in seen] == [[1.0] * 3, [2.0] * 3]
 
 
+@pytest.mark.parametrize("told", ["CUDA error: out of memory", "CUDA error: an illegal memory access"])
+def test_a_host_that_holds_no_copy_writes_while_training_waits(told, monkeypatch, capsys):
+    """Three times the weights in memory that cannot move: the first checkpoint of a large model must not end the run."""
+    writer, written = background.WholeWriter(), []
+
+    def refuse(*_, pin_memory=False, **__):
+        raise RuntimeError(told)
+
+    monkeypatch.setattr(torch, "empty", refuse)
+    if "out of memory" not in told:
+        with pytest.raises(RuntimeError, match="illegal"):
+            writer.start({"a": torch.ones(3)}, written.append)
+        return
+    writer.start({"a": torch.ones(3)}, written.append)
+    assert [part["a"].tolist() for part in written] == [[1.0] * 3] and writer.done()
+    assert "training waits while a checkpoint is written" in " ".join("".join(capsys.readouterr()).split())
+
+
 def test_on_a_cpu_it_is_written_at_once(parts, tmp_path):
     _, model, optimizer, small = parts
     saver = Saver(tmp_path / "here", 2, Ranks(0, 1, torch.device("cpu"), "ddp"))
