@@ -183,12 +183,17 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object; a null beside a value of the same name says no more than a name that is left out."""
     found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in found if names.count(name) > 1)
-        raise ValueError(f"not clear JSON ({shortened(twice)!r} comes twice in an object)")
-    return found
+    if len(found) == len(pairs):
+        return found
+    told: dict[str, Any] = {}
+    for name, value in pairs:
+        if told.get(name) is not None and value is not None:
+            raise ValueError(f"not clear JSON ({shortened(name)!r} comes twice in an object)")
+        if told.get(name) is None:
+            told[name] = value
+    return told
 
 
 def read_packed(path: Path | str) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 
 from sodakit.ceilings import ceilings_file
 from sodakit.errors import ConfigError
-from sodakit.files import atomic_folder, atomic_path, digest, read_json_lines, write_json_lines
+from sodakit.files import atomic_folder, atomic_path, digest, parse_json, read_json_lines, write_json_lines
 
 
 def test_an_error_leaves_the_old_file(tmp_path):
@@ -117,3 +117,10 @@ def test_what_can_be_made_again_lies_where_the_user_keeps_such_things(monkeypatc
     assert ceilings_file() == tmp_path / ".cache" / "sodakit" / "ceilings.json"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "kept"))
     assert ceilings_file() == tmp_path / "kept" / "sodakit" / "ceilings.json"
+
+
+def test_a_null_beside_a_value_is_as_if_it_were_left_out() -> None:
+    assert parse_json('{"voice": "alloy", "a": 1, "voice": null}') == {"voice": "alloy", "a": 1}
+    assert parse_json('{"voice": null, "voice": 0, "b": null, "b": null}') == {"voice": 0, "b": None}
+    with pytest.raises(ValueError, match="'voice' comes twice"):
+        parse_json('{"voice": "alloy", "voice": null, "voice": "nova"}')
