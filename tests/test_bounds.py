@@ -24,11 +24,19 @@ ZERO_IS_MEANT = {
     "hold_out", "drop_highest", "at_s", "gpu_price", "hourly_cost", "weights", "examples", "report_cases",
     "verify_items", "speech_padding_s", "least_silence_s", "least_speech_s", "min_duration_s", "min_sample_rate_hz",
     "max_duration_error_s", "max_clipped_fraction", "max_control_fraction", "max_failed_fraction", "snr_db",
-    "min_snr_db", "min_voice_match", "min_confidence",
+    "min_snr_db", "min_voice_match", "min_confidence", "replay_share",
     "voices_hours", "grid_share", "cpus_per_run", "gpus_per_run", "inference_tokens", "floor", "ceiling",
 }  # fmt: skip
 """Options of which 0 says something: none of them, the first, or the coldest."""
-GOOD = {"validation": "0.5", "test": "0.5", "replay": "0.5", "window": "2", "context": "2", "count": "2"}
+GOOD = {
+    "replay_share": "0.5",
+    "validation": "0.5",
+    "test": "0.5",
+    "replay": "0.5",
+    "window": "2",
+    "context": "2",
+    "count": "2",
+}
 """What is tried of those that do not take 1."""
 
 

