@@ -24,7 +24,7 @@ ZERO_IS_MEANT = {
     "hold_out", "drop_highest", "at_s", "gpu_price", "hourly_cost", "weights", "examples", "report_cases",
     "verify_items", "speech_padding_s", "least_silence_s", "least_speech_s", "min_duration_s", "min_sample_rate_hz",
     "max_duration_error_s", "max_clipped_fraction", "max_control_fraction", "max_failed_fraction", "snr_db",
-    "min_snr_db", "min_voice_match", "min_confidence", "replay_share",
+    "min_snr_db", "min_voice_match", "min_confidence", "replay_share", "variants",
     "voices_hours", "grid_share", "cpus_per_run", "gpus_per_run", "inference_tokens", "floor", "ceiling",
 }  # fmt: skip
 """Options of which 0 says something: none of them, the first, or the coldest."""
