@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from sodakit.checkpoint.load import latest_checkpoint, load_checkpoint
+from sodakit.checkpoint.save import save_checkpoint
 from sodakit.errors import Stopped
 from sodakit.files import read_json_lines
 from sodakit.signals import STOPS, StopSignals
+from sodakit.train import saving
 from sodakit.train.trainer import train
 from tests.train.ranks import rank_config, together
 from tests.train.test_trainer import config_for
@@ -90,6 +92,11 @@ def signal_one_rank(store: str, folder: Path) -> None:
             time.sleep(0.05)
         os.kill(os.getpid(), signal.SIGTERM)
 
+    def slowly(*args: object, **more: object) -> Path:
+        time.sleep(1)
+        return save_checkpoint(*args, **more)
+
+    saving.save_checkpoint = slowly  # a large model's; the other rank would have left meanwhile
     if os.environ["RANK"] == "1":
         threading.Thread(target=when_it_trains, daemon=True).start()
     with pytest.raises(Stopped) as stopped:
