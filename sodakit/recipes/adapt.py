@@ -217,6 +217,11 @@ class Adaptation:
                 f"{self.base.name} brings nothing along of what it was trained on, and no --replay names a store: what it "
                 "forgets is not counteracted, and not shown."
             )
+        elif "validation" not in StoreReader(self.settings.replay).splits:
+            lines.append(
+                f"{self.settings.replay} holds nothing out for validation: it is replayed, but what the model forgets of it is "
+                "not shown."
+            )
         return lines
 
     def prepare(self) -> StoreReader:

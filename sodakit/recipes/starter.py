@@ -27,7 +27,7 @@ FAMILY: Family = "depth"
 BATCH_ROWS = 8
 """Rows of 512 positions: about four minutes of speech in a step."""
 STEPS = 20_000
-"""82 million positions, about 1,500 hours heard."""
+"""82 million positions, about 1,250 hours heard."""
 STRETCH = 500
 """Steps between checkpoints: what a stop in disorder loses."""
 INTERLEAVED_SHARE = 0.2

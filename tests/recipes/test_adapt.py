@@ -28,6 +28,7 @@ from sodakit.recipes.demo import demo, recordings
 from sodakit.train.config import LoraConfig
 from sodakit.train.trainer import train
 from tests.eval.small_judges import small_wav2vec2
+from tests.stores import shaped_store
 from tests.train.killed import assert_same_run, killed_at
 
 TEXTS = ("open the door", "close the window", "turn on the lamp", "grüß dich")
@@ -128,6 +129,12 @@ def test_what_the_model_has_not_met_is_named(base, mine, tmp_path):
     assert any("'ü' (3), 'ß' (3): it spells them by bytes" in line for line in told)
     assert any("in de; tiny was trained on en" in line for line in told)
     assert any("forgets is not counteracted" in line for line in told)
+    alone = shaped_store(tmp_path / "alone", [[(0, 9, 3)]])
+    (told,) = replace(
+        work, settings=settings_for(base, replay=str(alone)), source=replace(work.source, items=[])
+    ).warnings()
+    assert "holds nothing out for validation" in told
+    assert not replace(work, settings=settings_for(base), source=replace(work.source, items=[])).warnings()
 
 
 def test_documents_and_loss_are_those_that_the_model_was_taught(base, mine, tmp_path):
