@@ -26,3 +26,12 @@ def broken_weight(
         if low == high == 0 and weight.ndim > 1 and not any(part in name for part in begin_at_zero):
             return f"weight {name!r} ({' x '.join(map(str, weight.shape))}) is zero throughout"
     return None
+
+
+def odd_kind(weights: "Mapping[str, Tensor]") -> str | None:
+    """A weight that is no matrix of floating-point numbers of 16 bits or more, in words; None if all are."""
+    for name, weight in weights.items():
+        if not weight.is_floating_point() or weight.element_size() < 2:
+            kind = str(weight.dtype).removeprefix("torch.")
+            return f"weight {name!r} holds {kind}; needed: floating-point numbers of 16 bits or more"
+    return None

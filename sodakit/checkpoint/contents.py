@@ -34,7 +34,7 @@ from sodakit.model.any_config import AnyConfig
 from sodakit.model.families import build_model
 from sodakit.model.lora import merge_adapters
 from sodakit.model.transformer import Transformer
-from sodakit.tensors import broken_weight
+from sodakit.tensors import broken_weight, odd_kind
 
 FORMAT_VERSION = 1
 CONTENTS = "contents.json"
@@ -162,7 +162,7 @@ def model_from_weights(config: AnyConfig, weights: dict[str, Tensor], origin: st
     """A model that owns these tensors; nothing is initialised first, and nothing copied.
 
     Raises:
-        CheckpointError: names or shapes that are not those of the config.
+        CheckpointError: names or shapes that are not those of the config, or numbers that no weight is.
     """
     with torch.device("meta"):
         model = build_model(config)
@@ -174,5 +174,8 @@ def model_from_weights(config: AnyConfig, weights: dict[str, Tensor], origin: st
                 f"{origin}: weight {name!r} has shape {given.get(name, 'none')}; its config asks for "
                 f"{needed.get(name, 'no such weight')}. The weights belong to another config."
             )
+    odd = odd_kind(weights)
+    if odd is not None:
+        raise CheckpointError(f"{origin}: {odd}.")
     model.load_state_dict(weights, assign=True)
     return model

@@ -21,7 +21,7 @@ from sodakit.codec.network import MiniConfig, MiniNetwork
 from sodakit.config import from_plain, to_plain
 from sodakit.errors import CodecError
 from sodakit.files import atomic_path, digest, read_json, write_json
-from sodakit.tensors import broken_weight
+from sodakit.tensors import broken_weight, odd_kind
 
 SHIPPED = Path(__file__).parent / "weights"
 """The folder of the weights that come with the package."""
@@ -133,7 +133,11 @@ def load_mini(
         )
     config = from_plain(MiniConfig, read_json(folder / "mini.json"), "mini.json")
     try:
-        tensors = {key: tensor.float() for key, tensor in load_file(weights).items()}
+        stored = load_file(weights)
+        odd = odd_kind(stored)
+        if odd is not None:
+            raise CodecError(f"{weights}: {odd}.")
+        tensors = {key: tensor.float() for key, tensor in stored.items()}
         _check_sizes(config, tensors)
         network = MiniNetwork(config)
         network.load_state_dict(tensors)

@@ -1,5 +1,6 @@
 """Damages of what sodakit itself has written: stores, checkpoints, runs, a server's voices."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,7 +77,10 @@ def bad_checkpoints() -> dict[str, Damage]:
         "theta infinite": set_value("config.json", "model", "rope_theta", value=float("inf")),
         "another width": set_value("config.json", "model", "width", value=128),
         "NaN weights, digest renewed": _weights(float("nan")), "zero weights, digest renewed": _weights(0.0),
-        "infinite weights, digest renewed": _weights(float("inf")),
+        "infinite weights, digest renewed": _weights(float("inf")), "weights of whole numbers": _first_tensor(dtype="I32"),
+        "weights beyond the file": _first_tensor(data_offsets=[0, 10**12]), "weights at the same place": _first_tensor(data_offsets=[0, 4]),
+        "weights of 2^80": _first_tensor(shape=[2**40, 2**40]), "weights of nothing": _first_tensor(shape=[0, 2**40]),
+        "weights of another shape": _first_tensor(shape=[1, 4096]), "a header of 100 MB": _first_tensor(space=100 << 20),
     }  # fmt: skip
 
 
@@ -89,6 +93,24 @@ def _weights(value: float) -> Damage:
         tensors = load_file(folder / "model.safetensors")
         tensors[max(tensors, key=lambda name: tensors[name].numel())].fill_(value)
         save_file(tensors, folder / "model.safetensors")
+        write_contents_again(folder, write_contents)
+
+    return damage
+
+
+def _first_tensor(space: int = 0, **changes: object) -> Damage:
+    """Another header, of which the list of files tells the digest."""
+
+    def damage(folder: Path) -> None:
+        from sodakit.checkpoint.contents import write_contents
+
+        path = folder / "model.safetensors"
+        whole = path.read_bytes()
+        length = int.from_bytes(whole[:8], "little")
+        header = json.loads(whole[8 : 8 + length])
+        next(tensor for name, tensor in header.items() if name != "__metadata__").update(changes)
+        written = json.dumps(header).encode() + b" " * space
+        path.write_bytes(len(written).to_bytes(8, "little") + written + whole[8 + length :])
         write_contents_again(folder, write_contents)
 
     return damage

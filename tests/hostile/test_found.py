@@ -2,17 +2,20 @@
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from sodakit import files
 from sodakit.codec.fit.sounds import read_sentences
+from sodakit.codec.mini import SHIPPED, load_mini
 from sodakit.config import override
-from sodakit.errors import AudioError, SodakitError, StoreError
+from sodakit.errors import AudioError, CodecError, SodakitError, StoreError
 from sodakit.eval.cases import cases_digest
 from sodakit.eval.spoken_cases import _texts
 from sodakit.files import read_json, write_json
@@ -287,6 +290,15 @@ def test_styles_that_are_no_zip_are_refused(made):
     for data in (b"PK", target.data[:-40], target.data.replace(b"\0\0\x80?", b"\0\0\x80@", 1)):
         with pytest.raises(SodakitError, match="no style vectors that can be read"):
             target.read(data)
+
+
+def test_a_codec_whose_weights_are_whole_numbers_is_refused(tmp_path):
+    """They were taken for numbers like any others."""
+    shutil.copytree(SHIPPED, tmp_path / "codec")
+    tensors = load_file(tmp_path / "codec/mini.safetensors")
+    save_file({name: tensor.int() for name, tensor in tensors.items()}, tmp_path / "codec/mini.safetensors")
+    with pytest.raises(CodecError, match="holds int32; needed: floating-point"):
+        load_mini(tmp_path / "codec")
 
 
 def test_half_of_a_surrogate_pair_is_written_as_its_escape(tmp_path):
