@@ -135,6 +135,7 @@ def bad_archives() -> dict[str, tuple[bytes, str]]:
         "maps.parquet": (_parquet({"audio": cells, "text": pa.array([[("a", "b")]], pa.map_(pa.string(), pa.string()))}), "needed: a string"),
         "twice.parquet": (_parquet(pa.Table.from_arrays([pa.array(cells)] * 2 + [pa.array(["a"])], ["audio", "audio", "text"])), "two columns 'audio'"),
         "texts.parquet": (_parquet(pa.Table.from_arrays([pa.array(cells), pa.array(["a"]), pa.array(["b"])], ["audio", "text", "text"])), "two columns 'text'"),
+        "paths.parquet": (_parquet({"audio": pa.array([{"bytes": sound, "path": b"a.wav"}], pa.struct({"bytes": pa.binary(), "path": pa.binary()})), "text": ["a"]}), "the path of audio is"),
         "encrypted.parquet": (b"PARE" + bytes(100) + b"PARE", "no complete parquet"),
         "empty.jsonl.gz": (b"", ""), "noise.jsonl.gz": (os.urandom(999), "cannot be read"),
         "cut.jsonl.gz": (packed[: len(packed) // 2], "cannot be read to its end"),

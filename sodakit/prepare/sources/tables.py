@@ -227,6 +227,10 @@ def _items(path: Path, cell: ParquetCell, row: Mapping[str, Any], source: str) -
     place = f"{path.name}:{cell.group}:{cell.row}"
     content = row.get(cell.column)
     inside = content.get("path") if isinstance(content, Mapping) else None
+    if inside is not None and not isinstance(inside, str):
+        problem = f"{place}: the path of {cell.column} is {inside!r:.80}; needed: a string"
+        yield Item(id=f"{source}/{place}", source=source, problem=problem)
+        return
     name = _name(row) or (PurePosixPath(inside).stem if inside else place)
     row = inside_out(row, cell.column)
     fields = fields_of({column: value for column, value in row.items() if column != cell.column})
